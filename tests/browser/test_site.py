@@ -1,0 +1,253 @@
+"The static site, driven as a reader would: formulas appear, sliders move without a kernel, links lead on, and nothing is fetched from elsewhere."
+import json, threading
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+
+import numpy as np
+import pytest
+
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning:myst_parser")]
+go = pytest.importorskip("plotly.graph_objects")
+nbformat = pytest.importorskip("nbformat")
+pytest.importorskip("myst_nb")
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+from lla_course.core import repo_root
+from lla_course.site import PLOTLY, WIDGET, broken_links, build_site, lighten
+
+MATH = r"""# Averages
+
+> What this chapter lets you do.
+
+With $q_i$ and scale * q_i, scale * q_j, and $\alpha_{ij}$ we have
+
+$$ \hat f(x) = \sum_i \boldsymbol{w}_i y_i $$
+
+\begin{align} a &= b \\ c &= d \end{align}
+
+It costs $5. See [the next one](11_second.ipynb) and [its end](11_second.ipynb#The-last-word)."""
+
+
+def slider_figure():
+    ys = {k: [k * x**2 for x in range(6)] for k in (1, 2, 3, 4)}
+    steps = [dict(method="animate", label=str(k), args=[[str(k)], dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))]) for k in ys]
+    fig = go.Figure(go.Scatter(y=ys[2]), frames=[go.Frame(name=str(k), data=[go.Scatter(y=y)]) for k, y in ys.items()])
+    return fig.update_layout(width=2000, sliders=[dict(active=1, steps=steps)])
+
+
+def shown(source, data): return new_code_cell(source, outputs=[new_output("display_data", data)])
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    first = [new_code_cell("#| default_exp regression.first"), new_markdown_cell(MATH), new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+             new_code_cell("injected = 1", metadata={"tags": ["injected-parameters"]}), new_code_cell("#| hide\nsecret = 1"),
+             new_code_cell("#| export\ndef average(x): return x.mean()"), shown("figure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
+             shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}), shown("wide", {"text/plain": "x" * 400})]
+    second = [new_markdown_cell("# Second\n\nBack to [averages](10_first.ipynb).\n\n## The last word\n\nbandwidth")]
+    for name, cells in dict(first=first, second=second).items():
+        nbformat.write(new_notebook(cells=cells), folder/f"{10 + (name == 'second')}_{name}.ipynb")
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Tools")]), folder/"00_tools.ipynb")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def site(runs, tmp_path_factory):
+    return build_site(runs, tmp_path_factory.mktemp("built")/"site").parent
+
+
+@pytest.fixture(params=["file", "http"])
+def base(request, site):
+    "The address of the small site: opened from the folder, and served."
+    if request.param == "file": yield site.as_uri(); return
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=str(site)))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{server.server_port}"
+    server.shutdown(); server.server_close()
+
+
+class SilentHandler(SimpleHTTPRequestHandler):
+    def log_message(self, *args): pass
+
+
+DRAWN = """n => {
+    const figure = document.querySelectorAll('.js-plotly-plot')[n];
+    const layers = figure.querySelectorAll('.cartesianlayer, .polarlayer, .ternarylayer, .annotation');
+    const numbers = figure._fullData.map(t => ['x', 'y', 'z', 'a', 'b', 'c'].map(k => Array.from(t[k] || []).flat().slice(0, 200)));
+    return [...layers].map(e => e.outerHTML).join('') + JSON.stringify(numbers);
+}"""
+
+
+def drawn(page, nth=0): return page.evaluate(DRAWN, nth)
+
+
+def with_sliders(page): return page.evaluate("[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => (g._fullLayout.sliders || []).length ? i : -1).filter(i => i >= 0)")
+
+
+def drag(page, nth=0):
+    "Pull the slider's grip to the left end of its rail and then to the right end; returns the drawings seen."
+    figure = page.locator(".js-plotly-plot").nth(nth)
+    figure.scroll_into_view_if_needed()
+    seen = [drawn(page, nth)]
+    for end in (0.01, 0.99):
+        grip, rail = (figure.locator(f".slider-{part}").first.bounding_box() for part in ("grip-rect", "rail-touch-rect"))
+        page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
+        page.mouse.down()
+        page.mouse.move(rail["x"] + end * rail["width"], rail["y"] + rail["height"] / 2, steps=5)
+        page.mouse.up()
+        page.wait_for_timeout(250)
+        seen.append(drawn(page, nth))
+    return seen
+
+
+def settle(page, address):
+    page.goto(address, wait_until="load")
+    page.wait_for_function("!document.querySelector('.math') || document.querySelector('mjx-container svg')")
+    page.wait_for_function("[...document.querySelectorAll('.plotly-graph-div')].every(g => g._fullLayout)")
+
+
+def assert_quiet(page, base):
+    assert page.complaints == []
+    assert [url for url in page.requests if not url.startswith((base, "data:", "blob:"))] == []
+
+
+def test_formulas_are_set_and_stars_stay_stars(page, base):
+    settle(page, f"{base}/10_first.html")
+    assert page.locator("mjx-container").count() == 4
+    assert page.locator("mjx-merror, [data-mjx-error]").count() == 0
+    text = page.inner_text("article")
+    assert "scale * q_i, scale * q_j" in text and "It costs $5." in text
+    assert_quiet(page, base)
+
+
+def test_slider_moves_without_a_kernel(page, base):
+    settle(page, f"{base}/10_first.html")
+    curve = "Array.from(document.querySelector('.js-plotly-plot')._fullData[0].y)"
+    page.wait_for_timeout(1500)
+    assert page.evaluate(curve) == [2 * x**2 for x in range(6)], "the figure started by itself"
+    assert len({*drag(page)}) == 3, "the slider did not move the curve"
+    assert page.evaluate(curve) == [4 * x**2 for x in range(6)]
+    assert_quiet(page, base)
+
+
+def test_links_lead_from_page_to_page(page, base):
+    settle(page, f"{base}/10_first.html")
+    page.get_by_role("link", name="its end").click()
+    page.wait_for_url("**/11_second.html#*")
+    assert page.evaluate("document.querySelector(':target').innerText").startswith("The last word")
+    page.get_by_role("link", name="averages", exact=True).click()
+    page.wait_for_url("**/10_first.html")
+    assert_quiet(page, base)
+
+
+def test_widgets_and_directives(page, base):
+    settle(page, f"{base}/10_first.html")
+    assert "make lab" in page.inner_text(".widget-note")
+    text = page.inner_text("article")
+    for gone in ("#|", "default_exp", "injected", "secret"): assert gone not in text
+    assert "seed = 0" in text and "def average" in text
+    mark = page.evaluate("getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::after').content")
+    assert "lla_course.regression.first" in mark
+
+
+def test_parts_in_the_sidebar(page, base):
+    page.goto(f"{base}/index.html")
+    assert page.locator(".sidebar-tree .caption-text").all_inner_texts() in (["PART 1 REGRESSION", "THE WORKSHOP"], ["Part 1 Regression", "The workshop"])
+    assert page.locator(".sidebar-tree a").all_inner_texts() == ["10 Averages", "11 Second", "00 Tools"]
+
+
+def test_search_needs_no_server(page, base):
+    page.goto(f"{base}/search.html?q=bandwidth")
+    page.wait_for_selector("#search-results li a")
+    assert page.locator("#search-results li a").first.inner_text() == "Second"
+    page.wait_for_timeout(300)
+    assert_quiet(page, base)
+
+
+@pytest.mark.parametrize("width", [1280, 400])
+def test_no_sideways_scrolling(page, site, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page, f"{site.as_uri()}/10_first.html")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
+    assert page.evaluate("document.querySelector('.js-plotly-plot').getBoundingClientRect().right") <= width
+
+
+def test_a_page_without_figures_does_not_load_plotly(page, site):
+    settle(page, f"{site.as_uri()}/11_second.html")
+    assert not [url for url in page.requests if "plotly" in url]
+
+
+def test_small_and_complete(site):
+    size = sum(f.stat().st_size for f in site.rglob("*") if f.is_file())
+    assert size < 9e6
+    assert [p.name for p in site.parent.iterdir()] == ["site"], "the build left something behind"
+    for word in ("cdn.", "googleapis", "unpkg", "fontawesome"):
+        assert [p.name for p in site.glob("*.html") if word in p.read_text()] == []
+
+
+def test_a_dead_link_stops_the_build_and_keeps_the_old_site(runs, tmp_path):
+    out = build_site(runs, tmp_path/"site").parent
+    before = (out/"10_first.html").read_bytes()
+    other = tmp_path/"runs"; other.mkdir()
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# One\n\n[gone](77_gone.ipynb)")]), other/"10_one.ipynb")
+    with pytest.raises(ValueError, match="10_one.ipynb links to 77_gone.ipynb"): build_site(other, out)
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# One\n\n[gone](10_one.ipynb#Nowhere)")]), other/"10_one.ipynb")
+    with pytest.raises(ValueError, match="10_one.ipynb.*Nowhere"): build_site(other, out)
+    assert (out/"10_first.html").read_bytes() == before
+
+
+def test_strange_folders_are_refused(runs, tmp_path):
+    (tmp_path/"precious").write_text("mine")
+    with pytest.raises(ValueError, match="out="): build_site(runs, tmp_path)
+    with pytest.raises(ValueError, match="runs="): build_site(tmp_path, tmp_path/"site")
+    assert (tmp_path/"precious").read_text() == "mine"
+
+
+def test_an_index_notebook_is_the_front_page(runs, tmp_path, page):
+    folder = tmp_path/"runs"; folder.mkdir()
+    for path in runs.iterdir(): (folder/path.name).write_bytes(path.read_bytes())
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# The book\n\n- [Averages](10_first.ipynb)")]), folder/"index.ipynb")
+    page.goto(build_site(folder, tmp_path/"site").as_uri())
+    assert page.inner_text("h1").startswith("The book")
+    page.locator("article").get_by_role("link", name="Averages").click()
+    page.wait_for_url("**/10_first.html")
+
+
+def test_lightening_changes_nothing_visible():
+    figure = json.loads(go.Figure(go.Scatter(x=np.linspace(0, 1, 100), y=np.exp(-np.linspace(0, 50, 100)**2))).to_json())
+    light = lighten(figure)
+    assert light["data"][0]["x"]["dtype"] == light["data"][0]["y"]["dtype"] == "f4"
+    large = json.loads(go.Figure(go.Scatter(y=np.array([1e60, 1.0]))).to_json())
+    assert lighten(large) == large
+
+
+def test_code_spans_are_not_links():
+    notebook = new_notebook(cells=[new_markdown_cell("`[x](77_gone.ipynb)`\n\n```\n[x](78_gone.ipynb)\n```\n[y](1_a.ipynb#b)")])
+    assert broken_links({"0_x": notebook}) == ["0_x.ipynb links to 1_a.ipynb"]
+
+
+# -- the real book -------------------------------------------------------------------------------------------------
+
+@pytest.fixture(scope="module")
+def book(tmp_path_factory):
+    "build/site if it was built, else a site from build/runs/fast, else nothing to test."
+    root = repo_root()/"build"
+    if (root/"site"/"index.html").is_file(): return root/"site"
+    done = {p.name for p in (root/"runs"/"fast").glob("*.ipynb")}
+    if not done or {p.name for p in (repo_root()/"nbs").glob("*.ipynb")} - done: pytest.skip("no built book: run `make site`")
+    return build_site(root/"runs"/"fast", tmp_path_factory.mktemp("book")/"site").parent
+
+
+def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
+    stuck, base = [], book.as_uri()
+    for chapter in sorted(book.glob("*.html")):
+        if chapter.stem in ("search", "genindex"): continue
+        settle(page, chapter.as_uri())
+        assert page.complaints == [], chapter.name
+        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, f"{chapter.name}: a formula that MathJax cannot read"
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280, f"{chapter.name} scrolls sideways"
+        for nth in with_sliders(page):
+            if len({*drag(page, nth)}) < 2: stuck.append(f"{chapter.name}: figure {nth}")
+    assert stuck == []
+    assert_quiet(page, base)

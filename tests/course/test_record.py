@@ -1,0 +1,107 @@
+"Recording large runs: cell by cell, resumable, with nothing but the library's own requirements installed."
+import json, subprocess, sys
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+import numpy as np, pytest
+from conftest import chapter
+from lla_course.core import load_result
+from lla_course.course import main, record_cells
+
+@dataclass(frozen=True)
+class Config:
+    n: int
+    seed: int = 7
+
+def toy(log, broken=()):
+    module = ModuleType("lla_course.part.toy")
+    module.cells = lambda preset: {name: Config(10 * k if preset == "full" else k) for k, name in enumerate(["a", "b", "c"])}
+    def run(cfg):
+        log.append(cfg.n)
+        if cfg.n in broken: raise RuntimeError(f"no {cfg.n} today")
+        return {"double": 2 * cfg.n, "arrays": {"x": np.arange(3) * cfg.n}, "device": "cpu"}
+    module.run = run
+    return module
+
+def test_each_cell_is_stored_as_it_finishes(tmp_path):
+    log = []
+    rows = record_cells(toy(log), folder=tmp_path)
+    assert log == []
+    first = next(rows)
+    assert (first.cell, first.state, log) == ("a", "recorded", [0])
+    assert [p.name for p in (tmp_path/"toy").glob("*.json")] == ["a.json"]
+    assert [r.state for r in rows] == ["recorded", "recorded"]
+    record = load_result("toy/c", Config(20), folder=tmp_path)
+    assert record.result == {"double": 40} and record.arrays["x"].tolist() == [0, 20, 40]
+    assert record.provenance["seed"] == 7 and record.provenance["preset"] == "full"
+
+def test_resumes_and_forces(tmp_path):
+    log = []
+    run = lambda module=toy(log), **more: [r.state for r in record_cells(module, folder=tmp_path, **more)]
+    failing = list(record_cells(toy(log, broken=[10]), folder=tmp_path))
+    assert [r.state for r in failing] == ["recorded", "failed", "recorded"]
+    assert "RuntimeError: no 10 today" in failing[1].error and "in run" in failing[1].error
+    log.clear(); assert run() == ["kept", "recorded", "kept"] and log == [10]
+    assert run(cells=["c", "a"]) == ["kept", "kept"]
+    assert run(cells=["a"], again=True) == ["recorded"]
+    assert run(preset="fast") == ["kept", "recorded", "recorded"]  # a has the same settings in both
+    path = tmp_path/"toy"/"b.json"
+    path.write_text(path.read_text().replace('"double": 2', '"double": 3'))
+    assert run(preset="fast") == ["kept", "recorded", "kept"]      # an altered record is no record
+
+def test_refused_before_anything_runs(tmp_path):
+    log = []
+    with pytest.raises(ValueError, match="cells='d': expected one of 'a', 'b', 'c'"): record_cells(toy(log), cells=["a", "d"], folder=tmp_path)
+    with pytest.raises(ValueError, match="preset='large'"): record_cells(toy(log), preset="large", folder=tmp_path)
+    with pytest.raises(ValueError, match="expected a module with the functions"): record_cells(ModuleType("empty"), folder=tmp_path)
+    assert log == [] and not list(tmp_path.iterdir())
+
+@pytest.mark.parametrize("words, named", [
+    (["record", "nothing"], "'nothing'"), (["record", "index"], "exports a module"), (["record", "00"], "cells(preset)"),
+    (["record", "03"], "No module named 'lla_course.part'"), (["record"], "NAME"), (["record", "00", "--preset", "big"], "")])
+def test_refused_by_the_command(root, capsys, words, named):
+    chapter(root, "index", "1")
+    chapter(root, "00_core", "1", module="core")
+    chapter(root, "03_missing", "1", module="part.missing")
+    assert main(words) == 2
+    said = capsys.readouterr()
+    assert named in said.err and said.err.count("\n") == 1 and said.out == ""
+    assert not (root/"nbs"/"results").exists()
+
+BLOCKED = """
+import runpy, sys
+class Blocked:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {"papermill", "plotly", "jupyter", "jupyterlab", "jupyter_client", "nbformat", "nbclient", "nbdev", "tqdm", "IPython", "traitlets"}:
+            raise ModuleNotFoundError(f"blocked: {name}", name=name)
+sys.meta_path.insert(0, Blocked())
+import lla_course
+lla_course.__path__.append(sys.argv[1])
+sys.argv[0:2] = ["lla-course"]
+runpy.run_module("lla_course.course", run_name="__main__", alter_sys=True)
+"""
+TOY = """
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Config:
+    n: int
+    seed: int = 0
+def cells(preset): return {"one": Config(1), "two": Config(2), "three": Config(3)}
+def run(cfg): return {"inverse": 1 / (cfg.n - 2)}
+"""
+
+def test_records_without_jupyter_papermill_and_plotly(root):
+    extra = root/"extra"/"part"
+    extra.mkdir(parents=True)
+    (extra/"toy.py").write_text(TOY)
+    chapter(root, "12_toy", "1", module="part.toy")
+    record = lambda *words: subprocess.run([sys.executable, "-c", BLOCKED, str(extra.parent), "record", *words], cwd=root, capture_output=True, text=True,
+                                           env={"PYTHONPATH": str(Path(sys.modules["lla_course.core"].__file__).parents[1]), "PATH": ""})
+    done = record("toy", "--cells", "one,three", "two")
+    assert done.returncode == 1, done.stderr
+    assert "ZeroDivisionError" in done.stderr and "toy/one recorded" in done.stdout and "toy/two failed" in done.stdout
+    assert sorted(p.name for p in (root/"nbs"/"results"/"toy").iterdir()) == ["one.json", "three.json"]
+    done = record("12", "--cells", "one", "three", "--out", "nbs/results")
+    assert done.returncode == 0 and done.stdout.count("kept") == 4 and done.stderr == ""
+    assert json.loads((root/"nbs"/"results"/"toy"/"one.json").read_text())["result"] == {"inverse": -1.0}
+    assert record("12", "--cells", "four").returncode == 2

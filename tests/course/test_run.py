@@ -1,0 +1,112 @@
+"Running chapters: what is kept, what is run again, what a failure and a kill leave behind."
+import json, os, signal, subprocess, sys, time
+from pathlib import Path
+import psutil, pytest
+from conftest import PARAMETERS, chapter, printed
+from lla_course.core import repo_root
+from lla_course.course import chapter_parameters, find_chapters, main, run_chapters, select_chapters
+
+SEES = """import os, threading
+import beside
+print(os.environ["OMP_NUM_THREADS"], os.path.basename(os.getcwd()), beside.word)"""
+
+def states(outcomes): return {o.chapter.stem: o.state for o in outcomes}
+
+def test_kept_until_something_changes(root):
+    (root/"beside.py").write_text("word = 'found'\n")
+    chapter(root, "11_two", SEES)
+    first = run_chapters(None, jobs=2)
+    assert states(first) == {"00_core": "ok", "11_two": "ok"}
+    assert first[0].output == root/"build"/"runs"/"fast"/"00_core.ipynb"
+    assert printed(first[0].output) == "fast 0\n"
+    cores = len(os.sched_getaffinity(0))
+    assert printed(first[1].output) == f"{max(1, cores//2)} nbs found\n"
+
+    old, young = (root/"build"/"runs"/"fast"/f".00_core.ipynb.{word}" for word in ("old", "young"))
+    for path in old, young: path.write_text("{")
+    os.utime(old, (time.time() - 3600,) * 2)
+    second = run_chapters(None, jobs=2)
+    assert states(second) == {"00_core": "kept", "11_two": "kept"}
+    assert [o.seconds for o in second] == pytest.approx([o.seconds for o in first], abs=0.01)
+    assert not old.exists() and young.exists()
+
+    chapter(root, "11_two", "print('changed')")
+    assert states(run_chapters(None)) == {"00_core": "kept", "11_two": "ok"}
+    only = select_chapters(["00"])
+    changed, = run_chapters(only, parameters={"seed": 3, "width": 1})
+    assert changed.state == "ok" and printed(changed.output) == "fast 3\n"
+    assert states(run_chapters(only, parameters={"seed": 3, "width": 1})) == {"00_core": "kept"}
+
+def test_what_the_key_covers(root):
+    from lla_course.course import _key, _world
+    (root/"lla_course").mkdir(); (root/"kernels").mkdir(); (root/"nbs"/"results").mkdir()
+    key = lambda **values: _key(find_chapters(root)[0], values, _world(root))
+    keys = [key()]
+    for name in "lla_course/a.py", "kernels/b.py", "nbs/results/c.json":
+        (root/name).write_text("1"); keys.append(key())
+        (root/name).write_text("2"); keys.append(key())
+    keys += [key(seed=1), key(seed=1.0), key(seed=True)]
+    (root/"README.md").write_text("no part of it")
+    assert len(set(keys)) == len(keys) and key() == keys[6]
+
+def test_a_failure_is_told_and_stops_nothing_else(root, capfd):
+    chapter(root, "05_bad", "x = 1", "# the lesson\ny = x + nothing_like_this", parameters=PARAMETERS)
+    chapter(root, "06_dies", "import os, time", "time.sleep(.1); os._exit(9)")
+    assert main(["run", "--jobs", "2"]) == 1
+    said = capfd.readouterr().out
+    assert "05_bad" in said and "cell 3: NameError: name 'nothing_like_this' is not defined" in said and "| y = x + nothing_like_this" in said
+    assert "06_dies" in said and "cell 2: DeadKernelError" in said and "os._exit(9)" in said
+    assert "1 ok, 0 kept, 2 failed" in said
+    runs = root/"build"/"runs"/"fast"
+    assert sorted(p.name for p in runs.iterdir()) == ["00_core.ipynb", "05_bad.failed.ipynb"]
+    chapter(root, "05_bad", "x = 1")
+    assert main(["run", "05"]) == 0
+    assert sorted(p.name for p in runs.iterdir()) == ["00_core.ipynb", "05_bad.ipynb"]
+
+def test_parameters_are_read_as_python_reads_them(root):
+    path = chapter(root, "07_many", parameters='a: int = 1; b = "x=#"  # c = 3\nd = 2 * 3\nprint(a)\ne = f = None')
+    assert chapter_parameters(select_chapters(["07"])[0]) == {"a": 1, "b": "x=#", "d": None, "e": None, "f": None}
+    chapter(root, "07_many", parameters="%magic")
+    with pytest.raises(ValueError, match="07_many: the parameters cell cannot be read"): run_chapters(None)
+    path.write_text("[")
+    with pytest.raises(ValueError, match="07_many.ipynb is not a notebook"): find_chapters(root)
+
+def alive(processes):
+    def is_alive(p):
+        try: return p.is_running() and p.status() != psutil.STATUS_ZOMBIE
+        except psutil.NoSuchProcess: return False
+    return [p for p in processes if is_alive(p)]
+
+def wait_for(condition, seconds=40.0):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+@pytest.mark.parametrize("blow", [signal.SIGKILL, signal.SIGINT])
+def test_killed_half_way(root, blow):
+    slow = "from pathlib import Path\nimport os, subprocess, time\nPath('../started').touch()\n"
+    slow += "if not Path('../go').exists(): subprocess.run(['sleep', '60'])"
+    chapter(root, "01_slow", slow)
+    env = {**os.environ, "TMPDIR": str(root), "PYTHONPATH": str(Path(sys.modules["lla_course.core"].__file__).parents[1])}
+    command = [sys.executable, "-m", "lla_course.course", "run", "--jobs", "1"]
+    running = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    runs = root/"build"/"runs"/"fast"
+    wait_for(lambda: (runs/"00_core.ipynb").exists() and (root/"started").exists())
+    family = psutil.Process(running.pid).children(recursive=True)
+    assert len(family) >= 3  # a worker, its kernel, and the kernel's own child
+    running.send_signal(blow)
+    said, _ = running.communicate(timeout=20)
+    assert running.returncode == (-9 if blow == signal.SIGKILL else 130)
+    assert "Traceback" not in said
+    if blow == signal.SIGINT: assert said.endswith("lla-course: stopped; the same command goes on from here\n")
+    wait_for(lambda: not alive(family), 8)
+    assert [p.name for p in runs.glob("*.ipynb")] == ["00_core.ipynb"]
+    assert not list(root.glob("lla-*"))
+    (root/"go").touch()
+    assert states(run_chapters(None)) == {"00_core": "kept", "01_slow": "ok"}
+
+def test_the_book_has_unique_names():
+    chapters = find_chapters(repo_root())
+    assert all(c.title and c.summary for c in chapters)
+    for c in chapters: assert select_chapters([c.stem]) == select_chapters([str(c.path)]) == [c]
