@@ -44,6 +44,7 @@ def _cells(path: Path) -> list[dict]:
     except (ValueError, KeyError, TypeError) as error: raise ValueError(f"{path} is not a notebook: {error!r}") from error
     return [dict(kind=c["cell_type"], source="".join(c["source"]), tags=c["metadata"].get("tags", [])) for c in cells]
 
+# %% ../nbs/02_course.ipynb #c007
 def _chapter(path: Path) -> Chapter:
     cells = _cells(path)
     def find(kind: str, pattern: str) -> str | None:
@@ -52,7 +53,7 @@ def _chapter(path: Path) -> Chapter:
     return Chapter(path, path.stem, int(number[0]) if number else None, find("markdown", r"^# (.+)") or path.stem,
                    find("markdown", r"^> (.+)") or "", find("code", r"^#\| *default_exp +(\S+)"))
 
-# %% ../nbs/02_course.ipynb #c006
+# %% ../nbs/02_course.ipynb #c008
 def find_chapters(
     root: str | Path | None = None,  # the checkout; default: the one we are in
 ) -> list[Chapter]:                  # in the order of their file names
@@ -61,7 +62,7 @@ def find_chapters(
     if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder")
     return [_chapter(path) for path in sorted(folder.glob("[!._]*.ipynb"))]
 
-# %% ../nbs/02_course.ipynb #c009
+# %% ../nbs/02_course.ipynb #c011
 def select_chapters(
     names: Iterable[str],            # numbers, stems, modules or paths
     root: str | Path | None = None,  # the checkout
@@ -76,7 +77,7 @@ def select_chapters(
         chosen += found
     return list(dict.fromkeys(chosen))
 
-# %% ../nbs/02_course.ipynb #c012
+# %% ../nbs/02_course.ipynb #c014
 def chapter_parameters(
     chapter: Chapter,  # which one
 ) -> dict[str, Any]:   # default by name; None where the default is no plain value
@@ -86,13 +87,13 @@ def chapter_parameters(
     except SyntaxError as error: raise ValueError(f"{chapter.stem}: the parameters cell cannot be read: {error}") from error
     found = {}
     for line in lines:
-        for target in line.targets if isinstance(line, ast.Assign) else [getattr(line, "target", None)]:
-            if not isinstance(target, ast.Name): continue
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)): continue
+        for target in filter(lambda t: isinstance(t, ast.Name), getattr(line, "targets", None) or [line.target]):
             try: found[target.id] = ast.literal_eval(line.value)
             except (ValueError, TypeError): found[target.id] = None
     return found
 
-# %% ../nbs/02_course.ipynb #c014
+# %% ../nbs/02_course.ipynb #c016
 def _plan(chapters: list[Chapter] | None, preset: str, given: dict[str, Any], root: Path) -> list[tuple[Chapter, dict[str, Any]]]:
     require_choice("preset", preset, ("fast", "full"))
     if "preset" in given: fail("parameter", "preset", "--preset, which goes to every chapter")
@@ -108,16 +109,18 @@ def _plan(chapters: list[Chapter] | None, preset: str, given: dict[str, Any], ro
         for name, value in values.items(): _check_type(chapter, name, value, known[chapter][name])
     return plan
 
+# %% ../nbs/02_course.ipynb #c017
 def _check_type(chapter: Chapter, name: str, value: Any, default: Any) -> None:
     if type(value) not in (bool, int, float, str, list, dict): fail(name, value, "a plain value: bool, int, float, str, list or dict")
     fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
     if not fits: fail(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
 
-# %% ../nbs/02_course.ipynb #c018
+# %% ../nbs/02_course.ipynb #c023
 def _version(package: str) -> str | None:
     try: return version(package)
     except PackageNotFoundError: return None
 
+# %% ../nbs/02_course.ipynb #c025
 def _world(root: Path) -> str:
     "A hash of what all chapters share."
     files = [p for folder in ("lla_course", "kernels") for p in (root/folder).rglob("*.py")]
@@ -128,12 +131,13 @@ def _world(root: Path) -> str:
 def _key(chapter: Chapter, values: dict[str, Any], world: str) -> str:
     return content_hash([_cells(chapter.path), {name: repr(value) for name, value in values.items()}, world])
 
-# %% ../nbs/02_course.ipynb #c021
+# %% ../nbs/02_course.ipynb #c028
 def _about(path: Path) -> dict[str, Any]:
     "What a finished run says of itself; empty if there is none."
     try: return json.loads(path.read_text(encoding="utf-8"))["metadata"]["lla_course"]
     except (OSError, ValueError, KeyError, TypeError): return {}
 
+# %% ../nbs/02_course.ipynb #c029
 @dataclass(frozen=True)
 class Outcome:
     "What became of one chapter."
@@ -143,7 +147,7 @@ class Outcome:
     output: Path     # the executed notebook; STEM.failed.ipynb for a failed one
     error: str = ""  # the cell, its first lines and the error
 
-# %% ../nbs/02_course.ipynb #c023
+# %% ../nbs/02_course.ipynb #c031
 def _execute(chapter: Chapter, values: dict[str, Any], key: str, target: Path) -> Outcome:
     "Run one chapter, in a worker. What goes wrong in it comes back as an outcome."
     import papermill
@@ -159,20 +163,21 @@ def _execute(chapter: Chapter, values: dict[str, Any], key: str, target: Path) -
         if draft.exists(): _store(draft, outcome, key=None if error else key, parameters=values)
     return outcome
 
-# %% ../nbs/02_course.ipynb #c024
+# %% ../nbs/02_course.ipynb #c032
 def _settings(scratch: str) -> dict[str, Any]:
     from traitlets.config import Config
     local = dict(transport="ipc", connection_file=f"{scratch}/k.json") if os.name == "posix" else {}
     return dict(kernel_name="python3", language="python", progress_bar=False, request_save_on_cell_execute=False, store_widget_state=False,
                 shutdown_kernel="immediate", config=Config({"KernelManager": local}))
 
+# %% ../nbs/02_course.ipynb #c034
 def _store(draft: Path, outcome: Outcome, **about: Any) -> None:
     notebook = json.loads(draft.read_text(encoding="utf-8"))
     date = datetime.now(timezone.utc).isoformat(timespec="seconds")
     notebook["metadata"]["lla_course"] = dict(about, seconds=round(outcome.seconds, 2), date=date)
     write_atomic(outcome.output, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
-# %% ../nbs/02_course.ipynb #c026
+# %% ../nbs/02_course.ipynb #c036
 def _explain(error: Exception, seen: list[dict]) -> str:
     what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else f"{type(error).__name__}: {error}"
     if not seen: return what
@@ -180,7 +185,7 @@ def _explain(error: Exception, seen: list[dict]) -> str:
     lines = [line for line in seen[-1]["cell"].source.splitlines() if line.strip()][:3]
     return "\n".join([f"cell {seen[-1]['cell_index'] - inserted}: {what}", *("    | " + line for line in lines)])
 
-# %% ../nbs/02_course.ipynb #c028
+# %% ../nbs/02_course.ipynb #c038
 def _start_worker(threads: int, root: Path, scratch: str) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     signal.signal(signal.SIGTERM, lambda *_: _end(scratch))
@@ -190,6 +195,7 @@ def _start_worker(threads: int, root: Path, scratch: str) -> None:
     os.environ["PYTHONPATH"] = _python_path(root)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the outcome says it all
 
+# %% ../nbs/02_course.ipynb #c040
 def _python_path(root: Path) -> str:
     return os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
 
@@ -201,7 +207,7 @@ def _end(scratch: str) -> None:
         shutil.rmtree(scratch, ignore_errors=True)
     finally: os._exit(1)
 
-# %% ../nbs/02_course.ipynb #c030
+# %% ../nbs/02_course.ipynb #c042
 def _prepare(chapters: list[Chapter] | None, preset: str, jobs: int | None, given: dict | None, out: str | Path | None,
              root: str | Path | None) -> tuple[int, Callable[[], Iterator[Outcome]]]:
     _need("papermill", "ipykernel", "tqdm")
@@ -211,6 +217,7 @@ def _prepare(chapters: list[Chapter] | None, preset: str, jobs: int | None, give
     plan = _plan(chapters, preset, given or {}, root)
     return len(plan), partial(_outcomes, plan, jobs, Path(out or root/"build"/"runs"/preset).resolve(), root)
 
+# %% ../nbs/02_course.ipynb #c043
 def _need(*packages: str) -> None:
     for package in packages:
         if not find_spec(package): raise ModuleNotFoundError(f"{package} is not installed: pip install 'lla_course[course]'")
@@ -218,7 +225,7 @@ def _need(*packages: str) -> None:
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../nbs/02_course.ipynb #c031
+# %% ../nbs/02_course.ipynb #c045
 def _outcomes(plan: list[tuple[Chapter, dict]], jobs: int, out: Path, root: Path) -> Iterator[Outcome]:
     "Kept chapters first, then the others as they finish."
     _sweep(out)
@@ -231,13 +238,12 @@ def _outcomes(plan: list[tuple[Chapter, dict]], jobs: int, out: Path, root: Path
         yield Outcome(chapter, "kept", about["seconds"], target)
     if todo: yield from _in_parallel(todo, min(jobs, len(todo)), root)
 
+# %% ../nbs/02_course.ipynb #c047
 def _sweep(out: Path) -> None:
-    "Remove what a killed run left; what is younger than a minute may belong to a run that lives."
     for path in out.glob(".*.ipynb.*"):
-        try: path.unlink() if time.time() - path.stat().st_mtime > 60 else None
-        except FileNotFoundError: pass
+        if time.time() - path.stat().st_mtime > 60: path.unlink(missing_ok=True)
 
-# %% ../nbs/02_course.ipynb #c032
+# %% ../nbs/02_course.ipynb #c049
 def _in_parallel(todo: list[tuple], jobs: int, root: Path) -> Iterator[Outcome]:
     with tempfile.TemporaryDirectory(prefix="lla-", ignore_cleanup_errors=True) as scratch:
         pool = ProcessPoolExecutor(jobs, multiprocessing.get_context("spawn"), _start_worker, (max(1, _cores()//jobs), root, scratch))
@@ -254,7 +260,7 @@ def _in_parallel(todo: list[tuple], jobs: int, root: Path) -> Iterator[Outcome]:
             raise
         finally: pool.shutdown(cancel_futures=True)
 
-# %% ../nbs/02_course.ipynb #c033
+# %% ../nbs/02_course.ipynb #c051
 def run_chapters(
     chapters: list[Chapter] | None,           # which ones; None runs all
     *,
@@ -271,7 +277,7 @@ def run_chapters(
     _, start = _prepare(chapters, preset, jobs, parameters, out, root)
     return sorted(start(), key=lambda o: [c.stem for c in chapters].index(o.chapter.stem) if chapters else o.chapter.stem)
 
-# %% ../nbs/02_course.ipynb #c035
+# %% ../nbs/02_course.ipynb #c053
 @dataclass(frozen=True)
 class Recorded:
     "What became of one cell of a recording."
@@ -280,7 +286,7 @@ class Recorded:
     seconds: float
     error: str = ""  # the traceback of a failed one
 
-# %% ../nbs/02_course.ipynb #c036
+# %% ../nbs/02_course.ipynb #c054
 def record_cells(
     module: ModuleType,                # has `cells(preset) -> {name: config}` and `run(config) -> dict`
     *,
@@ -296,7 +302,7 @@ def record_cells(
     wanted = [require_choice("cells", name, list(table)) for name in cells or table]
     return (_record_cell(module, name, cfg, preset, again, folder) for name, cfg in table.items() if name in wanted)
 
-# %% ../nbs/02_course.ipynb #c037
+# %% ../nbs/02_course.ipynb #c056
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: str | Path | None) -> Recorded:
     name, start = f"{module.__name__.rpartition('.')[2]}/{cell}", time.perf_counter()
     try: held = None if again else load_result(name, cfg, folder=folder)
@@ -309,7 +315,7 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
     except Exception: return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
     return Recorded(cell, "recorded", seconds)
 
-# %% ../nbs/02_course.ipynb #c041
+# %% ../nbs/02_course.ipynb #c060
 def _show(count: int, outcomes: Iterator[Outcome]) -> int:
     from tqdm import tqdm
     tally, start = dict(ok=0, kept=0, failed=0), time.perf_counter()
@@ -324,19 +330,20 @@ def _show(count: int, outcomes: Iterator[Outcome]) -> int:
     print(", ".join(f"{n} {state}" for state, n in tally.items()), f"in {time.perf_counter() - start:.0f} s", flush=True)
     return 1 if tally["failed"] else 0
 
-# %% ../nbs/02_course.ipynb #c042
+# %% ../nbs/02_course.ipynb #c061
 def _run(args: argparse.Namespace) -> Callable[[], int]:
     chapters = select_chapters(args.chapters) if args.chapters else None
     count, start = _prepare(chapters, args.preset, args.jobs, dict(args.parameter), None, None)
     return lambda: _show(count, start())
 
+# %% ../nbs/02_course.ipynb #c063
 def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier(): raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
     try: return name, ast.literal_eval(value)
     except (ValueError, SyntaxError): return name, value
 
-# %% ../nbs/02_course.ipynb #c043
+# %% ../nbs/02_course.ipynb #c065
 def _list(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
     plan, world = _plan(None, "fast", {}, root), _world(root)
@@ -350,12 +357,13 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
         return 0
     return show
 
+# %% ../nbs/02_course.ipynb #c066
 def _state(output: Path, key: str) -> str:
     failed, done = _about(output.with_suffix(".failed.ipynb")), _about(output)
     word = "failed" if failed else "never" if not done else "kept" if done["key"] == key else "stale"
     return word if word == "never" else f"{word} {(failed or done)['seconds']:.1f} s"
 
-# %% ../nbs/02_course.ipynb #c044
+# %% ../nbs/02_course.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
     chapter, = select_chapters([args.name])
     if not chapter.module: fail("chapter", args.name, "a chapter that exports a module")
@@ -372,7 +380,7 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
         return 1 if any(r.error for r in done) else 0
     return show
 
-# %% ../nbs/02_course.ipynb #c046
+# %% ../nbs/02_course.ipynb #c070
 def _lab(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
     _need("jupyterlab")
@@ -384,6 +392,7 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
         os.execve(sys.executable, command, {**os.environ, "JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": _python_path(root)})
     return start
 
+# %% ../nbs/02_course.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
     from lla_course.site import build_site
     root = repo_root().resolve()
@@ -394,11 +403,12 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
         return 0
     return build
 
-# %% ../nbs/02_course.ipynb #c047
+# %% ../nbs/02_course.ipynb #c074
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any): super().__init__(**more, allow_abbrev=False)
     def error(self, message: str) -> None: raise ValueError(message)  # one line, written by main
 
+# %% ../nbs/02_course.ipynb #c075
 def _parser() -> _Parser:
     parser = _Parser(prog="lla-course", description="Run the book, record its large results, open it.")
     add = parser.add_subparsers(dest="command", required=True).add_parser
@@ -417,7 +427,7 @@ def _parser() -> _Parser:
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
-# %% ../nbs/02_course.ipynb #c048
+# %% ../nbs/02_course.ipynb #c076
 def main(
     argv: list[str] | None = None,  # the words after `lla-course`; default: those of this process
 ) -> int:                           # 0 all well, 1 something failed, 2 nothing was started
@@ -435,7 +445,7 @@ def main(
         print("lla-course: stopped; the same command goes on from here", file=sys.stderr)
         return 130
 
-# %% ../nbs/02_course.ipynb #c050
+# %% ../nbs/02_course.ipynb #c078
 if __name__ == "__main__" and "__file__" in globals():  # python -m lla_course.course; a notebook is __main__ too, but no file
     from lla_course.course import main as command       # under its own name, so that workers find its functions
     raise SystemExit(command())

@@ -198,12 +198,13 @@ def heat_map(
     x: str, y: str,              # what a column is, what a row is
     signed: bool | None = None,  # white at zero in the middle; default: whether any entry is negative
     bar: str = "",               # what the colour measures
+    top: float | None = None,    # value of the strongest colour; default the largest entry
     height: int = 420,           # pixels
 ) -> go.Figure:                  # heat map with row 0 on top
     "A matrix as colours, row 0 on top, zero white when entries have signs."
     values = np.asarray(values, float)
     signed = bool((values < 0).any()) if signed is None else signed
-    top = float(np.nanmax(np.abs(values))) or 1.
+    top = top or float(np.nanmax(np.abs(values))) or 1.
     fig = _house_style(go.Figure(go.Heatmap(z=values, zmin=-top if signed else 0, zmax=top,
         colorscale=DIVERGING if signed else RISING, colorbar=dict(title=bar, thickness=14))), height)
     return fig.update_xaxes(title_text=x, showgrid=False).update_yaxes(title_text=y, autorange="reversed", showgrid=False)

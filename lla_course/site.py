@@ -94,6 +94,7 @@ def prepare(
     line = f'<div class="chapter-file">nbs/{name}.ipynb</div>'
     if found: line = (f'<div class="chapter-file">nbs/{name}.ipynb<span>lla_course.{found[0]}</span></div>\n'
                       f'<style>.tag_exported {{ --module: "lla_course.{found[0]}" }}</style>')
+    if name == "index": line = ""
     if first := next((c for c in notebook.cells if c.cell_type == "markdown" and HEADING.match(c.source)), None):
         first.source = HEADING.sub(lambda m: f"{m[0].rstrip()}\n\n{line}\n\n", first.source)
     return notebook
@@ -112,7 +113,7 @@ def contents(
     text = ""
     for digit, part in PARTS.items():
         chapters = [f"{name[:2]} {titles[name]} <{name}>" for name in sorted(titles) if name.startswith(digit)]
-        if chapters: text += "\n".join(["```{toctree}", *([] if shown else [":hidden:"]), f":caption: {part}", "", *chapters, "```", "", ""])
+        if chapters: text += "\n".join(["```{toctree}", ":maxdepth: 1" if shown else ":hidden:", f":caption: {part}", "", *chapters, "```", "", ""])
     return text
 
 # %% ../nbs/03_site.ipynb #c023
@@ -148,7 +149,7 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#
 
 # %% ../nbs/03_site.ipynb #c029
 CSS_PAGE = """
-article[role=main] :is(.math-wrapper, .table-wrapper) { max-width: 44em; }
+article[role=main] :is(.math-wrapper, .table-wrapper) { width: fit-content; min-width: min(44em, 100%); max-width: 100%; }
 .content { width: 65em; min-width: 0; max-width: 100%; box-sizing: border-box; }
 .sidebar-drawer { width: calc(50% - 40em); }
 article section > :not(.cell, section) { max-width: 44em; }
@@ -156,7 +157,8 @@ h1 { margin-bottom: .3rem; }
 h1 ~ blockquote:first-of-type { border: 0; padding: 0; margin: 0 0 .6rem; background: none; font-size: 1.15em; color: var(--color-foreground-secondary); }
 .chapter-file { font: .78em var(--font-stack--monospace); color: var(--color-foreground-muted); margin-bottom: 2rem; }
 .chapter-file span::before { content: "  \\2192  "; white-space: pre; }
-div.math { overflow-x: auto; overflow-y: hidden; padding: .2em 0; }
+div.math { padding: .2em 0; }
+.math-wrapper { overflow-y: hidden; }
 span.eqno { display: none; }
 .sidebar-tree .caption { margin-top: 1.1rem; }
 """
@@ -172,6 +174,7 @@ div.cell_output .output:is(.text_plain, .stream), div.cell_output .output:is(.te
 div.cell.tag_exported > div.cell_input { border-left-color: #0072B2; }
 .tag_exported > div.cell_input::after { content: "in " var(--module); position: absolute; right: .7em; top: .35em;
   font: .68em var(--font-stack--monospace); color: var(--color-foreground-muted); background: var(--mystnb-source-bg-color); padding: 0 .3em; pointer-events: none; }
+div.cell_output .output:is(.text_plain, .stream) { margin: 0; }
 .figure-card { background: white; border-radius: .5em; padding: .3em; overflow-x: auto; overflow-y: hidden; }
 .output.text_html { overflow-x: auto; }
 table.dataframe { border: 0; border-collapse: collapse; font-size: .8rem; margin: .3em 0; }
@@ -197,7 +200,7 @@ def jupyter_slug(
     "Name a heading's anchor as JupyterLab does."
     return heading.replace(" ", "-")
 
-# %% ../nbs/03_site.ipynb #c035
+# %% ../nbs/03_site.ipynb #c036
 def _sphinx(source: Path, out: Path, settings: dict) -> list[str]:
     from sphinx.application import Sphinx
     from sphinx.util.docutils import docutils_namespace
@@ -209,18 +212,18 @@ def _sphinx(source: Path, out: Path, settings: dict) -> list[str]:
     if dead := [w for w in warnings if "myst.xref_missing" in w or "toc." in w]: raise ValueError("broken links:\n" + "\n".join(dead))
     return warnings
 
-# %% ../nbs/03_site.ipynb #c037
+# %% ../nbs/03_site.ipynb #c038
 def _swap(new: Path, out: Path) -> None:
     old = new.parent/"old"
     if out.exists(): out.rename(old)
     new.rename(out)
 
-# %% ../nbs/03_site.ipynb #c038
+# %% ../nbs/03_site.ipynb #c040
 def _titles(notebooks: dict[str, Any]) -> dict[str, str]:
     text = {name: "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown") for name, notebook in notebooks.items()}
     return {name: m[1].strip() if (m := re.search(r"^# (.+)$", t, re.MULTILINE)) else name for name, t in text.items()}
 
-# %% ../nbs/03_site.ipynb #c039
+# %% ../nbs/03_site.ipynb #c042
 def build_site(
     runs: Path,  # a folder of executed notebooks
     out: Path,   # where the site should be; replaced whole
@@ -239,7 +242,7 @@ def build_site(
         _swap(new, out)
     return out/"index.html"
 
-# %% ../nbs/03_site.ipynb #c040
+# %% ../nbs/03_site.ipynb #c043
 def _build(notebooks: dict[str, Any], work: Path) -> Path:
     import nbformat
     from nbformat.v4 import new_markdown_cell, new_notebook
@@ -253,14 +256,14 @@ def _build(notebooks: dict[str, Any], work: Path) -> Path:
     for warning in _sphinx(source, work/"site", _settings(static)): print("site:", warning, file=sys.stderr)
     return work/"site"
 
-# %% ../nbs/03_site.ipynb #c042
+# %% ../nbs/03_site.ipynb #c047
 def front_pictures(
     site: Path,             # a built site
     out: Path,              # the folder for the PNG files
     *,
     chromium: str = "/usr/bin/chromium",  # the browser that takes them
 ) -> list[Path]:            # one file a chapter that has a figure
-    "Photograph the first figure of every chapter, 960 pixels wide."
+    "Photograph the first figure of every chapter, 920 pixels wide."
     try: from playwright.sync_api import sync_playwright
     except ImportError as error: raise ImportError("pictures need playwright: pip install playwright") from error
     if not Path(chromium).is_file(): fail("chromium", chromium, "the path of an installed Chromium browser")
@@ -268,7 +271,7 @@ def front_pictures(
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--disable-gpu"])
-        page = browser.new_page(viewport={"width": 540, "height": 900}, device_scale_factor=2)
+        page = browser.new_page(viewport={"width": 500, "height": 900}, device_scale_factor=2)
         for chapter in sorted(Path(site).absolute().glob("[0-9]*.html")):
             page.goto(chapter.as_uri())
             if not (figure := page.locator(".js-plotly-plot")).count(): continue
@@ -278,7 +281,7 @@ def front_pictures(
         browser.close()
     return made
 
-# %% ../nbs/03_site.ipynb #c043
+# %% ../nbs/03_site.ipynb #c048
 if __name__ == "__main__" and "__file__" in globals():
     if sys.argv[1:] != ["pictures"]: sys.exit("usage: python -m lla_course.site pictures")
     from lla_course.core import repo_root

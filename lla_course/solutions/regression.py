@@ -62,6 +62,35 @@ def _(answer: Any) -> str | None:
     if affine.shape != (3,): return f"one prediction a query: for 3 queries [3]; yours is {list(affine.shape)}."
     if not np.allclose(affine, 3 - 2 * x0): return f"on y = 3 - 2x a line must be exact; yours gives {affine.round(3).tolist()} for {(3 - 2 * x0).tolist()}."
     curved = np.asarray(answer(x0, x, x**2, .3), float)
-    if not np.allclose(curved, [-.0244, .2892, .9619], atol=2e-3): return f"straight lines are right, but on y = x**2 the weights seem wrong: {curved.round(4).tolist()}."
+    if not np.allclose(curved, [-.02816, .33989, .97721], atol=2e-3): return f"straight lines are right, but on y = x**2 the weights seem wrong: {curved.round(4).tolist()}."
     one = np.asarray(answer(np.array([.4]), np.array([.1]), np.array([7.]), .3), float)
     return None if np.allclose(one, 7) else f"with a single design point of response 7 the prediction should be 7; yours is {one.tolist()}."
+
+# %% ../../nbs/91_regression_solutions.ipynb #c025
+@exercise("12.1")
+def _(answer: Any) -> str | None:
+    pair = np.asarray(answer, float).ravel()
+    if pair.shape != (2,): return "give a pair: the exponent of the average, then that of the line."
+    right = np.array([-3 / 8, -4 / 9])
+    if np.allclose(pair, right, atol=2e-3): return None
+    if np.allclose(pair, right[::-1], atol=2e-3): return "both numbers are right, but in the other order: first the average."
+    if np.allclose(np.abs(pair), np.abs(right), atol=2e-3): return "errors fall with n, so both exponents are negative."
+    if np.allclose(pair, [-.5, -4 / 7], atol=2e-3): return "those belong to d = 3."
+    return f"with squared bias h^a the exponent is -a / (a + d): a = 3 for the average, 4 for the line; you gave {pair.round(3).tolist()}."
+
+# %% ../../nbs/91_regression_solutions.ipynb #c028
+@exercise("12.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 2 ** (4 / 3), tolerance=.01, hints={2: "that would be the rate 1/n of a parametric model.", round(2 ** 1.25, 4): "that is the line; the average has the exponent -3/4.",
+                                                            round(2 ** .75, 4): "you raised 2 to the rate; solve c ** (-3/4) = 1/2 for c instead."})
+
+# %% ../../nbs/91_regression_solutions.ipynb #c032
+@exercise("12.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"12.3\", mean_squared_error)."
+    s, x, f = np.array([.2, .5, .3]), np.array([0., 1., 3.]), lambda t: t**2
+    bias, variance = .2 * 0 + .5 * 1 + .3 * 9 - 4, .38
+    got = [float(answer(s, x, 2., f, sigma)) for sigma in (0., 1., 3.)]
+    if abs(got[0] - bias**2) > 1e-9: return f"without noise only the squared bias is left, here {bias**2:.2f}; yours is {got[0]:.2f}."
+    if abs(got[1] - got[0] - variance) > 1e-9: return f"with sigma = 1 the variance is the sum of squared weights, here {variance}; yours adds {got[1] - got[0]:.3f}."
+    return None if abs(got[2] - got[0] - 9 * variance) < 1e-9 else "the variance should grow with the square of sigma."

@@ -11,6 +11,7 @@ nbformat = pytest.importorskip("nbformat")
 from lla_course.core import repo_root
 
 LABS = sorted((repo_root()/"nbs").glob("[1-8]9_*lab.ipynb"))
+KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}  # without it JupyterLab asks, in a dialog
 TINY = """
 import plotly.graph_objects as go
 from ipywidgets import FloatSlider, VBox
@@ -86,7 +87,7 @@ def run_all(page, lab, name):
 def test_slider_moves_the_figure(source, lab, page):
     name = source.name if source else "tiny.ipynb"
     if source: shutil.copy(source, lab[2]/name)
-    else: nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TINY)]), lab[2]/name)
+    else: nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TINY)], metadata={"kernelspec": KERNEL}), lab[2]/name)
     run_all(page, lab, name)
     page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
     before = page.evaluate(DATA)

@@ -6,7 +6,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore::DeprecationWarning:myst_parser")]
+pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:.*MystReferenceResolver")]
 go = pytest.importorskip("plotly.graph_objects")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")

@@ -2,14 +2,14 @@
 import json, os, subprocess, sys
 from pathlib import Path
 import pytest
-from conftest import PARAMETERS, chapter
+from miniature import chapter
 from lla_course import course
 from lla_course.course import main, select_chapters
 
 @pytest.mark.parametrize("words, named", [
     ("run 77", "chapter='77'"), ("run nothing", "chapter='nothing'"), ("run lab", "19_a_lab, 29_b_lab"), ("run ../00_core.ipynb", "00_core.ipynb"),
     ("run --preset large", "preset='large': expected one of 'fast', 'full'"), ("run --jobs 0", "jobs=0"), ("run --jobs two", "two"),
-    ("run 00 -p seeed=1", "seeed='1'"), ("run -p seeed=1", "seeed"), ("run 00 19 -p seed=1", "19_a_lab"), ("run 00 -p seed", "NAME=VALUE"), ("run 00 -p =1", "NAME=VALUE"),
+    ("run 00 -p seeed=1", "parameter='seeed'"), ("run -p seeed=1", "seeed"), ("run 00 19 -p seed=1", "19_a_lab"), ("run 00 -p seed", "NAME=VALUE"), ("run 00 -p =1", "NAME=VALUE"),
     ("run 00 -p seed=half", "seed='half': expected int"), ("run 00 -p seed=0.5", "seed=0.5: expected int"), ("run 00 -p seed=True", "seed=True: expected int"),
     ("run 00 -p width=wide", "width='wide': expected float"), ("run 00 -p width=True", "width=True"), ("run 00 -p preset=full", "--preset"),
     ("run 00 --fast", "--fast"), ("run 00 --pre full", "--pre"), ("fly", "fly"), ("", "command"), ("list 00", "00")])
@@ -18,7 +18,7 @@ def test_refused(root, capfd, words, named):
     assert main(words.split()) == 2
     said = capfd.readouterr()
     assert said.err.startswith("lla-course: ") and said.err.count("\n") == 1 and said.out == ""
-    assert named.replace("seeed='1'", "seeed") in said.err
+    assert named in said.err
     assert not (root/"build").exists()
 
 def test_names_of_a_chapter(root):

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 import numpy as np, pytest
-from conftest import chapter
+from miniature import chapter
 from lla_course.core import load_result
 from lla_course.course import main, record_cells
 

@@ -1,8 +1,8 @@
 "Running chapters: what is kept, what is run again, what a failure and a kill leave behind."
-import json, os, signal, subprocess, sys, time
+import os, signal, subprocess, sys, time
 from pathlib import Path
 import psutil, pytest
-from conftest import PARAMETERS, chapter, printed
+from miniature import PARAMETERS, chapter, printed
 from lla_course.core import repo_root
 from lla_course.course import chapter_parameters, find_chapters, main, run_chapters, select_chapters
 
@@ -64,8 +64,8 @@ def test_a_failure_is_told_and_stops_nothing_else(root, capfd):
     assert sorted(p.name for p in runs.iterdir()) == ["00_core.ipynb", "05_bad.ipynb"]
 
 def test_parameters_are_read_as_python_reads_them(root):
-    path = chapter(root, "07_many", parameters='a: int = 1; b = "x=#"  # c = 3\nd = 2 * 3\nprint(a)\ne = f = None')
-    assert chapter_parameters(select_chapters(["07"])[0]) == {"a": 1, "b": "x=#", "d": None, "e": None, "f": None}
+    path = chapter(root, "07_many", parameters='a: int = 1; b = "x=#"  # c = 3\nd = 2 * 3\nprint(a)\ne = f = None\nfor i in []: pass\ng: int\nh, i = 1, 2')
+    assert chapter_parameters(select_chapters(["07"])[0]) == {"a": 1, "b": "x=#", "d": None, "e": None, "f": None, "g": None}
     chapter(root, "07_many", parameters="%magic")
     with pytest.raises(ValueError, match="07_many: the parameters cell cannot be read"): run_chapters(None)
     path.write_text("[")

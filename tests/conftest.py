@@ -1,0 +1,38 @@
+"Shared by all tests: seeds, one torch thread for each parallel worker, GPU tests only where there is a GPU, and memory that starts as NaN."
+import os
+
+import hypothesis, pytest, torch
+
+hypothesis.settings.register_profile("house", max_examples=30, deadline=None, derandomize=True, database=None)
+hypothesis.settings.load_profile("house")
+if "PYTEST_XDIST_WORKER" in os.environ: torch.set_num_threads(1)
+
+
+def pytest_collection_modifyitems(items):
+    if torch.cuda.is_available(): return
+    for item in items:
+        if "gpu" in item.keywords: item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+@pytest.fixture(autouse=True)
+def seeds():
+    "Every test starts from the same random numbers, whichever ran before it."
+    from lla_course.core import seed_everything
+    return seed_everything(0)
+
+
+def _poisoned(make):
+    def empty(*args, **kwargs):
+        t = make(*args, **kwargs)
+        with torch.no_grad():
+            if t.is_floating_point() or t.is_complex(): t.fill_(float("nan"))
+            elif t.dtype != torch.bool: t.fill_(torch.iinfo(t.dtype).max)
+        return t
+    return empty
+
+
+@pytest.fixture
+def nan_empty(monkeypatch):
+    "What `torch.empty` and its relatives hand out holds NaN (integers: their largest value), so a kernel that leaves an entry unwritten is found out."
+    for name in ("empty", "empty_like", "empty_strided"): monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
+    for name in ("new_empty", "new_empty_strided"): monkeypatch.setattr(torch.Tensor, name, _poisoned(getattr(torch.Tensor, name)))
