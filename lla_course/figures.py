@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'DIVERGING', 'RISING', 'colour', 'canvas', 'add_points', 'add_curve', 'add_band', 'add_weights', 'add_query',
-           'with_slider', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
+           'with_slider', 'live', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
 
 # %% ../nbs/01_figures.ipynb #c002
-from typing import Any
+from typing import Any, Callable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -61,7 +61,7 @@ def _house_style(fig: go.Figure, height: int) -> go.Figure:
         template="none", height=height, margin=dict(l=64, r=18, t=44, b=52), hovermode="closest", separators=".",
         font=dict(family="Helvetica, Arial, sans-serif", size=14, color="#222"),
         legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)"))
-    fig.update_xaxes(**axis); fig.update_yaxes(**axis)
+    fig.update_xaxes(**axis); fig.update_yaxes(**axis, automargin=True)
     return fig
 
 # %% ../nbs/01_figures.ipynb #c010
@@ -77,7 +77,7 @@ def add_points(
     symbol: str = "circle",   # a plotly marker symbol
 ) -> go.Figure:               # the same figure
     "Scatter points in the colour of their role."
-    return fig.add_trace(go.Scatter(x=x, y=y, mode="markers", name=_label(role, name), showlegend=name != "",
+    return fig.add_trace(go.Scatter(x=np.asarray(x), y=np.asarray(y), mode="markers", name=_label(role, name), showlegend=name != "",
         marker=dict(color=colour(role), size=size, opacity=opacity, symbol=symbol)), row=row, col=1)
 
 # %% ../nbs/01_figures.ipynb #c011
@@ -93,7 +93,7 @@ def add_curve(
     markers: bool = False,    # mark the points too
 ) -> go.Figure:               # the same figure
     "A line in the colour of its role."
-    return fig.add_trace(go.Scatter(x=x, y=y, mode="lines+markers" if markers else "lines", name=_label(role, name),
+    return fig.add_trace(go.Scatter(x=np.asarray(x), y=np.asarray(y), mode="lines+markers" if markers else "lines", name=_label(role, name),
         showlegend=name != "", line=dict(color=colour(role), width=width, dash=dash)), row=row, col=1)
 
 # %% ../nbs/01_figures.ipynb #c012
@@ -174,6 +174,26 @@ def with_slider(
     return fig
 
 # %% ../nbs/01_figures.ipynb #c024
+def live(
+    draw: Callable,   # draw(**values) -> Figure, with the same traces each time
+    **controls: Any,  # ipywidgets by the name of the argument they set
+) -> Any:             # an ipywidgets VBox: controls, message, figure
+    "A figure that is drawn anew when a control changes. A `ValueError` of `draw` is shown as a message."
+    import html, ipywidgets
+    values = lambda: {name: control.value for name, control in controls.items()}
+    shown, message = go.FigureWidget(draw(**values())), ipywidgets.HTML()
+    def redraw(_: Any) -> None:
+        try: fresh = draw(**values())
+        except ValueError as error: message.value = f"<b style='color:{ROLES['error']}'>{html.escape(str(error))}</b>"; return
+        message.value = ""
+        with shown.batch_update():
+            for old, new in zip(shown.data, fresh.data): old.update({k: new[k] for k in ("x", "y", "z", "name") if k in new and new[k] is not None})
+            shown.layout.update(shapes=fresh.layout.shapes, annotations=fresh.layout.annotations)
+    for control in controls.values(): control.observe(redraw, names="value")
+    layout = ipywidgets.Layout(grid_template_columns="repeat(auto-fill, minmax(300px, 1fr))")
+    return ipywidgets.VBox([ipywidgets.GridBox(list(controls.values()), layout=layout), message, shown])
+
+# %% ../nbs/01_figures.ipynb #c026
 def log_log(
     n: Any,               # sample sizes, [K]
     errors: dict,         # role -> errors [K]
@@ -191,13 +211,15 @@ def log_log(
             add_curve(fig, n, np.asarray(error)[-1] * (n / n[-1]) ** slope, role, f"slope {slope:.3g}", dash="dot", width=1.5)
     return fig.update_xaxes(type="log", dtick=1, exponentformat="power").update_yaxes(type="log", dtick="D2", exponentformat="power")
 
-# %% ../nbs/01_figures.ipynb #c027
+# %% ../nbs/01_figures.ipynb #c029
 def heat_map(
     values: Any,                 # matrix, [M, N]
     *,
     x: str, y: str,              # what a column is, what a row is
     signed: bool | None = None,  # white at zero in the middle; default: whether any entry is negative
     bar: str = "",               # what the colour measures
+    columns: Any = None,         # coordinate of each column, [N]; default its number
+    rows: Any = None,            # coordinate of each row, [M]; default its number
     top: float | None = None,    # value of the strongest colour; default the largest entry
     height: int = 420,           # pixels
 ) -> go.Figure:                  # heat map with row 0 on top
@@ -205,11 +227,11 @@ def heat_map(
     values = np.asarray(values, float)
     signed = bool((values < 0).any()) if signed is None else signed
     top = top or float(np.nanmax(np.abs(values))) or 1.
-    fig = _house_style(go.Figure(go.Heatmap(z=values, zmin=-top if signed else 0, zmax=top,
+    fig = _house_style(go.Figure(go.Heatmap(z=values, x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
         colorscale=DIVERGING if signed else RISING, colorbar=dict(title=bar, thickness=14))), height)
     return fig.update_xaxes(title_text=x, showgrid=False).update_yaxes(title_text=y, autorange="reversed", showgrid=False)
 
-# %% ../nbs/01_figures.ipynb #c030
+# %% ../nbs/01_figures.ipynb #c032
 def tiles(
     state: Any,        # what each tile is, [rows, columns] of 0 masked, 1 waiting, 2 done, 3 in work
     *,
@@ -222,7 +244,7 @@ def tiles(
     fig.update_layout(plot_bgcolor="#8a8f98")
     return fig.update_xaxes(title_text=x, showgrid=False, dtick=1, constrain="domain").update_yaxes(title_text=y, autorange="reversed", showgrid=False, dtick=1, scaleanchor="x", constrain="domain")
 
-# %% ../nbs/01_figures.ipynb #c033
+# %% ../nbs/01_figures.ipynb #c035
 def graph(
     positions: dict,            # vertex -> (x, y)
     edges: list,                # (from, to) pairs
@@ -241,7 +263,7 @@ def graph(
         marker=dict(size=30, color=[colour((roles or {}).get(v, "data")) for v in positions])))
     return fig.update_xaxes(visible=False).update_yaxes(visible=False, scaleanchor="x")
 
-# %% ../nbs/01_figures.ipynb #c035
+# %% ../nbs/01_figures.ipynb #c037
 def simplex(
     points: Any,                 # probabilities over three outcomes, [N, 3], in the order of the path
     corners: tuple,              # names of the three outcomes

@@ -150,6 +150,8 @@ ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#
 # %% ../nbs/03_site.ipynb #c029
 CSS_PAGE = """
 article[role=main] :is(.math-wrapper, .table-wrapper) { width: fit-content; min-width: min(44em, 100%); max-width: 100%; }
+.main { min-width: 0; }
+.toc-drawer { flex-shrink: 0; }
 .content { width: 65em; min-width: 0; max-width: 100%; box-sizing: border-box; }
 .sidebar-drawer { width: calc(50% - 40em); }
 article section > :not(.cell, section) { max-width: 44em; }

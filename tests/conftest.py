@@ -36,3 +36,17 @@ def nan_empty(monkeypatch):
     "What `torch.empty` and its relatives hand out holds NaN (integers: their largest value), so a kernel that leaves an entry unwritten is found out."
     for name in ("empty", "empty_like", "empty_strided"): monkeypatch.setattr(torch, name, _poisoned(getattr(torch, name)))
     for name in ("new_empty", "new_empty_strided"): monkeypatch.setattr(torch.Tensor, name, _poisoned(getattr(torch.Tensor, name)))
+
+
+@pytest.fixture(scope="session")
+def executed():
+    """Run a chapter at preset fast: `executed(chapter) -> Outcome`.
+
+    Once for all parallel workers, and kept in build/ between runs of the suite while nothing it depends on has changed."""
+    from filelock import FileLock
+    from lla_course.core import repo_root
+    from lla_course.course import run_chapters
+    locks = repo_root()/"build"/"locks"; locks.mkdir(parents=True, exist_ok=True)
+    def run(chapter):
+        with FileLock(locks/chapter.stem): return run_chapters([chapter], jobs=1)[0]
+    return run

@@ -27,7 +27,7 @@ def _(answer: Any) -> str | None:
     if weights.shape != (3, 5): return f"for 3 queries and 5 points the result should be [3, 5]; yours is {list(weights.shape)}."
     if not np.allclose(weights.sum(1), 1): return f"each row should sum to one; yours sum to {weights.sum(1).round(3).tolist()}."
     if ((weights > 0).sum(1) != 2).any(): return "with k = 2 exactly two entries a row should differ from zero."
-    wanted = np.array([[0, .5, .5, 0, 0], [0, 0, .5, .5, 0], [0, 0, 0, .5, .5]])
+    wanted = np.array([[.5, .5, 0, 0, 0], [0, 0, .5, .5, 0], [0, 0, 0, .5, .5]])
     return None if np.allclose(weights, wanted) else "right number of neighbours, but not always the nearest: are distances taken as absolute values?"
 
 # %% ../../nbs/91_regression_solutions.ipynb #c012

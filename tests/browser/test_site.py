@@ -12,7 +12,7 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lla_course.core import repo_root
+from lla_course.course import find_chapters
 from lla_course.site import PLOTLY, WIDGET, broken_links, build_site, lighten
 
 MATH = r"""# Averages
@@ -165,7 +165,7 @@ def test_search_needs_no_server(page, base):
     assert_quiet(page, base)
 
 
-@pytest.mark.parametrize("width", [1280, 400])
+@pytest.mark.parametrize("width", [1920, 1600, 1366, 1280, 800, 400])
 def test_no_sideways_scrolling(page, site, width):
     page.set_viewport_size({"width": width, "height": 900})
     settle(page, f"{site.as_uri()}/10_first.html")
@@ -230,13 +230,11 @@ def test_code_spans_are_not_links():
 # -- the real book -------------------------------------------------------------------------------------------------
 
 @pytest.fixture(scope="module")
-def book(tmp_path_factory):
-    "build/site if it was built, else a site from build/runs/fast, else nothing to test."
-    root = repo_root()/"build"
-    if (root/"site"/"index.html").is_file(): return root/"site"
-    done = {p.name for p in (root/"runs"/"fast").glob("*.ipynb")}
-    if not done or {p.name for p in (repo_root()/"nbs").glob("*.ipynb")} - done: pytest.skip("no built book: run `make site`")
-    return build_site(root/"runs"/"fast", tmp_path_factory.mktemp("book")/"site").parent
+def book(executed, tmp_path_factory):
+    "The whole book at preset fast, built as a reader gets it."
+    outcomes = [executed(chapter) for chapter in find_chapters()]
+    assert not (failed := [o.chapter.stem for o in outcomes if o.state == "failed"]), failed
+    return build_site(outcomes[0].output.parent, tmp_path_factory.mktemp("book")/"site").parent
 
 
 def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):

@@ -1,0 +1,36 @@
+# make course | test | lab | site : each sets up what it needs, once.
+PYTHON ?= python3
+RUN = .venv/bin/
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: course test lab site setup export pictures clean
+
+course: setup   ## run every chapter at preset fast and build the site
+	$(RUN)lla-course site
+
+test: setup     ## the whole suite: laws, house rules, every notebook, the browser
+	$(RUN)python -m pytest -n 2 --dist loadgroup
+
+lab: setup      ## JupyterLab on nbs/ (loopback, token on)
+	$(RUN)lla-course lab
+
+site: setup     ## the static site alone (chapters that are up to date are not run again)
+	$(RUN)lla-course site
+
+export: setup   ## after editing a notebook: regenerate the library, strip outputs
+	$(RUN)nbdev_export
+	$(RUN)jupyter nbconvert --clear-output --inplace --log-level WARN nbs/*.ipynb
+	$(RUN)nbdev_clean
+
+pictures: site  ## one PNG a chapter for the README (needs Chromium)
+	$(RUN)python -m lla_course.site pictures
+
+setup: .venv/.ready
+.venv/.ready: settings.ini constraints.txt setup.py pyproject.toml
+	test -x .venv/bin/python || $(PYTHON) -m venv .venv
+	$(RUN)python -m pip install -q -c constraints.txt pip setuptools wheel
+	$(RUN)python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build .venv

@@ -1,0 +1,273 @@
+"Core: presets, seeds, devices, argument checks, arrays, files and records."
+import hashlib, json, os, re
+from dataclasses import dataclass
+
+import numpy as np, pytest, torch
+from hypothesis import given, strategies as st
+
+from lla_course.core import (Record, StaleResult, as_tensors, content_hash, device_name, fail, load_result, pick, pick_device, repo_root,
+                             require_choice, require_finite, require_positive, save_result, seed_everything, write_atomic)
+
+# ---- arguments
+
+def test_fail_names_the_argument_its_value_and_what_was_expected():
+    with pytest.raises(ValueError, match=re.escape("kernel='gausian': expected a kernel")): fail("kernel", "gausian", "a kernel")
+
+def test_pick():
+    fast, full = object(), object()
+    assert pick("fast", fast=fast, full=full) is fast and pick("full", fast=fast, full=full) is full
+    for wrong in ("Fast", "", None, 0, "medium"):
+        with pytest.raises(ValueError, match="preset=.*'fast' or 'full'"): pick(wrong, fast=1, full=2)
+
+@pytest.mark.parametrize("value, zero", [(1, False), (1e-300, False), (np.float32(2), False), (torch.tensor(.5), False), (0, True), (7.5, True)])
+def test_require_positive_gives_a_float(value, zero):
+    number = require_positive("h", value, zero=zero)
+    assert type(number) is float and number == float(value)
+
+@pytest.mark.parametrize("value", [-1, -1e-300, float("nan"), float("inf"), -float("inf"), None, "wide", [1., 2.], 1j, np.ones(3), torch.ones(2), {}])
+@pytest.mark.parametrize("zero", [False, True])
+def test_require_positive_refuses(value, zero):
+    with pytest.raises(ValueError, match="^h=.*expected a finite number >" + ("= 0" if zero else " 0")): require_positive("h", value, zero=zero)
+
+def test_zero_only_where_allowed():
+    with pytest.raises(ValueError, match="h=0: expected a finite number > 0"): require_positive("h", 0)
+
+def test_text_is_not_a_number():
+    with pytest.raises(ValueError, match="^h='0.5'"): require_positive("h", "0.5")
+
+def test_require_choice():
+    assert require_choice("kernel", "b", ["a", "b"]) == "b" and require_choice("kernel", "b", {"a": 1, "b": 2}) == "b"
+    for wrong in ("c", "", None, 1, ["a"], "a, b"):
+        with pytest.raises(ValueError, match="^kernel=.*expected one of 'a', 'b'$"): require_choice("kernel", wrong, ["a", "b"])
+
+@pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
+@pytest.mark.parametrize("where", [(0,), (4,), (1, 2), (0, 1, 1)])
+def test_require_finite_names_the_first_bad_entry(bad, where):
+    t = torch.zeros(5, 3, 2)[(slice(None),) * len(where) + (0,) * (3 - len(where))].clone()
+    assert require_finite("y", t) is t
+    t[where] = bad; t[-1] = bad
+    with pytest.raises(ValueError, match=re.escape(f"y[{', '.join(map(str, where))}]={bad}: expected finite")): require_finite("y", t)
+
+def test_require_finite_takes_nothing_and_whole_numbers():
+    for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)): assert require_finite("y", t) is t
+
+# ---- chance and devices
+
+def test_a_seed_fixes_all_streams():
+    import random
+    draw = lambda g: (torch.rand(3, generator=g).tolist(), torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())
+    first, second, other = draw(seed_everything(3)), draw(seed_everything(np.int64(3))), draw(seed_everything(4))
+    assert first == second and not any(a == b for a, b in zip(first, other))
+    assert torch.rand(3, generator=seed_everything(3)).tolist() == torch.rand(3, generator=torch.Generator().manual_seed(3)).tolist()
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "0", None, True, [1]])
+def test_bad_seeds(seed):
+    with pytest.raises(ValueError, match="^seed=.*whole number"): seed_everything(seed)
+
+def test_devices(monkeypatch):
+    assert pick_device("cpu") == torch.device("cpu") and device_name("cpu").startswith("CPU (")
+    for wrong in ("gpu", "", None, 3, "cuda:x"):
+        with pytest.raises(ValueError, match="^device="): pick_device(wrong)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False); monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    assert pick_device() == pick_device("auto") == torch.device("cpu")
+    with pytest.raises(ValueError, match="device='cuda'.*0 CUDA devices"): pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True); monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    assert pick_device() == torch.device("cuda") and pick_device("cuda:1") == torch.device("cuda:1")
+    with pytest.raises(ValueError, match="device='cuda:2'.*2 CUDA devices"): pick_device("cuda:2")
+
+@pytest.mark.gpu
+def test_a_real_gpu():
+    assert pick_device().type == "cuda" and device_name("cuda")
+    with pytest.raises(ValueError, match="one device"): as_tensors(x=torch.ones(2, device="cuda"), y=torch.ones(2))
+    (x, y), back = as_tensors(x=torch.ones(2, device="cuda"), y=[1, 2])
+    assert y.device.type == "cuda" and back(x).device.type == "cuda"
+
+# ---- numpy in, numpy out
+
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
+@pytest.mark.parametrize("dtype", FLOATS)
+def test_sixteen_bits_are_computed_in_thirty_two_and_returned_in_sixteen(dtype):
+    (x,), back = as_tensors(x=torch.ones(3, dtype=dtype))
+    assert x.dtype == (torch.float32 if dtype in FLOATS[:2] else dtype) and back(x).dtype == dtype
+    if dtype != torch.bfloat16:
+        (x,), back = as_tensors(x=torch.ones(3, dtype=dtype).numpy())
+        assert x.dtype == (torch.float32 if dtype in FLOATS[:2] else dtype) and back(x).dtype == torch.ones(3, dtype=dtype).numpy().dtype
+
+@pytest.mark.parametrize("given, kept", [
+    (dict(x=np.float32([1]), y=np.float64([1])), torch.float64), (dict(x=np.float32([1]), y=[1.]), torch.float32), (dict(x=np.arange(2), y=np.float16([1])), torch.float16),
+    (dict(x=[1, 2], y=(3,)), torch.float64), (dict(x=np.arange(2), y=True), torch.float64), (dict(x=torch.ones(1, dtype=torch.float16), y=np.float32([1])), torch.float32),
+    (dict(x=torch.ones(1, dtype=torch.float16), y=torch.ones(1, dtype=torch.bfloat16)), torch.float32), (dict(x=torch.arange(2), y=torch.ones(1)), torch.float32)])
+def test_the_widest_floating_dtype_is_kept(given, kept):
+    tensors, back = as_tensors(**given)
+    assert len({t.dtype for t in tensors}) == 1
+    assert torch.as_tensor(back(tensors[0])).dtype == kept
+    assert isinstance(back(tensors[0]), torch.Tensor) == any(isinstance(v, torch.Tensor) for v in given.values())
+
+@given(st.lists(st.floats(allow_nan=False), max_size=5), st.sampled_from([np.float16, np.float32, np.float64]))
+def test_a_round_trip_changes_no_bit(values, dtype):
+    with np.errstate(over="ignore"): x = np.array(values, dtype)
+    for kind in (x, torch.tensor(x)):
+        (t,), back = as_tensors(x=kind)
+        assert type(back(t)) is type(kind) and np.array_equal(np.asarray(back(t)), x) and np.asarray(back(t)).dtype == dtype
+
+def test_inputs_are_not_shared_and_graphs_are_kept():
+    x = np.ones(3)
+    as_tensors(x=x)[0][0].add_(1)
+    assert (x == 1).all()
+    x = torch.ones(3, requires_grad=True)
+    (t,), back = as_tensors(x=x)
+    assert torch.autograd.grad(back(2 * t).sum(), x)[0].tolist() == [2, 2, 2]
+    assert as_tensors(x=np.ones((2, 3))[::-1, ::2])[0][0].shape == (2, 2)
+
+@pytest.mark.parametrize("wrong", [["a"], "a", None, [1j], np.complex64([1]), torch.ones(2, dtype=torch.cfloat), [[1], [1, 2]], object(), {"a": 1}, np.array(["2026-01-01"], "M8[D]")])
+def test_what_is_not_real_numbers_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="^y="): as_tensors(x=[1.], y=wrong)
+
+def test_two_devices_are_refused():
+    with pytest.raises(ValueError, match="device=.*'cpu', 'meta'.*one device"): as_tensors(x=torch.ones(2), y=torch.ones(2, device="meta"))
+
+# ---- files
+
+def test_write_atomic(tmp_path):
+    path = write_atomic(tmp_path/"a"/"b"/"c.txt", "hällo\n")
+    assert path.read_bytes() == "hällo\n".encode() and path.stat().st_mode & 0o777 == 0o644
+    assert write_atomic(str(path), b"\0\1").read_bytes() == b"\0\1" and os.listdir(path.parent) == ["c.txt"]
+
+@pytest.mark.parametrize("call", ["replace", "fsync", "chmod"])
+@pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
+def test_a_killed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, error):
+    path = write_atomic(tmp_path/"c.txt", "old")
+    def killed(*_): raise error("killed")
+    monkeypatch.setattr(os, call, killed)
+    with pytest.raises(error): write_atomic(path, "new")
+    assert path.read_text() == "old" and os.listdir(tmp_path) == ["c.txt"]
+
+def test_repo_root_is_found_from_below_and_from_elsewhere(tmp_path, monkeypatch):
+    root = repo_root()
+    assert (root/"settings.ini").is_file()
+    monkeypatch.chdir(tmp_path)
+    assert repo_root() == root                                     # by the file of the module
+    (tmp_path/"settings.ini").touch(); (tmp_path/"nbs").mkdir(); (tmp_path/"nbs"/"00_core.ipynb").touch(); (tmp_path/"deep").mkdir()
+    monkeypatch.chdir(tmp_path/"deep")
+    assert repo_root() == tmp_path.resolve()                       # the working directory comes first
+    import lla_course.core
+    monkeypatch.chdir("/"); monkeypatch.setattr(lla_course.core, "__file__", "/nowhere/core.py")
+    with pytest.raises(FileNotFoundError, match="clone of the repository"): repo_root()
+
+# ---- records
+
+json_values = st.recursive(st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
+                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8)
+
+@given(json_values, json_values)
+def test_the_hash_belongs_to_the_content(a, b):
+    text = json.dumps(a, sort_keys=True, separators=(",", ":"))
+    assert content_hash(a) == hashlib.sha256(text.encode()).hexdigest() == content_hash(json.loads(json.dumps(a)))
+    assert (content_hash(a) == content_hash(b)) == (text == json.dumps(b, sort_keys=True, separators=(",", ":")))
+
+@dataclass(frozen=True)
+class Settings:
+    n: int = 3
+    widths: tuple = (1, .5)
+
+@pytest.fixture
+def save(tmp_path):
+    def save(name="chapter/cell", result=None, config=Settings(), **more):
+        return save_result(name, {"error": .25} if result is None else result, **dict(config=config, seed=1, seconds=2., folder=tmp_path) | more)
+    return save
+
+def test_a_record_comes_back_whole(save, tmp_path):
+    arrays = dict(w=np.float32([[1, 2]]), b=torch.ones(2, dtype=torch.float64, requires_grad=True))
+    result = {"t": torch.arange(2), "a": np.float32([.5]), "n": np.int64(3), "in": {"x": (1, 2)}, "dtype": torch.float32, "none": None}
+    path = save(result=result, arrays=arrays, preset="fast")
+    assert path == tmp_path/"chapter"/"cell.json"
+    record = load_result("chapter/cell", Settings(), folder=str(tmp_path))
+    assert isinstance(record, Record) and record.result == {"t": [0, 1], "a": [.5], "n": 3, "in": {"x": [1, 2]}, "dtype": "torch.float32", "none": None}
+    assert record.config == {"n": 3, "widths": [1, .5]} and record.name == "chapter/cell"
+    p = record.provenance
+    assert (p["preset"], p["seed"], p["seconds"], p["device"]) == ("fast", 1, 2., device_name("cpu")) and {"python", "torch", "numpy"} <= set(p["versions"])
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d", p["date"]) and p["device"] in record.label and p["date"] in record.label
+    assert record.arrays["w"].dtype == np.float32 and record.arrays["w"].tolist() == [[1, 2]] and record.arrays["b"].tolist() == [1, 1]
+
+def test_nothing_stored_is_none(tmp_path, save):
+    assert load_result("chapter/cell", folder=tmp_path) is None and load_result("chapter/cell", Settings(), folder=tmp_path/"no") is None
+    save()
+    assert load_result("chapter/other", folder=tmp_path) is None
+
+def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
+    (tmp_path/"settings.ini").touch(); (tmp_path/"nbs").mkdir(); (tmp_path/"nbs"/"00_core.ipynb").touch(); monkeypatch.chdir(tmp_path)
+    assert save_result("a/b", {}, config={}, seed=0, seconds=0) == tmp_path.resolve()/"nbs"/"results"/"a"/"b.json"
+    assert load_result("a/b", {}).result == {}
+
+@pytest.mark.parametrize("other", [Settings(n=4), dict(n=4, widths=[1, .5]), dict(n=3), dict(n=3, widths=[1, .5], extra=1), {}])
+def test_other_settings_are_refused_by_name(save, tmp_path, other):
+    save()
+    name = "n" if getattr(other, "n", 0) == 4 or dict == type(other) and other.get("n") != 3 else "extra" if "extra" in other else "widths"
+    with pytest.raises(StaleResult, match=rf"other settings \([^)]*\b{name}\b.*lla-course record chapter --preset full --cells cell"): load_result("chapter/cell", other, folder=tmp_path)
+
+@pytest.mark.parametrize("edit", [("0.25", "0.24"), ('"seed": 1', '"seed": 2'), ('"seconds": 2.0', '"seconds": 1.0'), ('"n": 3', '"n": 4'), ('"chapter/cell"', '"chapter/sell"'),
+                                  ('"error"', '"terror"'), ("CPU (", "H200 ("), ("full", "fast")])
+def test_an_altered_record_is_refused(save, tmp_path, edit):
+    path = save()
+    assert edit[0] in path.read_text()
+    path.write_text(path.read_text().replace(*edit))
+    with pytest.raises(StaleResult, match="cell.json was altered.*lla-course record chapter"): load_result("chapter/cell", folder=tmp_path)
+
+@pytest.mark.parametrize("content", ["", "{", "null", "5", "{}", '{"result": 1}', "[]", '{"hash": "x", "arrays": 5}', '{"hash": "x", "result": NaN}', b"\xff\xfe"])
+def test_an_unreadable_record_is_stale_and_says_how_to_record_it_anew(save, tmp_path, content):
+    path = save()
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(StaleResult, match="lla-course record chapter --preset full --cells cell"): load_result("chapter/cell", folder=tmp_path)
+
+def test_a_record_under_another_name_is_refused(save, tmp_path):
+    path = save()
+    path.rename(path.with_name("twin.json"))
+    with pytest.raises(StaleResult): load_result("chapter/twin", folder=tmp_path)
+
+def test_altered_and_missing_arrays_are_refused(save, tmp_path):
+    path = save(arrays={"w": np.arange(5)}); npz = path.parent/json.loads(path.read_text())["arrays"]
+    content = bytearray(npz.read_bytes())
+    for wrong in (content[:-1], bytes([content[0] ^ 1]) + content[1:], b""):
+        npz.write_bytes(wrong)
+        with pytest.raises(StaleResult, match="lla-course record chapter"): load_result("chapter/cell", folder=tmp_path)
+    npz.write_bytes(content)
+    assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0, 1, 2, 3, 4]
+    npz.unlink()
+    with pytest.raises(StaleResult): load_result("chapter/cell", folder=tmp_path)
+
+def files(folder): return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+def test_new_arrays_replace_old_ones(save, tmp_path):
+    for n in (2, 3): save(arrays={"w": np.arange(n)}); assert len(files(tmp_path)) == 2
+    assert len(load_result("chapter/cell", folder=tmp_path).arrays["w"]) == 3
+    save(); assert len(files(tmp_path)) == 1
+
+def test_arrays_of_a_neighbour_stay(save, tmp_path):
+    "The names of cells may hold dots: h0 and h0.1 are two records."
+    save("c/h0.1", arrays={"w": np.ones(2)}); save("c/h0", arrays={"w": np.ones(3)}); save("c/h0", arrays={"w": np.ones(4)})
+    assert len(load_result("c/h0.1", folder=tmp_path).arrays["w"]) == 2 and len(load_result("c/h0", folder=tmp_path).arrays["w"]) == 4
+
+@pytest.mark.parametrize("wrong", [dict(result={"v": float("nan")}), dict(result={"v": np.array([1, np.inf])}), dict(config={"h": float("inf")}),
+                                   dict(arrays={"w": np.array([None])}), dict(arrays={"w": [[1], [1, 2]]}), dict(arrays={"w": np.array([np.nan])}), dict(seconds=float("nan"))])
+@pytest.mark.parametrize("with_arrays", [False, True])
+def test_what_cannot_be_stored_changes_no_file(save, tmp_path, wrong, with_arrays):
+    save(arrays={"w": np.ones(2)}); before = files(tmp_path)
+    if with_arrays: wrong = {"arrays": {"w": np.ones(3)}} | wrong
+    with pytest.raises(ValueError): save(**wrong)
+    assert files(tmp_path) == before
+
+@pytest.mark.parametrize("killed_at", [1, 2])
+def test_a_killed_save_leaves_the_old_record_readable(save, tmp_path, monkeypatch, killed_at):
+    "Two files are renamed: the arrays, then the record that names them. Killed at either, the old pair still stands."
+    save(result={"v": "old"}, arrays={"w": np.ones(2)})
+    replace, calls = os.replace, []
+    def killed(*args):
+        calls.append(args)
+        if len(calls) == killed_at: raise KeyboardInterrupt
+        replace(*args)
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt): save(result={"v": "new"}, arrays={"w": np.ones(3)})
+    record = load_result("chapter/cell", Settings(), folder=tmp_path)
+    assert record.result == {"v": "old"} and len(record.arrays["w"]) == 2
+    assert not [name for name in files(tmp_path) if "/." in name]

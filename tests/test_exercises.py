@@ -1,0 +1,108 @@
+"Exercises: every one that a chapter names can be checked; right answers pass, wrong ones get a hint of their own."
+import json, re
+from pathlib import Path
+
+import numpy as np, pytest
+
+import lla_course.exercises as exercises
+import lla_course.solutions.regression
+from lla_course.exercises import GRADERS, PARTS, check, close, exercise
+
+ROOT = Path(__file__).resolve().parents[1]
+
+def named_in_chapters():
+    "Numbers of the exercises that the chapters pose."
+    text = ["".join(c["source"]) for p in sorted((ROOT/"nbs").glob("[1-8]?_*.ipynb")) for c in json.loads(p.read_text(encoding="utf-8"))["cells"] if c["cell_type"] == "markdown"]
+    return sorted({n for t in text for n in re.findall(r"^\*\*(\d\d\.\d+)\*\* ", t, re.M)})
+
+# ---- answers; the wrong ones are mistakes that readers make
+
+def nearest(x0, x, k, distance=lambda a: np.abs(a), value=lambda k: 1 / k, shape=lambda w: w):
+    order = distance(np.subtract.outer(x0, x)).argsort(axis=1, kind="stable")[:, :k]
+    weights = np.zeros((len(x0), len(x)))
+    np.put_along_axis(weights, order, value(k), axis=1)
+    return shape(weights)
+
+def line(x0, x, y, h, slope=1., kernel=lambda u: np.exp(-.5 * u**2), guard=True):
+    out = []
+    for q in x0:
+        k = kernel((x - q) / h); p = k / k.sum()
+        xc, C = x - p @ x, p @ (x - p @ x) ** 2
+        with np.errstate(invalid="ignore"): w = (p * xc) @ y / C if C > 1e-12 or not guard else 0.
+        out.append(p @ y + slope * w * (q - p @ x))
+    return np.array(out)
+
+def mse(s, x, x0, f, sigma, bias=lambda b: b**2, noise=lambda s, sigma: sigma**2 * s @ s): return bias(s @ f(x) - f(x0)) + noise(s, sigma)
+
+def fails(*_): raise KeyError("lost")
+
+ANSWERS = {   # number -> (right answers, wrong answers with different hints)
+    "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
+    "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
+                         lambda *a: nearest(*a, distance=lambda a: a), lambda *a: nearest(*a, distance=lambda a: -np.abs(a)), fails]),
+    "10.3": ([-.2, np.float64(-.2)], [0, .2, 1.8, -.1, -.4, -1]),
+    "11.1": ([[-1/6, 1/3, 5/6], np.array([-1/6, 1/3, 5/6]), (-.1667, .3333, .8333)], [[1/3] * 3, [5/6, 1/3, -1/6], [0, 0, 0], [0, 0, 1], [1], "a"]),
+    "11.2": ([1/3, .3333], [0, 2/3, 1, -1/3, .2, .5]),
+    "11.3": ([line], [2, lambda *a: line(*a, slope=0.), lambda *a: line(*a)[:1], lambda *a: line(*a, kernel=lambda u: 1 / (1 + u**2)),
+                      lambda x0, x, y, h: line(x0, x, y, h * 2**.5), lambda *a: line(*a, guard=False), fails]),
+    "12.1": ([(-3/8, -4/9), [-.375, -.4444], np.array([-3/8, -4/9])], [(-.5, -4/7), (-4/9, -3/8), (3/8, 4/9), (-1, -1), -3/8, "ab"]),
+    "12.2": ([2 ** (4/3), 2.52], [2, 2**1.25, 2**.75, -2 ** (4/3), 4, 1.5]),
+    "12.3": ([mse], [.3, lambda *a: mse(*a, bias=abs), lambda *a: mse(*a, noise=lambda s, sigma: 0), lambda *a: mse(*a, noise=lambda s, sigma: sigma**2 * s.sum()),
+                     lambda *a: mse(*a, noise=lambda s, sigma: sigma * s @ s), fails]),
+}
+
+def hint(number, answer, capsys):
+    capsys.readouterr()
+    right = check(number, answer)
+    printed = capsys.readouterr().out.strip()
+    assert printed.startswith(f"{number}: ") and (printed == f"{number}: right.") == right is not None
+    return right, printed
+
+def test_every_exercise_of_a_chapter_has_answers_here_and_a_grader():
+    posed = named_in_chapters()
+    assert len(posed) >= 6 and set(posed) == set(ANSWERS)
+    assert set(posed) <= set(GRADERS)
+
+@pytest.mark.parametrize("number", ANSWERS)
+def test_right_answers_pass(number, capsys):
+    for answer in ANSWERS[number][0]: assert hint(number, answer, capsys) == (True, f"{number}: right.")
+
+@pytest.mark.parametrize("number", ANSWERS)
+def test_wrong_answers_get_hints_of_their_own(number, capsys):
+    wrong = ANSWERS[number][1]
+    hints = [hint(number, answer, capsys) for answer in wrong]
+    assert not any(right for right, _ in hints)
+    texts = [text.removeprefix(f"{number}: not yet. ") for _, text in hints]
+    assert all(len(t) > 10 for t in texts) and len(set(texts)) >= max(2, len(texts) - 1), texts
+
+@pytest.mark.parametrize("number", ANSWERS)
+@pytest.mark.parametrize("answer", [None, "", [], {}, float("nan"), np.full((2, 2), np.nan), fails, lambda: 0, lambda *a: None, lambda *a: "text"])
+def test_strange_answers_become_hints(number, answer, capsys):
+    with np.errstate(all="ignore"): right, printed = hint(number, answer, capsys)
+    assert not right and "not yet." in printed
+
+def test_errors_of_an_answer_are_told_as_a_hint(capsys):
+    assert "KeyError: 'lost'" in hint("10.2", fails, capsys)[1]
+
+@pytest.mark.parametrize("number", ["10.9", "99.1", "", "1", 10.1, None, "11.1 "])
+def test_an_exercise_that_does_not_exist(number):
+    with pytest.raises(ValueError, match="^number=.*expected one of .*10.1"): check(number, 0)
+
+def test_parts_are_loaded_by_the_first_digit_of_the_chapter():
+    from importlib import import_module
+    assert {n[0] for n in named_in_chapters()} <= set(PARTS)
+    for part in PARTS.values(): import_module(f"lla_course.solutions.{part}")
+
+def test_close():
+    assert close(4, 4) is None and close(np.float32(4.0005), 4) is None and close(5, 4, tolerance=1) is None
+    assert "large" in close(4.1, 4) and "small" in close(3.9, 4) and "sign" in close(-4, 4)
+    assert close(22, 4, hints={22: "beside"}) == "beside" and close(4, 4, hints={4: "never"}) is None
+    assert close(-4, 4, hints={-4: "own hint"}) == "own hint" and "small" in close(-1, 0)
+
+def test_a_new_exercise(monkeypatch, capsys):
+    monkeypatch.setattr(exercises, "GRADERS", {})
+    @exercise("0.7")
+    def grader(answer): return None if answer == 7 else f"{answer} is not seven."
+    assert check("0.7", 7) is True and check("0.7", 8) is False
+    assert capsys.readouterr().out == "0.7: right.\n0.7: not yet. 8 is not seven.\n"
+    with pytest.raises(ValueError): check("0.8", 7)
