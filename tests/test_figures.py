@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lla_course.figures import (DIVERGING, RISING, ROLES, add_band, add_curve, add_points, add_query, add_weights, canvas, colour, graph, heat_map, log_log,
-                                simplex, tiles, with_slider)
+                                live, simplex, tiles, with_slider)
 
 X, Y = np.linspace(0, 1, 5), np.array([1., -2, 0, 4, 3])
 ADD = [add_points, add_curve, add_weights, lambda fig, x, y, role="data", name=None, **k: add_band(fig, x, y, np.asarray(y) + 1, role, "data" if name is None else name, **k)]
@@ -105,6 +105,7 @@ def test_a_slider_carries_every_figure():
         assert fig.layout.sliders[0].steps[k].args[0] == [str(k)] or list(fig.layout.sliders[0].steps[k].args[0]) == [str(k)]
     assert fig.layout.sliders[0].active == 2 and np.array_equal(fig.data[0].y, 2 * Y) and fig.layout.sliders[0].currentvalue.prefix == "factor k: "
     assert len(drawn(fig)["frames"]) == 5
+    assert with_slider({0: canvas("x", "y", height=500)}, name="k").layout.height == 570, "room for the slider below"
 
 @pytest.mark.parametrize("active", [0, 1, 4])
 def test_the_slider_stands_at_the_figure_that_is_shown(active):
@@ -147,6 +148,33 @@ def test_the_figures_given_are_not_changed():
     figures = {k: frame(k) for k in range(3)}; before = [drawn(f) for f in figures.values()]
     with_slider(figures, name="k")
     assert [drawn(f) for f in figures.values()] == before
+
+# ---- live figures
+
+def test_a_live_figure_follows_its_controls():
+    import ipywidgets
+    seen = []
+    def draw(k, shift):
+        seen.append((k, shift))
+        if k > 3: raise ValueError("k=4: expected <= 3")
+        return add_query(add_curve(canvas("x", "y"), X + shift, k * Y, "lla", f"k = {k}"), k)
+    k, shift = ipywidgets.IntSlider(value=1, max=9), ipywidgets.FloatText(value=0.)
+    grid, message, shown = live(draw, k=k, shift=shift).children
+    assert grid.children == (k, shift) and seen == [(1, 0)] and np.array_equal(shown.data[0].y, Y)
+    k.value = 2; shift.value = .5
+    assert seen[1:] == [(2, 0), (2, .5)] and np.array_equal(shown.data[0].y, 2 * Y) and np.array_equal(shown.data[0].x, X + .5)
+    assert shown.data[0].name == "k = 2" and shown.layout.shapes[0].x0 == 2 and message.value == ""
+    k.value = 4
+    assert "k=4: expected &lt;= 3" in message.value and np.array_equal(shown.data[0].y, 2 * Y), "the last good figure stays, and says why"
+    k.value = 3
+    assert message.value == "" and np.array_equal(shown.data[0].y, 3 * Y)
+
+def test_a_live_matrix():
+    import ipywidgets
+    n = ipywidgets.IntSlider(value=1)
+    shown = live(lambda n: heat_map(n * np.eye(2), x="j", y="i"), n=n).children[2]
+    n.value = 5
+    assert np.array_equal(shown.data[0].z, 5 * np.eye(2))
 
 # ---- rates, matrices, tiles
 

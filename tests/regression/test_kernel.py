@@ -184,8 +184,9 @@ def long_way(fit, x, y):
 @every_kernel
 @pytest.mark.parametrize("d, p", [(1, 0), (2, 0), (1, 2)])
 def test_the_shortcut_is_the_long_way(kernel, d, p):
-    rng = np.random.default_rng(d); x = rng.random((15, d)); y = rng.random((15, p) if p else 15); h = .6 * d
-    near(leave_one_out(smoother_matrix(x, bandwidth=h, kernel=kernel), y), long_way(partial(nadaraya_watson, bandwidth=h, kernel=kernel), x, y))
+    rng = np.random.default_rng(d); x = rng.random((15, d)); y = rng.random((15, p) if p else 15)
+    for h in [.6 * d, .05, .1][:3 if kernel == "gaussian" else 1]:
+        near(leave_one_out(smoother_matrix(x, bandwidth=h, kernel=kernel), y), long_way(partial(nadaraya_watson, bandwidth=h, kernel=kernel), x, y), rtol=1e-6)
 
 def test_cross_validation_scores_each_candidate():
     x, y = np.linspace(0, 1, 12), np.linspace(0, 1, 12) ** 2

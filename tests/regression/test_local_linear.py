@@ -68,6 +68,13 @@ def test_one_line_for_everything_is_least_squares():
     ridged = np.linalg.solve(xc.T @ xc / 30 + .1 * np.eye(2), xc.T @ yc / 30)
     near(global_linear(x0, x, y, ridge=.1), y.mean(0) + (x0 - x.mean(0)) @ ridged)
 
+def test_equal_weights_are_equal_to_the_last_digit():
+    "One seventh in single precision is not one seventh."
+    x = np.arange(7.) / 3
+    np.testing.assert_allclose(global_linear([-5., 9.], x, np.full(7, 3.)), 3, rtol=1e-13)
+    np.testing.assert_allclose(global_linear([-5., 9.], x, 3 - x), [8, -6], rtol=1e-13)
+    np.testing.assert_allclose(global_linear([5.], x, x**2, ridge=1e9), (x**2).mean(), rtol=1e-8)
+
 def test_the_three_quantities_of_the_centred_form():
     rng = np.random.default_rng(0); x, x0 = rng.random((6, 2)), rng.random((3, 2)); p = rng.random((3, 6)); p /= p.sum(1, keepdims=True)
     centred, mean, inverse = centred_moments(*map(torch.tensor, (p, x0, x)), .3)
@@ -235,12 +242,13 @@ def test_whatever_the_points_a_number_comes_out(design, ridge):
     assert np.isfinite(out).all() and np.isfinite(local_slope(x0, x, y, bandwidth=h, ridge=ridge)).all() and np.isfinite(global_linear(x0, x, y, ridge=ridge)).all()
     near(local_linear(x0, x, np.full(len(x), 3.), bandwidth=h, ridge=ridge), 3)
 
-@pytest.mark.parametrize("ridge", [1e-12, 1e-14, 1e-15, 1e-16, 1e-17, 1e-18, 1e-30, 1e-300, 1e-310])
-@pytest.mark.parametrize("direction", LINES.values(), ids=LINES)
-def test_a_ridge_below_rounding_is_no_ridge(ridge, direction):
+@pytest.mark.parametrize("ridge", [1e-12, 1e-14, 1e-15, 1e-16, 1e-18, 1e-310])
+def test_a_ridge_below_rounding_is_no_ridge(ridge):
     "Between ridge 0 and a ridge that counts there is no gap in which rounding decides, nor an exception."
-    t = np.array([0., .3, 1, 2]); x = np.outer(t, direction) + .1; y = np.array([0., 2, 1, 5]); x0 = np.array([[.5, .4], [1., 3.]])
-    near(local_linear(x0, x, y, bandwidth=1., ridge=ridge), local_linear(x0, x, y, bandwidth=1.), rtol=1e-2, atol=1e-2)
+    t = np.array([0., .3, 1, 2]); y = np.array([0., 2, 1, 5]); x0 = np.array([[.5, .4], [1., 3.]])
+    for direction in LINES.values():
+        x = np.outer(t, direction) + .1
+        near(local_linear(x0, x, y, bandwidth=1., ridge=ridge), local_linear(x0, x, y, bandwidth=1.), rtol=1e-2, atol=1e-2)
     near(local_linear([.5], [.1], [7.], bandwidth=1., ridge=ridge), 7)
 
 @pytest.mark.parametrize("ridge", [1e-8, 1e-30, 1e-50])
