@@ -71,7 +71,7 @@ def require_positive(
 ) -> float:              # the value as a float
     "Check that a number is finite and positive (or zero, where allowed). Raises `ValueError`."
     wanted = "a finite number >= 0" if zero else "a finite number > 0"
-    try: number = float(value)
+    try: number = float("text" if isinstance(value, str) else value)   # "0.5" is a text, not a number
     except (TypeError, ValueError): fail(name, value, wanted)
     if not np.isfinite(number) or number < 0 or (number == 0 and not zero): fail(name, value, wanted)
     return number
@@ -212,16 +212,16 @@ def save_result(
     folder: str | Path | None = None,    # default: nbs/results of the checkout
 ) -> Path:                       # the JSON file
     "Store a result with its provenance and the hash of its own content. Numbers must be finite."
-    folder = Path(folder) if folder else repo_root()/"nbs"/"results"
-    path = folder/f"{name}.json"
+    path = (Path(folder) if folder else repo_root()/"nbs"/"results")/f"{name}.json"
     body = dict(name=name, result=_plain(result), config=_plain(config), provenance=dict(
         preset=preset, seed=int(seed), device=device_name(device), versions=_versions(),
         date=datetime.now(timezone.utc).date().isoformat(), seconds=round(float(seconds), 3)))
-    if arrays: body["arrays"] = _save_arrays(path, arrays)
-    try: body["hash"] = content_hash(body)
+    try: content_hash(body)
     except ValueError: fail("result", name, "finite numbers only: JSON has no nan and no infinity")
+    if arrays: body["arrays"] = _save_arrays(path, arrays)
+    body["hash"] = content_hash(body)
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    for old in path.parent.glob(f"{path.stem}.*.npz"):
+    for old in path.parent.glob(f"{path.stem}.{'[0-9a-f]' * 12}.npz"):
         if old.name != body.get("arrays"): old.unlink()
     return path
 
@@ -229,6 +229,8 @@ def save_result(
 def _save_arrays(path: Path, arrays: dict) -> str:
     plain = {n: a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else np.asarray(a) for n, a in arrays.items()}
     if any(a.dtype == object for a in plain.values()): fail("arrays", sorted(plain), "numeric arrays (objects would need pickles)")
+    for n, a in plain.items():
+        if a.dtype.kind == "f" and not np.isfinite(a).all(): fail(f"arrays[{n}]", "...", "finite numbers only")
     with tempfile.TemporaryFile() as file:
         np.savez_compressed(file, **plain)
         file.seek(0); content = file.read()
@@ -254,9 +256,10 @@ def load_result(
     if not path.is_file(): return None
     try:
         body = json.loads(path.read_text()); stored = body.pop("hash")
-        arrays = _load_arrays(path.parent, body.get("arrays"))
-    except (ValueError, KeyError, OSError, AttributeError) as error: raise StaleResult(f"{path.name} cannot be read ({error}); {again}") from error
-    if content_hash(body) != stored: raise StaleResult(f"{path.name} was altered after it was stored; {again}")
+        whole = content_hash(body) == stored
+        arrays = _load_arrays(path.parent, body.get("arrays")) if whole else {}
+    except (ValueError, KeyError, OSError, AttributeError, TypeError) as error: raise StaleResult(f"{path.name} cannot be read ({error}); {again}") from error
+    if not whole or body.get("name") != name: raise StaleResult(f"{path.name} was altered after it was stored; {again}")
     if config is not None and (wanted := _plain(config)) != body["config"]:
         differs = sorted(k for k in {*wanted, *body["config"]} if wanted.get(k) != body["config"].get(k))
         raise StaleResult(f"{path.name} was made with other settings ({', '.join(differs)}); {again}")

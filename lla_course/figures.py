@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'DIVERGING', 'RISING', 'colour', 'canvas', 'add_points', 'add_curve', 'add_band', 'add_weights', 'add_query',
-           'with_slider', 'live', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
+           'with_slider', 'live', 'log_axes', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
 
 # %% ../nbs/01_figures.ipynb #c002
 from typing import Any, Callable
@@ -144,7 +144,8 @@ def _ranges(figures: list) -> dict:
             if trace.type != "scatter": continue
             for letter in "xy":
                 axis = (trace[f"{letter}axis"] or letter).replace(letter, f"{letter}axis")
-                if fig.layout[axis].range is not None or fig.layout[axis].matches or trace[letter] is None: continue
+                if fig.layout[axis].matches: axis = fig.layout[axis].matches.replace(letter, f"{letter}axis")   # rows share one axis
+                if fig.layout[axis].range is not None or trace[letter] is None: continue
                 values = np.asarray(trace[letter], float); values = values[np.isfinite(values)]
                 if fig.layout[axis].type == "log": values = np.log10(values[values > 0])
                 seen.setdefault(axis, []).extend([values.min(), values.max()] if len(values) else [])
@@ -163,6 +164,7 @@ def with_slider(
     counts = {len(f.data) for f in figures}
     if len(counts) != 1: fail("frames", sorted(counts), "at least one figure, all with the same number of traces")
     active = len(labels) // 2 if active is None else active
+    if active not in range(len(labels)): fail("active", active, f"a whole number from 0 to {len(labels) - 1}")
     fig = go.Figure(figures[active])
     fig.frames = [go.Frame(name=k, data=f.data, layout=dict(annotations=f.layout.annotations, shapes=f.layout.shapes))
                   for k, f in zip(labels, figures)]
@@ -194,6 +196,18 @@ def live(
     return ipywidgets.VBox([ipywidgets.GridBox(list(controls.values()), layout=layout), message, shown])
 
 # %% ../nbs/01_figures.ipynb #c026
+def log_axes(
+    fig: go.Figure,      # the figure to change
+    which: str = "xy",   # which axes
+) -> go.Figure:          # the same figure
+    "Make axes logarithmic, with ticks at 1, 2 and 5 times the powers of ten, written out."
+    ticks = [m * 10.**k for k in range(-9, 10) for m in (1, 2, 5)]
+    axis = dict(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
+    if "x" in which: fig.update_xaxes(**axis)
+    if "y" in which: fig.update_yaxes(**axis)
+    return fig
+
+# %% ../nbs/01_figures.ipynb #c028
 def log_log(
     n: Any,               # sample sizes, [K]
     errors: dict,         # role -> errors [K]
@@ -209,9 +223,9 @@ def log_log(
         add_curve(fig, n, error, role, (names or {}).get(role), markers=True)
         if slope := (slopes or {}).get(role):
             add_curve(fig, n, np.asarray(error)[-1] * (n / n[-1]) ** slope, role, f"slope {slope:.3g}", dash="dot", width=1.5)
-    return fig.update_xaxes(type="log", dtick=1, exponentformat="power").update_yaxes(type="log", dtick="D2", exponentformat="power")
+    return fig.update_xaxes(type="log", dtick=1, exponentformat="power").update_yaxes(type="log", dtick=1, exponentformat="power")
 
-# %% ../nbs/01_figures.ipynb #c029
+# %% ../nbs/01_figures.ipynb #c031
 def heat_map(
     values: Any,                 # matrix, [M, N]
     *,
@@ -222,16 +236,18 @@ def heat_map(
     rows: Any = None,            # coordinate of each row, [M]; default its number
     top: float | None = None,    # value of the strongest colour; default the largest entry
     height: int = 420,           # pixels
-) -> go.Figure:                  # heat map with row 0 on top
-    "A matrix as colours, row 0 on top, zero white when entries have signs."
+) -> go.Figure:                  # heat map
+    "A matrix as colours, zero white when entries have signs. Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."
     values = np.asarray(values, float)
     signed = bool((values < 0).any()) if signed is None else signed
     top = top or float(np.nanmax(np.abs(values))) or 1.
     fig = _house_style(go.Figure(go.Heatmap(z=values, x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
         colorscale=DIVERGING if signed else RISING, colorbar=dict(title=bar, thickness=14))), height)
-    return fig.update_xaxes(title_text=x, showgrid=False).update_yaxes(title_text=y, autorange="reversed", showgrid=False)
+    square = dict(scaleanchor="x", constrain="domain") if rows is not None or len(set(values.shape)) == 1 else {}
+    fig.update_xaxes(title_text=x, showgrid=False, constrain="domain")
+    return fig.update_yaxes(title_text=y, showgrid=False, autorange="reversed" if rows is None else True, **square)
 
-# %% ../nbs/01_figures.ipynb #c032
+# %% ../nbs/01_figures.ipynb #c034
 def tiles(
     state: Any,        # what each tile is, [rows, columns] of 0 masked, 1 waiting, 2 done, 3 in work
     *,
@@ -244,7 +260,7 @@ def tiles(
     fig.update_layout(plot_bgcolor="#8a8f98")
     return fig.update_xaxes(title_text=x, showgrid=False, dtick=1, constrain="domain").update_yaxes(title_text=y, autorange="reversed", showgrid=False, dtick=1, scaleanchor="x", constrain="domain")
 
-# %% ../nbs/01_figures.ipynb #c035
+# %% ../nbs/01_figures.ipynb #c037
 def graph(
     positions: dict,            # vertex -> (x, y)
     edges: list,                # (from, to) pairs
@@ -263,7 +279,7 @@ def graph(
         marker=dict(size=30, color=[colour((roles or {}).get(v, "data")) for v in positions])))
     return fig.update_xaxes(visible=False).update_yaxes(visible=False, scaleanchor="x")
 
-# %% ../nbs/01_figures.ipynb #c037
+# %% ../nbs/01_figures.ipynb #c039
 def simplex(
     points: Any,                 # probabilities over three outcomes, [N, 3], in the order of the path
     corners: tuple,              # names of the three outcomes

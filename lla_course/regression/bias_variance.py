@@ -15,7 +15,7 @@ from typing import Callable, Sequence
 import torch
 from scipy.optimize import minimize_scalar
 
-from ..core import fail, pick_device, require_positive, seed_everything
+from ..core import fail, pick, pick_device, require_positive, seed_everything
 
 # %% ../../nbs/12_bias_variance.ipynb #c011
 def bias_variance(
@@ -114,7 +114,7 @@ def graded_nodes(
     middle, radius = (edges[1:] + edges[:-1])[:, None] / 2, (edges[1:] - edges[:-1])[:, None] / 2
     return torch.from_numpy((middle + radius * g).ravel()), torch.from_numpy((radius * w).ravel())
 
-# %% ../../nbs/12_bias_variance.ipynb #c032
+# %% ../../nbs/12_bias_variance.ipynb #c033
 @dataclass(frozen=True)
 class Config:
     "One curve of the rates: an estimator in d dimensions, over grids of growing size."
@@ -124,7 +124,7 @@ class Config:
     noise: float = .3           # standard deviation of the noise
     seed: int = 0               # unused: nothing here is random
 
-# %% ../../nbs/12_bias_variance.ipynb #c033
+# %% ../../nbs/12_bias_variance.ipynb #c034
 def integrated_error(
     bandwidth: float,   # Gaussian bandwidth; infinity for the global line
     side: int,          # grid points along each axis
@@ -140,7 +140,7 @@ def integrated_error(
     cube = outer([w] * cfg.d)
     return float((bias.square() * cube).sum()), float((variance * cube).sum())
 
-# %% ../../nbs/12_bias_variance.ipynb #c034
+# %% ../../nbs/12_bias_variance.ipynb #c035
 def oracle(
     side: int,   # grid points along each axis
     cfg: Config, # estimator, dimension, noise
@@ -152,16 +152,14 @@ def oracle(
     best = minimize_scalar(error, bounds=(math.log(.4 / side), math.log(.7)), method="bounded", options=dict(xatol=1e-4))
     return (h := math.exp(best.x), *integrated_error(h, side, cfg, device))
 
-# %% ../../nbs/12_bias_variance.ipynb #c035
+# %% ../../nbs/12_bias_variance.ipynb #c037
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a curve -> its settings
     "The curves of this chapter: three estimators in one, two and three dimensions, four grids a decade of n."
-    decades = {1: (2, 4 if preset == "fast" else 6), 2: (2, 5 if preset == "fast" else 7), 3: (2, 5 if preset == "fast" else 7)}
-    def sides(d):
-        low, high = decades[d]
-        return tuple(round(10 ** (k / 4 / d)) for k in range(int(4 * low), int(4 * high) + 1))
-    return {f"d{d}_{name}": Config(name, d, sides(d)) for d in decades for name in ("local_constant", "local_linear", "global_linear")}
+    last = pick(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})   # n runs from 10^2 to 10^last
+    sides = lambda d: tuple(round(10 ** (k / 4 / d)) for k in range(8, 4 * last[d] + 1))
+    return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in ("local_constant", "local_linear", "global_linear")}
 
 def run(
     cfg: Config,  # one curve
@@ -173,7 +171,7 @@ def run(
     return dict(n=[side**cfg.d for side in cfg.sides], bandwidth=[min(v, 1e6) for v in h], squared_bias=squared_bias,
                 variance=variance, device=device)
 
-# %% ../../nbs/12_bias_variance.ipynb #c040
+# %% ../../nbs/12_bias_variance.ipynb #c042
 def decade_slopes(
     n: Sequence[float],      # sample sizes, ascending
     error: Sequence[float],  # errors, positive

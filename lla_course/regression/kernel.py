@@ -14,11 +14,11 @@ import torch
 from ..core import as_tensors, fail, require_choice, require_finite, require_positive
 
 # %% ../../nbs/10_kernel_regression.ipynb #c015
-LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {   # log K as a function of u^2
-    "gaussian": lambda u2: -u2 / 2,
-    "epanechnikov": lambda u2: torch.log((1 - u2).clamp_min(0)),
-    "boxcar": lambda u2: torch.where(u2 <= 1, 0., -torch.inf).to(u2.dtype),
-    "tricube": lambda u2: 3 * torch.log((1 - u2 * u2.sqrt()).clamp_min(0)),
+LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {   # log K as a function of r^2
+    "gaussian": lambda r2: -r2 / 2,
+    "epanechnikov": lambda r2: torch.log((1 - r2).clamp_min(0)),
+    "boxcar": lambda r2: torch.where(r2 <= 1, 0., -torch.inf).to(r2.dtype),
+    "tricube": lambda r2: 3 * torch.log((1 - r2 ** 1.5).clamp_min(0)),
 }
 
 # %% ../../nbs/10_kernel_regression.ipynb #c018
@@ -29,8 +29,8 @@ def block_weights(
     kernel: str,              # a name of LOG_KERNELS
 ) -> torch.Tensor:            # [M, N]; each row sums to one
     "Normalised kernel weights of a block of queries. Raises `ValueError` for a query without a neighbour."
-    u2 = ((x0[:, None, :] - x) / bandwidth).square().sum(-1)       # [M, N]
-    scores = LOG_KERNELS[kernel](u2)
+    r2 = ((x0[:, None, :] - x) / bandwidth).square().sum(-1).clamp_max(torch.finfo(x.dtype).max)   # [M, N]
+    scores = LOG_KERNELS[kernel](r2)
     alone = scores.amax(-1) == -torch.inf
     if alone.any(): _no_neighbour(int(alone.nonzero()[0, 0]), x0, bandwidth)
     return torch.softmax(scores, dim=-1)
@@ -38,26 +38,26 @@ def block_weights(
 # %% ../../nbs/10_kernel_regression.ipynb #c019
 def _no_neighbour(row: int, x0: torch.Tensor, bandwidth: torch.Tensor) -> None:
     where, h = x0[row].tolist(), bandwidth.flatten().tolist()
-    raise ValueError(f"x0[{row}]={where[0] if len(where) == 1 else where}: expected a design point within "
+    raise ValueError(f"x0={where[0] if len(where) == 1 else where}: expected a design point within "
                      f"bandwidth={h[0] if len(h) == 1 else h} (widen it, or use kernel='gaussian')")
 
 # %% ../../nbs/10_kernel_regression.ipynb #c021
 def as_design(
     x0: Any,         # queries, [M] or [M, d]
     x: Any,          # design points, [N] or [N, d]
-    y: Any = None,   # responses, [N] or [N, p]; None when only weights are wanted
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Callable]:  # [M, d], [N, d], [N, p], and the way back for [M, p]
+    y: Any = ...,    # responses, [N] or [N, c]; left out when only weights are wanted
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Callable]:  # [M, d], [N, d], [N, c], and the way back for [M, c]
     "Bring queries, design points and responses to matrices of one dtype. Raises `ValueError` for wrong shapes and for NaN or infinity."
-    arrays = dict(x0=x0, x=x) | ({} if y is None else dict(y=y))
+    arrays = dict(x0=x0, x=x) | ({} if y is ... else dict(y=y))
     tensors, back = as_tensors(**arrays)
     for name, t in zip(arrays, tensors):
         if t.dim() not in (1, 2): fail(f"{name}.shape", tuple(t.shape), "one or two dimensions")
         require_finite(name, t)
-    q, k, v = [t[:, None] if t.dim() == 1 else t for t in tensors] + ([None] if y is None else [])
+    q, k, v = [t[:, None] if t.dim() == 1 else t for t in tensors] + ([None] if y is ... else [])
     if not len(k): fail("x.shape", tuple(k.shape), "at least one design point")
     if q.shape[1] != k.shape[1]: fail("x0.shape", tuple(tensors[0].shape), f"{k.shape[1]} coordinates a query, as x has")
     if v is not None and len(v) != len(k): fail("y.shape", tuple(tensors[2].shape), f"one response for each of the {len(k)} design points")
-    flat = y is not None and tensors[2].dim() == 1
+    flat = y is not ... and tensors[2].dim() == 1
     return q, k, v, (lambda out: back(out[:, 0] if flat else out))
 
 # %% ../../nbs/10_kernel_regression.ipynb #c022
@@ -70,6 +70,7 @@ def as_bandwidth(
     h = torch.atleast_1d(h)
     for value in h.flatten().tolist(): require_positive("bandwidth", value)
     if h.dim() > 1 or len(h) not in (1, x.shape[1]): fail("bandwidth", h.tolist(), f"one number, or {x.shape[1]} numbers (one a coordinate)")
+    if not (h.to(x) > 0).all(): fail("bandwidth", h.tolist(), f"numbers that {x.dtype} can tell from zero")
     return h.to(x)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c024
@@ -86,11 +87,11 @@ def in_blocks(
 def nadaraya_watson(
     x0: Any,                             # queries, [M] or [M, d]
     x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, p]
+    y: Any,                              # responses, [N] or [N, c]
     *,
     bandwidth: float | Sequence[float],  # in units of x; one number, or one for each coordinate
     kernel: str = "gaussian",            # "gaussian", "epanechnikov", "boxcar" or "tricube"
-) -> Any:                                # predictions, [M] or [M, p], numpy or torch like the input
+) -> Any:                                # predictions, [M] or [M, c], numpy or torch like the input
     """Nadaraya-Watson kernel regression: the kernel-weighted mean of the responses around each query, in units of y.
 
     Raises `ValueError` for wrong shapes, for NaN or infinity, for a bandwidth that is not positive, for an unknown kernel,
@@ -129,18 +130,22 @@ def smoother_matrix(
 def degrees_of_freedom(
     smoother: Any,  # [N, N]
 ) -> float:         # between 1 and N for an average of neighbours
-    "The trace of a smoother matrix: to how many free parameters the smoothing amounts."
-    return float(smoother.trace())
+    "The trace of a smoother matrix: to how many free parameters the smoothing amounts. Raises `ValueError` unless it is square and finite."
+    (S,), _ = as_tensors(smoother=smoother)
+    if S.dim() != 2 or S.shape[0] != S.shape[1]: fail("smoother.shape", tuple(S.shape), "a square matrix")
+    return float(require_finite("smoother", S).trace())
 
 # %% ../../nbs/10_kernel_regression.ipynb #c042
 def leave_one_out(
     smoother: Any,  # smoother matrix, [N, N], whose rows sum to one
-    y: Any,         # responses, [N] or [N, p]
+    y: Any,         # responses, [N] or [N, c]
 ) -> float:         # mean squared error, in units of y squared
     """The leave-one-out error of a linear smoother, by the shortcut residual / (1 - S_ii).
 
     Exact for weighted means, and for local regression without ridge. It is infinite when a point is its own only neighbour. Raises `ValueError` for shapes that do not fit."""
     (S, values), _ = as_tensors(smoother=smoother, y=y)
+    require_finite("smoother", S); require_finite("y", values)
+    if values.dim() not in (1, 2): fail("y.shape", tuple(values.shape), "one or two dimensions")
     if S.dim() != 2 or S.shape != (len(values),) * 2: fail("smoother.shape", tuple(S.shape), f"a square matrix with a row for each of the {len(values)} responses")
     own = S.diagonal().reshape(-1, *[1] * (values.dim() - 1))
     if (own >= 1 - 1e-12).any(): return float("inf")
@@ -149,7 +154,7 @@ def leave_one_out(
 # %% ../../nbs/10_kernel_regression.ipynb #c046
 def cross_validate(
     x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, p]
+    y: Any,                              # responses, [N] or [N, c]
     bandwidths: Sequence[float],         # candidates
     *,
     weights: Callable = kernel_weights,  # whose smoother: any function weights(x0, x, bandwidth=, **knobs)

@@ -13,7 +13,7 @@ from typing import Any, Sequence
 
 import torch
 
-from ..core import fail, require_choice, require_positive, seed_everything
+from ..core import as_tensors, fail, pick, require_choice, require_positive, seed_everything
 from .kernel import LOG_KERNELS, as_bandwidth, as_design, block_weights, in_blocks
 
 # %% ../../nbs/11_local_linear.ipynb #c015
@@ -22,9 +22,8 @@ def _inverse(
     scale: torch.Tensor,  # their mean squared distance from the query, [M]
     ridge: float,         # relative ridge >= 0
 ) -> torch.Tensor:        # inverse of C + ridge I; at ridge 0 its limit, the pseudo-inverse
-    if ridge > 0: return torch.linalg.inv(C + ridge * torch.eye(C.shape[-1]).to(C))
-    zero = 8 * C.shape[-1] * torch.finfo(C.dtype).eps * scale.clamp_min(torch.finfo(C.dtype).tiny)
-    return torch.linalg.pinv(C, atol=zero, rtol=torch.zeros_like(zero), hermitian=True)
+    zero = 8 * C.shape[-1] * torch.finfo(C.dtype).eps * scale.detach().clamp_min(torch.finfo(C.dtype).tiny)
+    return torch.linalg.pinv(C + ridge * torch.eye(C.shape[-1]).to(C), atol=zero, rtol=torch.zeros_like(zero), hermitian=True)
 
 # %% ../../nbs/11_local_linear.ipynb #c017
 def centred_moments(
@@ -37,6 +36,7 @@ def centred_moments(
     z = x - x0[:, None, :]                        # measured from the query: small numbers, little rounding
     mean = (p[:, None, :] @ z)[:, 0]
     centred = z - mean[:, None, :]
+    centred = centred - p[:, None, :] @ centred   # once more: takes the rounding of the mean out
     C = (p[..., None] * centred).mT @ centred
     return centred, mean, _inverse(C, C.diagonal(dim1=-2, dim2=-1).sum(-1) + mean.square().sum(-1), ridge)
 
@@ -56,12 +56,12 @@ def first_order_weights(
 def local_linear(
     x0: Any,                             # queries, [M] or [M, d]
     x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, p]
+    y: Any,                              # responses, [N] or [N, c]
     *,
     bandwidth: float | Sequence[float],  # in units of x; one number, or one for each coordinate
     ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
     kernel: str = "gaussian",            # "gaussian", "epanechnikov", "boxcar" or "tricube"
-) -> Any:                                # predictions, [M] or [M, p], numpy or torch like the input
+) -> Any:                                # predictions, [M] or [M, c], numpy or torch like the input
     """Local linear regression: the height at the query of the weighted least squares line, in units of y.
 
     At ridge 0 a slope is fitted only in directions in which the neighbours differ (the limit ridge -> 0): one neighbour gives its own response.
@@ -91,7 +91,7 @@ def local_slope(
         p = block_weights(block, points, h, kernel)
         centred, _, inverse = centred_moments(p, block, points, ridge)
         return (inverse @ (centred.mT @ (p[..., None] * values)))[..., 0]
-    return as_design(x0, x)[3](in_blocks(slope, queries, points.numel()))
+    return as_tensors(x0=x0, x=x, y=y)[1](in_blocks(slope, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c025
 def equivalent_kernel(
@@ -113,14 +113,14 @@ def equivalent_kernel(
 def global_linear(
     x0: Any,            # queries, [M] or [M, d]
     x: Any,             # design points, [N] or [N, d]
-    y: Any,             # responses, [N] or [N, p]
+    y: Any,             # responses, [N] or [N, c]
     *,
     ridge: float = 0.,  # ridge on the slope, in units of x squared
-) -> Any:               # predictions, [M] or [M, p]
+) -> Any:               # predictions, [M] or [M, c]
     "One (ridge) regression line for all queries: the limit of `local_linear` as the bandwidth grows. Raises what `local_linear` raises."
     ridge = require_positive("ridge", ridge, zero=True)
     queries, points, values, back = as_design(x0, x, y)
-    even = lambda block: torch.full((len(block), len(points)), 1 / len(points)).to(points)
+    even = lambda block: points.new_full((len(block), len(points)), 1 / len(points))
     return back(in_blocks(lambda block: first_order_weights(even(block), block, points, ridge) @ values, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c046
@@ -136,7 +136,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a cell -> its settings
     "The benchmark runs of this chapter, for `lla-course record local_linear`."
-    n, m = (100_000, 10_000) if preset == "full" else (5_000, 500)
+    n, m = pick(preset, fast=(5_000, 500), full=(100_000, 10_000))
     return {f"n{n}_d{d}": Config(n, m, d) for d in (1, 3)}
 
 # %% ../../nbs/11_local_linear.ipynb #c047
