@@ -29,7 +29,7 @@ setup: .venv/.ready
 .venv/.ready: settings.ini constraints.txt setup.py pyproject.toml
 	test -x .venv/bin/python || $(PYTHON) -m venv .venv
 	$(RUN)python -m pip install -q -c constraints.txt pip setuptools wheel
-	$(RUN)python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	PYTHONWARNINGS=ignore $(RUN)python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
 	touch $@
 
 clean:

@@ -174,13 +174,14 @@ div.cell_output { padding: 0; margin-top: .5em; }
 div.cell_output pre { font-size: .78rem; line-height: 1.4; padding: .5em .9em; overflow-x: auto; }
 div.cell_output .output:is(.text_plain, .stream), div.cell_output .output:is(.text_plain, .stream) :is(.highlight, pre) { background: none; border: 0; }
 div.cell.tag_exported > div.cell_input { border-left-color: #0072B2; }
-.tag_exported > div.cell_input::before { content: "in " var(--module); display: block; text-align: right; padding: .35em .9em 0; margin-bottom: -.5em;
+div.cell.tag_exported > div.cell_input pre { padding-top: .1em; }
+.tag_exported > div.cell_input::before { content: "in " var(--module); display: block; text-align: right; padding: .35em .9em 0;
   font: .68em var(--font-stack--monospace); color: var(--color-foreground-muted); background: var(--mystnb-source-bg-color); }
 div.cell_output .output:is(.text_plain, .stream) { margin: 0; }
 .figure-card { background: white; border-radius: .5em; padding: .3em; overflow-x: auto; overflow-y: hidden; }
 .output.text_html { overflow-x: auto; }
-table.dataframe { border: 0; border-collapse: collapse; font-size: .8rem; margin: .3em 0; }
-table.dataframe :is(th, td) { border: 0; border-bottom: 1px solid var(--color-background-border); padding: .25em .8em; text-align: right; }
+div.cell_output table { border: 0; border-collapse: collapse; font-size: .8rem; margin: .3em 0; }
+div.cell_output table :is(th, td) { border: 0; border-bottom: 1px solid var(--color-background-border); padding: .25em .8em; text-align: right; }
 .widget-note { border: 1px dashed var(--color-background-border); border-radius: .4em; padding: .6em 1em; font-size: .9em; color: var(--color-foreground-secondary); }
 """
 
