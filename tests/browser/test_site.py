@@ -147,7 +147,7 @@ def test_widgets_and_directives(page, base):
     text = page.inner_text("article")
     for gone in ("#|", "default_exp", "injected", "secret"): assert gone not in text
     assert "seed = 0" in text and "def average" in text
-    mark = page.evaluate("getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::after').content")
+    mark = page.evaluate("getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::before').content")
     assert "lla_course.regression.first" in mark
 
 
