@@ -13,6 +13,8 @@ if not (_Path(__path__[0])/"kernels").is_dir() and (_Path(__path__[0]).parent/"k
 _public = {
     "nadaraya_watson": "regression.kernel",
     "local_linear": "regression.local_linear",
+    "flash_lla": "attention.flash",
+    "LocalLinearAttention": "attention.flash",
     "check": "exercises",
 }
 __all__ = [*_public, "__version__"]

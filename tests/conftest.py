@@ -3,6 +3,8 @@ import os
 
 import hypothesis, pytest, torch
 
+if not torch.cuda.is_available(): os.environ.setdefault("TRITON_INTERPRET", "1")   # before any test imports triton
+
 hypothesis.settings.register_profile("house", max_examples=30, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("house")
 if "PYTEST_XDIST_WORKER" in os.environ: torch.set_num_threads(1)

@@ -60,8 +60,22 @@ def hint(number, answer, capsys):
 
 def test_every_exercise_of_a_chapter_has_answers_here_and_a_grader():
     posed = named_in_chapters()
-    assert len(posed) >= 6 and set(posed) == set(ANSWERS)
+    assert len(posed) >= 20 and {n for n in posed if n < "20"} == set(ANSWERS)
+    import lla_course.solutions.attention
     assert set(posed) <= set(GRADERS)
+
+PART_2 = [n for n in named_in_chapters() if n >= "20"]
+
+def test_the_solutions_of_part_2_are_right(executed):
+    from lla_course.course import select_chapters
+    notebook = json.loads(executed(select_chapters(["92"])[0]).output.read_text())
+    said = "".join("".join(o.get("text", "")) for c in notebook["cells"] if c["cell_type"] == "code" for o in c["outputs"])
+    assert re.findall(r"^(\d\d\.\d+): right\.$", said, re.M) == PART_2
+
+@pytest.mark.parametrize("number", PART_2)
+def test_wrong_answers_to_part_2_are_refused_with_a_hint(number, capsys):
+    hints = {hint(number, wrong, capsys) for wrong in (12345., "one", fails)}
+    assert not any(right for right, _ in hints) and len(hints) > 1 and all(len(text) > 20 for _, text in hints)
 
 @pytest.mark.parametrize("number", ANSWERS)
 def test_right_answers_pass(number, capsys):

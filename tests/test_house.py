@@ -186,7 +186,7 @@ def test_public_names_are_documented(module):
     source, wrong = generated(module), []
     for name, node in public(ast.parse(source).body):
         if not ast.get_docstring(node): wrong.append(f"{name}: no docstring")
-        if isinstance(node, ast.ClassDef): continue
+        if isinstance(node, ast.ClassDef) or any(ast.unparse(d) == "triton.jit" for d in node.decorator_list): continue   # a kernel's docstring is its contract
         if not node.returns: wrong.append(f"{name}: no return annotation")
         args = [a for a in [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs, node.args.vararg, node.args.kwarg] if a and a.arg not in ("self", "cls")]
         bare = [a.arg for a in args if "#" not in source.splitlines()[a.lineno - 1]]
@@ -211,7 +211,10 @@ def test_a_notebook_opens_with_its_module_title_and_promise(path):
     title = cells(path)[0 if path.stem == "index" else 1]
     assert title["cell_type"] == "markdown" and re.match(r"# \S.*\n\n?> \S", title["source"]), "# Title, then > one line"
 
-def code_lines(source): return sum(bool(line.strip()) and not line.lstrip().startswith("#|") for line in source.splitlines())
+def code_lines(source):
+    "Lines of code, without directives and without the documented lines of a signature: those are read as prose."
+    skip = re.compile(r"\s*(#\||\w+: [^#]*,\s+#|\*,$|\) -> .*#)")
+    return sum(bool(line.strip()) and not skip.match(line) for line in source.splitlines())
 
 def words(source):
     "Words of prose: no formulas, no symbols."
@@ -220,9 +223,10 @@ def words(source):
 @pytest.mark.parametrize("path", NBS, **by_name)
 def test_code_cells_are_short(path):
     sizes = {c["id"]: code_lines(c["source"]) for c in cells(path, "code") if code_lines(c["source"])}
-    limit = {c["id"]: 40 if re.search(r"^class ", c["source"], re.M) else 25 for c in cells(path, "code")}
+    limit = {c["id"]: 40 if re.search(r"^(class |@triton\.jit)", c["source"], re.M) else 25 for c in cells(path, "code")}
     assert {i: n for i, n in sizes.items() if n > limit[i]} == {}, "too long"
-    if path in CHAPTERS: assert statistics.median(sizes.values()) <= 8, sorted(sizes.values())   # the workshop is mostly signatures
+    usual = [n for i, n in sizes.items() if limit[i] == 25]
+    if path in CHAPTERS: assert statistics.median(usual) <= 8, sorted(usual)   # the workshop is mostly signatures
 
 @pytest.mark.parametrize("path", CHAPTERS, **by_name)
 def test_a_chapter_has_parameters(path):

@@ -1,0 +1,146 @@
+"The forward kernel: beside its twin in the interpreter, compiled for GPUs that are not there, and for real where there is one."
+import json, math, os, subprocess, sys
+
+import pytest, torch
+
+from lla_course.attention.dense import as_heads, lla_dense
+from lla_course.attention.tiled import lla_tiled
+from lla_course.core import repo_root
+from lla_course.kernels.flash_lla_forward import TILES, TILES_FP32, lla_forward
+from lla_course.kernels.setup import HAS_TRITON, INTERPRET, can_run
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+FLOOR = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}
+TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
+runs = pytest.mark.skipif(not can_run(DEVICE), reason="needs Triton, and a GPU or TRITON_INTERPRET=1")
+
+
+def heads(B, H, Hkv, T, S, D, dtype, seed=0):
+    g = torch.Generator().manual_seed(seed)
+    make = lambda h, n: torch.randn(B, h, n, D, generator=g).to(dtype)
+    return make(H, T), make(Hkv, S), make(Hkv, S)
+
+
+def launch(q, k, v, ridge=.1, is_causal=True, scale=None, tol=None, max_steps=None):
+    ridge = torch.as_tensor(ridge, dtype=torch.float32).expand(q.shape[:3]) if not isinstance(ridge, torch.Tensor) else ridge
+    out = lla_forward(*(t.to(DEVICE) for t in (q, k, v, ridge)), scale=scale or q.shape[-1] ** -.5, is_causal=is_causal,
+                      tol=tol or TOL[q.dtype], max_steps=2 * q.shape[-1] if max_steps is None else max_steps)
+    return out
+
+
+def dense(q, k, v, **knobs):
+    return lla_dense(q.double(), k.double(), v.double(), enable_gqa=q.shape[1] != k.shape[1], **knobs)
+
+
+rms = lambda a, b: float((a.double().cpu() - b).norm() / b.norm())
+
+CASES = [  # B, H, Hkv, T, S, D, dtype, causal, ridge
+    (1, 2, 1, 63, 63, 16, torch.float32, True, .1), (2, 1, 1, 17, 17, 40, torch.float32, True, .3), (1, 1, 1, 100, 70, 64, torch.float32, True, .1),
+    (1, 1, 1, 33, 90, 32, torch.float32, False, 1e-2), (1, 1, 1, 1, 1, 16, torch.float32, True, .1), (1, 1, 1, 1, 100, 24, torch.float32, False, 1.),
+    (1, 2, 2, 65, 65, 64, torch.float16, True, .1), (1, 1, 1, 70, 70, 64, torch.bfloat16, True, .1), (1, 2, 1, 40, 50, 128, torch.bfloat16, False, .1)]
+
+
+@runs
+@pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c)))
+def test_it_is_as_good_as_its_twin(case, nan_empty):
+    *shape, dtype, causal, ridge = case
+    q, k, v = heads(*shape, dtype)
+    truth, out = dense(q, k, v, ridge=ridge, is_causal=causal), launch(q, k, v, ridge, causal)
+    rounding = {} if dtype == torch.float32 else dict(round_to=dtype)
+    twin = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=shape[1] != shape[2]), tol=TOL[dtype], **rounding).o.view_as(q)
+    assert all(torch.isfinite(t).all() for t in (out.o, out.u, out.kbar, out.lse, out.ridge, out.residual))
+    assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
+    assert (out.residual <= TOL[dtype] * 1.0001).all() and (out.steps <= 2 * shape[-1]).all() and out.o.dtype == dtype
+
+
+@runs
+def test_saved_quantities_are_those_of_the_twin():
+    q, k, v = heads(1, 2, 2, 40, 40, 32, torch.float32)
+    out, twin = launch(q, k, v, tol=1e-6), lla_tiled(as_heads(q, k, v), tol=1e-6)
+    for name in ("kbar", "lse", "ridge", "u"):   # row 0 has a single key, and nothing to solve
+        torch.testing.assert_close(getattr(out, name).cpu().flatten(0, 1)[:, 1:], getattr(twin, name)[:, 1:], rtol=2e-4, atol=2e-4, msg=name)
+
+
+@runs
+def test_zero_steps_are_softmax_attention_and_row_zero_is_the_first_value():
+    q, k, v = heads(1, 1, 1, 40, 40, 16, torch.float32)
+    zero = launch(q, k, v, max_steps=0)
+    torch.testing.assert_close(zero.o.cpu(), torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), rtol=1e-5, atol=1e-5)
+    assert (zero.steps == 0).all() and (zero.u == 0).all()
+    torch.testing.assert_close(launch(q, k, v).o.cpu()[:, :, 0], v[:, :, 0], rtol=1e-5, atol=1e-6)
+
+
+@runs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_past_does_not_see_the_future_bit_for_bit(dtype):
+    q, k, v = heads(1, 1, 1, 70, 70, 16, dtype); before = launch(q, k, v)
+    for t in (q, k, v): t[:, :, 37:] += 3
+    after = launch(q, k, v)
+    for name in ("o", "u", "kbar", "lse", "steps"): assert torch.equal(getattr(before, name)[:, :, :37], getattr(after, name)[:, :, :37]), name
+    assert not torch.equal(before.o[:, :, 37:], after.o[:, :, 37:])
+
+
+@runs
+def test_strides_and_ridges_of_every_form():
+    q, k, v = heads(1, 2, 2, 33, 33, 16, torch.float32); ridge = torch.rand(1, 2, 33) + .05
+    out = launch(q, k, v, ridge)
+    twisted = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)] + [ridge.mT.contiguous().mT]
+    wide = torch.zeros(1, 2, 33, 32); wide[..., ::2] = q
+    assert torch.equal(out.o, launch(*twisted).o) and torch.equal(out.o, launch(wide[..., ::2], *twisted[1:]).o)
+    assert rms(out.o, dense(q, k, v, ridge=ridge)) < 1e-4
+
+
+@runs
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+def test_no_finite_input_gives_nan(dtype):
+    q, k, v = heads(1, 1, 1, 20, 20, 16, dtype)
+    for ridge in (0., 1e-6, 1e3):
+        assert torch.isfinite(launch(q, k, v, ridge).o).all(), ridge
+        assert torch.isfinite(launch(q, k[:, :, :1].expand_as(k), v, ridge).o).all(), ("equal keys", ridge)
+        assert torch.isfinite(launch(30 * q, k, v, ridge).o).all(), ("huge logits", ridge)
+        assert torch.isfinite(launch(q, k[:, :, :1], v[:, :, :1], ridge, is_causal=False).o).all(), ("one key", ridge)
+
+
+@runs
+def test_nothing_to_do():
+    q, k, v = heads(1, 1, 1, 5, 5, 16, torch.float32)
+    assert launch(q[:, :, :0], k, v, .1).o.shape == (1, 1, 0, 16) and launch(q[:0], k[:0], v[:0], .1).o.shape == (0, 1, 5, 16)
+
+
+def test_refusals():
+    q, k, v = heads(1, 1, 1, 5, 5, 144, torch.float32)
+    with pytest.raises(ValueError, match="D=144|device="): launch(q, k, v)
+    if can_run(DEVICE):
+        q, k, v = heads(1, 1, 1, 5, 5, 16, torch.float64)
+        with pytest.raises(ValueError, match="dtype=torch.float64"): launch(q, k, v, tol=1e-3)
+
+
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+@pytest.mark.parametrize("arch, dtype, D", [(80, "bf16", 64), (90, "bf16", 64), (90, "fp16", 128), (90, "fp32", 64)])
+def test_it_compiles_for_gpus_that_are_not_here(arch, dtype, D):
+    BT, BS, warps, stages = (TILES_FP32 if dtype == "fp32" else TILES)[D]
+    types = {n: f"*{dtype}" for n in "qkvo"} | {n: "*fp32" for n in ("top", "ridge", "u", "kbar", "lse", "used", "residual")} | {"steps": "*i32"}
+    types |= {n: "fp32" for n in ("scale2", "tol2", "floor")}
+    constants = dict(CAUSAL=True, EVEN_D=True, UP=False, PREC="tf32x3" if dtype == "fp32" else "tf32", BT=BT, BS=BS, BD=D)
+    spec = json.dumps(dict(types=types, constants=constants, options=dict(num_warps=warps, num_stages=stages)))
+    env = {k: v for k, v in os.environ.items() if k != "TRITON_INTERPRET"} | {"PYTHONPATH": str(repo_root())}
+    done = subprocess.run([sys.executable, str(repo_root()/"tests"/"kernels"/"aot.py"), "lla_course.kernels.flash_lla_forward", "lla_fwd_kernel", str(arch), spec],
+                          env=env, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stderr[-2000:]
+    kind, shared = done.stdout.split()
+    assert int(shared) <= (163 if arch == 80 else 227) * 1024
+    if arch == 90 and dtype != "fp32": assert kind == "wgmma"
+    print(arch, dtype, D, kind, shared)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("D", [16, 40, 64, 128])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("causal", [True, False])
+def test_on_the_gpu(D, dtype, causal, nan_empty):
+    q, k, v = heads(2, 4, 2, 300, 300 if causal else 500, D, dtype)
+    for ridge in (.01, .1, 1.):
+        truth, out = dense(q, k, v, ridge=ridge, is_causal=causal), launch(q, k, v, ridge, causal)
+        twin = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True), tol=TOL[dtype],
+                         **({} if dtype == torch.float32 else dict(round_to=dtype))).o.view_as(q)
+        assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
