@@ -157,7 +157,7 @@ def lla_fwd_kernel(q, k, v, top, ridge, o, u, kbar, lse, used, steps, residual,
     b_kbar, b_l, b_m = lla_softmax_sweep(b_kbar, b_l, b_m, b_q, p_k, 0, mid, o_i, o_d, sk_s, sk_d, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
     b_kbar, b_l, b_m = lla_softmax_sweep(b_kbar, b_l, b_m, b_q, p_k, mid, hi, o_i, o_d, sk_s, sk_d, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
     b_il = 1 / b_l; b_kbar = b_kbar * b_il[:, None]
-    b_ridge = tl.load(ridge + b * sr_b + h * sr_h + o_i * sr_t, mask=m_i, other=float("inf")).to(tl.float32)
+    b_ridge = tl.load(ridge + b * sr_b + h * sr_h + o_i * sr_t, mask=m_i, other=1e30).to(tl.float32)
     b_ridge = lla_floored_ridge(b_ridge, tl.load(top + b * (H // GROUP) + h // GROUP), floor, b_kbar, b_il, b_m, b_q, p_k, hi, o_i, o_d, sk_s, sk_d, S, D, scale2,
                                 CAUSAL, EVEN_D, UP, PREC, BS)
     # sweep 2

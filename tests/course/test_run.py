@@ -90,7 +90,8 @@ def test_killed_half_way(root, blow):
     chapter(root, "01_slow", slow)
     env = {**os.environ, "TMPDIR": str(root), "PYTHONPATH": str(Path(sys.modules["lla_course.core"].__file__).parents[1])}
     command = [sys.executable, "-m", "lla_course.course", "run", "--jobs", "1"]
-    running = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    running = subprocess.Popen(command, cwd=root, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                               preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL))   # a suite started in the background has Ctrl-C switched off
     runs = root/"build"/"runs"/"fast"
     wait_for(lambda: (runs/"00_core.ipynb").exists() and (root/"started").exists())
     family = psutil.Process(running.pid).children(recursive=True)
