@@ -189,7 +189,7 @@ def live(
         except ValueError as error: message.value = f"<b style='color:{ROLES['error']}'>{html.escape(str(error))}</b>"; return
         message.value = ""
         with shown.batch_update():
-            for old, new in zip(shown.data, fresh.data): old.update({k: new[k] for k in ("x", "y", "z", "name") if k in new and new[k] is not None})
+            for old, new in zip(shown.data, fresh.data): old.update({k: new[k] for k in ("x", "y", "z", "name", "marker") if k in new and new[k] is not None})
             shown.layout.update(shapes=fresh.layout.shapes, annotations=fresh.layout.annotations)
     for control in controls.values(): control.observe(redraw, names="value")
     layout = ipywidgets.Layout(grid_template_columns="repeat(auto-fill, minmax(300px, 1fr))")

@@ -176,6 +176,14 @@ def test_a_live_matrix():
     n.value = 5
     assert np.array_equal(shown.data[0].z, 5 * np.eye(2))
 
+def test_live_markers_and_surfaces():
+    import ipywidgets
+    n = ipywidgets.IntSlider(value=1)
+    def draw(n): return add_points(canvas("x", "y"), X[:n], Y[:n], size=n * np.arange(1., n + 1)).add_trace(go.Surface(z=n * np.eye(2)))
+    shown = live(draw, n=n).children[2]
+    n.value = 3
+    assert np.array_equal(shown.data[0].marker.size, [3, 6, 9]) and shown.data[0].marker.color == colour("data") and np.array_equal(shown.data[1].z, 3 * np.eye(2))
+
 # ---- rates, matrices, tiles
 
 def test_rates_have_reference_lines_of_their_slope_through_the_last_point():
