@@ -228,8 +228,8 @@ def solver_figure(
     _curves(fig, residuals, error, steps)
     order = p.argsort(descending=True)[:40]; rank = np.arange(len(order))
     add_weights(fig, rank, weights[steps, order], "lla", "weights after the steps")
-    add_weights(fig, rank + .25, p[order], "softmax", "weights of softmax")
-    return add_points(fig, rank, exact[order], "truth", "weights of LLA", row=2, size=5, symbol="circle-open")
+    add_weights(fig, rank + .25, p[order], "softmax", "softmax")
+    return add_points(fig, rank, exact[order], "truth", "LLA", row=2, size=5, symbol="circle-open")
 
 # %% ../../nbs/29_attention_lab.ipynb #c036
 def solver_lab() -> Any:  # an ipywidgets box

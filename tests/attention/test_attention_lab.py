@@ -139,9 +139,9 @@ def test_errors_and_weights_lead_from_softmax_to_lla(kind):
     error = numbers(traces(first, "error of the output")[0].y)
     assert error[0] == pytest.approx(float((softmax - exact).norm() / exact.norm())) and error[-1] < 1e-6 and len(error) == 31
     stems = lambda figure, name: numbers(traces(figure, name)[0].y).reshape(-1, 3)[:, 1]
-    np.testing.assert_allclose(stems(first, "weights after the steps"), stems(first, "weights of softmax"), atol=1e-12)
-    np.testing.assert_allclose(stems(last, "weights after the steps"), numbers(traces(last, "weights of LLA")[0].y), atol=1e-6)
-    assert (np.diff(stems(first, "weights of softmax")) <= 0).all(), "in the order of their softmax weights"
+    np.testing.assert_allclose(stems(first, "weights after the steps"), stems(first, "softmax"), atol=1e-12)
+    np.testing.assert_allclose(stems(last, "weights after the steps"), numbers(traces(last, "LLA")[0].y), atol=1e-6)
+    assert (np.diff(stems(first, "softmax")) <= 0).all(), "in the order of their softmax weights"
     rhs = lla_systems(q[-16:], k, first=80).rhs
     assert sum(t.line.width == .8 for t in first.data if t.line.width) == len(rhs), "one thin line a query"
 
