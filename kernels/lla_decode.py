@@ -6,11 +6,11 @@
 __all__ = ['DECODE_FLOOR', 'DECODE_TILES', 'DECODE_TILES_FP32', 'Statistics', 'decode_statistics', 'sweep_solve', 'decode_solve',
            'merge_statistics', 'lla_moment_sweep', 'lla_peek', 'lla_moments', 'lla_decode_split_kernel',
            'lla_sweep_solve', 'lla_decode_merge_kernel', 'choose_splits', 'lla_decode_triton', 'lla_decode_torch',
-           'lla_decode']
+           'lla_decode', 'Config', 'cells', 'benchmark_cache', 'replay_ms', 'softmax_ms', 'run']
 
 # %% ../nbs/27_decoding.ipynb #c003
-import math
-from dataclasses import asdict, dataclass, fields
+import math, time
+from dataclasses import dataclass, fields
 from typing import Any, Callable, NoReturn
 
 import torch
@@ -18,7 +18,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .flash_lla_forward import lla_key_tile
-from .setup import INTERPRET, can_run, tile_precision, tl, triton
+from .setup import can_run, tile_precision, tl, triton
 
 # %% ../nbs/27_decoding.ipynb #c010
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ def decode_statistics(
     k, v = (torch.where(seen[..., None], t, 0) for t in (k, v))
     rounded = (lambda t: t.to(round_to).to(t.dtype)) if round_to else (lambda t: t)
     logits = torch.where(seen, scale * (k @ q[..., None])[..., 0], -torch.inf)
-    top = logits.amax(-1, keepdim=True).clamp_min(torch.finfo(q.dtype).min)
+    top = F.pad(logits, (0, 1), value=torch.finfo(q.dtype).min).amax(-1, keepdim=True)   # an empty piece has a maximum too
     w = rounded((logits - top).exp()); total = w.sum(-1)
     part = torch.where(total > 0, 1 / total, 0)[..., None]
     wk = rounded(w[..., None] * k)
@@ -97,7 +97,7 @@ def merge_statistics(
     mean = lambda t: (p.reshape(p.shape + (1,) * (t.dim() - p.dim())) * t).sum(0)
     return Statistics(whole.lse.logsumexp(0), *(mean(getattr(whole, f.name)) for f in fields(Statistics)[1:]))
 
-# %% ../nbs/27_decoding.ipynb #c028
+# %% ../nbs/27_decoding.ipynb #c029
 @triton.jit
 def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo, hi, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
                      MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
@@ -110,20 +110,20 @@ def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo,
         if MASK: b_s = tl.where(o_j < n, b_s, float("-inf"))
         b_top = tl.maximum(b_top, b_s)
         b_w = tl.exp2(b_s - ref).to(b_k.dtype)
-        b_wk = b_k * b_w[:, None]
-        b_l += b_w.to(tl.float32)                     # the rounded weights, and the rounded weighted keys
-        b_sk += tl.sum(tl.reshape(b_wk.to(tl.float32), (BS // 16, 16, BD)), 0)
+        b_l += b_w.to(tl.float32)                     # the rounded weights
+        b_f = b_k.to(tl.float32) * b_w.to(tl.float32)[:, None]
+        b_wk = b_f.to(b_k.dtype)
+        b_sk += tl.sum(tl.reshape(b_f if PARTS == 2 else b_wk.to(tl.float32), (BS // 16, 16, BD)), 0)
         b_sv = tl.dot(tl.trans(b_v), tl.broadcast_to(b_w[:, None], (BS, 16)), b_sv, input_precision=PREC)
         b_kk = tl.dot(tl.trans(b_k), b_wk, b_kk, input_precision=PREC)
         b_vk = tl.dot(tl.trans(b_v), b_wk, b_vk, input_precision=PREC)
         if PARTS == 2:
-            b_wk = (b_k.to(tl.float32) * b_w.to(tl.float32)[:, None] - b_wk.to(tl.float32)).to(b_k.dtype)
-            b_sk += tl.sum(tl.reshape(b_wk.to(tl.float32), (BS // 16, 16, BD)), 0)
+            b_wk = (b_f - b_wk.to(tl.float32)).to(b_k.dtype)      # what rounding left
             b_kk = tl.dot(tl.trans(b_k), b_wk, b_kk, input_precision=PREC)
             b_vk = tl.dot(tl.trans(b_v), b_wk, b_vk, input_precision=PREC)
     return b_kk, b_vk, b_sk, b_sv, b_l, b_top
 
-# %% ../nbs/27_decoding.ipynb #c030
+# %% ../nbs/27_decoding.ipynb #c031
 @triton.jit
 def lla_peek(b_q, p_k, hi, n, o_d, sk_s, sk_d, D, EVEN_D: tl.constexpr, UP: tl.constexpr, BS: tl.constexpr):
     "The largest logit over log 2 of the keys from 0 to hi, of which n exist."
@@ -134,7 +134,7 @@ def lla_peek(b_q, p_k, hi, n, o_d, sk_s, sk_d, D, EVEN_D: tl.constexpr, UP: tl.c
         b_top = tl.maximum(b_top, tl.where(o_j < n, tl.sum(b_k.to(tl.float32) * b_q[None, :], 1), float("-inf")))
     return tl.max(b_top, 0)
 
-# %% ../nbs/27_decoding.ipynb #c031
+# %% ../nbs/27_decoding.ipynb #c032
 @triton.jit
 def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
                 PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
@@ -148,7 +148,7 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
         b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
         b_top = tl.full((BS,), float("-inf"), tl.float32)
         b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
-                                                              False, 1, EVEN_D, UP, PREC, BS, BD)
+                                                              False, PARTS, EVEN_D, UP, PREC, BS, BD)
         b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
                                                               True, PARTS, EVEN_D, UP, PREC, BS, BD)
         top = tl.max(b_top, 0)
@@ -156,11 +156,11 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
         ref = tl.where(again > 0, top, ref)
     return b_kk, b_vk, tl.sum(b_sk, 0), tl.max(b_sv, 1), tl.sum(b_l, 0), ref
 
-# %% ../nbs/27_decoding.ipynb #c033
+# %% ../nbs/27_decoding.ipynb #c034
 @triton.jit
 def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
                             sq_b, sq_h, sq_t, sq_d, sk_b, sk_h, sk_s, sk_d, sv_b, sv_h, sv_s, sv_d,
-                            HKV, GROUP, T, S, D, SPLITS, scale2, peek, short,
+                            HKV, GROUP, T, S, D, SPLITS, scale2, peek,
                             LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "One program: one query, one piece of its cache. b, h: batch and key head; g, t: query head within the group, query; j, d: key, dimension."
     rows = GROUP * T
@@ -171,12 +171,11 @@ def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
     length = tl.load(lengths + b).to(tl.int32) if LENGTHS else S
     seen = length - T + t + 1
     chunk = tl.cdiv(tl.cdiv(seen, SPLITS), BS) * BS
-    lo = split * chunk; n = tl.minimum(seen - lo, chunk)
+    lo = split * chunk; n = tl.maximum(tl.minimum(seen - lo, chunk), 0)
     o_d = tl.arange(0, BD)
     p_k, p_v = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s, v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
     b_q = tl.load(q + b * sq_b + (h * GROUP + g) * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32) * scale2
-    mid = tl.where(n < short, 0, n // BS * BS)        # a short piece goes in two parts from the start
-    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D, PARTS, EVEN_D, UP, PREC, BS, BD)
+    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D, PARTS, EVEN_D, UP, PREC, BS, BD)
     il = tl.where(l > 0, 1 / l, 0.)
     o = (bh * rows + r) * SPLITS + split
     tl.store(lse + o, ref + tl.log2(l))
@@ -184,7 +183,7 @@ def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
     o_dd = o * 2 * BD * BD + o_d[:, None] * BD + o_d[None, :]
     tl.store(moments + o_dd, b_kk * il); tl.store(moments + o_dd + BD * BD, b_vk * il)
 
-# %% ../nbs/27_decoding.ipynb #c035
+# %% ../nbs/27_decoding.ipynb #c036
 @triton.jit
 def lla_sweep_solve(b_A, b_x, ridge, o_d, D):
     "Solve A x = b for a symmetric matrix whose eigenvalues are not below ridge: the sweep operator, one coordinate after the other."
@@ -196,7 +195,7 @@ def lla_sweep_solve(b_A, b_x, ridge, o_d, D):
         b_x -= b_a * (x / d)
     return b_x
 
-# %% ../nbs/27_decoding.ipynb #c036
+# %% ../nbs/27_decoding.ipynb #c037
 @triton.jit
 def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, sq_d, sr_b, sr_h, sr_t,
                             H, T, D, SPLITS, floor, PIECES: tl.constexpr, BD: tl.constexpr):
@@ -226,7 +225,7 @@ def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, 
     b_o = b_vbar * (1 - tl.sum(b_kbar * b_u, 0)) + tl.sum(b_vk * b_u[None, :], 1)
     tl.store(o + row * D + o_d, b_o.to(o.dtype.element_ty), mask=o_d < D)
 
-# %% ../nbs/27_decoding.ipynb #c038
+# %% ../nbs/27_decoding.ipynb #c039
 DECODE_TILES = {16: (64, 4, 3, 528), 32: (64, 4, 3, 528), 64: (64, 4, 3, 528), 128: (64, 8, 3, 264)}   # BD -> BS, warps, stages, programs wanted
 DECODE_TILES_FP32 = {16: (32, 4, 2, 528), 32: (32, 4, 2, 528), 64: (32, 4, 2, 264), 128: (16, 8, 2, 264)}
 
@@ -239,7 +238,7 @@ def choose_splits(
     wanted = max(triton.cdiv(programs, rows), triton.cdiv(S, 16384))
     return max(1, min(wanted, S // 512, 64))
 
-# %% ../nbs/27_decoding.ipynb #c039
+# %% ../nbs/27_decoding.ipynb #c040
 def lla_decode_triton(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D], any strides
@@ -250,7 +249,8 @@ def lla_decode_triton(
     scale: float,              # of the logits
     tiles: tuple | None = None,  # BS, warps, stages, programs wanted; None: from the table
     splits: int | None = None,   # pieces; None: by `choose_splits`
-    **options: Any,              # for the compiler
+    parts: int = 2,              # of weighted keys in 16 bits
+    **options: Any,              # for the compiler, of the first kernel
 ) -> torch.Tensor:               # answers, [B, Hq, T, D]
     "Launch both kernels. Arguments are checked by `lla_decode`."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
@@ -262,14 +262,14 @@ def lla_decode_triton(
     if not rows: return o
     # grid: one program for each query and each piece of its cache
     lla_decode_split_kernel[(rows * splits,)](q, k, v, q if lengths is None else lengths, lse, means, moments, *q.stride(), *k.stride(), *v.stride(),
-        HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS, 4 * D,
-        LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else 2, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
+        HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS,
+        LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
     # grid: one program for each query
     lla_decode_merge_kernel[(rows,)](q, ridge, lse, means, moments, o, *q.stride(), *ridge.stride(), H, T, D, splits, 1e-3,
         PIECES=triton.next_power_of_2(splits), BD=BD, num_warps=4 if BD < 128 else 8)
     return o
 
-# %% ../nbs/27_decoding.ipynb #c041
+# %% ../nbs/27_decoding.ipynb #c042
 def lla_decode_torch(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D]
@@ -294,7 +294,7 @@ def lla_decode_torch(
     rows = [torch.stack([answer(h, t) for t in range(T)], 2) for h in range(group)]
     return torch.stack(rows, 2).flatten(1, 2).to(q.dtype) if B * HKV else q.clone()
 
-# %% ../nbs/27_decoding.ipynb #c043
+# %% ../nbs/27_decoding.ipynb #c044
 def _refuse(name: str, value: Any, expected: str) -> NoReturn: raise ValueError(f"{name}={value!r}: expected {expected}")
 
 def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
@@ -312,7 +312,7 @@ def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) 
     if S < T: _refuse("k_cache.shape", tuple(k_cache.shape), f"at least {T} keys, those of the queries themselves")
     if v_cache.shape != k_cache.shape: _refuse("v_cache.shape", tuple(v_cache.shape), f"{tuple(k_cache.shape)}, as k_cache has")
 
-# %% ../nbs/27_decoding.ipynb #c044
+# %% ../nbs/27_decoding.ipynb #c045
 def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> None:
     if lengths is None: return
     T = q.shape[2]
@@ -333,7 +333,7 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     try: return ridge.to(q.device).expand(q.shape[:3])
     except RuntimeError: _refuse("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(q.shape[:3])}")
 
-# %% ../nbs/27_decoding.ipynb #c045
+# %% ../nbs/27_decoding.ipynb #c046
 def lla_decode(
     q: torch.Tensor,                    # the new queries, [B, Hq, T, D], T from 1 to 8
     k_cache: torch.Tensor,              # keys, the last T filled ones those of the queries, [B, Hkv, S, D], any strides
@@ -358,3 +358,84 @@ def lla_decode(
         _refuse("backend", backend, f"'torch' for {q.dtype} with D={q.shape[3]} on {q.device}{', with gradients' if wants_gradient else ''} (the kernels need CUDA, D <= 128, at most 32 bits, no gradient)")
     work = lla_decode_triton if fits and (backend == "triton" or backend == "auto" and q.is_cuda) else lla_decode_torch
     return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
+
+# %% ../nbs/27_decoding.ipynb #c054
+@dataclass(frozen=True)
+class Config:
+    "One measurement of decoding."
+    d: int             # head dimension
+    sequences: int     # heads times batch
+    n: int             # keys in the cache of each
+    ridge: float = .1  # relative ridge
+    checked: int = 2   # sequences at which the error is measured
+    seed: int = 0      # of the data
+
+def cells(
+    preset: str = "full",  # "fast" or "full"
+) -> dict[str, Config]:    # name -> settings
+    "Both head sizes, few and many sequences, three lengths."
+    if preset not in ("fast", "full"): _refuse("preset", preset, "'fast' or 'full'")
+    shrink = (lambda s, n: (2, n // 32)) if preset == "fast" else (lambda s, n: (s, n))
+    return {f"d{d}_{s}x{n // 1024}k": Config(d, *shrink(s, n)) for d in (64, 128) for s in (32, 512) for n in (4096, 32768, 131072)}
+
+# %% ../nbs/27_decoding.ipynb #c055
+def benchmark_cache(
+    cfg: Config,           # the measurement
+    device: torch.device,  # where
+) -> list[tuple]:          # copies of (q, k, v), q [B, H, 1, d], k and v [B, H, n, d], bfloat16
+    "Normal keys and values; enough copies for 200 MB on a GPU."
+    g = torch.Generator(device).manual_seed(cfg.seed)
+    H = math.gcd(cfg.sequences, 8); B = cfg.sequences // H
+    new = lambda n: torch.randn(B, H, n, cfg.d, generator=g, device=device, dtype=torch.bfloat16)
+    copies = max(1, round(2e8 / (4 * cfg.sequences * cfg.n * cfg.d))) if device.type == "cuda" else 1
+    return [(new(1), new(cfg.n), new(cfg.n)) for _ in range(copies)]
+
+# %% ../nbs/27_decoding.ipynb #c056
+def replay_ms(
+    work: Callable,    # a function of q, k and v
+    copies: list,      # of the inputs
+    repeats: int = 9,  # replays that are timed
+) -> float:            # the median time of one call, ms
+    "Time a function: CUDA graphs of about 50 calls on a GPU (fewer for large inputs), the clock elsewhere."
+    if copies[0][0].device.type != "cuda":
+        work(*copies[0]); start = time.perf_counter(); work(*copies[0])
+        return 1e3 * (time.perf_counter() - start)
+    calls = max(2, min(50, int(2e10 / (2 * copies[0][1].nbytes))))
+    for _ in range(3): work(*copies[0])
+    torch.cuda.synchronize(); graph = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        for i in range(calls): work(*copies[i % len(copies)])
+    times, (start, end) = [], (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    for _ in range(repeats + 1):
+        start.record(); graph.replay(); end.record(); torch.cuda.synchronize(); times.append(start.elapsed_time(end) / calls)
+    return sorted(times[1:])[repeats // 2]
+
+# %% ../nbs/27_decoding.ipynb #c057
+def softmax_ms(
+    copies: list,  # of q, k and v
+) -> tuple[float, str]:  # time of the fastest backend, ms, and its name
+    "Softmax decoding by PyTorch: the fastest of its fused backends that run here."
+    found = {}
+    for backend in (SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH)[:3 if copies[0][0].is_cuda else 4]:
+        try:
+            with sdpa_kernel(backend): found[backend.name.lower()] = replay_ms(F.scaled_dot_product_attention, copies)
+        except RuntimeError: continue
+    name = min(found, key=found.get)
+    return found[name], name
+
+# %% ../nbs/27_decoding.ipynb #c058
+def run(
+    cfg: Config,  # the measurement
+) -> dict:        # times in ms, error, workspace
+    "Time and check one-pass decoding, with softmax decoding and the time of reading the cache beside it."
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    with torch.no_grad():
+        copies = benchmark_cache(cfg, device)
+        ours = lambda q, k, v: lla_decode(q, k, v, ridge=cfg.ridge)
+        few = [t.flatten(0, 1)[:cfg.checked, None] for t in copies[0]]
+        truth = lla_decode(*(t.double() for t in few), ridge=cfg.ridge, backend="torch")
+        error = (ours(*copies[0]).flatten(0, 1)[:cfg.checked, None].double() - truth).norm() / truth.norm()
+        lla = replay_ms(ours, copies); softmax, backend = softmax_ms(copies)
+    splits = choose_splits(cfg.sequences, cfg.n, DECODE_TILES[cfg.d][3])
+    return dict(lla_ms=lla, softmax_ms=softmax, softmax_backend=backend, floor_ms=4e3 * cfg.sequences * cfg.n * cfg.d / 4.3e12, error=float(error),
+                splits=splits, workspace_mb=4 * cfg.sequences * splits * (2 * cfg.d**2 + 2 * cfg.d + 1) / 2**20, copies=len(copies), device=device)
