@@ -176,9 +176,9 @@ def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
     p_k, p_v = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s, v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
     b_q = tl.load(q + b * sq_b + (h * GROUP + g) * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32) * scale2
     b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D, PARTS, EVEN_D, UP, PREC, BS, BD)
-    il = tl.where(l > 0, 1 / l, 0.)
+    some = tl.where(l > 0, l, 1.); il = 1 / some      # an empty piece reports zeros, with -inf behind them
     o = (bh * rows + r) * SPLITS + split
-    tl.store(lse + o, ref + tl.log2(l))
+    tl.store(lse + o, tl.where(l > 0, ref + tl.log2(some), float("-inf")))
     tl.store(means + o * 2 * BD + o_d, b_sk * il); tl.store(means + o * 2 * BD + BD + o_d, b_sv * il)
     o_dd = o * 2 * BD * BD + o_d[:, None] * BD + o_d[None, :]
     tl.store(moments + o_dd, b_kk * il); tl.store(moments + o_dd + BD * BD, b_vk * il)
@@ -256,7 +256,7 @@ def lla_decode_triton(
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
     BD = max(16, triton.next_power_of_2(D))
     BS, warps, stages, programs = tiles or (DECODE_TILES_FP32 if q.dtype == torch.float32 else DECODE_TILES)[BD]
-    rows, splits = B * H * T, splits or choose_splits(B * H * T, S, programs)
+    rows, splits = B * H * T, splits or choose_splits(max(B * H * T, 1), S, programs)
     new = lambda *shape: torch.empty(shape, device=q.device, dtype=torch.float32)
     o, lse, means, moments = torch.empty((B, H, T, D), device=q.device, dtype=q.dtype), new(rows, splits), new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
     if not rows: return o
@@ -374,8 +374,8 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> settings
     "Both head sizes, few and many sequences, three lengths."
-    if preset not in ("fast", "full"): _refuse("preset", preset, "'fast' or 'full'")
-    shrink = (lambda s, n: (2, n // 32)) if preset == "fast" else (lambda s, n: (s, n))
+    shrink = dict(fast=lambda s, n: (2, n // 32), full=lambda s, n: (s, n)).get(preset)
+    if shrink is None: _refuse("preset", preset, "'fast' or 'full'")
     return {f"d{d}_{s}x{n // 1024}k": Config(d, *shrink(s, n)) for d in (64, 128) for s in (32, 512) for n in (4096, 32768, 131072)}
 
 # %% ../nbs/27_decoding.ipynb #c055
