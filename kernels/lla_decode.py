@@ -198,7 +198,7 @@ def lla_sweep_solve(b_A, b_x, ridge, o_d, D):
 # %% ../nbs/27_decoding.ipynb #c037
 @triton.jit
 def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, sq_d, sr_b, sr_h, sr_t,
-                            H, T, D, SPLITS, floor, PIECES: tl.constexpr, BD: tl.constexpr):
+                            H, T, D, SPLITS, flat, floor, RIDGE: tl.constexpr, PIECES: tl.constexpr, BD: tl.constexpr):
     "One program: one query. b, h, t: batch, query head, query; i: piece; d: dimension."
     row = tl.program_id(0).to(tl.int64)
     b, h, t = row // (H * T), row // T % H, row % T
@@ -216,7 +216,8 @@ def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, 
     b_C = .5 * (b_kk + tl.trans(b_kk)) - b_kbar[:, None] * b_kbar[None, :]
     m_eye = o_d[:, None] == o_d[None, :]
     trace, noise = tl.sum(tl.sum(tl.where(m_eye, b_C, 0.), 1), 0), 1e-6 * tl.sum(b_kbar * b_kbar, 0)
-    lam = tl.maximum(tl.load(ridge + b * sr_b + h * sr_h + t * sr_t).to(tl.float32), floor * trace / D + noise)
+    lam = tl.load(ridge + b * sr_b + h * sr_h + t * sr_t).to(tl.float32) if RIDGE else flat
+    lam = tl.maximum(lam, floor * trace / D + noise)
     spread = trace > 1e-6 * trace + noise             # below rounding: all keys that count are equal
     lam = tl.where(spread, lam, 1.)
     b_q = tl.load(q + b * sq_b + h * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32)
@@ -226,7 +227,7 @@ def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, 
     tl.store(o + row * D + o_d, b_o.to(o.dtype.element_ty), mask=o_d < D)
 
 # %% ../nbs/27_decoding.ipynb #c039
-DECODE_TILES = {16: (64, 4, 3, 528), 32: (64, 4, 3, 528), 64: (64, 4, 3, 528), 128: (64, 8, 3, 264)}   # BD -> BS, warps, stages, programs wanted
+DECODE_TILES = {16: (64, 4, 3, 528), 32: (64, 4, 3, 528), 64: (64, 4, 3, 528), 128: (32, 8, 3, 264)}   # BD -> BS, warps, stages, programs wanted
 DECODE_TILES_FP32 = {16: (32, 4, 2, 528), 32: (32, 4, 2, 528), 64: (32, 4, 2, 264), 128: (16, 8, 2, 264)}
 
 def choose_splits(
@@ -235,7 +236,7 @@ def choose_splits(
     programs: int,  # programs that fill the GPU
 ) -> int:           # pieces of each cache
     "Into how many pieces a cache is cut."
-    wanted = max(triton.cdiv(programs, rows), triton.cdiv(S, 16384))
+    wanted = max(programs // rows, triton.cdiv(S, 16384))
     return max(1, min(wanted, S // 512, 64))
 
 # %% ../nbs/27_decoding.ipynb #c040
@@ -243,7 +244,7 @@ def lla_decode_triton(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D], any strides
     v: torch.Tensor,      # cache of values, like k
-    ridge: torch.Tensor,  # [B, Hq, T]
+    ridge: float | torch.Tensor,   # one number, or [B, Hq, T]
     lengths: torch.Tensor | None,  # filled entries of each cache, [B]
     *,
     scale: float,              # of the logits
@@ -265,8 +266,9 @@ def lla_decode_triton(
         HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS,
         LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
     # grid: one program for each query
-    lla_decode_merge_kernel[(rows,)](q, ridge, lse, means, moments, o, *q.stride(), *ridge.stride(), H, T, D, splits, 1e-3,
-        PIECES=triton.next_power_of_2(splits), BD=BD, num_warps=4 if BD < 128 else 8)
+    given = isinstance(ridge, torch.Tensor)
+    lla_decode_merge_kernel[(rows,)](q, ridge if given else q, lse, means, moments, o, *q.stride(), *(ridge.stride() if given else (0, 0, 0)),
+        H, T, D, splits, 0. if given else ridge, 1e-3, RIDGE=given, PIECES=triton.next_power_of_2(splits), BD=BD, num_warps=4 if BD < 128 else 8)
     return o
 
 # %% ../nbs/27_decoding.ipynb #c042
@@ -274,7 +276,7 @@ def lla_decode_torch(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D]
     v: torch.Tensor,      # cache of values, like k
-    ridge: torch.Tensor,  # [B, Hq, T]
+    ridge: float | torch.Tensor,   # one number, or [B, Hq, T]
     lengths: torch.Tensor | None,  # filled entries of each cache, [B]
     *,
     scale: float,         # of the logits
@@ -284,13 +286,14 @@ def lla_decode_torch(
     "The twin: statistics of each piece, merged and solved. In float32 for 16-bit inputs."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
     f = torch.promote_types(q.dtype, torch.float32); group = H // HKV
+    lam = (ridge if isinstance(ridge, torch.Tensor) else torch.full((), ridge, dtype=f, device=q.device)).to(f).expand(B, H, T)
     length = torch.full((B, 1, 1), S, device=q.device) if lengths is None else lengths[:, None, None]
     bounds = [S * i // splits for i in range(splits + 1)]
     def answer(h: int, t: int) -> torch.Tensor:   # query head h of each group, query t
         b_q, seen = q[:, h::group, t].to(f), (torch.arange(S, device=q.device) < length - T + t + 1).expand(B, HKV, S)
         pieces = [decode_statistics(b_q, k[:, :, lo:hi].to(f), v[:, :, lo:hi].to(f), seen[..., lo:hi], scale=scale, **rounding)
                   for lo, hi in zip(bounds, bounds[1:]) if lo < hi]
-        return decode_solve(b_q, merge_statistics(pieces), ridge[:, h::group, t].to(f), DECODE_FLOOR.get(q.dtype, 1e-3))
+        return decode_solve(b_q, merge_statistics(pieces), lam[:, h::group, t], DECODE_FLOOR.get(q.dtype, 1e-3))
     rows = [torch.stack([answer(h, t) for t in range(T)], 2) for h in range(group)]
     return torch.stack(rows, 2).flatten(1, 2).to(q.dtype) if B * HKV else q.clone()
 
@@ -323,10 +326,10 @@ def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> Non
     if lengths.device.type == "cpu" and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
         _refuse("cache_seqlens", bad[0].item(), f"lengths from {T}, the number of queries, to {S}, the size of the cache")
 
-def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
+def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Tensor:
     if not isinstance(ridge, torch.Tensor):
         if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 <= ridge < math.inf: _refuse("ridge", ridge, "a finite number >= 0")
-        return torch.tensor(float(ridge), device=q.device).expand(q.shape[:3])
+        return float(ridge)
     if not ridge.is_floating_point(): _refuse("ridge.dtype", ridge.dtype, "a floating dtype")
     if ridge.dim() and ridge.device != q.device: _refuse("ridge.device", str(ridge.device), f"{q.device}, where q is")
     if ridge.device.type == "cpu" and (bad := ridge.detach()[~((ridge >= 0) & ridge.isfinite())]).numel(): _refuse("ridge", bad.flatten()[0].item(), "finite numbers >= 0")
@@ -352,7 +355,7 @@ def lla_decode(
     if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale)): _refuse("scale", scale, "a finite number, or None for 1 / sqrt(D)")
     if backend not in ("auto", "triton", "torch"): _refuse("backend", backend, "one of 'auto', 'triton', 'torch'")
     rows, scale = _ridge_of(ridge, q), q.shape[3]**-.5 if scale is None else float(scale)
-    wants_gradient = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k_cache, v_cache, rows))
+    wants_gradient = torch.is_grad_enabled() and any(getattr(t, "requires_grad", False) for t in (q, k_cache, v_cache, rows))
     fits = can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64 and not wants_gradient
     if backend == "triton" and not fits:
         _refuse("backend", backend, f"'torch' for {q.dtype} with D={q.shape[3]} on {q.device}{', with gradients' if wants_gradient else ''} (the kernels need CUDA, D <= 128, at most 32 bits, no gradient)")
