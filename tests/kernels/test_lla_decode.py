@@ -235,7 +235,8 @@ def test_on_the_gpu(D, dtype, sharp, nan_empty):
             truth = dense(q, k, v, lengths, ridge)
             twin = lla_decode_torch(q, k, v, torch.full(q.shape[:3], ridge), lengths, scale=D**-.5, **({} if dtype == torch.float32 else dict(round_to=dtype, parts=2)))
             out = decode(q, k, v, lengths, ridge=ridge, backend="triton")
-            assert out.isfinite().all() and rms(out, truth) <= 2 * rms(twin, truth) + FLOOR[dtype], (B, H, T, S, ridge)
+            times = 8 if dtype == torch.float32 else 2        # three tf32 products keep 21 of the 24 bits of the twin
+            assert out.isfinite().all() and rms(out, truth) <= times * rms(twin, truth) + FLOOR[dtype], (B, H, T, S, ridge)
 
 
 @pytest.mark.gpu
