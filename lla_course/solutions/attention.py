@@ -171,6 +171,33 @@ def _(answer: Any) -> str | None:
     if torch.allclose(got, right): return None
     return "your queries see the future: the kernel is causal." if torch.allclose(got, full) else "with u = 0 the weights are the softmax of the logits, with scale 1 / sqrt(D)."
 
+# %% ../../nbs/92_attention_solutions.ipynb #c27b
+@exercise("27.1")
+def _(answer: Any) -> str | None:
+    return close(answer, 3, hints={4: "the pieces do not count the same: weigh them by the softmax of their L.", 2: "L is a logarithm: the weights are 3 to 1, not ln 3 to 0.", 5: "the piece with the larger L counts more."})
+
+# %% ../../nbs/92_attention_solutions.ipynb #c27f
+@exercise("27.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"27.2\", merge_covariance)."
+    rng = np.random.default_rng(0); x, k = rng.normal(size=12) + 800, rng.normal(size=(12, 3))
+    def report(x, k):
+        p = np.exp(x - x.max()); z = k - (p @ k) / p.sum()
+        return x.max() + np.log(p.sum()), (p @ k) / p.sum(), (p[:, None] * z).T @ z / p.sum()
+    lse, kbar, C = (np.array(t) for t in zip(*(report(x[s], k[s]) for s in (slice(0, 2), slice(2, 7), slice(7, 12)))))
+    right, p = report(x, k)[2], np.exp(lse - lse.max()) / np.exp(lse - lse.max()).sum()
+    with np.errstate(all="ignore"): got = np.asarray(answer(lse, kbar, C), float)
+    if got.shape != (3, 3): return f"for keys of dimension 3 the result should be [3, 3]; yours is {list(got.shape)}."
+    if not np.isfinite(got).all(): return "with L near 800 yours overflows: subtract the largest L before you exponentiate."
+    if np.allclose(got, right): return None
+    if np.allclose(got, np.einsum("p,pij->ij", p, C)): return "that is the covariance within the pieces; their means differ as well."
+    return "weigh the covariances by the softmax of L, and add the covariance of the means under the same weights."
+
+# %% ../../nbs/92_attention_solutions.ipynb #c27i
+@exercise("27.3")
+def _(answer: Any) -> str | None:
+    return close(answer, 130, tolerance=.6, hints={260: "a token has a key and a value: 4 D bytes.", 65: "float32 takes four bytes, twice what the cache takes.", 66: "there are two matrices."})
+
 # %% ../../nbs/92_attention_solutions.ipynb #c062
 @exercise("28.1")
 def _(answer: Any) -> str | None:
