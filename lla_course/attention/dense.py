@@ -59,7 +59,7 @@ def _ridge_rows(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     if ridge.dim() and ridge.device != q.device: fail("ridge.device", str(ridge.device), f"{q.device}, where q is")
     try: rows = ridge.expand(shape)
     except RuntimeError: fail("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(shape)}")
-    if ridge.device.type == "cpu" and not torch.compiler.is_compiling():
+    if ridge.device.type == "cpu" and not (torch.compiler.is_compiling() or torch._C._functorch.is_functorch_wrapped_tensor(ridge)):
         bad = ridge.detach()[~((ridge >= 0) & ridge.isfinite())]
         if len(bad): fail("ridge", bad.flatten()[0].item(), "finite numbers >= 0")
     return rows.to(device=q.device, dtype=dtype)
