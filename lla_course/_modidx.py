@@ -469,5 +469,7 @@ d = { 'settings': { 'branch': 'main',
                                  'lla_course.site.prepare_cell': ('site.html#prepare_cell', 'lla_course/site.py')},
             'lla_course.solutions.attention': { 'lla_course.solutions.attention._': ( 'attention_solutions.html#_',
                                                                                       'lla_course/solutions/attention.py')},
+            'lla_course.solutions.auctions': { 'lla_course.solutions.auctions._': ( 'auctions_solutions.html#_',
+                                                                                    'lla_course/solutions/auctions.py')},
             'lla_course.solutions.regression': { 'lla_course.solutions.regression._': ( 'regression_solutions.html#_',
                                                                                         'lla_course/solutions/regression.py')}}}

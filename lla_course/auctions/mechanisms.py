@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['PROBLEMS', 'highest_wins', 'first_price', 'second_price', 'utility', 'grid_regret', 'Distribution', 'uniform',
-           'exponential', 'truncated_normal', 'myerson', 'myerson_revenue', 'raw_virtual', 'piecewise_uniform', 'vcg',
+           'exponential', 'truncated_normal', 'myerson', 'myerson_revenue', 'piecewise_uniform', 'raw_virtual', 'vcg',
            'itemwise_myerson', 'menu', 'straight_jacket', 'by_size', 'LPResult', 'as_types', 'incentive_rows',
            'neighbours', 'best_lies', 'solve_lazily', 'optimal_lp', 'type_grid', 'richardson', 'read_menu',
            'optimal_pair_lp', 'Config', 'cells', 'run']
@@ -102,7 +102,7 @@ def uniform(
     high: Any,        # largest value, a number or [B]
 ) -> Distribution:    # phi(v) = 2 v - high
     "All values between two bounds are equally likely. Raises `ValueError` unless 0 <= low < high."
-    a, b = (torch.as_tensor(t, dtype=torch.float64) for t in (low, high))
+    a, b = torch.broadcast_tensors(*(torch.as_tensor(t, dtype=torch.float64) for t in (low, high)))
     if not ((0 <= a) & (a < b) & torch.isfinite(b)).all(): fail("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
     inside = lambda v: torch.minimum(torch.maximum(v, a), b)
     return Distribution(a, b, cdf=lambda v: ((v - a) / (b - a)).clamp(0, 1), pdf=lambda v: ((v >= a) & (v <= b)) / (b - a), virtual=lambda v: 2 * v - b,
@@ -133,7 +133,7 @@ def truncated_normal(
     virtual = lambda v: v - hazard(v)
     def inverse(phi, right=False):
         lo, hi = a + 0 * phi, b + 0 * phi
-        for _ in range(60): middle = (lo + hi) / 2; up = virtual(middle) < phi; lo, hi = torch.where(up, middle, lo), torch.where(up, hi, middle)
+        for _ in range(45): middle = (lo + hi) / 2; up = virtual(middle) < phi; lo, hi = torch.where(up, middle, lo), torch.where(up, hi, middle)
         return hi
     return Distribution(a, b, cdf=lambda v: ((Phi(z(v)) - Phi(z(a))) / mass).clamp(0, 1), pdf=lambda v: torch.exp(-z(v) ** 2 / 2) / (s * mass * (2 * torch.pi) ** .5),
                         virtual=virtual, inverse=inverse, quantile=lambda u: (mu + s * torch.special.ndtri(Phi(z(a)) + u * mass)).clamp(low, high))
@@ -193,14 +193,6 @@ def myerson_revenue(
     below = torch.stack([torch.where(z < d.virtual(d.low), 0., d.cdf(d.inverse(z, right=True))) for d in ds]).prod(0)
     return float(((1 - below).view(panels, 4) * w).sum() * top / panels / 2)
 
-# %% ../../nbs/60_mechanisms.ipynb #c036
-def raw_virtual(
-    d: Distribution,    # any distribution
-    v: torch.Tensor,    # values inside its support
-) -> torch.Tensor:      # v - (1 - F(v)) / f(v), ironed or not
-    "The virtual value as the formula gives it."
-    return v - (1 - d.cdf(v)) / d.pdf(v)
-
 # %% ../../nbs/60_mechanisms.ipynb #c038
 def piecewise_uniform(
     edges: Sequence[float],          # ascending, [k + 1]
@@ -213,9 +205,9 @@ def piecewise_uniform(
     if len(e) < 2 or e[0] < 0 or not (e.diff() > 0).all() or not torch.isfinite(e).all(): fail("edges", e.tolist(), "at least two finite ascending numbers >= 0")
     if p.shape != (len(e) - 1,) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9: fail("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
     F, f = torch.cat([torch.zeros(1).double(), p.cumsum(0)]), p / e.diff()
-    piece = lambda v: (torch.searchsorted(e, v, right=True) - 1).clamp(0, len(p) - 1)
+    piece = lambda v: (torch.searchsorted(e, v.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
     cdf = lambda v: (F[piece(v)] + (v - e[piece(v)]) * f[piece(v)]).clamp(0, 1)
-    quantile = lambda u: (lambda k: e[k] + (u - F[k]) / f[k])((torch.searchsorted(F, u, right=True) - 1).clamp(0, len(p) - 1))
+    quantile = lambda u: (lambda k: e[k] + (u - F[k]) / f[k])((torch.searchsorted(F, u.contiguous(), right=True) - 1).clamp(0, len(p) - 1))
     inside = lambda v: ((v >= e[0]) & (v <= e[-1])).to(f.dtype)
     nodes, phi = _iron(e, f, cdf, piece, points)
     return Distribution(e[0], e[-1], cdf, pdf=lambda v: f[piece(v)] * inside(v), quantile=quantile, virtual=lambda v: _interpolate(v, nodes, phi), inverse=lambda z, right=False: _invert(z, nodes, phi, right))
@@ -239,7 +231,15 @@ def _invert(z: torch.Tensor, x: torch.Tensor, y: torch.Tensor, right: bool) -> t
     j = k.clamp(1, len(x) - 1); part = (z - y[j - 1]) / (y[j] - y[j - 1])
     return torch.where(k == 0, x[0], torch.where(k == len(x), x[-1], x[j - 1] + (x[j] - x[j - 1]) * part))
 
-# %% ../../nbs/60_mechanisms.ipynb #c056
+# %% ../../nbs/60_mechanisms.ipynb #c040
+def raw_virtual(
+    d: Distribution,    # any distribution
+    v: torch.Tensor,    # values inside its support
+) -> torch.Tensor:      # v - (1 - F(v)) / f(v), not ironed
+    "The virtual value as the formula gives it."
+    return v - (1 - d.cdf(v)) / d.pdf(v)
+
+# %% ../../nbs/60_mechanisms.ipynb #c057
 def vcg(
     bids: Any,           # values for each item, [B, n, m]
 ) -> tuple[Any, Any]:    # allocation [B, n, m], payment [B, n]
@@ -248,7 +248,7 @@ def vcg(
     share = highest_wins(b)
     return back(share), back((share * _others_best(b)).sum(2))
 
-# %% ../../nbs/60_mechanisms.ipynb #c058
+# %% ../../nbs/60_mechanisms.ipynb #c059
 def itemwise_myerson(
     values: Any,                    # values for each item, [B, n, m]
     distributions: Sequence[Any],   # for each item, what `myerson` takes
@@ -259,7 +259,7 @@ def itemwise_myerson(
     shares, paid = zip(*[myerson(v[:, :, j], d) for j, d in enumerate(distributions)])
     return back(torch.stack(shares, 2)), back(torch.stack(paid, 2).sum(2))
 
-# %% ../../nbs/60_mechanisms.ipynb #c063
+# %% ../../nbs/60_mechanisms.ipynb #c064
 def menu(
     values: Any,        # one bidder's values, [T, m]
     bundles: Any,       # entries of the menu, shares of each item, [K, m]
@@ -276,7 +276,7 @@ def menu(
     choice = (liking >= liking.amax(1, keepdim=True) - 1e-12).int().argmax(1)   # the first of the best
     return back(x[choice]), back(p[choice])
 
-# %% ../../nbs/60_mechanisms.ipynb #c065
+# %% ../../nbs/60_mechanisms.ipynb #c066
 def straight_jacket(
     m: int,              # number of items, 1 to 6
     *,
@@ -292,7 +292,7 @@ def straight_jacket(
         prices.append(np.quantile(np.where(poor, sums[:, -1], m), 1 - r / (m + 1)))
     return torch.tensor(np.array(prices))
 
-# %% ../../nbs/60_mechanisms.ipynb #c066
+# %% ../../nbs/60_mechanisms.ipynb #c067
 def by_size(
     prices: Any,                           # price of any r items, [m]
 ) -> tuple[torch.Tensor, torch.Tensor]:    # bundles [2^m - 1, m], prices [2^m - 1]
@@ -301,7 +301,7 @@ def by_size(
     bundles = torch.cartesian_prod(*[torch.arange(2)] * len(p)).view(-1, len(p))[1:]
     return bundles.to(p), p[bundles.sum(1) - 1]
 
-# %% ../../nbs/60_mechanisms.ipynb #c069
+# %% ../../nbs/60_mechanisms.ipynb #c070
 @dataclass(frozen=True)
 class LPResult:
     "An optimal mechanism on a list of types."
@@ -323,7 +323,7 @@ def as_types(
     if (w < 0).any() or abs(float(w.sum()) - 1) > 1e-6: fail("weights", f"sum {float(w.sum()):g}, least {float(w.min()):g}", "probabilities that sum to one")
     return t.double().cpu().numpy(), w.double().cpu().numpy()
 
-# %% ../../nbs/60_mechanisms.ipynb #c070
+# %% ../../nbs/60_mechanisms.ipynb #c071
 def incentive_rows(
     types: np.ndarray,    # [T, m]
     pairs: np.ndarray,    # (t, s, b): type t does not pose as s while the opponent is b, [K, 3]
@@ -349,7 +349,7 @@ def neighbours(
     pairs = pairs[pairs[:, 0] != pairs[:, 1]]
     return np.c_[np.repeat(pairs, opponents, 0), np.tile(np.arange(opponents), len(pairs))]
 
-# %% ../../nbs/60_mechanisms.ipynb #c071
+# %% ../../nbs/60_mechanisms.ipynb #c072
 def best_lies(
     types: np.ndarray,   # [T, m]
     u: np.ndarray,       # utilities, [T, b]
@@ -383,7 +383,7 @@ def solve_lazily(
         if len(grown) == len(pairs): return -found.fun, found.x, len(pairs)
         pairs = grown
 
-# %% ../../nbs/60_mechanisms.ipynb #c073
+# %% ../../nbs/60_mechanisms.ipynb #c074
 def optimal_lp(
     types: Any,                 # values of each type, [T, m]
     weights: Any,               # probability of each type, [T]
@@ -393,11 +393,11 @@ def optimal_lp(
     "The truthful mechanism of highest revenue for one bidder whose type is one of a list, with HiGHS. Raises what `as_types` raises."
     t, w = as_types(types, weights); T, m = t.shape
     limits = csr_matrix((np.ones(T * m), (np.repeat(np.arange(T), m), T + np.arange(T * m))), shape=(T, T * (1 + m))) if unit_demand else None
-    revenue, found, k = solve_lazily(t, np.r_[-w, (w[:, None] * t).ravel()], neighbours(t, 24), 1, limits)
+    revenue, found, k = solve_lazily(t, np.r_[-w, (w[:, None] * t).ravel()], neighbours(t, 24 if T <= 1000 else 8), 1, limits)
     u, x = found[:T], found[T:].reshape(T, m)
     return LPResult(revenue, x, (t * x).sum(1) - u, k)
 
-# %% ../../nbs/60_mechanisms.ipynb #c075
+# %% ../../nbs/60_mechanisms.ipynb #c076
 def type_grid(
     low: Sequence[float],    # smallest value of each item, [m]
     high: Sequence[float],   # largest value of each item, [m]
@@ -412,7 +412,7 @@ def type_grid(
     types = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(low))
     return types, np.full(len(types), 1 / len(types))
 
-# %% ../../nbs/60_mechanisms.ipynb #c080
+# %% ../../nbs/60_mechanisms.ipynb #c081
 def richardson(
     coarse: float,   # a result at K
     fine: float,     # the same at 2 K
@@ -420,7 +420,7 @@ def richardson(
     "Extrapolate to an infinitely fine grid."
     return 2 * fine - coarse
 
-# %% ../../nbs/60_mechanisms.ipynb #c084
+# %% ../../nbs/60_mechanisms.ipynb #c085
 def read_menu(
     result: LPResult,       # of one bidder
     weights: Any,           # probability of each type, [T]
@@ -432,7 +432,7 @@ def read_menu(
     for x, p, w in zip(result.allocation.round(digits) + 0., result.payment.round(digits) + 0., np.asarray(weights, float)): found[(*x.tolist(), float(p))] += float(w)
     return [(entry[:-1], entry[-1], share) for entry, share in found.most_common()]
 
-# %% ../../nbs/60_mechanisms.ipynb #c091
+# %% ../../nbs/60_mechanisms.ipynb #c092
 def _sharing(T: int, m: int, first: int) -> csr_matrix:
     "Rows x[a, b, j] + x[b, a, j] over variables that begin at column `first`; each must be at most 1."
     a, b = (np.repeat(i, m) for i in np.triu_indices(T)); j = np.tile(np.arange(m), len(a) // m)
@@ -459,7 +459,7 @@ def optimal_pair_lp(
     x = found[T * (1 + m):].reshape(T, T, m)
     return LPResult(revenue, x, (t * np.einsum("b,tbj->tj", w, x)).sum(1) - found[:T], k)
 
-# %% ../../nbs/60_mechanisms.ipynb #c092
+# %% ../../nbs/60_mechanisms.ipynb #c093
 def _averages(w: np.ndarray, m: int) -> csr_matrix:
     "Rows X[t, j] - sum_b w_b x[t, b, j] over the variables (u [T], X [T, m], x [T, T, m]); each must be 0."
     T = len(w); row = np.arange(T * m)
@@ -467,7 +467,7 @@ def _averages(w: np.ndarray, m: int) -> csr_matrix:
     columns = np.r_[T + row, T * (1 + m) + (t * T + b) * m + j]
     return csr_matrix((np.r_[np.ones(T * m), -w[b]], (np.r_[row, t * m + j], columns)), shape=(T * m, T * (1 + m) + T * T * m))
 
-# %% ../../nbs/60_mechanisms.ipynb #c096
+# %% ../../nbs/60_mechanisms.ipynb #c097
 PROBLEMS = {   # name -> (low, high, kind)
     "square": ([0, 0], [1, 1], "additive"), "box": ([4, 4], [16, 7], "additive"), "wide": ([0, 0], [4, 3], "additive"),
     "unit": ([0, 0], [1, 1], "unit"), "unit_23": ([2, 2], [3, 3], "unit"),
@@ -482,7 +482,7 @@ class Config:
     where: str       # "low" or "mid"
     seed: int = 0    # unused: nothing here is random
 
-# %% ../../nbs/60_mechanisms.ipynb #c097
+# %% ../../nbs/60_mechanisms.ipynb #c098
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a program -> its settings
