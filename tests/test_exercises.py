@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 
 import lla_course.exercises as exercises
-import lla_course.solutions.regression
+import lla_course.solutions.auctions, lla_course.solutions.regression
 from lla_course.exercises import GRADERS, PARTS, check, close, exercise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -36,6 +36,10 @@ def mse(s, x, x0, f, sigma, bias=lambda b: b**2, noise=lambda s, sigma: sigma**2
 
 def fails(*_): raise KeyError("lost")
 
+def third(v, others, honest=True, price=1, floor=True):
+    ranked = sorted(others, reverse=True)
+    return (max(0., v - ranked[price]) if floor else v - ranked[price]) - (max(0., v - ranked[price]) if v > ranked[0] and honest else 0.)
+
 ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
     "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
@@ -49,6 +53,10 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "12.2": ([2 ** (4/3), 2.52], [2, 2**1.25, 2**.75, -2 ** (4/3), 4, 1.5]),
     "12.3": ([mse], [.3, lambda *a: mse(*a, bias=abs), lambda *a: mse(*a, noise=lambda s, sigma: 0), lambda *a: mse(*a, noise=lambda s, sigma: sigma**2 * s.sum()),
                      lambda *a: mse(*a, noise=lambda s, sigma: sigma * s @ s), fails]),
+    "60.1": ([(2, 2), [2., 2.], np.array([2, 2])], [(1.5, 1.5), (2.5, 1.25), (2, 1), (2.2, 1.76), 2, "ab"]),
+    "60.2": ([(1, .7), [1, .7], np.array([1, .7])], [(2, .8), (1, .8), (1, 1.2), (1, .5), (1, .4), (1, .6), (0, .7), (1, .65), .7]),
+    "60.3": ([third], [.1, lambda v, o: third(v, o, honest=False), lambda v, o: 0., lambda v, o: third(v, o, floor=False), lambda v, o: third(v, o) if len(o) > 2 else 0., fails]),
+    "60.4": ([3 ** -.5, .5774], [(2 / 3) ** .5, .5, 2 / 27 ** .5, -(3 ** -.5), 1, .3]),
 }
 
 def hint(number, answer, capsys):
@@ -60,11 +68,11 @@ def hint(number, answer, capsys):
 
 def test_every_exercise_of_a_chapter_has_answers_here_and_a_grader():
     posed = named_in_chapters()
-    assert len(posed) >= 20 and {n for n in posed if n < "20"} == set(ANSWERS)
+    assert len(posed) >= 20 and {n for n in posed if n < "20" or n >= "60"} == set(ANSWERS)
     import lla_course.solutions.attention
     assert set(posed) <= set(GRADERS)
 
-PART_2 = [n for n in named_in_chapters() if n >= "20"]
+PART_2 = [n for n in named_in_chapters() if "20" <= n < "30"]
 
 def test_the_solutions_of_part_2_are_right(executed):
     from lla_course.course import select_chapters
