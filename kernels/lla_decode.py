@@ -99,13 +99,13 @@ def merge_statistics(
 
 # %% ../nbs/27_decoding.ipynb #c029
 @triton.jit
-def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo, hi, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
+def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo, hi, n, o_d, sk_s, sv_s, D,
                      MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "Sums of w, w k, w v, w k k' and w v k' over the keys from lo to hi, with w relative to the logit ref, and the largest logit of each row of the tile."
     for j0 in tl.range(lo, hi, BS, num_stages=1 if MASK else None):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, sk_d, n, D, UP, MASK, EVEN_D)
-        b_v = lla_key_tile(p_v, o_j, o_d, sv_s, sv_d, n, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, MASK, EVEN_D)
+        b_v = lla_key_tile(p_v, o_j, o_d, sv_s, n, D, UP, MASK, EVEN_D)
         b_s = tl.sum(b_k.to(tl.float32) * b_q[None, :], 1)
         if MASK: b_s = tl.where(o_j < n, b_s, float("-inf"))
         b_top = tl.maximum(b_top, b_s)
@@ -125,21 +125,21 @@ def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo,
 
 # %% ../nbs/27_decoding.ipynb #c031
 @triton.jit
-def lla_peek(b_q, p_k, hi, n, o_d, sk_s, sk_d, D, EVEN_D: tl.constexpr, UP: tl.constexpr, BS: tl.constexpr):
+def lla_peek(b_q, p_k, hi, n, o_d, sk_s, D, EVEN_D: tl.constexpr, UP: tl.constexpr, BS: tl.constexpr):
     "The largest logit over log 2 of the keys from 0 to hi, of which n exist."
     b_top = tl.full((BS,), float("-inf"), tl.float32)
     for j0 in tl.range(0, hi, BS, num_stages=1):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, sk_d, n, D, UP, True, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, True, EVEN_D)
         b_top = tl.maximum(b_top, tl.where(o_j < n, tl.sum(b_k.to(tl.float32) * b_q[None, :], 1), float("-inf")))
     return tl.max(b_top, 0)
 
 # %% ../nbs/27_decoding.ipynb #c032
 @triton.jit
-def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
+def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sv_s, D,
                 PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "All sums over a piece of n keys, and the logit they are relative to. Full tiles end at mid."
-    ref = lla_peek(b_q, p_k, tl.minimum(n, peek), n, o_d, sk_s, sk_d, D, EVEN_D, UP, BS)
+    ref = lla_peek(b_q, p_k, tl.minimum(n, peek), n, o_d, sk_s, D, EVEN_D, UP, BS)
     b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
     b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
     again = 1
@@ -147,9 +147,9 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
         b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
         b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
         b_top = tl.full((BS,), float("-inf"), tl.float32)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sv_s, D,
                                                               False, PARTS, EVEN_D, UP, PREC, BS, BD)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sk_d, sv_s, sv_d, D,
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sv_s, D,
                                                               True, PARTS, EVEN_D, UP, PREC, BS, BD)
         top = tl.max(b_top, 0)
         again = (top > ref + 60).to(tl.int32)         # the guess was too low, and sums may have overflowed
@@ -159,7 +159,7 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D,
 # %% ../nbs/27_decoding.ipynb #c034
 @triton.jit
 def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
-                            sq_b, sq_h, sq_t, sq_d, sk_b, sk_h, sk_s, sk_d, sv_b, sv_h, sv_s, sv_d,
+                            sq_b, sq_h, sq_t, sq_d, sk_b, sk_h, sk_s, sv_b, sv_h, sv_s,
                             HKV, GROUP, T, S, D, SPLITS, scale2, peek,
                             LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "One program: one query, one piece of its cache. b, h: batch and key head; g, t: query head within the group, query; j, d: key, dimension."
@@ -175,7 +175,7 @@ def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
     o_d = tl.arange(0, BD)
     p_k, p_v = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s, v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
     b_q = tl.load(q + b * sq_b + (h * GROUP + g) * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32) * scale2
-    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sk_d, sv_s, sv_d, D, PARTS, EVEN_D, UP, PREC, BS, BD)
+    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sv_s, D, PARTS, EVEN_D, UP, PREC, BS, BD)
     some = tl.where(l > 0, l, 1.); il = 1 / some      # an empty piece reports zeros, with -inf behind them
     o = (bh * rows + r) * SPLITS + split
     tl.store(lse + o, tl.where(l > 0, ref + tl.log2(some), float("-inf")))
@@ -261,8 +261,9 @@ def lla_decode_triton(
     new = lambda *shape: torch.empty(shape, device=q.device, dtype=torch.float32)
     o, lse, means, moments = torch.empty((B, H, T, D), device=q.device, dtype=q.dtype), new(rows, splits), new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
     if not rows: return o
+    k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (k, v))
     # grid: one program for each query and each piece of its cache
-    lla_decode_split_kernel[(rows * splits,)](q, k, v, q if lengths is None else lengths, lse, means, moments, *q.stride(), *k.stride(), *v.stride(),
+    lla_decode_split_kernel[(rows * splits,)](q, k, v, q if lengths is None else lengths, lse, means, moments, *q.stride(), *k.stride()[:3], *v.stride()[:3],
         HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS,
         LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
     # grid: one program for each query

@@ -211,7 +211,7 @@ def compiled(kernel, arch, types, constants, warps, stages):
 def test_the_split_kernel_compiles(arch, dtype, D):
     BS, warps, stages, _ = (DECODE_TILES_FP32 if dtype == "fp32" else DECODE_TILES)[D]
     types = {n: f"*{dtype}" for n in "qkv"} | {n: "*fp32" for n in ("lse", "means", "moments")} | {"lengths": "*i32", "scale2": "fp32"}
-    constants = dict(LENGTHS=True, PARTS=1 if dtype == "fp32" else 2, EVEN_D=True, UP=False, PREC="tf32x3" if dtype == "fp32" else "tf32", BS=BS, BD=D, sk_d=1, sv_d=1)
+    constants = dict(LENGTHS=True, PARTS=1 if dtype == "fp32" else 2, EVEN_D=True, UP=False, PREC="tf32x3" if dtype == "fp32" else "tf32", BS=BS, BD=D)
     kind = compiled("lla_decode_split_kernel", arch, types, constants, warps, stages)
     if arch == 90 and dtype != "fp32" and D >= 64: assert kind == "wgmma"
 
