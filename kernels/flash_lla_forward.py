@@ -6,7 +6,8 @@
 __all__ = ['TILES', 'TILES_FP32', 'EVERY', 'ROUNDS', 'lla_key_tile', 'lla_logits', 'lla_span', 'lla_add_rows', 'lla_mean_sweep',
            'lla_trace_sweep', 'lla_floored_ridge', 'lla_mean_kernel', 'lla_matrix_sweep', 'lla_matrix_kernel',
            'lla_covariance_sweep', 'lla_solve_tile', 'lla_solve_kernel', 'lla_fit', 'lla_halves', 'lla_relative',
-           'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_solve', 'lla_forward']
+           'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_matrices', 'lla_solve',
+           'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from dataclasses import dataclass
@@ -310,6 +311,16 @@ def lla_launch_settings(
             dict(CAUSAL=is_causal, EVEN_D=BD == D, BT=BT, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **precision))
 
 # %% ../nbs/25_flash_forward.ipynb #c039
+def lla_matrices(
+    T: int,              # queries
+    D: int,              # head dimension
+    dtype: torch.dtype,  # of the inputs
+) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
+    "Shared matrices are made for D <= 64."
+    BD = max(16, triton.next_power_of_2(D)); BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
+    return (-(-T // (BT * EVERY)) if BD <= 64 else 0), BD, BD
+
+# %% ../nbs/25_flash_forward.ipynb #c040
 def lla_solve(
     q: torch.Tensor,           # queries, [N, T, D], the last stride 1
     k: torch.Tensor,           # keys, [Nkv, S, D], the last stride 1
@@ -332,7 +343,7 @@ def lla_solve(
         *q.stride()[:2], *k.stride()[:2], N, NT=NT, NM=max(NM, 1), EVERY=EVERY, tol2=tol**2, max_steps=max_steps, SHARED=NM > 0, **sizes, **constants)
     return steps, residual
 
-# %% ../nbs/25_flash_forward.ipynb #c040
+# %% ../nbs/25_flash_forward.ipynb #c041
 def lla_forward(
     q: torch.Tensor,      # queries, [N, T, D], any strides
     k: torch.Tensor,      # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
@@ -348,10 +359,10 @@ def lla_forward(
     "Launch the forward kernels. Raises `ValueError` where Triton cannot run and for D > 128; other arguments are checked by `flash_lla`."
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v)); ridge = ridge.float().contiguous()
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
-    (N, T, D), BD = q.shape, constants["BD"]; NT = triton.cdiv(T, constants["BT"]); NM = triton.cdiv(NT, EVERY) if BD <= 64 else 0
+    N, T, D = q.shape; NT = triton.cdiv(T, constants["BT"]); NM, *square = lla_matrices(T, D, q.dtype)
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
     o, u, kbar, (lse, peak, many, used) = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D), (new(N, T) for _ in range(4))
-    saved = dict(kbar=kbar, lse=lse, peak=peak, many=many, ridge=used, inverse=new(N, NM, BD, BD))
+    saved = dict(kbar=kbar, lse=lse, peak=peak, many=many, ridge=used, inverse=new(N, NM, *square))
     if not N * T: return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     top = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)   # the longest key of each head, [Nkv]
     s = (*q.stride()[:2], *k.stride()[:2])
