@@ -142,6 +142,7 @@ HEAD = """{% extends "!page.html" %}
 {% block extrahead %}{% if "plotly-graph-div" in body %}<script src="{{ pathto("_static/plotly.min.js", 1) }}"></script>{% endif %}{% endblock %}
 """
 SCRIPT = """if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
+addEventListener("load", () => document.querySelectorAll(".js-plotly-plot").forEach(g => Plotly.Plots.resize(g)));
 """
 ICON = """<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 16 16"><g fill="#8a8f98"><circle cx="3" cy="12" r="1.6"/>
 <circle cx="8" cy="9.5" r="1.6"/><circle cx="13" cy="2.5" r="1.6"/></g><path d="M1 14 15 2" stroke="#0072B2" stroke-width="2"/></svg>

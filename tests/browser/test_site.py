@@ -44,7 +44,8 @@ def runs(tmp_path_factory):
     first = [new_code_cell("#| default_exp regression.first"), new_markdown_cell(MATH), new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
              new_code_cell("injected = 1", metadata={"tags": ["injected-parameters"]}), new_code_cell("#| hide\nsecret = 1"),
              new_code_cell("#| export\ndef average(x): return x.mean()"), shown("figure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
-             shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}), shown("wide", {"text/plain": "x" * 400})]
+             shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}), shown("wide", {"text/plain": "x" * 400}),
+             new_markdown_cell("## A heading\n\nIt gives the page its column at the right.")]
     second = [new_markdown_cell("# Second\n\nBack to [averages](10_first.ipynb).\n\n## The last word\n\nbandwidth")]
     for name, cells in dict(first=first, second=second).items():
         nbformat.write(new_notebook(cells=cells), folder/f"{10 + (name == 'second')}_{name}.ipynb")
@@ -171,6 +172,21 @@ def test_no_sideways_scrolling(page, site, width):
     settle(page, f"{site.as_uri()}/10_first.html")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
     assert page.evaluate("document.querySelector('.js-plotly-plot').getBoundingClientRect().right") <= width
+
+
+FIT = """[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => [i, g._fullLayout.width, g.parentElement.clientWidth]).filter(([i, drawn, there]) => Math.abs(drawn - there) > 1)"""
+
+
+@pytest.mark.parametrize("width", [1920, 1600, 1380, 1280, 800])
+def test_figures_are_as_wide_as_their_place(page, site, width):
+    "plotly draws while the page is read, before the column at the right exists."
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page, f"{site.as_uri()}/10_first.html")
+    page.wait_for_timeout(300)
+    assert page.locator(".toc-drawer").count() == 1
+    assert page.evaluate(FIT) == [], "figure, width drawn, width of its place"
+    assert page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.height") == 450
+    assert len({*drag(page)}) == 3, "the slider did not move the curve"
 
 
 def test_a_page_without_figures_does_not_load_plotly(page, site):
