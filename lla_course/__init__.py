@@ -15,6 +15,7 @@ _public = {
     "local_linear": "regression.local_linear",
     "flash_lla": "attention.flash",
     "LocalLinearAttention": "attention.flash",
+    "lla_decode": "kernels.lla_decode",
     "check": "exercises",
 }
 __all__ = [*_public, "__version__"]

@@ -8,7 +8,7 @@ __all__ = ['BACKENDS', 'choose_backend', 'flash_forward', 'flash_backward', 'fla
            'measure_training', 'measure_memory', 'measure_suite', 'run']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
-import math, subprocess, sys, time
+import math, re, subprocess, sys, time
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -394,7 +394,7 @@ def measure_suite(
     run = lambda *args: subprocess.Popen([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args], cwd=repo_root(), stdout=subprocess.PIPE, text=True)
     names = [line for line in run("--collect-only", *(f"tests/kernels/test_flash_lla_{way}ward.py" for way in ("for", "back"))).communicate()[0].splitlines() if "::" in line]
     texts = [p.communicate()[0] for p in [run(*names[i::shards]) for i in range(min(shards, len(names)))]]
-    count = lambda word: sum(int(n) for text in texts for n in __import__("re").findall(rf"(\d+) {word}", text.splitlines()[-1]))
+    count = lambda word: sum(int(n) for text in texts for n in re.findall(rf"(\d+) {word}", text.splitlines()[-1]))
     return dict(tests=len(names), passed=count("passed"), failed=count("failed"), failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20])
 
 # %% ../../nbs/28_flash_lla.ipynb #c041

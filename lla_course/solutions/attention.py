@@ -171,6 +171,34 @@ def _(answer: Any) -> str | None:
     if torch.allclose(got, right): return None
     return "your queries see the future: the kernel is causal." if torch.allclose(got, full) else "with u = 0 the weights are the softmax of the logits, with scale 1 / sqrt(D)."
 
+# %% ../../nbs/92_attention_solutions.ipynb #c25b
+@exercise("25.3")
+def _(answer: Any) -> str | None:
+    return close(answer, 6, hints={5: "after five rounds it is 0.966.", 7: "it is enough one round earlier: 0.9988.", 44: "the error is squared in each round, not multiplied by 0.9."})
+
+# %% ../../nbs/92_attention_solutions.ipynb #c26b
+@exercise("26.1")
+def _(answer: Any) -> str | None:
+    return close(answer, 116, hints={90: "that is the solver alone; the other sweeps need 6 products forward and 20 backward.", 71: "that is the backward pass; add the forward one.", 45: "that is the forward pass; add the backward one.",
+                                     102: "dq and dk, dv need 17 products together, and the right-hand side 3."})
+
+# %% ../../nbs/92_attention_solutions.ipynb #c26e
+@exercise("26.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 0, hints={1: "the gradient by the *value* is g; the key has no say."})
+
+# %% ../../nbs/92_attention_solutions.ipynb #c26i
+@exercise("26.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"26.3\", ridge_gradient)."
+    u, y = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).double()
+    got, right = torch.as_tensor(answer(u, y)), -(u * y).sum((-1, -2))
+    if torch.equal(got, -(u * y).sum(-1)): return "that is one number a query; a shared ridge gets their sum."
+    if got.shape != right.shape: return f"for u of shape [3, 5, 4] the result should be [3]; yours is {list(got.shape)}."
+    if torch.allclose(got, right): return None
+    if torch.allclose(got, -right): return "the size is right, the sign is not: more ridge, less correction."
+    return "a parameter that several queries share gets the *sum* of their gradients." if torch.allclose(got, right / 5) else "each query contributes -y.u."
+
 # %% ../../nbs/92_attention_solutions.ipynb #c27b
 @exercise("27.1")
 def _(answer: Any) -> str | None:
