@@ -201,7 +201,9 @@ class LocalLinearAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, embed_dim] -> the same
         "Attend. Raises what `flash_lla` raises."
         split = lambda t, h: t.unflatten(-1, (h, -1)).transpose(1, 2)
-        q, k, v = self.q_norm(split(self.to_q(x), self.num_heads)), self.k_norm(split(self.to_k(x), self.num_kv_heads)), split(self.to_v(x), self.num_kv_heads)
+        like = self.raw_ridge.dtype                      # under autocast the projections are 16 bits wide, the norms stay as they are
+        q, k = self.q_norm(split(self.to_q(x), self.num_heads).to(like)), self.k_norm(split(self.to_k(x), self.num_kv_heads).to(like))
+        v = split(self.to_v(x), self.num_kv_heads)
         if self.rope_base: q, k = rotary(q, self.rope_base), rotary(k, self.rope_base)
         o = flash_lla(q.to(v.dtype), k.to(v.dtype), v, ridge=F.softplus(self.raw_ridge), is_causal=self.is_causal,
                       enable_gqa=self.num_heads != self.num_kv_heads, backend=self.backend)
