@@ -15,6 +15,7 @@ from typing import Any, Callable
 import torch
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .backward import lla_tiled_backward
 from .dense import Heads, as_heads, lla_dense
@@ -339,6 +340,8 @@ def measure_forward(
     repeats = 7 if device.type == "cuda" else 1
     with torch.no_grad():
         found = dict(lla_ms=milliseconds(ours, device, repeats), softmax_ms=milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats))
+        for name in ("FLASH_ATTENTION", "CUDNN_ATTENTION") if device.type == "cuda" else ():
+            with sdpa_kernel(getattr(SDPBackend, name)): found[f"softmax_{name.split('_')[0].lower()}_ms"] = milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats)
     return found | dict(error=float(wrong.norm() / truth.norm()), worst_row=float(row_error.max()), steps_mean=float(steps.mean()), steps_max=int(steps.max()),
                         slowest_row_of_a_tile=float(F.max_pool1d(steps.flatten(0, -2)[:, None], min(64, cfg.n), ceil_mode=True).mean()))
 
@@ -375,7 +378,6 @@ def measure_memory(
     device: torch.device,  # where
 ) -> dict:                 # peak MB of a training step above its inputs, by implementation; None: out of memory or too slow to try
     "Peak memory of forward and backward: Triton, tiles, autograd through the dense formula, and softmax by PyTorch's flash backend."
-    from torch.nn.attention import SDPBackend, sdpa_kernel
     def softmax(*x):
         with sdpa_kernel(SDPBackend.FLASH_ATTENTION): return F.scaled_dot_product_attention(*x, is_causal=True)
     def peak(attend):
