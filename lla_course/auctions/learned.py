@@ -63,7 +63,7 @@ class LearnedMenu(nn.Module):
 
     def entries(self) -> tuple[torch.Tensor, torch.Tensor]:  # shares [K, m] and prices [K]
         "The menu as it stands."
-        return torch.sigmoid(self.logits.detach()), self.prices.detach()
+        return torch.sigmoid(self.logits.detach()), self.prices.detach().clone()
 
     def soft_revenue(
         self,
