@@ -437,7 +437,7 @@ def train_net(
     if watch: watch(cfg.steps, net)
     return net, seen
 
-# %% ../../nbs/61_learned_auctions.ipynb #c065
+# %% ../../nbs/61_learned_auctions.ipynb #c071
 def as_menu(
     mechanism: Callable,     # for one bidder: bids [B, 1, m] -> (allocation [B, 1, m], payment [B, 1])
     *,
@@ -454,7 +454,7 @@ def as_menu(
     with torch.no_grad(): shares, prices = mechanism(torch.cartesian_prod(*axes).view(-1, 1, m))
     return shares[:, 0], prices[:, 0] * (1 - discount)
 
-# %% ../../nbs/61_learned_auctions.ipynb #c069
+# %% ../../nbs/61_learned_auctions.ipynb #c075
 def guarantee(
     revenue: float,   # at honest bids
     regret: float,    # true regret of all bidders
@@ -464,7 +464,7 @@ def guarantee(
     if R >= P: fail("regret", regret, f"less than the revenue {P:g}")
     return math.sqrt(R / P), (math.sqrt(P) - math.sqrt(R)) ** 2
 
-# %% ../../nbs/61_learned_auctions.ipynb #c077
+# %% ../../nbs/61_learned_auctions.ipynb #c083
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
@@ -475,7 +475,7 @@ def cells(
     found = {f"square_{t:g}": Config(target=t, **one) for t in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)} | {f"pair_{t:g}": Config(target=t, **two) for t in (3e-3, 1e-3, 3e-4)}
     return found | {"square_gradient": Config(search="gradient", **one | dict(steps=steps // 5, size=size // 4)), "square_lagrangian": Config(rule="lagrangian", growth=.5, **one | dict(steps=2 * steps))}
 
-# %% ../../nbs/61_learned_auctions.ipynb #c078
+# %% ../../nbs/61_learned_auctions.ipynb #c084
 def measure(
     net: Callable,           # a mechanism on the unit cube
     values: torch.Tensor,    # [B, n, m]
@@ -490,7 +490,7 @@ def measure(
     weaker = {name: float(true_regret(net, some, method="gradient", **search).mean()) for name, search in climbs.items()}
     return dict(regret=float(regret.mean()), regret_se=float(regret.std() / regret.numel() ** .5), worst=float(regret.max()), regret_some=float(regret[:128].mean()), weaker=weaker)
 
-# %% ../../nbs/61_learned_auctions.ipynb #c079
+# %% ../../nbs/61_learned_auctions.ipynb #c085
 def run(
     cfg: Config,  # one training
 ) -> dict:        # revenue, regrets, honest revenue, the course of the training; arrays: the weights
