@@ -437,7 +437,7 @@ def train_net(
     if watch: watch(cfg.steps, net)
     return net, seen
 
-# %% ../../nbs/61_learned_auctions.ipynb #c071
+# %% ../../nbs/61_learned_auctions.ipynb #c077
 def as_menu(
     mechanism: Callable,     # for one bidder: bids [B, 1, m] -> (allocation [B, 1, m], payment [B, 1])
     *,
@@ -454,7 +454,7 @@ def as_menu(
     with torch.no_grad(): shares, prices = mechanism(torch.cartesian_prod(*axes).view(-1, 1, m))
     return shares[:, 0], prices[:, 0] * (1 - discount)
 
-# %% ../../nbs/61_learned_auctions.ipynb #c075
+# %% ../../nbs/61_learned_auctions.ipynb #c081
 def guarantee(
     revenue: float,   # at honest bids
     regret: float,    # true regret of all bidders
@@ -464,18 +464,20 @@ def guarantee(
     if R >= P: fail("regret", regret, f"less than the revenue {P:g}")
     return math.sqrt(R / P), (math.sqrt(P) - math.sqrt(R)) ** 2
 
-# %% ../../nbs/61_learned_auctions.ipynb #c083
+# %% ../../nbs/61_learned_auctions.ipynb #c089
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: one bidder (square) and two bidders (pair), two items."
+    "The trainings of this chapter: two items for one bidder (square) and for two (pair), eight items for one."
     steps, size = pick(preset, fast=(300, 128), full=(20_000, 2048))
     one = dict(steps=steps, size=size, hidden=pick(preset, fast=32, full=128), rate=1e-3)
     two = one | dict(n=2, groups=pick(preset, fast=4, full=64), size=pick(preset, fast=16, full=64), steps=2 * steps)
     found = {f"square_{t:g}": Config(target=t, **one) for t in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)} | {f"pair_{t:g}": Config(target=t, **two) for t in (3e-3, 1e-3, 3e-4)}
-    return found | {"square_gradient": Config(search="gradient", **one | dict(steps=steps // 5, size=size // 4)), "square_lagrangian": Config(rule="lagrangian", growth=.5, **one | dict(steps=2 * steps))}
+    climbing = one | dict(search="gradient", steps=steps // 5, size=size // 4)
+    return found | {"square_gradient": Config(**climbing), "square_lagrangian": Config(rule="lagrangian", growth=.5, **one | dict(steps=2 * steps)),
+                    "eight_batch": Config(m=8, **one), "eight_gradient": Config(m=8, **climbing)}
 
-# %% ../../nbs/61_learned_auctions.ipynb #c084
+# %% ../../nbs/61_learned_auctions.ipynb #c090
 def measure(
     net: Callable,           # a mechanism on the unit cube
     values: torch.Tensor,    # [B, n, m]
@@ -483,14 +485,14 @@ def measure(
     grid: int = 101,         # reports along each axis
     starts: int = 100,       # of the long climb
 ) -> dict[str, Any]:         # mean regret of a bidder, its standard error, the worst, and what weaker searches find
-    "The true regret of a mechanism by exhaustive grid, with the numbers that other searches would have given."
-    regret = true_regret(net, values, grid=grid)
+    "The true regret of a mechanism by exhaustive grid (beyond two items by the long climb), with the numbers that other searches would have given."
+    regret = true_regret(net, values, grid=grid) if values.shape[2] <= 2 else true_regret(net, values, method="gradient", starts=starts)
     climbs = dict(careless=dict(starts=1, steps=25, step=1e-3), slow=dict(starts=starts, steps=200, step=1e-3), one_start=dict(starts=1, steps=200), long=dict(starts=starts, steps=200))
     some = values[:128]
     weaker = {name: float(true_regret(net, some, method="gradient", **search).mean()) for name, search in climbs.items()}
     return dict(regret=float(regret.mean()), regret_se=float(regret.std() / regret.numel() ** .5), worst=float(regret.max()), regret_some=float(regret[:128].mean()), weaker=weaker)
 
-# %% ../../nbs/61_learned_auctions.ipynb #c085
+# %% ../../nbs/61_learned_auctions.ipynb #c091
 def run(
     cfg: Config,  # one training
 ) -> dict:        # revenue, regrets, honest revenue, the course of the training; arrays: the weights

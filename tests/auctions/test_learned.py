@@ -255,11 +255,11 @@ def test_cells_and_run(monkeypatch):
     monkeypatch.setattr(module, "measure", partial(measure, starts=2)); monkeypatch.setattr(module, "pick_device", lambda name: torch.device("cpu"))
     monkeypatch.setattr(module, "true_regret", lambda net, v, **k: true_regret(net, v[:4], **k | ({"grid": 5} if "grid" in k else {}) | ({"steps": 2} if "steps" in k else {})))
     table = cells("fast"); assert list(table) == list(cells("full")) and {c.n for c in table.values()} == {1, 2}
-    for name in ("square_0.001", "pair_0.001"):
+    for name in ("square_0.001", "pair_0.001", "eight_gradient"):
         found = run(Config(**table[name].__dict__ | dict(steps=4)))
         found.pop("device"); arrays = found.pop("arrays"); content_hash(found)
         assert .05 < found["revenue"] < 2 and found["regret"] >= 0 and ("honest" in found) == name.startswith("square") and len(found["seen"]["price"]) == 4
-        again = RegretNet(table[name].n, 2, hidden=32); again.load_state_dict(arrays)
+        again = RegretNet(table[name].n, table[name].m, hidden=32); again.load_state_dict(arrays)
         assert sum(t.numel() for t in arrays.values()) < 60_000
 
 # ---- what is refused
