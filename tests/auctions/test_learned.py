@@ -214,6 +214,13 @@ def test_climb_keeps_the_best_report_on_the_way():
     best, lie = climb(lambda z: -(z - .3).square().sum(2), torch.full((1, 1, 1), .29), torch.zeros(1, 1, 1), torch.ones(1, 1, 1), steps=3, step=.5)
     assert float(best) >= -1e-4 - 1e-9 and abs(float(lie) - .29) < 1e-6
 
+def test_lies_shared_in_a_batch_do_not_suffice_for_eight_items():
+    "Fourteen times in the chapter after 800 steps; a margin of three after 400. The climb as search leaves a factor of two or three."
+    v, long = single(20, 1, 8, seed=3), dict(method="gradient", starts=20, steps=150)
+    net, seen = train_net(Config(m=8, steps=400, size=256, rate=5e-3))
+    assert float(true_regret(net, v, **long).mean()) > 3 * np.mean(seen["regret"][-40:])
+    assert float(true_regret(net, v, **long | dict(starts=1, steps=25, step=1e-3)).mean()) < .1 * float(true_regret(net, v, **long).mean())
+
 # ---- honest revenue
 
 def test_a_net_as_a_menu_is_truthful_and_keeps_the_guarantee(net):
@@ -221,7 +228,7 @@ def test_a_net_as_a_menu_is_truthful_and_keeps_the_guarantee(net):
     eta, floor = guarantee(P, R)
     mechanism = posted(*as_menu(net, discount=eta))
     assert float(true_regret(mechanism, single(20, 1, 2), grid=41).max()) < 1e-6
-    assert floor - .005 < box_revenue(mechanism, 0, 1, log2_points=13) < (12 + 8 ** .5) / 27
+    assert floor - .005 < box_revenue(mechanism, 0, 1, log2_points=13) < (2 / 3) ** 1.5 - .004   # less than one price for the bundle
 
 @given(st.floats(.1, 5), st.floats(0, .99))
 def test_the_guarantee_is_the_best_discount(P, part):
