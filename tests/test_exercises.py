@@ -40,6 +40,10 @@ def third(v, others, honest=True, price=1, floor=True):
     ranked = sorted(others, reverse=True)
     return (max(0., v - ranked[price]) if floor else v - ranked[price]) - (max(0., v - ranked[price]) if v > ranked[0] and honest else 0.)
 
+def in_batch(v, x, p, axis=1, paid=1., honest=True, sign=1):
+    table = v @ x.T - paid * p
+    return sign * (table.max(axis) - honest * table.diagonal())
+
 ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
     "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
@@ -57,6 +61,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "60.2": ([(1, .7), [1, .7], np.array([1, .7])], [(2, .8), (1, .8), (1, 1.2), (1, .5), (1, .4), (1, .6), (0, .7), (1, .65), .7]),
     "60.3": ([third], [.1, lambda v, o: third(v, o, honest=False), lambda v, o: 0., lambda v, o: third(v, o, floor=False), lambda v, o: third(v, o) if len(o) > 2 else 0., fails]),
     "60.4": ([3 ** -.5, .5774], [(2 / 3) ** .5, .5, 2 / 27 ** .5, -(3 ** -.5), 1, .3]),
+    "61.1": ([(.05, .5776), [.05, .5776], np.array([.05, .5776])], [(.0025, .6384), (.04, .5776), (.1, .56), (.05, .6384), (.05, .608), (.05, .7), 2]),
+    "61.2": ([in_batch], [.1, lambda *a: in_batch(*a, honest=False), lambda *a: in_batch(*a, axis=0), lambda *a: in_batch(*a, paid=0.), lambda *a: in_batch(*a, sign=-1), lambda *a: in_batch(*a)[:3], lambda *a: in_batch(*a) * 2, fails]),
+    "61.3": ([(.2, 1 / 180, .6 / 4.32), [.2, .00556, .1389]], [(.3, 1 / 180, .1389), (.2, 1 / 60, .1389), (.2, .01, .1389), (.2, 1 / 180, .2 - 1 / 180), (.2, 1 / 180, .1667), (.2, .1), "abc"]),
 }
 
 def hint(number, answer, capsys):

@@ -51,3 +51,42 @@ def _(answer: Any) -> str | None:
 def _(answer: Any) -> str | None:
     return close(answer, 3 ** -.5, hints={round((2 / 3) ** .5, 6): "that is the price for the square, where p² / 2 of the buyers refuse; of the triangle it is p².", .5: "that would be right if the sum were spread evenly; the line t₁ + t₂ = p gets longer with p.",
                                           round(2 / 27 ** .5, 6): "that is the revenue; the price is wanted."})
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c018
+@exercise("61.1")
+def _(answer: Any) -> str | None:
+    pair = np.asarray(answer, float).ravel()
+    if pair.shape != (2,): return "give a pair: the discount, then the guaranteed revenue."
+    if np.allclose(pair, [.05, .5776], atol=1e-3): return None
+    if abs(pair[0] - .05) > 1e-3:
+        known = {.0025: "R/P is the part that leaks; the best discount is its root.", .04: "0.04 is the root of the regret; divide it by the root of the revenue."}
+        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-4), f"maximise (1 - η)(P - R/η) over the discount η; at {pair[0]:g} it is not largest.")
+    if abs(pair[1] - .6384) < 1e-3: return "the discount is right; the regret itself is not all that is lost: the formula subtracts roots, and then squares."
+    if abs(pair[1] - .608) < 1e-3: return "the discount is right, and it costs 5 per cent; but the buyers also move down, by R/η on average."
+    return f"the discount is right; put it into (1 - η)(P - R/η), which is not {pair[1]:g}."
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c022
+@exercise("61.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"61.2\", batch_regret)."
+    rng = np.random.default_rng(5)
+    values, shares, prices = rng.random((7, 2)), rng.random((7, 2)), rng.random(7)
+    table = values @ shares.T - prices; truth = table.diagonal()
+    got = np.asarray(answer(values, shares, prices), float)
+    if got.shape != (7,): return f"one regret for each of the 7 values, please; yours has shape {got.shape}."
+    known = [(table.max(1) - truth, None), (table.max(1), "that is the utility of the best lie; the truth's own utility must be taken off."), (table.max(0) - truth, "the maximum runs over the lies of one value; yours runs over the values that tell one lie."),
+             ((values @ shares.T).max(1) - (values * shares).sum(1), "lies are paid for: subtract the price of the report."), (truth - table.max(1), "the sign: a lie that pays is a positive regret."), (table.max(1) - table.mean(1), "compare with the truth, not with the average report.")]
+    return next((hint for right, hint in known if np.allclose(got, right)), f"for the first value the best lie gains {table[0].max() - truth[0]:.4f} over the truth; yours says {got[0]:.4f}.")
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c025
+@exercise("61.3")
+def _(answer: Any) -> str | None:
+    three = np.asarray(answer, float).ravel()
+    if three.shape != (3,): return "give three numbers: honest revenue, mean regret, revenue from the best liars."
+    right = np.array([.2, 1 / 180, .6 / 1.44 / 3])
+    wrong = np.abs(three - right) > [1e-3, 2e-4, 1e-3]
+    if not wrong.any(): return None
+    if wrong[0]: return f"an honest bidder of value v pays 0.6 v², and the mean of v² is 1/3; your honest revenue is {three[0]:g}."
+    if wrong[1]: return "1/60 is the factor of v²; average over the values." if abs(three[1] - 1 / 60) < 2e-4 else f"the utility v b - 0.6 b² is largest at b = v/1.2; the mean gain over the truth is not {three[1]:g}."
+    if abs(three[2] - (.2 - 1 / 180)) < 1e-3: return "what he gains is not what you lose: he also takes a smaller share, so compute his payment at b = v/1.2."
+    return f"at b = v/1.2 the payment is 0.6 (v/1.2)²; its mean is not {three[2]:g}."
