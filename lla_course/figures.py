@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'DIVERGING', 'RISING', 'colour', 'canvas', 'add_points', 'add_curve', 'add_band', 'add_weights', 'add_query',
-           'with_slider', 'live', 'log_axes', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
+           'with_slider', 'live', 'slider', 'choice', 'log_axes', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
 
 # %% ../nbs/01_figures.ipynb #c002
-from typing import Any, Callable
+from typing import Any, Callable, Iterable
 
 import numpy as np
 import plotly.graph_objects as go
@@ -194,6 +194,29 @@ def live(
     for control in controls.values(): control.observe(redraw, names="value")
     layout = ipywidgets.Layout(grid_template_columns="repeat(auto-fill, minmax(300px, 1fr))")
     return ipywidgets.VBox([ipywidgets.GridBox(list(controls.values()), layout=layout), message, shown])
+
+# %% ../nbs/01_figures.ipynb #c24b
+def slider(
+    name: str,     # shown on the left
+    value: float,  # at the start
+    low: float,    # smallest value
+    high: float,   # largest value
+    step: float,   # between two values; a whole number makes all values whole
+) -> Any:          # an ipywidgets slider
+    "A control for `live`: a number."
+    import ipywidgets
+    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
+    return kind(value=value, min=low, max=high, step=step, description=name, style={"description_width": "90px"})
+
+def choice(
+    name: str,               # shown on the left
+    options: Iterable[Any],  # what can be chosen
+    value: Any,              # at the start
+) -> Any:                    # a menu for names, a slider over the list for numbers
+    "A control for `live`: one of several values."
+    import ipywidgets
+    kind = ipywidgets.Dropdown if isinstance(value, str) else ipywidgets.SelectionSlider
+    return kind(options=list(options), value=value, description=name, style={"description_width": "90px"})
 
 # %% ../nbs/01_figures.ipynb #c026
 def log_axes(

@@ -232,3 +232,11 @@ def test_a_simplex_draws_the_path_in_its_order():
     assert [ternary[f"{a}axis"].title.text for a in "abc"] == ["sun", "cloud", "rain"] and ternary.sum == 1
     for wrong in ([[.5, .5]], [.2, .3, .5]):
         with pytest.raises((ValueError, TypeError)): simplex(wrong, ("a", "b", "c"))
+
+
+def test_controls_choose_their_kind():
+    import ipywidgets
+    from lla_course.figures import choice, slider
+    assert isinstance(slider("n", 3, 1, 9, 1), ipywidgets.IntSlider) and isinstance(slider("x", .5, 0., 1., .1), ipywidgets.FloatSlider)
+    assert isinstance(choice("kernel", ["a", "b"], "a"), ipywidgets.Dropdown) and isinstance(choice("ridge", [.1, 1.], .1), ipywidgets.SelectionSlider)
+    assert choice("kernel", ["a", "b"], "b").value == "b" and slider("n", 3, 1, 9, 1).description == "n"

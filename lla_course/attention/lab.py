@@ -16,7 +16,7 @@ import plotly.graph_objects as go
 import torch
 
 from ..core import fail, require_choice, require_positive, seed_everything
-from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, colour, live, tiles, with_slider
+from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, choice, colour, live, tiles, slider, with_slider
 from .conjugate_gradient import KINDS, Systems, conjugate_gradient, lla_systems, make_heads
 from .dense import as_heads, lla_dense
 from .tiled import QueryTile, key_tiles
@@ -164,27 +164,16 @@ def plane_figure(
     return _said(fig, [("softmax", f"softmax {number(told.softmax)}"), ("lla", f"LLA {number(told.exact)}"), ("truth", f"truth {number(TRUTHS[truth](*query))}")],
                  [("query", f"after {_plural(steps, 'step')} {number(told.stopped)}"), ("error", f"negative weight {number(told.weights.clamp_max(0).sum())}")], y=.02, yanchor="top")
 
-# %% ../../nbs/29_attention_lab.ipynb #c022
-def _slider(name: str, value: float, low: float, high: float, step: float) -> Any:
-    import ipywidgets
-    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, style={"description_width": "90px"})
-
-def _choice(name: str, options: Any, value: Any) -> Any:
-    import ipywidgets
-    kind = ipywidgets.Dropdown if isinstance(value, str) else ipywidgets.SelectionSlider
-    return kind(options=list(options), value=value, description=name, style={"description_width": "90px"})
-
 # %% ../../nbs/29_attention_lab.ipynb #c023
 RIDGES = (.001, .003, .01, .03, .1, .3, 1., 3., 10., 100., 1000.)
 
 def plane_lab() -> Any:  # an ipywidgets box
     "The first bench, live: place of the query, scale, ridge, solver steps, truth, number of keys, noise and seed."
     return live(plane_figure,
-        x=_slider("query, first", .95, -1.35, 1.35, .05), y=_slider("query, second", .2, -1.35, 1.35, .05),
-        scale=_choice("scale", [0., .3, 1., 2., 3., 5., 7., 10., 15., 20., 30., 50., 100.], 10.), ridge=_choice("ridge λ", RIDGES, .01),
-        steps=_slider("solver steps", 3, 0, 5, 1), truth=_choice("truth", TRUTHS, "hillside"),
-        n=_slider("keys n", 60, 1, 200, 1), noise=_slider("noise", .15, 0., 1., .05), seed=_slider("seed", 0, 0, 20, 1))
+        x=slider("query, first", .95, -1.35, 1.35, .05), y=slider("query, second", .2, -1.35, 1.35, .05),
+        scale=choice("scale", [0., .3, 1., 2., 3., 5., 7., 10., 15., 20., 30., 50., 100.], 10.), ridge=choice("ridge λ", RIDGES, .01),
+        steps=slider("solver steps", 3, 0, 5, 1), truth=choice("truth", TRUTHS, "hillside"),
+        n=slider("keys n", 60, 1, 200, 1), noise=slider("noise", .15, 0., 1., .05), seed=slider("seed", 0, 0, 20, 1))
 
 # %% ../../nbs/29_attention_lab.ipynb #c032
 @lru_cache(64)
@@ -235,8 +224,8 @@ def solver_figure(
 def solver_lab() -> Any:  # an ipywidgets box
     "The second bench, live: solver steps, kind of data, head dimension, ridge, number of tokens and seed."
     return live(solver_figure,
-        steps=_slider("solver steps", 3, 0, 30, 1), kind=_choice("data", KINDS, "anisotropic"), d=_choice("dimension d", [2, 8, 32, 64], 32),
-        ridge=_choice("ridge λ", RIDGES, .1), n=_slider("tokens n", 128, 16, 256, 1), seed=_slider("seed", 0, 0, 20, 1))
+        steps=slider("solver steps", 3, 0, 30, 1), kind=choice("data", KINDS, "anisotropic"), d=choice("dimension d", [2, 8, 32, 64], 32),
+        ridge=choice("ridge λ", RIDGES, .1), n=slider("tokens n", 128, 16, 256, 1), seed=slider("seed", 0, 0, 20, 1))
 
 # %% ../../nbs/29_attention_lab.ipynb #c043
 @dataclass(frozen=True)
@@ -314,5 +303,5 @@ def tiles_figure(
 def tiles_lab() -> Any:  # an ipywidgets box
     "The third bench, live: how far the walk has come, tokens, tile sizes, solver steps and head dimension."
     return live(tiles_figure,
-        percent=_slider("walked (%)", 40., 0., 100., .5), T=_slider("tokens T", 256, 32, 512, 32), BT=_choice("queries BT", [32, 64, 128], 64),
-        BS=_choice("keys BS", [32, 64, 128], 32), steps=_slider("solver steps", 2, 0, 12, 1), D=_choice("dimension D", [16, 32, 64, 128], 64))
+        percent=slider("walked (%)", 40., 0., 100., .5), T=slider("tokens T", 256, 32, 512, 32), BT=choice("queries BT", [32, 64, 128], 64),
+        BS=choice("keys BS", [32, 64, 128], 32), steps=slider("solver steps", 2, 0, 12, 1), D=choice("dimension D", [16, 32, 64, 128], 64))

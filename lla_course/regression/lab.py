@@ -15,7 +15,7 @@ import plotly.graph_objects as go
 import torch
 
 from ..core import fail, require_choice
-from ..figures import add_curve, add_points, add_query, add_weights, canvas, live, with_slider
+from ..figures import add_curve, add_points, add_query, add_weights, canvas, choice, live, slider, with_slider
 from .bias_variance import bias_variance
 from .kernel import LOG_KERNELS, kernel_weights, nadaraya_watson
 from .local_linear import equivalent_kernel, global_linear, local_linear, local_slope
@@ -93,25 +93,14 @@ def _at_query(fig: go.Figure, at: np.ndarray, x: np.ndarray, y: np.ndarray, knob
     add_weights(fig, x, equivalent_kernel(at, x, **ridged)[0], "local_linear", "", row=3)
     return add_query(fig, at[0])
 
-# %% ../../nbs/19_regression_lab.ipynb #c011
-def _slider(name: str, value: float, low: float, high: float, step: float) -> Any:
-    import ipywidgets
-    kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, style={"description_width": "90px"})
-
-def _choice(name: str, options: Any, value: Any) -> Any:
-    import ipywidgets
-    kind = ipywidgets.Dropdown if isinstance(value, str) else ipywidgets.SelectionSlider
-    return kind(options=list(options), value=value, description=name, style={"description_width": "90px"})
-
 # %% ../../nbs/19_regression_lab.ipynb #c012
 def regression_lab() -> Any:  # an ipywidgets box
     "The bench, live: query, bandwidth, ridge, kernel, data, number of points, noise and seed."
     return live(bench_figure,
-        query=_slider("query", .5, 0., 1., .01), bandwidth=_slider("bandwidth", .08, .005, .6, .005),
-        ridge=_choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
-        kernel=_choice("kernel", LOG_KERNELS, "gaussian"), data=_choice("data", [*TRUTHS, *RECORDS], "slope"),
-        n=_slider("points n", 80, 2, 400, 1), noise=_slider("noise", .3, 0., 1., .05), seed=_slider("seed", 0, 0, 20, 1))
+        query=slider("query", .5, 0., 1., .01), bandwidth=slider("bandwidth", .08, .005, .6, .005),
+        ridge=choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
+        kernel=choice("kernel", LOG_KERNELS, "gaussian"), data=choice("data", [*TRUTHS, *RECORDS], "slope"),
+        n=slider("points n", 80, 2, 400, 1), noise=slider("noise", .3, 0., 1., .05), seed=slider("seed", 0, 0, 20, 1))
 
 # %% ../../nbs/19_regression_lab.ipynb #c017
 DESIGNS = {
@@ -147,6 +136,6 @@ def bias_variance_figure(
 def bias_variance_lab() -> Any:  # an ipywidgets box
     "The bias-variance bench, live."
     return live(bias_variance_figure,
-        bandwidth=_slider("bandwidth", .08, .01, .6, .005), ridge=_choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
-        truth=_choice("truth", TRUTHS, "wave"), design=_choice("design", DESIGNS, "even"),
-        n=_slider("points n", 80, 5, 400, 1), noise=_slider("noise", .3, 0., 1., .05), kernel=_choice("kernel", LOG_KERNELS, "gaussian"))
+        bandwidth=slider("bandwidth", .08, .01, .6, .005), ridge=choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
+        truth=choice("truth", TRUTHS, "wave"), design=choice("design", DESIGNS, "even"),
+        n=slider("points n", 80, 5, 400, 1), noise=slider("noise", .3, 0., 1., .05), kernel=choice("kernel", LOG_KERNELS, "gaussian"))
