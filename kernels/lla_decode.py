@@ -234,9 +234,9 @@ def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, 
     tl.store(o + row * D + o_d, b_o.to(o.dtype.element_ty), mask=o_d < D)
 
 # %% ../nbs/27_decoding.ipynb #c039
-DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (32, 8, 3, 132)}   # BD -> BS, warps, stages, programs at once
+DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (64, 8, 3, 132)}   # BD -> BS, warps, stages, programs at once
 DECODE_TILES_FP32 = {16: (32, 4, 2, 264), 32: (32, 4, 2, 264), 64: (32, 4, 2, 264), 128: (16, 8, 2, 132)}
-MERGE_TILES = {16: (4, 2), 32: (4, 2), 64: (4, 2), 128: (8, 2)}   # BD -> warps, stages
+MERGE_TILES = {16: (4, 3), 32: (4, 3), 64: (4, 3), 128: (4, 1)}   # BD -> warps, stages
 
 def choose_splits(
     rows: int,       # queries in all

@@ -8,7 +8,7 @@ __all__ = ['BACKENDS', 'choose_backend', 'flash_forward', 'flash_backward', 'fla
            'measure_training', 'measure_memory', 'measure_suite', 'run']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
-import math, re, subprocess, sys, time
+import math, os, re, subprocess, sys, time
 from dataclasses import dataclass
 from typing import Any, Callable
 
@@ -392,14 +392,22 @@ def measure_memory(
 
 # %% ../../nbs/28_flash_lla.ipynb #c040
 def measure_suite(
-    shards: int = 14,  # processes
-) -> dict:             # passed, failed, and the last lines of what failed
-    "Run the tests of both kernels that are marked gpu, in parallel processes, and sum up."
-    run = lambda *args: subprocess.Popen([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args], cwd=repo_root(), stdout=subprocess.PIPE, text=True)
-    names = [line for line in run("--collect-only", *(f"tests/kernels/test_flash_lla_{way}ward.py" for way in ("for", "back"))).communicate()[0].splitlines() if "::" in line]
-    texts = [p.communicate()[0] for p in [run(*names[i::shards]) for i in range(min(shards, len(names)))]]
-    count = lambda word: sum(int(n) for text in texts for n in re.findall(rf"(\d+) {word}", text.splitlines()[-1]))
-    return dict(tests=len(names), passed=count("passed"), failed=count("failed"), failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20])
+    shards: int = 14,    # processes
+    minutes: float = 5,  # after which those still running are stopped
+) -> dict:               # tests, passed, failed, not finished, and the last lines of what failed
+    "Run the tests of all kernels that are marked gpu, in parallel processes of one CPU thread each, and sum up."
+    one = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
+    run = lambda *args: subprocess.Popen([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args], cwd=repo_root(), env=one, stdout=subprocess.PIPE, text=True)
+    names = [line for line in run("--collect-only", "tests/kernels").communicate()[0].splitlines() if "::" in line]
+    processes, end, texts = [run(*names[i::shards]) for i in range(min(shards, len(names)))], time.monotonic() + 60 * minutes, []
+    for p in processes:
+        try: texts.append(p.communicate(timeout=max(end - time.monotonic(), .1))[0])
+        except subprocess.TimeoutExpired: p.kill(); texts.append(p.communicate()[0])
+    count = lambda word: sum(int(n) for text in texts for n in re.findall(rf"(\d+) {word}", (text.splitlines() or [""])[-1]))
+    passed, failed = count("passed"), count("failed")
+    return dict(tests=len(names), passed=passed, failed=failed, unfinished=len(names) - passed - failed,
+                failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20])
+
 
 # %% ../../nbs/28_flash_lla.ipynb #c041
 def run(
