@@ -45,6 +45,10 @@ def soft(q, beta, inside=1., outside=1., stable=True, policy=lambda p: p):
     s = np.exp((q - top) / b)
     return top + (beta if outside else 1.) * np.log(s.sum()), policy(s / s.sum())
 
+def coin(theta, share, factor=1.):
+    m = factor * share * np.tanh(theta)
+    return np.log((m + np.sqrt(m**2 + 4 * (1 - m**2))) / (2 * (1 - m)))
+
 def in_batch(v, x, p, axis=1, paid=1., honest=True, sign=1):
     table = v @ x.T - paid * p
     return sign * (table.max(axis) - honest * table.diagonal())
@@ -66,6 +70,10 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),
     "40.4": ([4, 4.0], [2, 2**.5, 1, .36, -4, 8, 3]),
+    "41.1": ([(8.9014, 1.0981), [8.901, 1.098]], [(10, 1.0981), (-8.9014, 1.0981), (1, 1), (8.9014, 8.9014), (8.9014, .5), 8.9]),
+    "41.2": ([299, 299.0], [298, 95, 100, 5, 300, 30]),
+    "41.3": ([coin], [.3, lambda t, s: coin(t, s) + 1, lambda t, s: coin(t, 1.), lambda t, s: np.arctanh(s * np.tanh(t)), lambda t, s: s * np.tanh(t), lambda t, s: t, lambda t, s: coin(t, s, .5), fails]),
+    "41.4": ([(.01 / .51, .2603), [.0196, .26]], [(.02, .26), (.5, .26), (.3, .26), (.0196, .3), (.0196, .7397), (.0196, .5), .02]),
     "60.1": ([(2, 2), [2., 2.], np.array([2, 2])], [(1.5, 1.5), (2.5, 1.25), (2, 1), (2.2, 1.76), 2, "ab"]),
     "60.2": ([(1, .7), [1, .7], np.array([1, .7])], [(2, .8), (1, .8), (1, 1.2), (1, .5), (1, .4), (1, .6), (0, .7), (1, .65), .7]),
     "60.3": ([third], [.1, lambda v, o: third(v, o, honest=False), lambda v, o: 0., lambda v, o: third(v, o, floor=False), lambda v, o: third(v, o) if len(o) > 2 else 0., fails]),

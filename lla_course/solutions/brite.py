@@ -53,3 +53,45 @@ def _(answer: Any) -> str | None:
 @exercise("40.4")
 def _(answer: Any) -> str | None:
     return close(answer, 4, hints={2: "2 is the odds at temperature 1.", round(2**.5, 6): "that would be temperature 2: the power is 1/β.", 1: "equal only at an infinite temperature.", .36: "that is 0.6 squared; the odds are wanted, and the second rationale is squared too."})
+
+# %% ../../nbs/94_brite_solutions.ipynb #c019
+@exercise("41.1")
+def _(answer: Any) -> str | None:
+    if (pair := _pair(answer)) is None: return "give a pair: the gap at the first writer, then the divergence."
+    P = np.exp([10., -10., 0.]); P /= P.sum()
+    left, right = np.log(1 + 2 * np.cosh(10.)) - np.log(3), P @ np.log(3 * P)
+    if np.allclose(pair, [left, right], atol=2e-3): return None
+    if abs(pair[0] - left) > 2e-3: return "that is -L at the first writer; L at the optimum is -log 3, not 0." if abs(pair[0] - left - np.log(3)) < 2e-3 else "the sign: a gap is the optimum minus the present." if abs(pair[0] + left) < 2e-3 else f"the gap is log(1 + 2 cosh 10) minus log 3, not {pair[0]:g}."
+    reverse = np.mean(np.log(1 / (3 * P)))
+    if abs(pair[1] - reverse) < 2e-3: return "that is the divergence the other way round; the first writer stands in front."
+    return f"the gap is right; the optimal writer gives each outcome one third, and the divergence of the first one from it is not {pair[1]:g}."
+
+# %% ../../nbs/94_brite_solutions.ipynb #c022
+@exercise("41.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 299, tolerance=.4, hints={298: "298 samples reach 0.94997; one more is needed.", 95: "successes do not add up like that: 95 samples cover it with 0.62.", 100: "a hundred samples have one success on average, but none at all in 37 of 100 cases.", 5: "that is the other tail: 0.05 of being covered."})
+
+# %% ../../nbs/94_brite_solutions.ipynb #c026
+@exercise("41.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"41.3\", coin_step)."
+    def right(theta, share): m = share * np.tanh(theta); return np.log((m + np.sqrt(m**2 + 4 * (1 - m**2))) / (2 * (1 - m)))
+    if not np.isclose(float(answer(0., .8)), 0, atol=1e-8): return f"at θ = 0 the coin is even whatever the answer, and stays so; yours moves to {float(answer(0., .8)):g}."
+    for theta, share in ((.5, 2 / 3), (1., .9), (-.7, .5)):
+        got, want = float(answer(theta, share)), right(theta, share)
+        if np.isclose(got, want, atol=1e-6): continue
+        known = {round(right(theta, 1.), 6): "y = 0 says nothing about the coin: multiply by the share.", round(float(np.arctanh(share * np.tanh(theta))), 6): "the writer's own mean of zy is not tanh θ, since it writes y = 0 too.", round(float(share * np.tanh(theta)), 6): "that is the mean of zy under Q; which θ has this mean?", round(theta, 6): "that is the old θ."}
+        return next((hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5), f"from θ = {theta:g} with share {share:.3g} one round leads to {want:.4f}, not to {got:.4f}.")
+    return None
+
+# %% ../../nbs/94_brite_solutions.ipynb #c029
+@exercise("41.4")
+def _(answer: Any) -> str | None:
+    if (pair := _pair(answer)) is None: return "give a pair: the share of the weight, then the ratio of the coverages."
+    ratio = (1 - .99**30) / (1 - .5**30)
+    if (np.abs(pair - [.01 / .51, ratio]) < [3e-4, 1e-3]).all(): return None
+    if not abs(pair[0] - .01 / .51) < 3e-4:
+        return {True: "0.02 is the ratio of the two; its share of the total is wanted."}.get(abs(pair[0] - .02) < 1e-4, "each prompt contributes one: that would be one survivor each." if abs(pair[0] - .5) < 1e-3 else f"survivors are in proportion to success, 0.01 to 0.5; the share is not {pair[0]:g}.")
+    if abs(pair[1] - .3) < 1e-3: return "30 times 0.01 counts successes, not the chance of at least one."
+    if abs(pair[1] - .99**30) < 1e-3: return "that is the chance that the hard prompt is missed."
+    return f"the share is right; the hard prompt is covered with 1 - 0.99 to the 30th, the easy one nearly always; the ratio is not {pair[1]:g}."
