@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np, pytest
 
 import lla_course.exercises as exercises
-import lla_course.solutions.auctions, lla_course.solutions.regression
+import lla_course.solutions.auctions, lla_course.solutions.brite, lla_course.solutions.regression
 from lla_course.exercises import GRADERS, PARTS, check, close, exercise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -40,6 +40,15 @@ def third(v, others, honest=True, price=1, floor=True):
     ranked = sorted(others, reverse=True)
     return (max(0., v - ranked[price]) if floor else v - ranked[price]) - (max(0., v - ranked[price]) if v > ranked[0] and honest else 0.)
 
+def soft(q, beta, inside=1., outside=1., stable=True, policy=lambda p: p):
+    q = np.asarray(q, float); b = beta if inside else 1.; top = q.max() * stable
+    s = np.exp((q - top) / b)
+    return top + (beta if outside else 1.) * np.log(s.sum()), policy(s / s.sum())
+
+def coin(theta, share, factor=1.):
+    m = factor * share * np.tanh(theta)
+    return np.log((m + np.sqrt(m**2 + 4 * (1 - m**2))) / (2 * (1 - m)))
+
 def in_batch(v, x, p, axis=1, paid=1., honest=True, sign=1):
     table = v @ x.T - paid * p
     return sign * (table.max(axis) - honest * table.diagonal())
@@ -57,6 +66,14 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "12.2": ([2 ** (4/3), 2.52], [2, 2**1.25, 2**.75, -2 ** (4/3), 4, 1.5]),
     "12.3": ([mse], [.3, lambda *a: mse(*a, bias=abs), lambda *a: mse(*a, noise=lambda s, sigma: 0), lambda *a: mse(*a, noise=lambda s, sigma: sigma**2 * s.sum()),
                      lambda *a: mse(*a, noise=lambda s, sigma: sigma * s @ s), fails]),
+    "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
+    "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
+    "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),
+    "40.4": ([4, 4.0], [2, 2**.5, 1, .36, -4, 8, 3]),
+    "41.1": ([(8.9014, 1.0981), [8.901, 1.098]], [(10, 1.0981), (-8.9014, 1.0981), (1, 1), (8.9014, 8.9014), (8.9014, .5), 8.9]),
+    "41.2": ([299, 299.0], [298, 95, 100, 5, 300, 30]),
+    "41.3": ([coin], [.3, lambda t, s: coin(t, s) + 1, lambda t, s: coin(t, 1.), lambda t, s: np.arctanh(s * np.tanh(t)), lambda t, s: s * np.tanh(t), lambda t, s: t, lambda t, s: coin(t, s, .5), fails]),
+    "41.4": ([(.01 / .51, .2603), [.0196, .26]], [(.02, .26), (.5, .26), (.3, .26), (.0196, .3), (.0196, .7397), (.0196, .5), .02]),
     "60.1": ([(2, 2), [2., 2.], np.array([2, 2])], [(1.5, 1.5), (2.5, 1.25), (2, 1), (2.2, 1.76), 2, "ab"]),
     "60.2": ([(1, .7), [1, .7], np.array([1, .7])], [(2, .8), (1, .8), (1, 1.2), (1, .5), (1, .4), (1, .6), (0, .7), (1, .65), .7]),
     "60.3": ([third], [.1, lambda v, o: third(v, o, honest=False), lambda v, o: 0., lambda v, o: third(v, o, floor=False), lambda v, o: third(v, o) if len(o) > 2 else 0., fails]),
@@ -75,7 +92,7 @@ def hint(number, answer, capsys):
 
 def test_every_exercise_of_a_chapter_has_answers_here_and_a_grader():
     posed = named_in_chapters()
-    assert len(posed) >= 20 and {n for n in posed if n < "20" or n >= "60"} == set(ANSWERS)
+    assert len(posed) >= 20 and {n for n in posed if n < "20" or "40" <= n < "50" or n >= "60"} == set(ANSWERS)
     import lla_course.solutions.attention
     assert set(posed) <= set(GRADERS)
 

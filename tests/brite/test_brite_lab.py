@@ -1,0 +1,33 @@
+"The BRiTE lab, driven by setting widget values."
+import numpy as np, pytest
+
+from lla_course.brite.lab import brite_lab, coverage_figure, coverage_lab, digit_writer, half_rounds, thoughts_figure
+
+
+def parts(lab): return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+
+
+def test_half_rounds_are_distributions_and_thinking_is_faithful_more_often():
+    path, ends = half_rounds(2, 7, 1.), digit_writer(2)[1]
+    for p in path: assert p.min() >= 0 and p.sum() == pytest.approx(1)
+    assert path[0][ends == 7].sum() == pytest.approx(.0394, abs=1e-3) and path[1][ends == 7].sum() == pytest.approx(.769, abs=1e-3)
+    assert path[-2][ends == 7].sum() > .99
+
+
+@pytest.mark.parametrize("control, value", [("half rounds", 6), ("β", .2), ("start", 5), ("answer", 3)])
+def test_every_control_moves_the_bars(control, value):
+    controls, message, figure = parts(brite_lab())
+    before = np.array(figure.data[0].x)
+    controls[control].value = value
+    assert message.value == "" and not np.array_equal(before, figure.data[0].x)
+
+
+def test_coverage_bench():
+    controls, message, figure = parts(coverage_lab())
+    before = np.array(figure.data[0].y, float)
+    controls["samples N"].value = 300
+    assert message.value == "" and (np.array(figure.data[0].y, float) >= before).all()
+    with pytest.raises(ValueError, match="half=99"): thoughts_figure(half=99)
+    with pytest.raises(ValueError, match="start=12"): thoughts_figure(start=12)
+    with pytest.raises(ValueError, match="beta=0"): thoughts_figure(beta=0)
+    assert len(coverage_figure(draws=1).data) == 3
