@@ -13,7 +13,7 @@ from .core import fail
 
 # %% ../nbs/90_exercises.ipynb #c004
 GRADERS: dict[str, Callable[[Any], str | None]] = {}
-PARTS = {"1": "regression", "2": "attention", "4": "brite", "6": "auctions"}   # tens digit of the chapter -> module of `lla_course.solutions`
+PARTS = {"1": "regression", "2": "attention", "3": "models", "4": "brite", "5": "ftct", "6": "auctions"}   # tens digit of the chapter -> module of `lla_course.solutions`
 
 def exercise(
     number: str,   # chapter and number, as "11.2"
