@@ -550,7 +550,7 @@ def measure(
     return dict(n=n, m=m, revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** .5), regret=float(mean.mean()), regret_se=float(mean.std() / len(mean) ** .5),
                 worst=float(regret.max()), seen_regret=float(seen.mean()), **known)
 
-# %% ../../nbs/62_citransnet.ipynb #c069
+# %% ../../nbs/62_citransnet.ipynb #c070
 def run(
     cfg: Config,  # one training
 ) -> dict:        # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
@@ -564,7 +564,7 @@ def run(
     weights = dict(arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}) if cfg.keep else {}
     return dict(tests=tests, minutes=round(minutes, 3), steps=len(seen["price"]), every=every, parameters=sum(p.numel() for p in net.parameters()), seen=curves, device=device) | weights
 
-# %% ../../nbs/62_citransnet.ipynb #c070
+# %% ../../nbs/62_citransnet.ipynb #c071
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
@@ -572,7 +572,7 @@ def cells(
     quick = pick(preset, fast=dict(steps=20, groups=2, size=4, d_model=8, n_layers=1, n_heads=2, profiles=200, strong=4, starts=2, climbs=2), full={})
     targets = dict(A=5e-4, D=1e-3, E=5e-4, F=7e-4, G=2e-3, H=1.2e-3, I=1.5e-3, U=2e-3)
     def one(letter: str, **more: Any) -> Config:
-        large = dict(E=(5., 16), H=(5., 16), F=(6., 8), I=(6., 8)).get(letter, (3., 32))
+        large = dict(E=(5., 16), H=(5., 16), F=(5., 8), I=(5., 8)).get(letter, (3., 32))
         usual = dict(minutes=large[0], groups=large[1]) if letter != "A" else dict(minutes=1.5, groups=64, strong=5000)
         return Config(**dict(setting=letter, target=targets[letter], size=32, wide=8, climb=0 if letter == "A" else 3, steps=12_000, rate=1e-3, pull=.03) | usual | more | quick)
     found = {f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG") for seed in range(3) for letter in (SETTINGS if seed == 0 else "ADG")}
@@ -581,4 +581,4 @@ def cells(
     found |= {f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES} | {"shared_G_0": one("G", climb=0)}
     tests = tuple((n, 2) for n in (1, 2, 3, 4, 5, 6, 8)) + tuple((3, m) for m in (1, 3, 4, 5, 8))
     mixed = ((2, 2), (3, 2), (4, 2), (3, 1), (3, 3), (2, 3), (4, 1))
-    return found | {"sizes_one_0": one("G", sizes=((3, 2),), tests=tests), "sizes_several_0": one("G", sizes=mixed, tests=tests, minutes=5., steps=20_000)}
+    return found | {"sizes_one_0": one("G", sizes=((3, 2),), tests=tests), "sizes_several_0": one("G", sizes=mixed, tests=tests, minutes=4., steps=20_000)}

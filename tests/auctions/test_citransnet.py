@@ -1,5 +1,6 @@
 "CITransNet: promises by construction, symmetry, the searches against those of chapter 61, training, recorded runs, and what is refused."
 import json, math, re
+from dataclasses import replace
 from pathlib import Path
 
 import hypothesis.strategies as st, numpy as np, pytest, torch
@@ -175,6 +176,11 @@ def test_one_bidder_and_one_item_learns_a_price():
     cfg = Config(setting="U", sizes=((1, 1),), d_model=16, n_layers=1, n_heads=2, steps=400, groups=1, size=256, wide=0, rate=1e-2, target=3e-3, strong=200)
     r = measure(train(cfg)[0], cfg, 1, 1)
     assert .2 < r["revenue"] < .28 and r["regret"] < 4e-3 and r["vcg"] == 0 and abs(r["myerson"] - .25) < .01
+
+def test_a_price_that_rises_too_fast_sells_nothing():
+    cfg = Config(model="equivariantnet", sizes=((3, 1),), d_model=32, groups=16, size=16, target=3e-3, steps=120)
+    slow, hasty = (np.mean(train(c)[1]["revenue"][-20:]) for c in (cfg, replace(cfg, first=1e-2, pull=.5)))
+    assert hasty < 1e-3 and slow > .1
 
 # ---- recorded runs
 
