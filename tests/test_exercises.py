@@ -67,6 +67,10 @@ def chained(wanted, written):
     rest = iter(written)
     return all(pair in rest for pair in wanted)
 
+def sums(h, axis): return h.sum(axis, keepdims=True)
+def means(h, a, b, c, d, axes=(0, 1), whole=1., itself=1., mean=lambda h, axis: h.mean(axis, keepdims=True)):
+    return itself * a * h + b * mean(h, axes[0]) + c * mean(h, axes[1]) + whole * d * mean(h, (0, 1))
+
 ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
     "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
@@ -104,6 +108,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "61.1": ([(.05, .5776), [.05, .5776], np.array([.05, .5776])], [(.0025, .6384), (.04, .5776), (.1, .56), (.05, .6384), (.05, .608), (.05, .7), 2]),
     "61.2": ([in_batch], [.1, lambda *a: in_batch(*a, honest=False), lambda *a: in_batch(*a, axis=0), lambda *a: in_batch(*a, paid=0.), lambda *a: in_batch(*a, sign=-1), lambda *a: in_batch(*a)[:3], lambda *a: in_batch(*a) * 2, fails]),
     "61.3": ([(.2, 1 / 180, .6 / 4.32), [.2, .00556, .1389]], [(.3, 1 / 180, .1389), (.2, 1 / 60, .1389), (.2, .01, .1389), (.2, 1 / 180, .2 - 1 / 180), (.2, 1 / 180, .1667), (.2, .1), "abc"]),
+    "62.1": ([(.125, .375, .05, .1125), np.array([.125, .375, .05, .1125])], [(.25, .75, .2, .3), (.5, .5, .4, .2), (.1, .4, .05, .1), (.125, .375, .1, .15), (.125, .375, .0625, .28125), (.125, .375, .8, .4), 2]),
+    "62.2": ([means], [.1, lambda *a: means(*a, axes=(1, 0)), lambda *a: means(*a, whole=0.), lambda *a: means(*a, mean=sums), lambda *a: means(*a, itself=0.), lambda *a: means(*a)[:2], lambda *a: 2 * means(*a), fails]),
+    "62.3": ([(576, 8640), np.array([576., 8640.])], [(192, 2880), (49152, 8640), (8640, 576), (36, 540), (576, 9216), (576, 576), (576, 4320), (576, 10), 576]),
 }
 
 def hint(number, answer, capsys):

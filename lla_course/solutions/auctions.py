@@ -90,3 +90,42 @@ def _(answer: Any) -> str | None:
     if wrong[1]: return "1/60 is the factor of v²; average over the values." if abs(three[1] - 1 / 60) < 2e-4 else f"the utility v b - 0.6 b² is largest at b = v/1.2; the mean gain over the truth is not {three[1]:g}."
     if abs(three[2] - (.2 - 1 / 180)) < 1e-3: return "what he gains is not what you lose: he also takes a smaller share, so compute his payment at b = v/1.2."
     return f"at b = v/1.2 the payment is 0.6 (v/1.2)²; its mean is not {three[2]:g}."
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c621
+@exercise("62.1")
+def _(answer: Any) -> str | None:
+    four = np.asarray(answer, float).ravel()
+    if four.shape != (4,): return "give four numbers: two shares, then two payments."
+    share, pay = np.array([.125, .375]), np.array([.05, .1125])
+    if not np.allclose(four[:2], share, atol=1e-3):
+        if np.allclose(four[:2], [.25, .75], atol=1e-3): return "those are the softmax weights; only a part of the item is sold, and f₂ says which."
+        if np.allclose(four[:2], [.5, .5], atol=1e-3): return "that is the sigmoid of f₂ alone; the softmax of f₁ decides between the bidders."
+        return f"a share is the softmax over the bidders times a sigmoid; {four[0]:g} and {four[1]:g} are not."
+    if np.allclose(four[2:], pay, atol=1e-3): return None
+    if np.allclose(four[2:], [.1, .15], atol=1e-3): return "the shares are right; 0.1 and 0.15 are what they are worth by the bids, of which f₃ takes a part."
+    if np.allclose(four[2:], [.0625, .28125], atol=1e-3): return "the shares are right; the sigmoid of f₃ takes a part of the bid times the share, not of the share."
+    return f"the shares are right; a payment is the sigmoid of f₃, times the bid, times the share: {four[2]:g} and {four[3]:g} are not."
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c625
+@exercise("62.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"62.2\", exchangeable)."
+    h, (a, b, c, d) = np.random.default_rng(3).random((4, 3)), (2., -1., .5, 3.)
+    column, row, all_ = h.mean(0, keepdims=True), h.mean(1, keepdims=True), h.mean()
+    got = np.asarray(answer(h, a, b, c, d), float)
+    if got.shape != (4, 3): return f"a table of four bidders and three items should keep its shape; yours has {got.shape}."
+    known = [(a * h + b * column + c * row + d * all_, None), (a * h + b * row + c * column + d * all_, "rows and columns are mixed up: the mean of a column runs over the bidders, the first axis."),
+             (a * h + b * column + c * row, "the mean of the whole table is missing."), (a * h + 4 * b * column + 3 * c * row + 12 * d * all_, "those are sums; with means the layer does not care how many bidders there are."),
+             (b * column + c * row + d * all_, "each entry should also hear itself, a times.")]
+    return next((hint for right, hint in known if np.allclose(got, right)), f"the first entry should be {known[0][0][0, 0]:.4f}; yours is {got[0, 0]:.4f}.")
+
+# %% ../../nbs/96_auctions_solutions.ipynb #c628
+@exercise("62.3")
+def _(answer: Any) -> str | None:
+    pair = np.asarray(answer, float).ravel()
+    if pair.shape != (2,): return "give a pair: profiles, then comparisons."
+    if np.allclose(pair, [576, 8640]): return None
+    known = {192: "that is 12 times 16; each bidder has his turn, with his own values.", 49152: "the bidders take turns, so that their values are not combined with each other.", 8640: "that is the second number."}
+    if pair[0] != 576: return known.get(pair[0], f"count contexts, times bidders, times values: not {pair[0]:g}.")
+    hints = {9216: "the first number is right; the truth itself is not a lie, so each value has 15.", 576: "the first number is right; each value is compared with all the others of its group.", 4320: "the first number is right; a lies as b and b lies as a are two pairs."}
+    return hints.get(pair[1], f"the first number is right; each of the 576 values has the others of its group as lies, which is not {pair[1]:g} in all.")
