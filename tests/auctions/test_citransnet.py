@@ -27,6 +27,17 @@ def called(net, letter, n, m, seed, B=20):
     values, contexts = sample_market(SETTINGS[letter], B, n=n, m=m, seed=seed)
     with torch.no_grad(): return values, contexts, *net(values, *contexts)
 
+# ---- attention
+
+@given(N=st.integers(1, 40), L=st.integers(1, 16), heads=st.sampled_from([1, 2, 4]))
+def test_packed_sequences_do_not_see_each_other(N, L, heads):
+    qkv = torch.randn(N, L, 3 * 8 * heads, dtype=torch.float64, requires_grad=True)
+    q, k, v = qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)
+    plain = (torch.softmax(q @ k.mT / 8 ** .5, -1) @ v).transpose(-2, -3).flatten(-2)
+    packed, weight = packed_attention(qkv, heads), torch.randn_like(plain)
+    slopes = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (packed, plain)]
+    assert torch.allclose(packed, plain, atol=1e-12) and torch.allclose(*slopes, atol=1e-12)
+
 # ---- by construction
 
 @given(letter=kinds, maker=st.sampled_from(["citransnet", "ciregretnet", "ciequivariantnet", "equivariantnet", "regretnet"]), **sizes)
