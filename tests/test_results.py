@@ -3,6 +3,7 @@ import pytest
 
 from lla_course.attention.flash import cells
 from lla_course.core import load_result
+from lla_course.ftct import training
 
 CELLS = cells("full")
 
@@ -43,3 +44,20 @@ def test_memory_is_linear_and_three_times_that_of_softmax():
 def test_the_toy_trains_to_the_same_curve_on_both_machines():
     r = recorded("toy")
     assert len(r["auto"]) == 200 and max(abs(a - b) / b for a, b in zip(r["auto"], r["tiled"])) < .02
+
+
+def fragments(names, preset="fast"):
+    found = [load_result(f"training/{name}", training.cells(preset)[name]) for name in names]
+    if None in found: pytest.skip(f"not all of {names} are recorded")
+    return [record.result for record in found]
+
+def middle(values): return sorted(values)[len(values) // 2]
+
+def test_fragments_are_chained_with_one_example_and_not_without():
+    small = fragments([f"small_s{s}" for s in range(3)])
+    assert middle([r["whole_strict"][1] for r in small]) >= .85 and middle([r["whole_strict"][0] for r in small]) <= .25
+    assert min(r["values"][0] for r in small) >= .95 and all(r["history"]["steps"] == 3400 for r in small)
+
+def test_short_fragments_are_not_chained():
+    two, = fragments(["small_M2"])
+    assert max(two["whole"]) <= .15
