@@ -4,6 +4,7 @@ import pytest
 from lla_course.attention import flash
 from lla_course.auctions import learned
 from lla_course.core import load_result
+from lla_course.ftct import training
 from lla_course.kernels import lla_decode as decode
 
 def recorded(name, chapter=flash):
@@ -82,3 +83,20 @@ def test_with_eight_items_lies_shared_in_a_batch_hide_the_regret_and_the_careles
     batch, climb = recorded("eight_batch", learned), recorded("eight_gradient", learned)
     assert batch["weaker"]["careless"] < 1e-5 and batch["regret"] > .03 and batch["regret"] > 4 * climb["regret"]
     assert [round(learned.guarantee(r["revenue"], r["regret"])[1], 2) for r in (batch, climb)] == [2.26, 2.46]
+
+
+def fragments(names, preset="fast"):
+    found = [load_result(f"training/{name}", training.cells(preset)[name]) for name in names]
+    if None in found: pytest.skip(f"not all of {names} are recorded")
+    return [record.result for record in found]
+
+def middle(values): return sorted(values)[len(values) // 2]
+
+def test_fragments_are_chained_with_one_example_and_not_without():
+    small = fragments([f"small_s{s}" for s in range(3)])
+    assert middle([r["whole_strict"][1] for r in small]) >= .85 and middle([r["whole_strict"][0] for r in small]) <= .25
+    assert min(r["values"][0] for r in small) >= .95 and all(r["history"]["steps"] == 3400 for r in small)
+
+def test_short_fragments_are_not_chained():
+    two, = fragments(["small_M2"])
+    assert max(two["whole"]) <= .15
