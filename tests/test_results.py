@@ -2,7 +2,7 @@
 import pytest
 
 from lla_course.attention import flash
-from lla_course.auctions import learned
+from lla_course.auctions import citransnet, learned
 from lla_course.core import load_result
 from lla_course.ftct import training
 from lla_course.kernels import lla_decode as decode
@@ -100,3 +100,16 @@ def test_fragments_are_chained_with_one_example_and_not_without():
 def test_short_fragments_are_not_chained():
     two, = fragments(["small_M2"])
     assert max(two["whole"]) <= .15
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_one_item_with_contexts_is_sold_as_myerson_sells_it(seed):
+    t, = recorded(f"citransnet_A_{seed}", citransnet)["tests"]
+    assert .59 <= t["revenue"] and .98 < t["revenue"] / t["myerson"] < 1.03 and t["regret"] + 2 * t["regret_se"] < .0002
+
+
+def test_loose_targets_buy_revenue_with_lies():
+    D, G = (recorded(name, citransnet)["tests"][0] for name in ("loose_D_0", "loose_G_1"))
+    assert 1.04 < D["revenue"] / D["myerson"] < 1.06 and 1.16 < G["revenue"] / G["myerson"] < 1.18
+    for t in (D, G): assert .003 < t["regret"] < .004
+    assert 2.8 < G["regret"] / G["seen_regret"] < 3.2
