@@ -43,6 +43,7 @@ def choose_backend(
 def _knobs(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ridge: torch.Tensor, scale: float, is_causal: bool) -> Heads:
     return Heads(q, k, v, ridge, scale, is_causal, max(len(q), 1) // max(len(k), 1), None)
 
+# %% ../../nbs/28_flash_lla.ipynb #c008b
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
     q: torch.Tensor,      # [N, T, D]
