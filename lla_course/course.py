@@ -9,7 +9,7 @@ __all__ = ['Chapter', 'find_chapters', 'select_chapters', 'chapter_parameters', 
 # %% ../nbs/02_course.ipynb #c002
 import argparse, ast, hashlib, json, logging, multiprocessing, os, platform, re, shutil, signal, sys, tempfile, threading, time, traceback
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from functools import partial
@@ -294,13 +294,16 @@ def record_cells(
     cells: Iterable[str] | None = None,  # which ones; default all
     again: bool = False,               # also those that are recorded already
     folder: str | Path | None = None,  # default: nbs/results of the checkout
+    jobs: int = 1,                     # how many at a time, each in a process of its own; GPUs are dealt out in turn
 ) -> Iterator[Recorded]:               # one a cell, as it finishes
-    "Record the cells of a module. Raises `ValueError` at once for a module without them, an unknown preset or an unknown cell."
+    "Record the cells of a module. Raises `ValueError` at once for a module without them, an unknown preset, an unknown cell or fewer than one job."
     for name in ("cells", "run"):
         if not callable(getattr(module, name, None)): fail("chapter", module.__name__, "a module with the functions cells(preset) and run(cfg)")
     table = module.cells(require_choice("preset", preset, ("fast", "full")))
     wanted = [require_choice("cells", name, list(table)) for name in cells or table]
-    return (_record_cell(module, name, cfg, preset, again, folder) for name, cfg in table.items() if name in wanted)
+    if not isinstance(jobs, int) or jobs < 1: fail("jobs", jobs, "a whole number >= 1")
+    tasks = [(name, cfg, preset, again, folder) for name, cfg in table.items() if name in wanted]
+    return _record_side_by_side(module.__name__, tasks, jobs) if jobs > 1 else (_record_cell(module, *task) for task in tasks)
 
 # %% ../nbs/02_course.ipynb #c056
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: str | Path | None) -> Recorded:
@@ -314,6 +317,27 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
         save_result(name, result, config=cfg, seed=getattr(cfg, "seed", 0), seconds=seconds, preset=preset, folder=folder, **about)
     except Exception: return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
     return Recorded(cell, "recorded", seconds)
+
+# %% ../nbs/02_course.ipynb #c056b
+def _in_a_process(module: str, task: tuple, gpu: str | None, threads: int) -> Recorded:
+    if gpu is not None: os.environ["CUDA_VISIBLE_DEVICES"] = gpu      # before CUDA wakes up
+    import torch
+    torch.set_num_threads(threads)
+    return _record_cell(import_module(module), *task)
+
+def _beside_others(*task: Any) -> Recorded:
+    try:
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as process: return process.submit(_in_a_process, *task).result()
+    except Exception as error: return Recorded(task[1][0], "failed", 0., f"{type(error).__name__}: {error}")   # the process was killed
+
+def _record_side_by_side(module: str, tasks: list[tuple], jobs: int) -> Iterator[Recorded]:
+    import torch
+    gpus = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g] or [str(g) for g in range(torch.cuda.device_count())] or [None]
+    threads = ThreadPoolExecutor(jobs)
+    try:
+        for future in as_completed([threads.submit(_beside_others, module, task, gpus[i % len(gpus)], max(1, _cores() // jobs)) for i, task in enumerate(tasks)]):
+            yield future.result()
+    finally: threads.shutdown(cancel_futures=True)
 
 # %% ../nbs/02_course.ipynb #c060
 def _show(count: int, outcomes: Iterator[Outcome]) -> int:
@@ -369,7 +393,7 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
     if not chapter.module: fail("chapter", args.name, "a chapter that exports a module")
     module = import_module(f"lla_course.{chapter.module}")
     cells = [cell for words in args.cells or [] for cell in words.split(",") if cell]
-    rows = record_cells(module, preset=args.preset, cells=cells, again=args.again, folder=args.out or repo_root()/"nbs"/"results")
+    rows = record_cells(module, preset=args.preset, cells=cells, again=args.again, folder=args.out or repo_root()/"nbs"/"results", jobs=args.jobs)
     def show() -> int:
         done = []
         for r in rows:
@@ -422,6 +446,7 @@ def _parser() -> _Parser:
     record.add_argument("--again", action="store_true", help="also cells that are recorded already")
     for command, preset in (run, "fast"), (record, "full"): command.add_argument("--preset", default=preset, help=f"fast or full (default: {preset})")
     for command in run, site: command.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
     for command in record, site: command.add_argument("--out", metavar="DIR", help="where to write")
     add("list", help="show the chapters, their runs and their recorded results")
     add("lab", help="open JupyterLab; further words go to it")

@@ -1,6 +1,7 @@
 "Recording large runs: cell by cell, resumable, with nothing but the library's own requirements installed."
-import json, subprocess, sys
+import json, os, subprocess, sys
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 import numpy as np, pytest
@@ -53,6 +54,7 @@ def test_refused_before_anything_runs(tmp_path):
     log = []
     with pytest.raises(ValueError, match="cells='d': expected one of 'a', 'b', 'c'"): record_cells(toy(log), cells=["a", "d"], folder=tmp_path)
     with pytest.raises(ValueError, match="preset='large'"): record_cells(toy(log), preset="large", folder=tmp_path)
+    with pytest.raises(ValueError, match="jobs=0"): record_cells(toy(log), jobs=0, folder=tmp_path)
     with pytest.raises(ValueError, match="expected a module with the functions"): record_cells(ModuleType("empty"), folder=tmp_path)
     assert log == [] and not list(tmp_path.iterdir())
 
@@ -105,3 +107,27 @@ def test_records_without_jupyter_papermill_and_plotly(root):
     assert done.returncode == 0 and done.stdout.count("kept") == 4 and done.stderr == ""
     assert json.loads((root/"nbs"/"results"/"toy"/"one.json").read_text())["result"] == {"inverse": -1.0}
     assert record("12", "--cells", "four").returncode == 2
+
+ODD = """
+import os, signal
+from dataclasses import dataclass
+@dataclass(frozen=True)
+class Config:
+    n: int
+def cells(preset): return {name: Config(n) for n, name in enumerate(["one", "two", "three", "four"])}
+def run(cfg):
+    if cfg.n == 1: raise RuntimeError("not today")
+    if cfg.n == 2: os.kill(os.getpid(), signal.SIGKILL)
+    return {"process": os.getpid()}
+"""
+
+def test_cells_side_by_side_in_processes_of_their_own(tmp_path, monkeypatch):
+    (tmp_path/"odd_cells.py").write_text(ODD); monkeypatch.syspath_prepend(tmp_path)
+    rows = {r.cell: r for r in record_cells(import_module("odd_cells"), jobs=2, folder=tmp_path)}
+    assert {name: r.state for name, r in rows.items()} == dict(one="recorded", two="failed", three="failed", four="recorded")
+    assert "not today" in rows["two"].error and "BrokenProcessPool" in rows["three"].error
+    a, b = (load_result(f"odd_cells/{name}", Odd(n), folder=tmp_path).result["process"] for name, n in (("one", 0), ("four", 3)))
+    assert len({a, b, os.getpid()}) == 3
+
+@dataclass(frozen=True)
+class Odd: n: int
