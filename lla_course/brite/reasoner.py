@@ -300,10 +300,12 @@ def imitate(
     rng: torch.Generator,         # of the batches
     steps: int | None = None,     # default cfg.sft_steps
     until: float | None = None,   # a time to stop at
+    told: torch.Tensor | None = None,  # answers that a `Hinted` model is told, [R, says]
 ) -> list[float]:                 # loss of each step, in nats a token
     "Supervised fine-tuning (SFT): the theta-update."
     def loss() -> tuple:
         rows = torch.randint(len(x), (cfg.batch,), generator=rng, device=x.device)
+        if told is not None: model.answer = told[rows]
         return (nats(model, cfg, x[rows], text[rows]),)
     return (improve(model, loss, cfg.sft_steps if steps is None else steps, cfg.sft_rate, until) or [[]])[0]
 
@@ -501,7 +503,7 @@ class History:
 
 NEEDS = {"base": (), "direct": ("base",), "rs": ("base",), "rs_checked": ("base", "rs"), "rs_iterated": ("base",), "rs_compute": ("base",), "psi": ("base",), "theta": ("base", "psi"),
          "psi_2": ("theta",), "theta_2": ("theta", "psi_2"), "psi_answer": ("base",), "theta_answer": ("base", "psi_answer"), "dpo": ("base", "psi"), "tied": ("base",),
-         "psi_hint": ("base",), "theta_hint": ("base", "psi_hint"), "gold": ("base",)}
+         "psi_hint": ("base",), "theta_hint": ("base", "psi_hint"), "gold": ("base",), "psi_told": ("base", "rs"), "theta_told": ("base", "psi_told")}
 METHODS = tuple(NEEDS)   # each after what it needs
 
 def _rng(cfg: Config, what: int) -> torch.Generator: return torch.Generator(pick_device("auto")).manual_seed(1000 * cfg.seed + what)
@@ -540,7 +542,7 @@ def _base(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: 
     return History(method, model, loss, passes=3 * cfg.base_steps * cfg.batch)
 
 def _imitation(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, thinker: History | None = None) -> History:
-    "direct, gold, theta, theta_2, theta_answer, theta_hint"
+    "direct, gold, and theta, theta_2, theta_answer, theta_hint, theta_told"
     if method == "gold": text = spell(cfg, data.gold, data.steps, data.y)
     elif method == "direct": text = spell(cfg, data.gold, 0 * data.steps, data.y)
     else: text = theta_data(thinker.model, cfg, data, rng)
@@ -548,13 +550,15 @@ def _imitation(method: str, cfg: Config, data: Prompts, rng: torch.Generator, un
     written = cfg.prompts * (thinker is not None)
     return History(method, model, loss, samples=written, passes=written + 3 * cfg.sft_steps * cfg.batch)
 
-def _psi(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History) -> History:
-    "psi, psi_2, psi_answer, psi_hint, tied"
-    model = _copy(base.model, Hinted if method == "psi_hint" else Decoder)
+def _psi(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, first: History | None = None) -> History:
+    "psi, psi_2, psi_answer, psi_hint, psi_told, tied"
+    model = _copy(base.model, Hinted if method in ("psi_hint", "psi_told") else Decoder)
+    loss = imitate(model, cfg, data.x[first.kept.rows], first.kept.text, rng, until=until, told=data.y[first.kept.rows]) if first else []
     reward = {"psi_answer": "answer", "tied": "tied"}.get(method, "checker")
     seen = psi_update(model, base.model, cfg, data, rng, reward, until)
     written = cfg.rl_steps * cfg.group * cfg.samples
-    return History(method, model, seen=seen, samples=written, passes=written * {"checker": 5, "answer": 6, "tied": 8}[reward])
+    passes = written * {"checker": 5, "answer": 6, "tied": 8}[reward] + (first.samples + 6 * cfg.sft_steps * cfg.batch if first else 0)
+    return History(method, model, loss, seen, samples=written + (first.samples if first else 0), passes=passes)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c043
 def _rs(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, first: History | None = None) -> History:
@@ -608,12 +612,12 @@ def cells(
     large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000)
     large = pick(preset, fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16), full=large)
     most = tuple(m for m in METHODS if m != "base"); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
-    found = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint")) for s in range(3)} if preset == "full" else {}
+    found = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)} if preset == "full" else {}
     found |= {f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most)) for s in range(5) for n in (6, 8, 12)}
     found |= {f"{name}_{s}": Config(**large | dict(n_max=8, seed=s, methods=most) | change) for s in range(3) for name, change in dict(narrow=dict(width=64), better=dict(careful=.5, slip=.3)).items()}
     found |= {f"beta{b:g}_rate{r:g}": Config(**large | dict(n_max=8, beta=b, rl_rate=r, methods=few)) for b in (.2, .5, 1., 2.) for r in (1e-4, 3e-4, 1e-3)}
     found |= {f"mod100_{s}": Config(**large | dict(values=100, base_steps=min(3 * large["base_steps"], 3000), seed=s, methods=most)) for s in range(5)}
-    return found | {f"carry_{s}": Config(**large | dict(task="carry", values=20, n_max=4, seed=s, methods=brite + ("rs_checked", "rs_compute", "psi_answer", "theta_answer", "psi_hint", "theta_hint"))) for s in range(5)}
+    return found | {f"carry_{s}": Config(**large | dict(task="carry", values=20, n_max=4, seed=s, methods=brite + ("rs_checked", "rs_compute", "psi_answer", "theta_answer", "psi_told", "theta_told"))) for s in range(5)}
 
 # %% ../../nbs/42_brite_transformer.ipynb #c064
 def _examples(cfg: Config, model: Decoder, rng: torch.Generator, count: int = 8) -> list[dict]:
