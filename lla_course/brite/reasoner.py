@@ -596,7 +596,7 @@ def by_length(
     means = [values[p.n == n].float().mean() for n in range(2, int(p.n.max()) + 1)]
     return [round(float(m), 5) if m == m else 0. for m in means]
 
-# %% ../../nbs/42_brite_transformer.ipynb #c060
+# %% ../../nbs/42_brite_transformer.ipynb #c062
 def evidence(
     success: Any,      # share of right answers of prompts, tensor
     bonus: float,      # log g of a right answer
@@ -604,7 +604,7 @@ def evidence(
     "log E[g] for g = e^bonus where the answer is right and 1 where it is not."
     return torch.log1p(success * torch.expm1(torch.as_tensor(bonus)))
 
-# %% ../../nbs/42_brite_transformer.ipynb #c063
+# %% ../../nbs/42_brite_transformer.ipynb #c065
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a run -> its settings
@@ -612,14 +612,14 @@ def cells(
     large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000)
     large = pick(preset, fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16), full=large)
     most = tuple(m for m in METHODS if m != "base"); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
-    found = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)} if preset == "full" else {}
-    found |= {f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most)) for s in range(5) for n in (6, 8, 12)}
+    small = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)}
+    found = pick(preset, fast={}, full=small) | {f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most)) for s in range(5) for n in (6, 8, 12)}
     found |= {f"{name}_{s}": Config(**large | dict(n_max=8, seed=s, methods=most) | change) for s in range(3) for name, change in dict(narrow=dict(width=64), better=dict(careful=.5, slip=.3)).items()}
     found |= {f"beta{b:g}_rate{r:g}": Config(**large | dict(n_max=8, beta=b, rl_rate=r, methods=few)) for b in (.2, .5, 1., 2.) for r in (1e-4, 3e-4, 1e-3)}
     found |= {f"mod100_{s}": Config(**large | dict(values=100, base_steps=min(3 * large["base_steps"], 3000), seed=s, methods=most)) for s in range(5)}
     return found | {f"carry_{s}": Config(**large | dict(task="carry", values=20, n_max=4, seed=s, methods=brite + ("rs_checked", "rs_compute", "psi_answer", "theta_answer", "psi_told", "theta_told"))) for s in range(5)}
 
-# %% ../../nbs/42_brite_transformer.ipynb #c064
+# %% ../../nbs/42_brite_transformer.ipynb #c066
 def _examples(cfg: Config, model: Decoder, rng: torch.Generator, count: int = 8) -> list[dict]:
     p = ask(cfg, count, rng, cfg.n_max)
     if isinstance(model, Hinted): model.answer = p.y
