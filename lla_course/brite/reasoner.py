@@ -611,7 +611,7 @@ def cells(
     "The recorded runs: seeds and lengths, three bases, temperatures and rates, a rarer luck, another task; `small_*` are the runs of this chapter on a CPU."
     large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000)
     large = pick(preset, fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16), full=large)
-    most = tuple(m for m in METHODS if m != "base"); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
+    most = ("gold", *(m for m in METHODS if m not in ("base", "gold"))); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
     small = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)}
     found = pick(preset, fast={}, full=small) | {f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most)) for s in range(5) for n in (6, 8, 12)}
     found |= {f"{name}_{s}": Config(**large | dict(n_max=8, seed=s, methods=most) | change) for s in range(3) for name, change in dict(narrow=dict(width=64), better=dict(careful=.5, slip=.3)).items()}
