@@ -71,6 +71,10 @@ def sums(h, axis): return h.sum(axis, keepdims=True)
 def means(h, a, b, c, d, axes=(0, 1), whole=1., itself=1., mean=lambda h, axis: h.mean(axis, keepdims=True)):
     return itself * a * h + b * mean(h, axes[0]) + c * mean(h, axes[1]) + whole * d * mean(h, (0, 1))
 
+def preferred(good, bad, good_ref, bad_ref, beta, own=1., sign=1, mean=np.mean, stable=True):
+    m = sign * beta * ((good - own * good_ref) - (bad - own * bad_ref))
+    return mean(np.logaddexp(0, -m) if stable else np.log(1 + np.exp(-m)))
+
 ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
     "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
@@ -95,6 +99,10 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "41.2": ([299, 299.0], [298, 95, 100, 5, 300, 30]),
     "41.3": ([coin], [.3, lambda t, s: coin(t, s) + 1, lambda t, s: coin(t, 1.), lambda t, s: np.arctanh(s * np.tanh(t)), lambda t, s: s * np.tanh(t), lambda t, s: t, lambda t, s: coin(t, s, .5), fails]),
     "41.4": ([(.01 / .51, .2603), [.0196, .26]], [(.02, .26), (.5, .26), (.3, .26), (.0196, .3), (.0196, .7397), (.0196, .5), .02]),
+    "42.1": ([(28 / 3, -4, -4, -4 / 3), [9.333, -4, -4, -1.333]], [(7, -3, -3, -1), (-28 / 3, 4, 4, 4 / 3), (10, 0, 0, 2), (2 / 3, 4, 4, 10 / 3), (7, -2.5, -2.5, -.5), (1, 2, 3, 4), (3, -1, -1, -1), 7]),
+    "42.2": ([(.598, .937), [.5982, .9371]], [(.1296, .937), (.4018, .06), (.5645, .9), (.2166, .14), (.6, .937), (.4574, .9), (.3, .9), (.598, .98), .6]),
+    "42.3": ([preferred], [.7, lambda *a: preferred(*a, own=0.), lambda *a: preferred(*a, sign=-1), lambda *a: preferred(*a[:4], 1.), lambda *a: preferred(*a, stable=False), lambda *a: preferred(*a) + .1 * (a[4] != .5), fails]),
+    "42.4": ([(5.5, 1.9748), [5.5, 1.975]], [(9.5, 2), (13.5, 2), (6, 1.5), (5.95, 1.5), (5, 2), (5.5, 7.4748), (5.5, -1.9748), (5.5, 4), (5.5, 4.5), (5.5, 1), 5.5]),
     "50.1": ([36, 36.], [18, 10, 14, 22, 26, 33, 100]),
     "50.2": ([(3, 10), [3., 10.]], [(2, 10), (3, 9), (4, 10), (3, 8), 3, "ab"]),
     "50.3": ([along_chain], [100, lambda *a: along_chain(*a, begin=False), lambda *a: along_chain(*a, same=True), lambda *a: along_chain(*a, sign=-1), lambda *a: [0], lambda f, o: along_chain(f, o) if o else [], fails]),

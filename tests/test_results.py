@@ -3,6 +3,7 @@ import pytest
 
 from lla_course.attention import flash
 from lla_course.auctions import citransnet, learned
+from lla_course.brite import reasoner
 from lla_course.core import load_result
 from lla_course.ftct import training
 from lla_course.kernels import lla_decode as decode
@@ -113,3 +114,20 @@ def test_loose_targets_buy_revenue_with_lies():
     assert 1.04 < D["revenue"] / D["myerson"] < 1.06 and 1.16 < G["revenue"] / G["myerson"] < 1.18
     for t in (D, G): assert .003 < t["regret"] < .004
     assert 2.8 < G["regret"] / G["seen_regret"] < 3.2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_thinkers_beat_samplers_and_luck_is_what_the_samplers_learned(seed):
+    r = recorded(f"small_{seed}", reasoner)["methods"]
+    mean = lambda m, key="right": sum(r[m]["grades"][key]) / len(r[m]["grades"][key])
+    assert min(mean("psi"), mean("theta")) > mean("rs_iterated") + .08 and mean("rs_iterated") > mean("rs") + .2 and mean("rs") > mean("base") + .15
+    assert mean("rs_checked") > mean("rs_iterated") + .08 and r["rs"]["samples_kept"]["faithful"][-1] < .2 and min(r["rs"]["samples_kept"]["covered"]) > .85
+    assert r["psi"]["grades"]["exact"][-1] > .9
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thinker_that_is_told_the_answer_has_the_better_elbo_and_is_the_worse_teacher(seed):
+    r = recorded(f"small_{seed}", reasoner)["methods"]
+    last = lambda m, key: r[m]["grades"][key][-1]
+    elbo = lambda m: 10 * last(m, "right") - last(m, "kl")
+    assert elbo("psi_told") > elbo("psi") + .2 and last("psi_told", "exact") < last("psi", "exact") - .2 and last("theta_told", "right") < last("theta", "right") - .3

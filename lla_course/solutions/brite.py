@@ -95,3 +95,53 @@ def _(answer: Any) -> str | None:
     if abs(pair[1] - .3) < 1e-3: return "30 times 0.01 counts successes, not the chance of at least one."
     if abs(pair[1] - .99**30) < 1e-3: return "that is the chance that the hard prompt is missed."
     return f"the share is right; the hard prompt is covered with 1 - 0.99 to the 30th, the easy one nearly always; the ratio is not {pair[1]:g}."
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4201
+@exercise("42.1")
+def _(answer: Any) -> str | None:
+    got, r = np.asarray(answer, float).ravel(), np.array([10., 0, 0, 2])
+    if got.shape != (4,): return "give four numbers, in the order of the texts."
+    right = (r - r.mean()) * 4 / 3
+    if np.allclose(got, right, atol=.01): return None
+    known = {"the mean of all four contains the text itself; compare with the other three.": r - r.mean(), "the sign: a text that is better than the others has a positive advantage.": -right, "these are the returns themselves; subtract what the others got.": r,
+             "these are the means of the others; subtract them from the returns.": r - right, "these are also divided by their standard deviation; that comes later.": right / right.std(), "divided by K, not by K - 1: the others are three.": r - (r.sum() - r) / 4}
+    return next((hint for hint, wrong in known.items() if np.allclose(got, wrong, atol=.01)), f"the advantages of a prompt sum to zero; yours sum to {got.sum():g}." if abs(got.sum()) > .05 else f"the first text got 10, and the others 2/3 on average; its advantage is not {got[0]:g}.")
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4204
+@exercise("42.2")
+def _(answer: Any) -> str | None:
+    if (pair := _pair(answer)) is None: return "give a pair: the share with ten digits, then modulo 100."
+    f = .6**4; share = lambda luck: f / (f + (1 - f) * luck)
+    if np.allclose(pair, [share(.1), share(.01)], atol=1e-3): return None
+    if abs(pair[0] - share(.1)) > 1e-3:
+        known = {f: "0.1296 is the probability of a faithful text among all; the share among the right ones is wanted.", 1 - share(.1): "that is the share of the lucky ones.", f / (f + .1): "only wrong chains can be lucky: luck is a tenth of what is left.",
+                 f + (1 - f) / 10: "that is the probability of a right answer.", .6: "0.6 is one step; there are four.", .6**5 / (.6**5 + (1 - .6**5) / 10): "that is five steps; there are four."}
+        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3), f"divide the faithful texts by all that are right, faithful or lucky; that is not {pair[0]:g}.")
+    return f"the first is right; for the second, only the chance of an accident changes, to 0.01; the share is not {pair[1]:g}."
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4208
+@exercise("42.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"42.3\", dpo_loss)."
+    right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
+    g, b, gr, br = np.array([-3., -5.]), np.array([-4., -2.]), np.array([-3.5, -4.]), np.array([-3., -6.])
+    if not np.isclose(float(answer(g, b, g, b, .5)), np.log(2)): return "a model that is its own reference has no preference: the loss is log 2, whatever the texts."
+    for beta in (1., .1):
+        got, want = float(answer(g, b, gr, br, beta)), right(g, b, gr, br, beta)
+        if np.isclose(got, want): continue
+        known = {round(right(b, g, br, gr, beta), 6): "it prefers the bad texts.", round(right(g, b, gr, br, 1.), 6): "β is not used: it multiplies the whole difference.", round(2 * want, 6): "the mean over the pairs is wanted, not the sum.", round(right(g, b, br, gr, beta), 6): "the references are exchanged."}
+        return next((hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5), f"at β = {beta:g} the loss should be {want:.4f}, yours is {got:.4f}.")
+    with np.errstate(all="ignore"): far = float(answer(g - 2000, b, gr, br, 1.))
+    return None if np.isclose(far, right(g - 2000, b, gr, br, 1.)) else "for margins of -2000 it overflows: write log(1 + exp(-m)) as logaddexp(0, -m)."
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4211
+@exercise("42.4")
+def _(answer: Any) -> str | None:
+    if (pair := _pair(answer)) is None: return "give a pair: the ELBO, then the divergence from the posterior."
+    elbo, best = 9.5 - 4, float(np.log(.92 + .08 * np.exp(10.)))
+    if np.allclose(pair, [elbo, best - elbo], atol=5e-3): return None
+    if abs(pair[0] - elbo) > 5e-3:
+        known = {9.5: "the divergence from the base has to be paid: subtract it.", 13.5: "the divergence is a price; subtract it.", 6.: "a bonus of 10 is earned in 95 of 100 texts only.", np.log(.05 + .95 * np.exp(10.)) - 4: "the expectation of the bonus is wanted, not the logarithm of that of its exponential."}
+        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 5e-3), f"the ELBO is the mean bonus minus the divergence from the base, not {pair[0]:g}.")
+    known = {best: "that is the log-evidence; how far is the ELBO below it?", elbo - best: "a divergence is not negative: evidence minus ELBO.", 4.: "4 is the divergence from the base; the posterior is another distribution.", .8 - elbo: "the evidence is the logarithm of a mean of exponentials.", 10 - elbo: "10 would be the evidence of a base that is always right."}
+    return next((hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 5e-3), f"the ELBO is right; the log-evidence is log(0.92 + 0.08 e^10), and the difference is not {pair[1]:g}.")
