@@ -74,3 +74,31 @@ def _(answer: Any) -> str | None:
     known = [(right, None), (delta(one, beta), "the memory has to fade."), (delta(decay, one), "the step size beta is missing."), (delta(decay, beta, know=0.), "write what is missing, v - W k, not v itself."),
              (delta(decay, beta, late=True), "fade before you write, not after."), (delta(decay, beta, first=True), "query t reads after pair t was written.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-6)), f"the last answer should begin with {right[-1, 0]:.3f}; yours begins with {float(got[-1, 0]):.3f}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s321g
+@exercise("32.1")
+def _(answer: Any) -> str | None:
+    mesa, line = (float(x) for x in answer)
+    if (mesa, line) == (16., 17.): return None
+    if mesa == line: return "the intercept is one more unknown for each value: the two numbers differ."
+    if mesa > 200: return "each pair brings 16 equations, one for each coordinate of the value."
+    if (mesa, line) == (17., 16.): return "the other way round: the one with the intercept needs more."
+    return f"a map through the origin in d dimensions has d unknowns for each coordinate of the value; you say {mesa:g} and {line:g}."
+
+# %% ../../nbs/93_models_solutions.ipynb #s322g
+@exercise("32.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 50, tolerance=.05, hints={49: "the newest pair counts in full: the sum begins with 1.", .02: "that is what is lost with each token.", 34.31: "that is the half-life; the weights are to be summed.", .98: "that is the weight of one token, the one before the newest.", 100: "twice too much: sum 1 + a + a^2 and so on."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s323g
+@exercise("32.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"32.3\", within)."
+    errors = torch.rand(3, 19, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    right, got = errors[:, 4:].reshape(-1, 5).mean(0), torch.as_tensor(answer(errors, 5))
+    if got.shape != right.shape: return f"one number for each place in a segment, [{5}]; yours has shape {tuple(got.shape)}."
+    padded = torch.cat([errors[:, :1], errors], 1)
+    known = [(right, None), (right.roll(1), "off by one: column 0 is the error on value 1, so value S stands in column S - 1."), (right.roll(-1), "off by one: column 0 is the error on value 1, so value S stands in column S - 1."),
+             (padded[:, :].reshape(-1, 5).mean(0), "the first segment does not count."), (errors[:, 5:].repeat(1, 5).reshape(-1, 5).mean(0), "off by one: column 0 is the error on value 1."), (5 * right, "the mean, not the sum."),
+             (right.mean().expand(5), "each place has a mean of its own.")]
+    return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-8)), f"place 0 should have {right[0]:.4f}, yours has {float(got[0]):.4f}.")
