@@ -59,6 +59,15 @@ def forgetting(x, half=.5, past=True, sums=True):
     w = torch.tril(w) if past else w
     return (w / w.sum(1, keepdim=True) if sums else w) @ x
 
+def gated(q, k, v, decay, beta, know=1., late=False, step=True):
+    W, out = torch.zeros(v.shape[1], k.shape[1]).to(v), []
+    for i in range(len(k)):
+        W = W if late else decay[i] * W
+        W = W + (beta[i] if step else 1) * torch.outer(v[i] - know * W @ k[i], k[i])
+        W = decay[i] * W if late else W
+        out.append(W @ q[i])
+    return torch.stack(out)
+
 def along_chain(first, ops, sign=1, begin=True, same=False):
     out = [first + sign * (op if same else sum(ops[:i + 1])) for i, op in enumerate(ops)]
     return [first] * begin + out
@@ -91,6 +100,13 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "30.1": ([114_688, 114688.], [121_088, 106_496, 114_560, 64_704, 6400, 113_152, 1e6]),
     "30.2": ([131_072, 2**17], [65_536, 32_768, 262_144, 128, 8192, 1]),
     "30.3": ([forgetting], [1, lambda x: forgetting(x, sums=False), lambda x: forgetting(x, half=1.), lambda x: forgetting(x, past=False), lambda x: forgetting(x)[0], lambda x: forgetting(x, half=.3), fails]),
+    "31.1": ([(2048, 8), [2048., 8.]], [(1024, 8), (8192, 8), (512, 8), (4096, 8), (2048, 16), (2048, 4), (2048, 32), 2048]),
+    "31.2": ([2.2, np.float64(2.2)], [2.25, 2.15, 2.4, 1.8, 4, .4, 3]),
+    "31.3": ([gated], [1, lambda *a: gated(*a, know=0.), lambda *a: gated(*a, late=True), lambda *a: gated(*a, step=False), lambda q, k, v, d, b: gated(q, k, v, 0 * d + 1, b), lambda *a: gated(*a)[0], lambda *a: 2 * gated(*a), fails]),
+    "32.1": ([(16, 17), [16., 17.]], [(16, 16), (256, 272), (17, 16), (8, 9), 16]),
+    "32.2": ([50, 50.], [49, .02, 34.31, .98, 100, 7]),
+    "32.3": ([lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0)], [1, lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0).roll(1), lambda e, S: torch.cat([e[:, :1], e], 1).reshape(-1, S).mean(0), lambda e, S: S * e[:, S - 1:].reshape(-1, S).mean(0),
+              lambda e, S: e[:, S - 1:].mean().expand(S), lambda e, S: e[:, S - 1:].mean(0), lambda e, S: e[0, :S], fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),

@@ -23,6 +23,7 @@ from .tiled import Tiled, lla_tiled, solver_settings
 from ..core import fail, pick, pick_device, repo_root, require_choice, require_positive, seed_everything
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.lla_decode import lla_decode   # for the parts above, which import no kernel themselves
 from ..kernels.setup import can_run
 
 # %% ../../nbs/28_flash_lla.ipynb #c006

@@ -38,3 +38,67 @@ def _(answer: Any) -> str | None:
     known = [(right, None), (w @ x, "the weights of a row must sum to one: divide by their sum."), (even, "that is the even mean; weights halve with each step back."),
              (everyone, "row t must not see what comes after it."), (torch.tril(2. ** (t - t[:, None])) @ x, "the weights of a row must sum to one: divide by their sum.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-5)), f"row 1 should be a third of row 0 and two thirds of row 1: {right[0, 1, 0]:.3f} in its first column; yours has {float(got[0, 1, 0]):.3f}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s311g
+@exercise("31.1")
+def _(answer: Any) -> str | None:
+    numbers, tokens = (float(x) for x in answer)
+    if abs(numbers - 2048) > .5:
+        return {1024.: "that is one layer; there are two.", 8192.: "the heads are 16 wide: each has a matrix of 16 x 16, not one of 64 x 64 for all.", 512.: "a matrix of 16 x 16 for each of 4 heads, in 2 layers."}.get(numbers, f"DeltaNet keeps a matrix D x D for each head and layer, with D = 64 / 4; you say {numbers:g}.")
+    if abs(tokens - 8) <= .01: return None
+    return {16.: "a token has a key and a value: two vectors of 64 in each layer.", 4.: "there are two layers in both counts."}.get(tokens, f"the first number is right. A token costs 256 numbers in the cache, so {tokens:g} tokens cost {256 * tokens:g}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s312g
+@exercise("31.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 2.2, hints={2.25: "that is without fading.", 2.15: "the memory fades first, and is asked afterwards.", 2.4: "the delta rule writes what is missing, not the whole value.",
+                                     1.8: "the memory fades before the pair is written, not after.", 4: "a step size of one half does not store the value exactly.", .4: "that is what is left of the first pair; the second one is written too."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s313g
+@exercise("31.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"31.3\", gated_delta)."
+    rng = torch.Generator().manual_seed(7); normal = lambda *shape: torch.randn(*shape, generator=rng, dtype=torch.float64)
+    q, k, v, decay, beta = normal(9, 4), normal(9, 4) / 2, normal(9, 3), torch.sigmoid(normal(9)), torch.sigmoid(normal(9))
+    def delta(fade: torch.Tensor, step: torch.Tensor, know: float = 1., late: bool = False, first: bool = False) -> torch.Tensor:
+        W, out = v.new_zeros(3, 4), []
+        for t in range(9):
+            if first: out.append(W @ q[t])
+            W = W if late else fade[t] * W
+            W = W + step[t] * torch.outer(v[t] - know * W @ k[t], k[t])
+            W = fade[t] * W if late else W
+            if not first: out.append(W @ q[t])
+        return torch.stack(out)
+    right, got, one = delta(decay, beta), torch.as_tensor(answer(q, k, v, decay, beta)), torch.ones(9)
+    if got.shape != right.shape: return f"the result has the shape of v, {tuple(right.shape)}; yours has {tuple(got.shape)}."
+    known = [(right, None), (delta(one, beta), "the memory has to fade."), (delta(decay, one), "the step size beta is missing."), (delta(decay, beta, know=0.), "write what is missing, v - W k, not v itself."),
+             (delta(decay, beta, late=True), "fade before you write, not after."), (delta(decay, beta, first=True), "query t reads after pair t was written.")]
+    return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-6)), f"the last answer should begin with {right[-1, 0]:.3f}; yours begins with {float(got[-1, 0]):.3f}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s321g
+@exercise("32.1")
+def _(answer: Any) -> str | None:
+    mesa, line = (float(x) for x in answer)
+    if (mesa, line) == (16., 17.): return None
+    if mesa == line: return "the intercept is one more unknown for each value: the two numbers differ."
+    if mesa > 200: return "each pair brings 16 equations, one for each coordinate of the value."
+    if (mesa, line) == (17., 16.): return "the other way round: the one with the intercept needs more."
+    return f"a map through the origin in d dimensions has d unknowns for each coordinate of the value; you say {mesa:g} and {line:g}."
+
+# %% ../../nbs/93_models_solutions.ipynb #s322g
+@exercise("32.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 50, tolerance=.05, hints={49: "the newest pair counts in full: the sum begins with 1.", .02: "that is what is lost with each token.", 34.31: "that is the half-life; the weights are to be summed.", .98: "that is the weight of one token, the one before the newest.", 100: "twice too much: sum 1 + a + a^2 and so on."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s323g
+@exercise("32.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"32.3\", within)."
+    errors = torch.rand(3, 19, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
+    right, got = errors[:, 4:].reshape(-1, 5).mean(0), torch.as_tensor(answer(errors, 5))
+    if got.shape != right.shape: return f"one number for each place in a segment, [{5}]; yours has shape {tuple(got.shape)}."
+    padded = torch.cat([errors[:, :1], errors], 1)
+    known = [(right, None), (right.roll(1), "off by one: column 0 is the error on value 1, so value S stands in column S - 1."), (right.roll(-1), "off by one: column 0 is the error on value 1, so value S stands in column S - 1."),
+             (padded[:, :].reshape(-1, 5).mean(0), "the first segment does not count."), (errors[:, 5:].repeat(1, 5).reshape(-1, 5).mean(0), "off by one: column 0 is the error on value 1."), (5 * right, "the mean, not the sum."),
+             (right.mean().expand(5), "each place has a mean of its own.")]
+    return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-8)), f"place 0 should have {right[0]:.4f}, yours has {float(got[0]):.4f}.")

@@ -1,0 +1,177 @@
+"The mixers: recurrences against independent float64 definitions, pieces against the loop, causality, states, gradients, the slot of the decoder."
+from dataclasses import replace
+
+import pytest, torch
+import torch.nn.functional as F
+from hypothesis import given, settings, strategies as st
+
+from lla_course.attention.dense import lla_dense
+from lla_course.attention.regression import delta_attention, linear_attention, mesa_attention
+from lla_course.models import Config, Decoder, adamw, cross_entropy
+from lla_course.tasks import mixers
+from lla_course.tasks.mixers import MIXERS, RULES, LocalLinear, MatrixMemory, chunked, effective_weights, empty_state, mixer, recurrence
+
+CFG = Config(vocab=11, layers=2, heads=2, width=32, length=40, init=.3)
+
+def tokens(T=23, D=5, Dv=3, lead=(2, 3), seed=0, channels=False, dtype=torch.float64):
+    rng = torch.Generator().manual_seed(seed); normal = lambda *s: torch.randn(*lead, T, *s, generator=rng, dtype=dtype)
+    return [normal(D), F.normalize(normal(D), dim=-1), normal(Dv), F.logsigmoid(normal(D if channels else 1)), torch.sigmoid(normal(1)), torch.rand(D, generator=rng, dtype=dtype) + .1]
+
+# ---- each rule against a definition of its own
+
+def faded(log_decay, t, s): return log_decay[..., s + 1:t + 1, :].sum(-2).exp()   # what is left at t of a pair written at s
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_the_sum_is_an_explicitly_weighted_sum(channels):
+    q, k, v, g, beta, _ = tokens(channels=channels)
+    out = recurrence("sum", q, k, v, g, beta)[0]
+    for t in (0, 1, 7, 22):
+        want = sum((q[..., t, :] * faded(g, t, s) * k[..., s, :]).sum(-1, keepdim=True) * beta[..., s, :] * v[..., s, :] for s in range(t + 1))
+        torch.testing.assert_close(out[..., t, :], want)
+
+def test_the_delta_rule_is_a_gradient_step_on_a_faded_memory():
+    q, k, v, g, beta, _ = tokens(lead=())
+    out, W = recurrence("delta", q, k, v, g, beta)[0], torch.zeros(3, 5, dtype=torch.float64)
+    for t in range(len(k)):
+        W = g[t].exp() * W
+        W = W - beta[t] * torch.func.grad(lambda W: .5 * (v[t] - W @ k[t]).square().sum())(W)
+        torch.testing.assert_close(out[t], W @ q[t])
+
+def test_mesa_is_a_ridge_regression_with_fading_weights():
+    q, k, v, g, beta, ridge = tokens(lead=())
+    out = recurrence("mesa", q, k, v, g, beta, ridge)[0]
+    for t in (0, 3, 22):
+        root = torch.stack([(faded(g, t, s) * beta[s]).sqrt() for s in range(t + 1)])
+        rows = torch.cat([root * k[:t + 1], ridge.sqrt().diag()]); targets = torch.cat([root * v[:t + 1], v.new_zeros(5, 3)])
+        torch.testing.assert_close(out[t], q[t] @ torch.linalg.lstsq(rows, targets).solution)
+
+def test_without_gates_they_are_the_layers_of_chapter_20():
+    q, k, v, g, beta, _ = tokens(); none, one = 0 * g, torch.ones_like(beta)
+    torch.testing.assert_close(recurrence("sum", q, k, v, none, one)[0], linear_attention(q, k, v, is_causal=True))
+    torch.testing.assert_close(recurrence("delta", q, k, v, none, beta)[0], delta_attention(q, k, v, beta=beta[..., 0]))
+    torch.testing.assert_close(recurrence("mesa", q, k, v, none, one, torch.full((5,), .3, dtype=torch.float64))[0], mesa_attention(q, k, v, ridge=.3, is_causal=True))
+
+# ---- pieces
+
+@given(st.sampled_from(RULES), st.integers(0, 40), st.integers(1, 20), st.booleans(), st.integers(0, 99))
+@settings(max_examples=40, deadline=None)
+def test_pieces_are_the_loop(rule, T, chunk, channels, seed):
+    *t, ridge = tokens(T, seed=seed, channels=channels and rule == "sum")
+    state = tuple(torch.randn(m.shape, generator=torch.Generator().manual_seed(seed), dtype=m.dtype) for m in empty_state(rule, t[1], t[2]))
+    if rule == "mesa": state = (state[0], state[1] @ state[1].mT)
+    a, b = recurrence(rule, *t, ridge, state), chunked(rule, *t, ridge, state, chunk=chunk)
+    torch.testing.assert_close(a[0], b[0], rtol=1e-8, atol=1e-9)
+    for x, y in zip(a[1], b[1]): torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-9)
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_long_text_can_be_read_in_two_parts(rule):
+    *t, ridge = tokens(40); whole, end = chunked(rule, *t, ridge)
+    first, state = chunked(rule, *(x[..., :13, :] for x in t), ridge)
+    second, state = chunked(rule, *(x[..., 13:, :] for x in t), ridge, state)
+    torch.testing.assert_close(torch.cat([first, second], -2), whole)
+    for x, y in zip(state, end): torch.testing.assert_close(x, y)
+
+@pytest.mark.parametrize("channels", [False, True])
+def test_strong_fading_overflows_nowhere(channels):
+    q, k, v, g, beta, _ = tokens(33, channels=channels, dtype=torch.float32)
+    out = chunked("sum", q, k, v, 300 * g, beta)[0]
+    assert out.isfinite().all() and torch.allclose(out, recurrence("sum", q, k, v, 300 * g, beta)[0], atol=1e-5)
+
+@pytest.mark.parametrize("rule", RULES)
+def test_gradients_of_pieces_are_those_of_the_loop(rule):
+    inputs = [x.requires_grad_() for x in tokens(11, lead=(1,))]
+    used = inputs if rule == "mesa" else inputs[:5]
+    grads = [torch.autograd.grad(f(rule, *inputs, **knobs)[0].square().sum(), used) for f, knobs in ((recurrence, {}), (chunked, dict(chunk=4)))]
+    for a, b in zip(*grads): torch.testing.assert_close(a, b); assert a.abs().max() > 0
+
+def test_weights_read_off_one_hot_values():
+    q, k, v, g, beta, ridge = tokens(9)
+    for rule in RULES:
+        layer = lambda q, k, v: recurrence(rule, q, k, v, g, beta, ridge)[0]
+        A = effective_weights(layer, q, k)
+        torch.testing.assert_close(A @ v, layer(q, k, v)); assert (A.triu(1) == 0).all()
+
+# ---- modules
+
+x = lambda T=19, seed=0: torch.randn(3, T, 32, generator=torch.Generator().manual_seed(seed))
+def build(name, cfg=CFG, **knobs):
+    torch.manual_seed(1)
+    return mixer(name, **knobs)(cfg)
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("positions", ["none", "rotary"])
+def test_the_future_changes_nothing(name, positions):
+    module, a = build(name, replace(CFG, positions=positions)), x()
+    b = a.clone(); b[:, 12:] = 5 * x(seed=1)[:, 12:]
+    with torch.no_grad(): out, changed = module(a), module(b)
+    torch.testing.assert_close(out[:, :12], changed[:, :12], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(out[:, 12:], changed[:, 12:])
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("positions", ["none", "rotary"])
+def test_stepping_is_the_full_pass(name, positions):
+    module, a = build(name, replace(CFG, positions=positions)), x()
+    with torch.no_grad():
+        whole, state, parts = module(a), module.start(3, 25), []
+        for lo, hi in ((0, 7), (7, 8), (8, 9), (9, 19)):
+            out, state = module.step(a[:, lo:hi], state, torch.arange(lo, hi).expand(3, -1)); parts.append(out)
+    torch.testing.assert_close(torch.cat(parts, 1), whole, rtol=1e-3, atol=2e-4)
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_every_parameter_learns(name):
+    module = build(name, replace(CFG, heads=4))
+    module(x()).square().sum().backward()
+    dead = {n for n, p in module.named_parameters() if p.grad is None or not p.grad.abs().max() > 0}
+    assert not dead
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_any_mixer_fits_the_decoder_in_one_line(name):
+    model = Decoder(replace(CFG, init=.02), mixer(name), seed=0)
+    t = torch.randint(11, (16, 1), generator=torch.Generator().manual_seed(0)).repeat(1, 12)   # the same letter again and again
+    optimizer, _ = adamw(model, rate=1e-2, steps=30, warmup=1)
+    losses = []
+    for _ in range(30):
+        loss = cross_entropy(model(t), t); optimizer.zero_grad(); loss.backward(); optimizer.step(); losses.append(loss.item())
+    assert losses[-1] < .6 * losses[0]
+    assert (model.generate(t[:, :5], 4) == model.generate(t[:, :5], 4, cache=False)).all()
+    assert (model.generate(t[:, :5], 4, lengths=torch.arange(16) % 5 + 1) == model.generate(t[:, :5], 4, lengths=torch.arange(16) % 5 + 1, cache=False)).all()
+
+def test_parameters_are_equal_to_within_four_in_a_hundred():
+    for width, heads in ((64, 2), (128, 2), (256, 4)):
+        counts = {n: sum(p.numel() for p in r(Config(vocab=1, width=width, heads=heads)).parameters()) for n, r in MIXERS.items()}
+        assert max(counts.values()) / counts["softmax"] < 1.04 and min(counts.values()) == counts["softmax"]
+
+def test_lla_is_the_oracle_and_reports_its_solver():
+    module, a = build("lla").double(), x().double()
+    q, k, v = module.project(a, torch.arange(19))
+    ridge = F.softplus(module.raw_ridge)[:, None]
+    torch.testing.assert_close(module(a), module.finish(lla_dense(q, k, v, ridge=ridge)), rtol=1e-6, atol=1e-8)
+    torch.testing.assert_close(module.weights(a) @ v, lla_dense(q, k, v, ridge=ridge))
+    assert module.info["steps"] > 0 and module.info["residual"] < 1e-9 and torch.allclose(ridge, torch.full((2, 1), .1, dtype=torch.float64))
+
+def test_sixteen_bits_under_autocast():
+    for name in MIXERS:
+        module = build(name)
+        with torch.no_grad():
+            want = module(x())
+            with torch.autocast("cpu", torch.bfloat16): got = module(x())
+        assert (got - want).norm() < .1 * want.norm(), name
+
+@pytest.mark.parametrize("call, name", [
+    (lambda: mixer("hyena"), "name"), (lambda: MatrixMemory(CFG, rule="newton"), "rule"), (lambda: MatrixMemory(CFG, gate="door"), "gate"), (lambda: MatrixMemory(CFG, write="twice"), "write"),
+    (lambda: chunked("sum", *tokens()[:5], chunk=0), "chunk"), (lambda: recurrence("max", *tokens()[:5]), "rule"), (lambda: mixers.run_rule("sum", *tokens()[:5], backend="cudnn"), "backend"),
+    (lambda: LocalLinear(CFG, backend="best")(x()), "backend")])
+def test_bad_arguments(call, name):
+    with pytest.raises(ValueError, match=f"^{name}="): call()
+
+# ---- against flash-linear-attention
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("rule, channels", [("sum", False), ("sum", True), ("delta", False), ("mesa", False)])
+def test_the_fast_kernels_compute_the_same(rule, channels):
+    pytest.importorskip("fla")
+    *t, ridge = (a.cuda() for a in tokens(100, 32, 32, lead=(2, 2), channels=channels, dtype=torch.float32))
+    state = tuple(torch.randn_like(m) for m in empty_state(rule, t[1], t[2]))
+    if rule == "mesa": state = (state[0], state[1] @ state[1].mT / 32)
+    want, end = chunked(rule, *t, ridge, state); got, new = mixers.fla_kernels(rule, *t, ridge, state)
+    for a, b in ((got, want), *zip(new, end)): assert (a - b).norm() < .02 * b.norm()
