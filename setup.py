@@ -16,10 +16,6 @@ setup(
     long_description=Path("README.md").read_text(encoding="utf-8"), long_description_content_type="text/markdown",
     packages=find_packages(include=[lib, lib + ".*"]) + [lib + ".kernels"],
     python_requires=">=" + cfg["min_python"], install_requires=cfg["requirements"].split(),
-<<<<<<< HEAD
-    extras_require={"course": course, "dev": dev, "trl": cfg["trl_requirements"].split()},
-=======
-    extras_require={"course": course, "dev": dev, "baselines": cfg["baselines_requirements"].split()},
->>>>>>> hG
+    extras_require={"course": course, "dev": dev} | {extra: cfg[f"{extra}_requirements"].split() for extra in ("trl", "baselines")},
     entry_points={"console_scripts": cfg["console_scripts"].split()}, zip_safe=False,
 )
