@@ -26,8 +26,9 @@ from ..models import Config as Sizes, Decoder, look, replaced_heads
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: noise whose values look like those of the graph."
-    return {f"overlap_s{s}": Config(DataConfig(graph_seed=s, overlap=True, noise_values=20), seed=s, minutes=30., keep=True) for s in range(3)}
+    "The trainings of this chapter: longer, with more lists to copy, and with noise whose values look like those of the graph."
+    found = dict(long_s0=Config(steps=10_000, minutes=60., keep=True), copying_s0=Config(DataConfig(icl=.5), minutes=60., keep=True))
+    return found | {f"overlap_s{s}": Config(DataConfig(graph_seed=s, overlap=True, noise_values=20), seed=s, minutes=30., keep=True) for s in range(3)}
 
 def run(
     cfg: Config,  # one training
@@ -194,7 +195,7 @@ def outcomes(
         found["whole"] += got[:data.N - 1] == list(zip(right, values))[1:]
     return {name: count / len(case["tokens"]) for name, count in found.items()}
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c031
+# %% ../../nbs/52_ftct_mechanism.ipynb #c033
 @torch.no_grad()
 def shares(
     model: nn.Module,   # trained
@@ -211,7 +212,7 @@ def shares(
     graph = by_letter[..., world.letter].sum(-1)
     return torch.stack([right, graph - branch, branch - right, by_letter.sum(-1) - graph], -1).mean(0)
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c038
+# %% ../../nbs/52_ftct_mechanism.ipynb #c040
 KINDS = ("letter", "value", "context", "mark")
 
 def kinds(
@@ -234,7 +235,7 @@ def usual_heads(
     heads, kind = look(model, tokens).heads, kinds(data, tokens)
     return {(l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))]) for l, layer in enumerate(heads) for h in range(layer.shape[1])}
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c039
+# %% ../../nbs/52_ftct_mechanism.ipynb #c041
 @torch.no_grad()
 def ablate_heads(
     model: Decoder,               # with softmax mixers
@@ -257,14 +258,14 @@ def ablate_heads(
         with replaced_heads(model, says): found[tuple(group)] = knows(model, data, s)
     return found
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c042
+# %% ../../nbs/52_ftct_mechanism.ipynb #c044
 def find_heads(
     looks: dict,   # of `gaze`
 ) -> dict[str, tuple[int, int]]:  # "parent", "path" -> (layer, head)
     "Name heads by what they look at: the largest weight on the value of the parent, and on the letters of the own line."
     return {name: max(looks, key=lambda head: looks[head][LOOKS.index(name)]) for name in ("parent", "path")}
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c045
+# %% ../../nbs/52_ftct_mechanism.ipynb #c047
 def perfect_probe(
     examples: int,   # to learn from
     classes: int,    # equally likely answers
@@ -285,7 +286,7 @@ def linear_probe(
     w = torch.linalg.solve(a.mT @ a + ridge * torch.eye(a.shape[1]).double(), a.mT @ goal)
     return ((x[learn:] @ w).argmax(1) == y[learn:]).float().mean().item()
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c048
+# %% ../../nbs/52_ftct_mechanism.ipynb #c050
 @torch.no_grad()
 def last_hidden(
     model: Decoder,         # with any mixer
@@ -318,7 +319,7 @@ def probe_table(
         for j in range(i, data.N - 1): found[j, i] = linear_probe(hidden[rows, s.letter[:, -1, j + 1]], tokens[rows, s.value[:, -1, i]] - words.value, learn=n * 3 // 4)
     return found
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c052
+# %% ../../nbs/52_ftct_mechanism.ipynb #c054
 def hand_slots(
     data: DataConfig,   # settings
 ) -> tuple[dict[str, slice], int]:  # slot -> its coordinates, and how many there are
@@ -342,7 +343,7 @@ def set_head(
         mixer.to_qkv.weight[part + start:part + start + matrix.shape[1]] = scale * matrix.mT
     mixer.to_out.weight[to, start:start + a] = torch.eye(a)
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c053
+# %% ../../nbs/52_ftct_mechanism.ipynb #c055
 @torch.no_grad()
 def by_hand(
     data: DataConfig,         # settings, pair format
@@ -364,7 +365,7 @@ def by_hand(
     write_reading(model, data, slots)
     return model.eval()
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c055
+# %% ../../nbs/52_ftct_mechanism.ipynb #c057
 NEAR, IS, MATCH, NEVER = 1e3, 1e6, 1e6, 1e7   # sizes of scores: one place nearer, of the right kind, of the right name, oneself
 
 def write_order(
@@ -387,7 +388,7 @@ def write_order(
     key[letters] = 2 * IS                                                   # letters only
     set_head(model.blocks[1].mixer, 0, query, key, copy, slots["next"])
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c057
+# %% ../../nbs/52_ftct_mechanism.ipynb #c059
 def write_parent(
     model: Decoder,     # zero but for its embeddings
     data: DataConfig,   # settings
@@ -422,7 +423,7 @@ def write_reading(
     read[values, letters], read[values, values] = IS, -IS    # a letter is followed by a value; a value is not
     for t in range(words.context, len(owner)): read[words.letter + owner[t], t] = IS
 
-# %% ../../nbs/52_ftct_mechanism.ipynb #c061
+# %% ../../nbs/52_ftct_mechanism.ipynb #c063
 def decoys(
     data: DataConfig,             # settings
     generator: torch.Generator,   # for everything
