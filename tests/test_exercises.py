@@ -53,6 +53,8 @@ def in_batch(v, x, p, axis=1, paid=1., honest=True, sign=1):
     table = v @ x.T - paid * p
     return sign * (table.max(axis) - honest * table.diagonal())
 
+def read_off(x, values): return [2 * x * v - v**2 for v in values]
+
 def forgetting(x, half=.5, past=True, sums=True):
     t = torch.arange(x.shape[1], dtype=x.dtype)
     w = half ** (t[:, None] - t).abs()
@@ -125,6 +127,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "51.1": ([(1, 0), [True, False]], [(0, 1), (1, 1), (0, 0), 1, (2, 3)]),
     "51.2": ([13, 13.], [16, 3, 15, 14, 12]),
     "51.3": ([chained], [1, lambda w, t: False, lambda w, t: w == t, lambda w, t: w[0] in t, lambda w, t: set(w) <= set(t), lambda w, t: chained([a for a, _ in w], [a for a, _ in t]), fails]),
+    "52.1": ([1 - .95**80, .983], [.05, 1., .95**80, 1 - .98**80, .9, .99]),
+    "52.2": ([(110, 104), [110., 104.]], [(104, 110), (104, 98), (113, 104), (110, 98), (1, 2), 3, "ab"]),
+    "52.3": ([read_off, lambda x, v: np.array(read_off(x, v))], [1, lambda x, v: [-(x - a)**2 for a in v], lambda x, v: [2 * x * a for a in v], lambda x, v: [a**2 - 2 * x * a for a in v], lambda x, v: [0], lambda x, v: [a for a in v], lambda x, v: [x == a for a in v], fails]),
     "60.1": ([(2, 2), [2., 2.], np.array([2, 2])], [(1.5, 1.5), (2.5, 1.25), (2, 1), (2.2, 1.76), 2, "ab"]),
     "60.2": ([(1, .7), [1, .7], np.array([1, .7])], [(2, .8), (1, .8), (1, 1.2), (1, .5), (1, .4), (1, .6), (0, .7), (1, .65), .7]),
     "60.3": ([third], [.1, lambda v, o: third(v, o, honest=False), lambda v, o: 0., lambda v, o: third(v, o, floor=False), lambda v, o: third(v, o) if len(o) > 2 else 0., fails]),

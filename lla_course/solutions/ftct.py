@@ -67,3 +67,33 @@ def _(answer: Any) -> str | None:
              ([wanted[1], wanted[0], wanted[2]], False, "the order matters: C before B is wrong."),
              ([("B", 103), ("C", 99), ("D", 102)], False, "a wrong value makes a wrong pair.")]
     return next((hint for written, right, hint in cases if bool(answer(list(wanted), list(written))) != right), None)
+
+# %% ../../nbs/95_ftct_solutions.ipynb #m5201
+@exercise("52.1")
+def _(answer: Any) -> str | None:
+    return close(answer, 1 - .95**80, tolerance=6e-4, hints={.95**80: "that is the chance that a class was never seen.", 1 - .98**80: "that is for fifty classes, as the authors have them.", .05: "that is the chance line, of a probe that reads nothing.", 1.: "it cannot name a class that it has never seen."})
+
+# %% ../../nbs/95_ftct_solutions.ipynb #m5204
+@exercise("52.2")
+def _(answer: Any) -> str | None:
+    pair = np.asarray(answer, float).ravel()
+    if pair.shape != (2,): return "give a pair: by the last large number, then by name."
+    if np.allclose(pair, [110, 104]): return None
+    if np.allclose(pair, [104, 110]): return "that is the other way round: Z stands last, and it is noise."
+    if np.allclose(pair, [104, 98]): return "apply the operation of F: plus 6."
+    if np.allclose(pair, [113, 104]): return "107 is the largest number; the last one before F is 104."
+    return "the first is 104 plus 6, or the second 98 plus 6, and the other one is wrong." if np.isclose(pair, [110, 104]).any() else "both are a number of the sentence plus 6."
+
+# %% ../../nbs/95_ftct_solutions.ipynb #m5208
+@exercise("52.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"52.3\", nearest_value)."
+    values, x = np.arange(90., 131.), 104.
+    got = np.asarray(answer(x, values.tolist()), float).ravel()
+    if got.shape != values.shape: return f"one logit for each value: {len(values)} of them, yours has {got.size}."
+    right = 2 * x * values - values**2
+    if np.allclose(got, right): return None
+    if np.allclose(got, right - x**2): return "the same softmax, but not linear in x: leave out what is the same for all values."
+    if np.allclose(got, 2 * x * values): return "without the second term the largest value always wins."
+    if np.allclose(got, -right): return "the sign: the largest logit should be that of the nearest value."
+    return f"the largest logit should be at 104; yours is at {values[got.argmax()]:g}." if got.argmax() != right.argmax() else "the largest is in the right place, but the logits are not 2xv - v²."
