@@ -61,6 +61,8 @@ def explorer_figure(
     name, low = (lambda v: ALPHABET[world.letter[v]]), 100 + world.offset[vertex]
     parent = f"{name(vertex)} = {name(world.parent[vertex])} {'+' if world.op[vertex] > 0 else '−'} {abs(world.op[vertex])}" if vertex else f"{name(0)} is the root"
     fig = world_figure(world, roles, values=True).update_yaxes(range=[-1.15, .8])
+    ring, (x, y) = dict(size=42, symbol="circle-open", color=colour("query"), line_width=3), _place(vertex)
+    fig.add_scatter(x=[x], y=[y], mode="markers", marker=ring, hoverinfo="skip", showlegend=False)
     return fig.add_annotation(x=3.5, y=-.95, showarrow=False, font_size=16, text=f"{parent};  values {low} to {low + 19};  root {world.offset[vertex]:+d}")
 
 # %% ../../nbs/59_ftct_lab.ipynb #c007
