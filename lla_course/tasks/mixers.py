@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_question',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'choose_kernels', 'fla_kernels', 'run_rule',
-           'HeadGate', 'ChannelGate', 'MatrixMemory', 'NormedSoftmax', 'LocalLinear', 'mixer']
+           'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax', 'LocalLinear', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math
@@ -20,7 +20,7 @@ from ..attention.dense import lla_weights
 from ..attention.flash import flash_lla, lla_decode
 from ..attention.regression import write_delta
 from ..core import fail, require_choice
-from ..models import Config, SoftmaxAttention, init_weights, rotate
+from ..models import Config, MultiHead, SoftmaxAttention, init_weights
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -236,8 +236,8 @@ class ChannelGate(nn.Module):
 def _split(x: torch.Tensor, heads: int) -> torch.Tensor: return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 # %% ../../nbs/31_mixers.ipynb #c033
-class MatrixMemory(nn.Module):
-    "A causal mixer with a matrix memory, [B, T, C] -> [B, T, C]. Raises `ValueError` for a rule, gate or writing strength that does not exist."
+class RuleInputs(MultiHead):
+    "What a rule gets to see at each token. Raises `ValueError` for a rule, gate or writing strength that does not exist."
 
     def __init__(
         self,
@@ -251,15 +251,14 @@ class MatrixMemory(nn.Module):
         out_norm: bool = True,    # divide each head's answer by its root mean square
         backend: str = "auto",    # see `run_rule`
     ) -> None:
-        super().__init__()
-        self.unit, self.backend, self.rotary, self.heads, H, C, D = unit, backend, cfg.positions == "rotary", cfg.heads, cfg.heads, cfg.width, cfg.head_dim
+        super().__init__(cfg)
+        self.unit, self.backend, H, D = unit, backend, cfg.heads, cfg.head_dim
         self.rule, self.write, gate = require_choice("rule", rule, RULES), require_choice("write", write, ("one", "beta", "step")), require_choice("gate", gate, ("none", "head", "channel"))
-        self.to_qkv, self.to_out, self.per_head = nn.Linear(C, 3 * C), nn.Linear(C, C), nn.Identity()
-        if write == "beta": self.to_beta = nn.Linear(C, H)
+        if write == "beta":
+            self.to_beta = nn.Linear(cfg.width, H); init_weights(self.to_beta, cfg)
         if rule == "mesa": self.raw_ridge = nn.Parameter(torch.full((H * D,), math.log(math.expm1(.75))))
         self.skip = nn.Parameter(torch.ones(H)) if skip else None
         self.norm = nn.RMSNorm(D) if out_norm else nn.Identity()
-        init_weights(self, cfg, (self.to_out,))
         self.gate = dict(none=lambda cfg: None, head=HeadGate, channel=ChannelGate)[gate](cfg)
 
     def tokens(
@@ -268,14 +267,17 @@ class MatrixMemory(nn.Module):
         positions: torch.Tensor,   # [B, T] or [T]
     ) -> list:                     # q, k, v, log_decay, beta, ridge for `recurrence`
         "What the rule gets to see, in float32 or better."
-        q, k, v = (_split(t, self.heads) for t in self.to_qkv(x).chunk(3, -1))
-        if self.rotary: q, k = rotate(q, positions), rotate(k, positions)
+        q, k, v = self.project(x, positions)
         q, k = (F.normalize(q, dim=-1), F.normalize(k, dim=-1)) if self.unit else (q / q.shape[-1]**.5, k)
         one = v.new_ones(*v.shape[:3], 1)
         log_decay, step = self.gate(x) if self.gate else (0 * one, None)
         beta = _split(self.to_beta(x).sigmoid(), self.heads) if self.write == "beta" else step if self.write == "step" else one
         ridge = .25 + F.softplus(self.raw_ridge).view(self.heads, -1) if self.rule == "mesa" else None
         return [None if t is None else t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k, v, log_decay, beta, ridge)]
+
+# %% ../../nbs/31_mixers.ipynb #c033b
+class MatrixMemory(RuleInputs):
+    "A causal mixer with a matrix memory, [B, T, C] -> [B, T, C]."
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> the same
         "Read a whole text."
@@ -299,7 +301,7 @@ class MatrixMemory(nn.Module):
         tokens = self.tokens(x, positions)
         with torch.autocast(x.device.type, enabled=False): o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
         o = o if self.skip is None else o + self.skip[:, None, None] * tokens[2]
-        return self.to_out(self.per_head(self.norm(o)).transpose(1, 2).flatten(2).to(x.dtype)), state
+        return self.finish(self.norm(o).to(x.dtype)), state
 
 # %% ../../nbs/31_mixers.ipynb #c035
 class NormedSoftmax(SoftmaxAttention):
@@ -312,15 +314,9 @@ class NormedSoftmax(SoftmaxAttention):
         super().__init__(cfg)
         self.q_norm, self.k_norm = nn.RMSNorm(cfg.head_dim), nn.RMSNorm(cfg.head_dim)
 
-    def project(
-        self,
-        x: torch.Tensor,           # [B, T, C]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> tuple[torch.Tensor, ...]: # q, k, v, each [B, H, T, D]
-        "Queries, keys and values of all heads."
-        q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.to_qkv(x).chunk(3, -1))
-        q, k = (norm(t.to(norm.weight.dtype)).to(v.dtype) for norm, t in ((self.q_norm, q), (self.k_norm, k)))
-        return (rotate(q, positions), rotate(k, positions), v) if self.rotary else (q, k, v)
+    def prepare(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # each [B, H, T, D]
+        "Divide each by its root mean square, times learned factors."
+        return tuple(norm(t.to(norm.weight.dtype)).to(t.dtype) for norm, t in ((self.q_norm, q), (self.k_norm, k)))
 
 # %% ../../nbs/31_mixers.ipynb #c036
 class LocalLinear(NormedSoftmax):
