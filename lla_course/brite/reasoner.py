@@ -609,7 +609,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a run -> its settings
     "The recorded runs: seeds and lengths, three bases, temperatures and rates, a rarer luck, another task; `small_*` are the runs of this chapter on a CPU."
-    large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000)
+    large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000, limit=440.)
     large = pick(preset, fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16), full=large)
     most = ("gold", *(m for m in METHODS if m not in ("base", "gold"))); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
     small = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)}

@@ -5,11 +5,12 @@
 # %% auto #0
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_question',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'choose_kernels', 'fla_kernels', 'run_rule',
-           'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax', 'LocalLinear', 'mixer']
+           'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax', 'LocalLinear', 'mixer', 'fit',
+           'tuned']
 
 # %% ../../nbs/31_mixers.ipynb #c002
-import math
-from collections.abc import Callable
+import math, time
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import torch
@@ -20,7 +21,7 @@ from ..attention.dense import lla_weights
 from ..attention.flash import flash_lla, lla_decode
 from ..attention.regression import write_delta
 from ..core import fail, require_choice
-from ..models import Config, MultiHead, SoftmaxAttention, init_weights
+from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -376,3 +377,52 @@ def mixer(
     "A recipe by its name. Raises `ValueError` for a name that is not in `MIXERS`."
     recipe = MIXERS[require_choice("name", name, tuple(MIXERS))]
     return partial(recipe, **knobs) if knobs else recipe
+
+# %% ../../nbs/31_mixers.ipynb #c043b
+def fit(
+    model: nn.Module,          # trained in place
+    loss: Callable,            # (model, generator on its device) -> loss of a fresh batch, []
+    *,
+    steps: int,                # of AdamW
+    rate: float,               # highest learning rate
+    precision: str = "float32",  # or "bfloat16", for the matrix products
+    minutes: float = 8.,       # of training at most
+    every: int = 50,           # steps between two points of the history
+    seed: int = 0,             # of the batches
+    **knobs: object,           # warmup, decay, betas, weight_decay of `adamw`
+) -> dict:                     # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA), loose
+    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over.
+
+    `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
+    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
+    device, began = next(model.parameters()).device, time.perf_counter()
+    if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
+    optimizer, schedule = adamw(model.train(), rate=rate, steps=steps, **knobs)
+    generator, found, recent = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), []
+    solvers = [m for m in model.modules() if isinstance(m, LocalLinear)]
+    for step in range(1, steps + 1):
+        with torch.autocast(device.type, torch.bfloat16, enabled=require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"): now = loss(model, generator)
+        optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        optimizer.step(); schedule.step(); recent.append(now.detach())
+        late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
+        if step % every and step < steps and not late: continue
+        mean = float(torch.stack(recent).mean()); recent.clear()
+        infos = [m.info for m in solvers]
+        for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
+                                residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
+        if late or not math.isfinite(mean): break
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
+
+# %% ../../nbs/31_mixers.ipynb #c043f
+def tuned(
+    trial: Callable,           # (rate, seed) -> dict with a "score", lower is better, on data that are not the test
+    rates: Sequence[float],    # learning rates to try
+    seeds: Sequence[int],      # the first is used for choosing
+) -> dict:                     # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
+    "Choose a learning rate with one seed, then run it with the others. Raises `ValueError` where no rate gives a finite score, or there is nothing to try."
+    if not rates or not seeds: fail("rates", (tuple(rates), tuple(seeds)), "at least one rate and one seed")
+    first = {rate: trial(rate, seeds[0]) for rate in rates}
+    best = min(rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf)
+    if not math.isfinite(first[best]["score"]): fail("rates", tuple(rates), "a learning rate with which training does not blow up")
+    return dict(rate=best, grid=[[rate, first[rate]["score"]] for rate in rates], runs=[first[best], *(trial(best, seed) for seed in seeds[1:])])
