@@ -6,6 +6,7 @@ from lla_course.auctions import citransnet, learned
 from lla_course.brite import reasoner
 from lla_course.core import load_result
 from lla_course.ftct import training
+from lla_course.tasks import test_time
 from lla_course.kernels import lla_decode as decode
 
 def recorded(name, chapter=flash):
@@ -131,3 +132,40 @@ def test_a_thinker_that_is_told_the_answer_has_the_better_elbo_and_is_the_worse_
     last = lambda m, key: r[m]["grades"][key][-1]
     elbo = lambda m: 10 * last(m, "right") - last(m, "kl")
     assert elbo("psi_told") > elbo("psi") + .2 and last("psi_told", "exact") < last("psi", "exact") - .2 and last("theta_told", "right") < last("theta", "right") - .3
+
+
+LUCKY = [f"{g}_{s}" for g, k in (("n6", 5), ("n8", 5), ("n12", 5), ("narrow", 3), ("better", 3)) for s in range(k)]
+average = lambda r, m, key="right": sum(r[m]["grades"][key]) / len(r[m]["grades"][key])
+
+@pytest.mark.parametrize("name", LUCKY)
+def test_where_luck_is_cheap_thinkers_beat_samplers_at_any_effort_and_a_checker_repairs_the_sampler(name):
+    r = recorded(name, reasoner)["methods"]
+    assert min(average(r, "psi"), average(r, "theta")) > max(average(r, "rs_iterated"), average(r, "rs_compute")) + .09
+    assert average(r, "rs_iterated") > average(r, "rs") + .08 and average(r, "rs") > average(r, "base") + .1
+    assert average(r, "rs_checked") > .98
+    if not name.startswith("n12"): assert abs(average(r, "psi") - average(r, "gold")) < .003 and r["theta_told"]["grades"]["right"][-1] < .2
+
+@pytest.mark.parametrize("seed", range(5))
+def test_where_luck_is_rare_the_order_vanishes(seed):
+    m, c = (recorded(f"{g}_{seed}", reasoner)["methods"] for g in ("mod100", "carry"))
+    assert average(m, "rs_iterated") > .94 and average(c, "rs") > .99 and average(c, "rs_iterated") >= average(c, "theta")
+    for r in (m, c): assert average(r, "theta_told") > .99
+
+def test_thinkers_are_stuck_on_twelve_digits_and_at_twice_the_temperature():
+    assert all(average(recorded(f"n12_{s}", reasoner)["methods"], "psi") < .65 for s in range(5))
+    for rate in ("0.0001", "0.0003", "0.001"):
+        at = {b: average(recorded(f"beta{b}_rate{rate}", reasoner)["methods"], "psi") for b in ("0.2", "0.5", "1", "2")}
+        assert at.pop("2") < .4 and min(at.values()) > .998
+
+
+def test_local_lines_gain_with_the_dimension_up_to_64_and_with_the_segment():
+    gain = {(d, S): test_time.paired_ratio(*(recorded(f"d{d}_S{S}", test_time)[m]["later"] for m in ("softmax", "lla")))[0] for d in (4, 8, 16, 32, 64, 128) for S in (64, 128, 256, 512)}
+    assert all(gain[d, S] < gain[2 * d, S] for d in (4, 8, 16, 32) for S in (64, 128, 256, 512)) and all(gain[d, S] < gain[d, 2 * S] for d in (8, 16, 32, 64, 128) for S in (64, 128, 256))
+    assert min(gain.values()) > 1 and max(gain[d, 64] for d in (4, 8, 16, 32, 64, 128)) < 1.25 and gain[64, 512] > 5
+
+def test_forgetting_wins_in_few_dimensions_and_place_wins_in_many_and_where_pieces_return():
+    error = lambda name, m: sum(recorded(name, test_time)[m]["later"])
+    for S in (64, 128, 256, 512):
+        for d in (4, 8, 16): assert error(f"d{d}_S{S}", "mesanet_fading") < .6 * error(f"d{d}_S{S}", "lla")
+        for d in (64, 128): assert all(error(f"d{d}_S{S}", m) > error(f"d{d}_S{S}", "lla") for m in test_time.GRIDS if m != "lla")
+    for name in ("d32_S32_again", "d64_S64_again"): assert all(error(name, m) > 8 * error(name, "lla") for m in test_time.GRIDS if m != "lla")
