@@ -18,7 +18,7 @@ from torch import nn
 from ..core import fail, pick, pick_device, require_choice
 from ..models import Block, SoftmaxAttention, check_config
 from ..models import Config as Sizes
-from .mixers import MIXERS, LocalLinear, chunked, fit, mixer, tuned
+from .mixers import MIXERS, LocalLinear, fit, mixer, tuned
 from .test_time import GRIDS, paired_ratio, predict
 
 # %% ../../nbs/33_in_context_regression.ipynb #c007
