@@ -74,6 +74,10 @@ def along_chain(first, ops, sign=1, begin=True, same=False):
     out = [first + sign * (op if same else sum(ops[:i + 1])) for i, op in enumerate(ops)]
     return [first] * begin + out
 
+def in_segment(x, y, S, ridge, peek=0, part=lambda t, S: t - t % S, shape=lambda o: o):
+    solve = lambda a, b, q: b.mT @ a @ torch.linalg.solve(a.mT @ a + ridge * torch.eye(x.shape[1], dtype=x.dtype), q)
+    return shape(torch.stack([solve(x[part(t, S):t + peek], y[part(t, S):t + peek], x[t]) for t in range(len(x))]))
+
 def chained(wanted, written):
     rest = iter(written)
     return all(pair in rest for pair in wanted)
@@ -109,6 +113,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "32.2": ([50, 50.], [49, .02, 34.31, .98, 100, 7]),
     "32.3": ([lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0)], [1, lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0).roll(1), lambda e, S: torch.cat([e[:, :1], e], 1).reshape(-1, S).mean(0), lambda e, S: S * e[:, S - 1:].reshape(-1, S).mean(0),
               lambda e, S: e[:, S - 1:].mean().expand(S), lambda e, S: e[:, S - 1:].mean(0), lambda e, S: e[0, :S], fails]),
+    "33.1": ([(.75, .515625), [.75, .5156]], [(.25, .5), (0, .5), (.5, .5), (.75, .5), (.75, .484375), (.75, .25), .75]),
+    "33.2": ([2**1.75, 3.364], [1.75, 1.213, 4, 32 / 11, 5.755, 2, 3, -3.364]),
+    "33.3": ([in_segment], [1, lambda *a: in_segment(*a, part=lambda t, S: 0), lambda *a: in_segment(*a, peek=1), lambda x, y, S, r: in_segment(x, y, S, 1e-9), lambda x, y, S, r: in_segment(x, y, S, 2 * r), lambda *a: in_segment(*a)[1:], lambda *a: 2 * in_segment(*a), fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),

@@ -102,3 +102,32 @@ def _(answer: Any) -> str | None:
              (padded[:, :].reshape(-1, 5).mean(0), "the first segment does not count."), (errors[:, 5:].repeat(1, 5).reshape(-1, 5).mean(0), "off by one: column 0 is the error on value 1."), (5 * right, "the mean, not the sum."),
              (right.mean().expand(5), "each place has a mean of its own.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-8)), f"place 0 should have {right[0]:.4f}, yours has {float(got[0]):.4f}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #c3301
+@exercise("33.1")
+def _(answer: Any) -> str | None:
+    eight, mean = (float(x) for x in answer)
+    if abs(eight - .75) > 1e-3:
+        return {.25: "that is what has been explained; the error is the rest.", 0.: "8 pairs do not determine a map on 32 dimensions."}.get(eight, f"8 of 32 directions are known, and x has an even share of its length in each; you say {eight:g}.")
+    if abs(mean - .515625) < 1e-3: return None
+    return {.5: "nearly: the number of pairs seen goes from 0 to 31, not from 0 to 32.", .484375: "the first question comes after no pair at all: count from 0."}.get(round(mean, 6), f"the first number is right. Average 1 - j / 32 over j = 0 to 31; you say {mean:g}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #c3304
+@exercise("33.2")
+def _(answer: Any) -> str | None:
+    return close(answer, 2**1.75, tolerance=5e-3, hints={1.75: "that is the entropy in bits; the number of tokens is 2 to that power.", 1.213: "that is the entropy in nats; take its exponential.", 4: "that would be four tokens with even weights.",
+                                                        32 / 11: "that is one over the sum of the squared weights, another measure; here it is the exponential of the entropy.", 5.755: "the entropy was taken in bits: use 2 to its power, or nats with e.", 2: "the two halves do not count alike: take the entropy first."})
+
+# %% ../../nbs/93_models_solutions.ipynb #c3308
+@exercise("33.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"33.3\", known_line)."
+    rng = torch.Generator().manual_seed(3); normal = lambda *shape: torch.randn(*shape, generator=rng, dtype=torch.float64)
+    x, y, eye = normal(15, 3), normal(15, 2), torch.eye(3, dtype=torch.float64)
+    def fit(S: int, ridge: float, peek: int = 0) -> torch.Tensor:
+        parts = [(x[t - t % S:t + peek], y[t - t % S:t + peek]) for t in range(15)]
+        return torch.stack([b.mT @ a @ torch.linalg.solve(a.mT @ a + ridge * eye, q) for (a, b), q in zip(parts, x)])
+    right, got = fit(5, .3), torch.as_tensor(answer(x, y, 5, .3))
+    if got.shape != right.shape: return f"one prediction for each token, {tuple(right.shape)}; yours has shape {tuple(got.shape)}."
+    known = [(right, None), (fit(15, .3), "pairs of earlier segments do not count."), (fit(5, .3, peek=1), "pair t must not be used for the question t."), (fit(5, 1e-9), "the ridge is missing."), (fit(5, .6), "the ridge is added once."), (fit(15, .3, peek=1), "use the pairs before t, and of its own segment only.")]
+    return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-6)), f"the answer to question 2 should begin with {right[2, 0]:.4f}; yours begins with {float(got[2, 0]):.4f}.")
