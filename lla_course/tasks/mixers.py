@@ -176,7 +176,7 @@ def fla_kernels(
     from fla.ops.mesa_net import chunk_mesa_net
     from fla.ops.simple_gla import chunk_simple_gla
     time_first = lambda x, dtype=torch.bfloat16: x.transpose(1, 2).to(dtype).contiguous()
-    kept = [m.float().mT.contiguous() for m in (state or empty_state(rule, k, v))]
+    kept = [m.float().mT.contiguous() for m in state] if state else [None, None]
     inputs, g, b = [time_first(x) for x in (q, k, v)], time_first(log_decay, torch.float32), time_first(beta, torch.float32)
     if log_decay.shape[-1] == 1: g = g[..., 0]
     if rule == "mesa":

@@ -30,13 +30,21 @@ def called(net, letter, n, m, seed, B=20):
 # ---- attention
 
 @given(N=st.integers(1, 40), L=st.integers(1, 16), heads=st.sampled_from([1, 2, 4]))
-def test_packed_sequences_do_not_see_each_other(N, L, heads):
-    qkv = torch.randn(N, L, 3 * 8 * heads, dtype=torch.float64, requires_grad=True)
-    q, k, v = qkv.unflatten(-1, (3, heads, -1)).movedim(-3, 0).transpose(-2, -3)
-    plain = (torch.softmax(q @ k.mT / 8 ** .5, -1) @ v).transpose(-2, -3).flatten(-2)
-    packed, weight = packed_attention(qkv, heads), torch.randn_like(plain)
-    slopes = [torch.autograd.grad((out * weight).sum(), qkv)[0] for out in (packed, plain)]
-    assert torch.allclose(packed, plain, atol=1e-12) and torch.allclose(*slopes, atol=1e-12)
+def test_attention_by_elements_is_attention(N, L, heads):
+    q, k, v = torch.randn(3, N, heads, L, 8, dtype=torch.float64, requires_grad=True)
+    plain, weight = torch.softmax(q @ k.mT / 8 ** .5, -1) @ v, torch.randn(N, heads, L, 8, dtype=torch.float64)
+    by_elements = element_attention(q, k, v)
+    slopes = [torch.autograd.grad((out * weight).sum(), (q, k, v)) for out in (by_elements, plain)]
+    assert torch.allclose(by_elements, plain, atol=1e-12) and all(torch.allclose(*pair, atol=1e-12) for pair in zip(*slopes))
+
+def test_a_twin_follows_and_has_no_gradients_of_weights():
+    for maker in ("citransnet", "equivariantnet", "regretnet"):
+        net = make("G", maker); other = twin(net)
+        values, contexts = sample_market(SETTINGS["G"], 5, n=2, m=2)
+        with torch.no_grad():
+            for p in net.parameters(): p.mul_(1.5)
+        assert all(torch.equal(a, b) for a, b in zip(net(values, *contexts), other(values, *contexts)))
+        assert not any(p.requires_grad for p in other.parameters()) and all(p.requires_grad for p in net.parameters())
 
 # ---- by construction
 
