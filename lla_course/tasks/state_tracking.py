@@ -73,7 +73,7 @@ def at_home(
     if isinstance(n, bool) or not isinstance(n, int) or n < 2: fail("n", n, "a whole number of cups >= 2")
     return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** torch.as_tensor(t, dtype=torch.float64)
 
-# %% ../../nbs/35_state_tracking.ipynb #c018
+# %% ../../nbs/35_state_tracking.ipynb #c019
 def follow_doubling(
     moves: torch.Tensor,   # what each token does, [G, N]
     word: torch.Tensor,    # tokens, [..., L]
@@ -85,7 +85,7 @@ def follow_doubling(
         known, step = torch.cat([known[..., :step, :], joined], -2), 2 * step
     return known
 
-# %% ../../nbs/35_state_tracking.ipynb #c027
+# %% ../../nbs/35_state_tracking.ipynb #c028
 class StepToTwo(MatrixMemory):
     "A matrix memory whose step size runs from 0 to 2, [B, T, C] -> [B, T, C]. Give it a rule with the strength `write=\"beta\"`."
 
@@ -101,7 +101,7 @@ class StepToTwo(MatrixMemory):
 RUNNERS = MIXERS | dict(deltanet_2=partial(StepToTwo, rule="delta", write="beta", unit=True))   # name -> recipe
 ATTENTION = ("softmax", "softmax_normed", "lla")   # mixers that see order only through positions
 
-# %% ../../nbs/35_state_tracking.ipynb #c029
+# %% ../../nbs/35_state_tracking.ipynb #c030
 @torch.no_grad()
 def swap_machine(
     n: int,      # cups
@@ -126,7 +126,7 @@ def swap_machine(
     model.read.weight[:n * n].view(n, n, width)[:, :, one] = -a**2
     return model
 
-# %% ../../nbs/35_state_tracking.ipynb #c031
+# %% ../../nbs/35_state_tracking.ipynb #c032
 def make_words(
     moves: torch.Tensor,          # what each token does, [G, N]
     n: int,                       # words
@@ -148,7 +148,7 @@ def answers(
     "What a model says of each ball after each token."
     return model(tokens)[..., :n * n].unflatten(-1, (n, n))
 
-# %% ../../nbs/35_state_tracking.ipynb #c034
+# %% ../../nbs/35_state_tracking.ipynb #c035
 @dataclass(frozen=True)
 class Config:
     "One contestant in one world."
@@ -169,7 +169,7 @@ class Config:
     precision: str = "float32"
     backend: str = "auto"   # of mixers that have one
 
-# %% ../../nbs/35_state_tracking.ipynb #c035
+# %% ../../nbs/35_state_tracking.ipynb #c036
 def tracker(
     cfg: Config,     # contestant
     seed: int = 0,   # of the first weights
@@ -198,12 +198,12 @@ def grade(
     hit, share = said.argmax(-1) == places, lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()]
     return dict(loss=float(F.cross_entropy(said.flatten(0, 2), places.flatten())), rows=share(hit.all(-1), 0), balls=share(hit, (0, 2)), test_residual=float(f"{max(worst):.2g}") if worst else None)
 
-# %% ../../nbs/35_state_tracking.ipynb #c037
+# %% ../../nbs/35_state_tracking.ipynb #c038
 def run(
     cfg: Config,   # one contestant in one world
 ) -> dict:         # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
     "Choose a learning rate, train, and grade on longer words."
-    device, table = pick_device("auto"), moves(cfg.world)
+    device = pick_device("auto"); table = moves(cfg.world).to(device)
     def loss(model: Decoder, generator: torch.Generator) -> torch.Tensor:
         tokens, places = make_words(table, cfg.batch, cfg.length, generator)
         return F.cross_entropy(answers(model, tokens, table.shape[1]).float().flatten(0, 2), places.flatten())
@@ -217,20 +217,20 @@ def run(
     found = tuned(trial, cfg.rates, cfg.seeds)
     return found | dict(score=[r["score"] for r in found["runs"]], parameters=sum(p.numel() for p in tracker(cfg).parameters()), device=str(device))
 
-# %% ../../nbs/35_state_tracking.ipynb #c038
+# %% ../../nbs/35_state_tracking.ipynb #c039
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # world and mixer -> contest
     "Numbers of cups, other moves, depths and positions."
-    nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=16, test=64, steps=200, batch=64, words=128, rates=(5e-3,), seeds=(0,), minutes=5.)
+    nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=16, test=64, steps=200, batch=64, words=128, rates=(1e-2,), seeds=(0,), minutes=5.)
     table = lambda worlds, mixers, **knobs: {f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers}
     full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
     full |= table(("swap3", "swap5"), ("softmax_normed",))
-    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers) for layers in (1, 4) for m in four[:2]}
+    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3), minutes=1.25))) for m in four[:2]}
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
     return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 
-# %% ../../nbs/35_state_tracking.ipynb #c043
+# %% ../../nbs/35_state_tracking.ipynb #c044
 def reach(
     rows: list,          # share of words that are right after move 1, 2, ...
     level: float = .9,   # of being right
@@ -249,7 +249,7 @@ def mean_rows(
     if not 1 <= begin <= end <= rows.shape[1]: fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
     return float(rows[:, begin - 1:end].mean())
 
-# %% ../../nbs/35_state_tracking.ipynb #c052
+# %% ../../nbs/35_state_tracking.ipynb #c053
 def verdicts(
     results: dict,            # name of a contest -> result of `run`
     contests: dict,           # the same names -> Config
