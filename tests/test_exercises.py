@@ -90,6 +90,10 @@ def preferred(good, bad, good_ref, bad_ref, beta, own=1., sign=1, mean=np.mean, 
     m = sign * beta * ((good - own * good_ref) - (bad - own * bad_ref))
     return mean(np.logaddexp(0, -m) if stable else np.log(1 + np.exp(-m)))
 
+def mirrored(W, i, j, value=-1, beta=2, length=1, sign=-1):
+    k = torch.zeros(len(W), dtype=W.dtype); k[i], k[j] = length * .5**.5, sign * length * .5**.5
+    return W + beta * torch.outer(value * k - W @ k, k)
+
 ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "10.1": ([1, 1.0, np.float32(1), np.array([1.])[0]], [50, 0, 1 / 50, 2, -1, "one"]),
     "10.2": ([nearest], [1, lambda *a: nearest(*a).T, lambda *a: nearest(*a, value=lambda k: 1.), lambda x0, x, k: nearest(x0, x, 3),
@@ -116,6 +120,10 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "33.1": ([(.75, .515625), [.75, .5156]], [(.25, .5), (0, .5), (.5, .5), (.75, .5), (.75, .484375), (.75, .25), .75]),
     "33.2": ([2**1.75, 3.364], [1.75, 1.213, 4, 32 / 11, 5.755, 2, 3, -3.364]),
     "33.3": ([in_segment], [1, lambda *a: in_segment(*a, part=lambda t, S: 0), lambda *a: in_segment(*a, peek=1), lambda x, y, S, r: in_segment(x, y, S, 1e-9), lambda x, y, S, r: in_segment(x, y, S, 2 * r), lambda *a: in_segment(*a)[1:], lambda *a: 2 * in_segment(*a), fails]),
+    "35.1": ([(10, 4), [10., 4.]], [(1000, 4), (9, 4), (500, 4), (12, 4), (10, 2), (10, 3), (10, 5), 10]),
+    "35.2": ([(.4, .2), [.4, .2]], [(.36, .2), (.6, .2), (.64, .2), (.16, .2), (.5, .2), (.4, 0), (.4, .25), .4]),
+    "35.3": ([.9**10, .349], [-.9**10, .9, -.9, .1**10, 1.9**10, 1, .5]),
+    "35.4": ([mirrored], [1, lambda *a: mirrored(*a, value=0), lambda *a: mirrored(*a, beta=1), lambda *a: mirrored(*a, value=1), lambda *a: mirrored(*a, length=2**.5), lambda W, i, j: mirrored(W.T, i, j).T, lambda *a: mirrored(*a, sign=1), lambda *a: mirrored(*a)[:2], lambda *a: 2 * mirrored(*a), fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),

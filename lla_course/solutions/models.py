@@ -131,3 +131,40 @@ def _(answer: Any) -> str | None:
     if got.shape != right.shape: return f"one prediction for each token, {tuple(right.shape)}; yours has shape {tuple(got.shape)}."
     known = [(right, None), (fit(15, .3), "pairs of earlier segments do not count."), (fit(5, .3, peek=1), "pair t must not be used for the question t."), (fit(5, 1e-9), "the ridge is missing."), (fit(5, .6), "the ridge is added once."), (fit(15, .3, peek=1), "use the pairs before t, and of its own segment only.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-6)), f"the answer to question 2 should begin with {right[2, 0]:.4f}; yours begins with {float(got[2, 0]):.4f}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s3501
+@exercise("35.1")
+def _(answer: Any) -> str | None:
+    rounds, word = (float(x) for x in answer)
+    if not abs(rounds - 10) <= .01:
+        return {9.: "after nine rounds a position knows 512 moves, and a word has 1000.", 1000.: "that is the loop; with doubling, each round joins two stretches of equal length.", 999.: "that is the loop; with doubling, each round joins two stretches of equal length.",
+                500.: "what a position knows grows by doubling, not by two."}.get(rounds, f"after r rounds a position knows the last 2^r moves; you say {rounds:g} rounds for 1000.")
+    if not abs(word - 4) <= .01: return {2.: "that is what one round joins.", 3.: "the position's own move counts, too: 1, then 2, then how many?"}.get(word, f"the first number is right. One move is known before any round, and each round doubles; you say {word:g}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s3504
+@exercise("35.2")
+def _(answer: Any) -> str | None:
+    two, many = (float(x) for x in answer)
+    if not abs(two - .4) <= 1e-3:
+        return {.36: "a ball may also leave and come back with the next swap.", .6: "that is after one swap.", .64: "a swap touches two cups of five, not one.", .16: "that is the probability of being touched twice."}.get(round(two, 3), f"put N = 5 and t = 2 into the formula of the chapter; you say {two:g}.")
+    if not abs(many - .2) <= 1e-3: return "in the long run no place is preferred." if many else "never say never: every place is equally likely in the long run, home too."
+
+# %% ../../nbs/93_models_solutions.ipynb #s3507
+@exercise("35.3")
+def _(answer: Any) -> str | None:
+    return close(answer, .9**10, tolerance=.002, hints={-.9**10: "ten is even: the cups stand as at the beginning.", .9: "that is one swap, without its sign.", -.9: "that is one swap.", .1**10: "the factor of one swap is 1 - beta.",
+                                                       1.9**10: "the factor of one swap is 1 - beta.", 1: "only a step of exactly two keeps everything."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s3511
+@exercise("35.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"35.4\", write_swap)."
+    W, I = torch.randn(5, 5, generator=torch.Generator().manual_seed(4), dtype=torch.float64), torch.eye(5, dtype=torch.float64)
+    k = (I[1] - I[3]) / 2**.5
+    step = lambda k, v, beta: W + beta * torch.outer(v - W @ k, k)
+    got = torch.as_tensor(answer(W.clone(), 1, 3))
+    if got.shape != W.shape: return f"the result has the shape of W, {tuple(W.shape)}; yours has {tuple(got.shape)}."
+    rows = (W + I)[[0, 3, 2, 1, 4]] - I
+    known = [(step(k, -k, 2), None), (step(k, 0 * k, 2), "that exchanges the columns of W; with the value -k it does so for W + I."), (step(k, -k, 1), "with a step of one both columns become their average: the step is two."), (step(k, k, 2), "the value is minus the key."),
+             (step(2**.5 * k, -(2**.5) * k, 2), "the key needs length one: divide by the root of two."), (rows, "columns are wanted, those are the rows."), (step((I[1] + I[3]) / 2**.5, -(I[1] + I[3]) / 2**.5, 2), "the key is the difference of two directions, not their sum.")]
+    return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-8)), "column 1 of W + I should be what column 3 was, and the other way round.")
