@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import pick, pick_device, require_choice
+from ..core import fail, pick, pick_device, require_choice
 from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts, check_data, faithful, few_shot_prompts, sample_batch, vocabulary
 from ..models import Config as Sizes, Decoder, adamw, cross_entropy
 

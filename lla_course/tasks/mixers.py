@@ -4,14 +4,15 @@
 
 # %% auto #0
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_question',
-           'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'choose_kernels', 'fla_kernels', 'run_rule',
-           'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax', 'LocalLinear', 'mixer', 'fit',
-           'tuned']
+           'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'solved', 'side_by_side', 'choose_kernels',
+           'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax',
+           'LocalLinear', 'mixer', 'fit', 'tuned']
 
 # %% ../../nbs/31_mixers.ipynb #c002
-import math, time
+import math, re, time
 from collections.abc import Callable, Sequence
 from functools import partial
+from importlib.metadata import version
 
 import torch
 import torch.nn.functional as F
@@ -151,15 +152,103 @@ def chunked(
         answers.append(o)
     return torch.cat(answers, -2), state
 
+# %% ../../nbs/31_mixers.ipynb #c027a
+class _Solved(torch.autograd.Function):
+    "The solution x of a symmetric system; `rest`, the right side minus the product with x, carries the gradients."
+
+    @staticmethod
+    def forward(ctx, rest, x, solve):
+        ctx.solve = solve
+        return x.clone()
+
+    @staticmethod
+    def backward(ctx, grad): return ctx.solve(grad), None, None
+
+def _conjugate_gradient(times: Callable, b: torch.Tensor, steps: int) -> torch.Tensor:
+    "Solve times(x) = b for each row [..., D]; times is symmetric and positive."
+    x, r, tiny = torch.zeros_like(b), b, torch.finfo(b.dtype).tiny
+    d, size = r, r.square().sum(-1, keepdim=True)
+    for _ in range(steps):
+        Ad = times(d)
+        a = size / (d * Ad).sum(-1, keepdim=True).clamp_min(tiny)
+        x, r = x + a * d, r - a * Ad
+        new = r.square().sum(-1, keepdim=True)
+        d, size = r + new / size.clamp_min(tiny) * d, new
+    return x
+
+def solved(
+    times: Callable,     # x -> H x for each row, [..., D] -> [..., D]; symmetric and positive
+    b: torch.Tensor,     # right sides, [..., D]
+    *,
+    steps: int = 30,     # of conjugate gradients
+) -> torch.Tensor:       # [..., D]
+    "Solve many systems of which only products are known; gradients go to b and to whatever `times` holds."
+    solve = torch.no_grad()(lambda b: _conjugate_gradient(times, b, steps))
+    x = solve(b.detach())
+    return _Solved.apply(b - times(x), x, solve)
+
+# %% ../../nbs/31_mixers.ipynb #c027b
+def _handed_on(W: torch.Tensor, fade: torch.Tensor, add: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    "Memories before each piece [..., n, R, D] and after the last; fade [..., n, 1, D or 1], add [..., n, R, D]."
+    before = []
+    for f, a in zip(fade.unbind(-3), add.unbind(-3)):
+        before.append(W); W = f * W + a
+    return torch.stack(before, -3), W
+
+def side_by_side(
+    rule: str,                 # of RULES
+    q: torch.Tensor,           # queries, [..., T, D]
+    k: torch.Tensor,           # keys, [..., T, D]
+    v: torch.Tensor,           # values, [..., T, Dv]
+    log_decay: torch.Tensor,   # <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
+    beta: torch.Tensor,        # [..., T, 1]
+    ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
+    state: tuple | None = None,  # memory at the start; default empty
+    *,
+    chunk: int | None = None,  # tokens in a piece; default 64, and 16 where each coordinate fades by itself
+) -> tuple[torch.Tensor, tuple]:  # as `recurrence`
+    "The same as `recurrence`, all pieces at once; MesaNet's systems by conjugate gradients. Raises `ValueError` for an unknown rule or a piece of no tokens."
+    T, state = k.shape[-2], state or empty_state(rule, k, v)
+    if chunk is not None and chunk < 1: fail("chunk", chunk, "a whole number >= 1")
+    if not T: return v, state
+    c = min(chunk or (64 if log_decay.shape[-1] == 1 else 16), T)
+    q, k, v, log_decay, beta = (F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta))
+    o, state = _pieces(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
+    return o.flatten(-3, -2)[..., :T, :], state
+
+# %% ../../nbs/31_mixers.ipynb #c027c
+def _pieces(rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor, ridge: torch.Tensor | None, state: tuple) -> tuple[torch.Tensor, tuple]:
+    "`side_by_side` on pieces [..., n, c, D], with sums g of the log decays within each."
+    c, W = k.shape[-2], state[0]
+    future = torch.ones(c, c, dtype=torch.bool, device=k.device).triu(1)[..., None]
+    left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()
+    pair = lambda a, b: left[..., 0] * (a @ b.mT) if left.shape[-1] == 1 else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    fade, rest, u, last = g.exp(), (g[..., -1:, :] - g).exp(), beta * v, g[..., -1:, :].exp()
+    if rule == "delta":
+        alone, asks = torch.linalg.solve_triangular((beta * pair(k, k)).tril(-1), torch.cat([u, beta * fade * k], -1), upper=False, unitriangular=True).split([v.shape[-1], k.shape[-1]], -1)
+        before, wrote = [], []
+        for f, a, s, r in zip(last.unbind(-3), alone.unbind(-3), asks.unbind(-3), (rest * k).unbind(-3)):
+            before.append(W); wrote.append(a - s @ W.mT); W = f * W + wrote[-1].mT @ r
+        before, u = torch.stack(before, -3), torch.stack(wrote, -3)
+    else: before, W = _handed_on(W, last, u.mT @ (rest * k))
+    after = (W,)
+    if rule == "mesa":
+        H, end = _handed_on(state[1], last, (beta * rest * k).mT @ k)
+        near, lamb = left[..., 0], ridge[..., None, None, :]
+        q = solved(lambda x: fade * (x @ H) + (near * (x @ k.mT)) @ (beta * k) + lamb * x, q)
+        after = (W, end)
+    return pair(q, k) @ u + (fade * q) @ before.mT, after
+
 # %% ../../nbs/31_mixers.ipynb #c028
 def choose_kernels(
     x: torch.Tensor,   # where the work is
-) -> str:              # "fla" or "chunked"
-    "Who computes the layers with a matrix memory: the kernels of `flash-linear-attention` on CUDA where they can be imported, else our pieces."
+) -> str:              # "fla", "side_by_side" or "chunked"
+    "Who computes the layers with a matrix memory: on CUDA the kernels of `flash-linear-attention` where they can be imported and are right, else our pieces, side by side; elsewhere one after the other."
     if x.device.type != "cuda": return "chunked"
     try: import fla.ops.mesa_net
-    except ImportError: return "chunked"
-    return "fla"
+    except ImportError: return "side_by_side"
+    wrong = torch.cuda.get_device_capability(x.device)[0] == 9 and (3, 4, 0) <= tuple(int(p) for p in re.findall(r"\d+", version("triton"))[:3]) < (3, 7, 1)
+    return "side_by_side" if wrong else "fla"
 
 # %% ../../nbs/31_mixers.ipynb #c029
 def fla_kernels(
@@ -191,12 +280,12 @@ def run_rule(
     rule: str,                 # of RULES
     *tokens: torch.Tensor,     # q, k, v, log_decay, beta, ridge, as in `recurrence`
     state: tuple | None = None,  # memory at the start
-    backend: str = "auto",     # "auto", "fla", "chunked" or "recurrence"
+    backend: str = "auto",     # "auto", "fla", "side_by_side", "chunked" or "recurrence"
 ) -> tuple[torch.Tensor, tuple]:  # answers and memory
     "Compute a layer by whoever is fastest here. Raises `ValueError` for an unknown backend."
-    require_choice("backend", backend, ("auto", "fla", "chunked", "recurrence"))
+    require_choice("backend", backend, ("auto", "fla", "side_by_side", "chunked", "recurrence"))
     if backend == "auto": backend = choose_kernels(tokens[0])
-    return dict(fla=fla_kernels, chunked=chunked, recurrence=recurrence)[backend](rule, *tokens, state=state)
+    return dict(fla=fla_kernels, side_by_side=side_by_side, chunked=chunked, recurrence=recurrence)[backend](rule, *tokens, state=state)
 
 # %% ../../nbs/31_mixers.ipynb #c032
 class HeadGate(nn.Module):

@@ -9,7 +9,7 @@ from lla_course.attention.dense import lla_dense
 from lla_course.attention.regression import delta_attention, linear_attention, mesa_attention
 from lla_course.models import Config, Decoder, adamw, cross_entropy
 from lla_course.tasks import mixers
-from lla_course.tasks.mixers import MIXERS, RULES, LocalLinear, MatrixMemory, chunked, effective_weights, empty_state, mixer, recurrence
+from lla_course.tasks.mixers import MIXERS, RULES, LocalLinear, MatrixMemory, chunked, effective_weights, empty_state, mixer, recurrence, side_by_side
 
 CFG = Config(vocab=11, layers=2, heads=2, width=32, length=40, init=.3)
 
@@ -59,9 +59,11 @@ def test_pieces_are_the_loop(rule, T, chunk, channels, seed):
     *t, ridge = tokens(T, seed=seed, channels=channels and rule == "sum")
     state = tuple(torch.randn(m.shape, generator=torch.Generator().manual_seed(seed), dtype=m.dtype) for m in empty_state(rule, t[1], t[2]))
     if rule == "mesa": state = (state[0], state[1] @ state[1].mT)
-    a, b = recurrence(rule, *t, ridge, state), chunked(rule, *t, ridge, state, chunk=chunk)
-    torch.testing.assert_close(a[0], b[0], rtol=1e-8, atol=1e-9)
-    for x, y in zip(a[1], b[1]): torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-9)
+    a = recurrence(rule, *t, ridge, state)
+    for f in (chunked, side_by_side):
+        b = f(rule, *t, ridge, state, chunk=chunk)
+        torch.testing.assert_close(a[0], b[0], rtol=1e-7, atol=1e-8)
+        for x, y in zip(a[1], b[1]): torch.testing.assert_close(x, y, rtol=1e-8, atol=1e-9)
 
 @pytest.mark.parametrize("rule", RULES)
 def test_a_long_text_can_be_read_in_two_parts(rule):
@@ -71,18 +73,26 @@ def test_a_long_text_can_be_read_in_two_parts(rule):
     torch.testing.assert_close(torch.cat([first, second], -2), whole)
     for x, y in zip(state, end): torch.testing.assert_close(x, y)
 
+@pytest.mark.parametrize("pieces", [chunked, side_by_side])
 @pytest.mark.parametrize("channels", [False, True])
-def test_strong_fading_overflows_nowhere(channels):
+def test_strong_fading_overflows_nowhere(channels, pieces):
     q, k, v, g, beta, _ = tokens(33, channels=channels, dtype=torch.float32)
-    out = chunked("sum", q, k, v, 300 * g, beta)[0]
+    out = pieces("sum", q, k, v, 300 * g, beta)[0]
     assert out.isfinite().all() and torch.allclose(out, recurrence("sum", q, k, v, 300 * g, beta)[0], atol=1e-5)
 
 @pytest.mark.parametrize("rule", RULES)
 def test_gradients_of_pieces_are_those_of_the_loop(rule):
     inputs = [x.requires_grad_() for x in tokens(11, lead=(1,))]
     used = inputs if rule == "mesa" else inputs[:5]
-    grads = [torch.autograd.grad(f(rule, *inputs, **knobs)[0].square().sum(), used) for f, knobs in ((recurrence, {}), (chunked, dict(chunk=4)))]
-    for a, b in zip(*grads): torch.testing.assert_close(a, b); assert a.abs().max() > 0
+    grads = [torch.autograd.grad(f(rule, *inputs, **knobs)[0].square().sum(), used) for f, knobs in ((recurrence, {}), (chunked, dict(chunk=4)), (side_by_side, dict(chunk=4)))]
+    for other in grads[1:]:
+        for a, b in zip(grads[0], other): torch.testing.assert_close(a, b); assert a.abs().max() > 0
+
+def test_thirty_steps_are_enough_for_mesanet_in_single_precision():
+    q, k, v, g, beta, ridge = tokens(150, 64, 64, dtype=torch.float32)
+    k = torch.nn.functional.normalize(k, dim=-1)
+    want = chunked("mesa", *(x.double() for x in (q, k, v, g, beta, ridge)))[0]
+    assert (side_by_side("mesa", q, k, v, g, beta, ridge)[0] - want).norm() < 1e-4 * want.norm()
 
 def test_weights_read_off_one_hot_values():
     q, k, v, g, beta, ridge = tokens(9)
@@ -159,7 +169,7 @@ def test_sixteen_bits_under_autocast():
 
 @pytest.mark.parametrize("call, name", [
     (lambda: mixer("hyena"), "name"), (lambda: MatrixMemory(CFG, rule="newton"), "rule"), (lambda: MatrixMemory(CFG, gate="door"), "gate"), (lambda: MatrixMemory(CFG, write="twice"), "write"),
-    (lambda: chunked("sum", *tokens()[:5], chunk=0), "chunk"), (lambda: recurrence("max", *tokens()[:5]), "rule"), (lambda: mixers.run_rule("sum", *tokens()[:5], backend="cudnn"), "backend"),
+    (lambda: chunked("sum", *tokens()[:5], chunk=0), "chunk"), (lambda: side_by_side("sum", *tokens()[:5], chunk=0), "chunk"), (lambda: recurrence("max", *tokens()[:5]), "rule"), (lambda: mixers.run_rule("sum", *tokens()[:5], backend="cudnn"), "backend"),
     (lambda: LocalLinear(CFG, backend="best")(x()), "backend")])
 def test_bad_arguments(call, name):
     with pytest.raises(ValueError, match=f"^{name}="): call()
