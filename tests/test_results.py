@@ -169,3 +169,12 @@ def test_forgetting_wins_in_few_dimensions_and_place_wins_in_many_and_where_piec
         for d in (4, 8, 16): assert error(f"d{d}_S{S}", "mesanet_fading") < .6 * error(f"d{d}_S{S}", "lla")
         for d in (64, 128): assert all(error(f"d{d}_S{S}", m) > error(f"d{d}_S{S}", "lla") for m in test_time.GRIDS if m != "lla")
     for name in ("d32_S32_again", "d64_S64_again"): assert all(error(name, m) > 8 * error(name, "lla") for m in test_time.GRIDS if m != "lla")
+
+def test_three_vertices_are_enough_at_any_ratio_and_two_are_not():
+    one_shot = lambda N, M: fragments([f"N{N}_M{M}_g0"], "full")[0]["whole"]
+    for N, M in training.SWEEP:
+        if M == 2: assert one_shot(N, M)[1] < (.8 if N == 5 else .1)
+        else: assert one_shot(N, M)[1] > (.5 if (N, M) == (10, 3) else .95)
+    assert one_shot(15, 3)[4] < .1 and one_shot(13, 3)[4] < .6      # many examples harm short fragments
+    assert one_shot(5, 3)[0] > .9 and max(one_shot(N, 3)[0] for N in (8, 10, 13, 15)) == 0
+    assert max(fragments(["L1_H1_g0"], "full")[0]["whole"][1:]) < .02
