@@ -178,3 +178,18 @@ def test_three_vertices_are_enough_at_any_ratio_and_two_are_not():
     assert one_shot(15, 3)[4] < .1 and one_shot(13, 3)[4] < .6      # many examples harm short fragments
     assert one_shot(5, 3)[0] > .9 and max(one_shot(N, 3)[0] for N in (8, 10, 13, 15)) == 0
     assert max(fragments(["L1_H1_g0"], "full")[0]["whole"][1:]) < .02
+
+
+@pytest.mark.parametrize("name", ["citransnet_G_0", "citransnet_G_1", "citransnet_G_2"])
+def test_five_items_with_contexts_earn_more_than_item_by_item_at_a_small_leak(name):
+    t, = recorded(name, citransnet)["tests"]
+    assert t["revenue"] >= 1.165 and t["regret"] + 2 * t["regret_se"] < .0031 and 1.13 < t["revenue"] / t["myerson"] < 1.17
+
+def test_ten_items_with_types_leak_far_more_than_the_training_saw():
+    for name, times in (("citransnet_E_0", 10), ("citransnet_F_0", 7), ("shared_G_0", 15)):
+        t, = recorded(name, citransnet)["tests"]; assert t["regret"] > times * t["seen_regret"] and t["regret"] > .006
+    t, = recorded("citransnet_I_0", citransnet)["tests"]; assert t["regret"] < .0035
+
+def test_the_deaf_earn_little_more_than_vcg_with_one_item():
+    earned = {m: recorded(f"{m}_A_0", citransnet)["tests"][0] for m in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet")}
+    for m, t in earned.items(): assert (t["revenue"] > .98 * t["myerson"]) == m.startswith("ci") and t["regret"] < 3e-4 and t["revenue"] > t["vcg"]

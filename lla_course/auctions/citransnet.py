@@ -596,7 +596,7 @@ def measure(
     values, contexts = values.to(device), [c.to(device) for c in contexts]
     net.requires_grad_(False)
     paid = net(values, *contexts)[1].sum(1)
-    fast = compiled(twin(net), on=m > 1)
+    fast = compiled(twin(net), on=m > 1 and len(cfg.tests) < 2)    # compiling takes longer than one search
     searched = lambda bids, *shown: (fast if len(bids) >= 4096 else net)(bids, *shown)      # not worth compiling for few
     search = dict(grid=cfg.grid) if m == 1 else dict(method="gradient", starts=cfg.starts, steps=cfg.climbs)
     few, shown = values[:cfg.strong], [c[:cfg.strong] for c in contexts]
