@@ -1,7 +1,7 @@
 "The BRiTE lab, driven by setting widget values."
 import numpy as np, pytest
 
-from lla_course.brite.lab import brite_lab, coverage_figure, coverage_lab, digit_writer, half_rounds, thoughts_figure
+from lla_course.brite.lab import brite_lab, coverage_figure, coverage_lab, digit_writer, half_rounds, texts_figure, texts_lab, thoughts_figure, written_texts
 
 
 def parts(lab): return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
@@ -31,3 +31,16 @@ def test_coverage_bench():
     with pytest.raises(ValueError, match="start=12"): thoughts_figure(start=12)
     with pytest.raises(ValueError, match="beta=0"): thoughts_figure(beta=0)
     assert len(coverage_figure(draws=1).data) == 3
+
+
+def test_reader_of_recorded_texts():
+    controls, message, figure = parts(texts_lab())
+    said = lambda: [a.text for a in figure.layout.annotations]
+    controls["run"].value = "n8_0"; controls["method"].value = "psi"
+    assert said().count("right, reasoned") == 8 and np.all(np.nan_to_num(np.array(figure.data[0].z, float), nan=1.) == 1)
+    controls["method"].value = "psi_told"
+    assert message.value == "" and said().count("right by luck") >= 6
+    kept, words = written_texts("n8_0")["rs, kept"]
+    assert all(r["right"] for r in kept) and words.startswith("kept")
+    with pytest.raises(ValueError, match="^run="): texts_figure("n9_0")
+    with pytest.raises(ValueError, match="^method="): texts_figure("n8_0", "guess")
