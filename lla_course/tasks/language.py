@@ -190,6 +190,8 @@ class Config:
     dropout: float = .1       # on what each part adds
     positions: str = "rotary" # or "none"
     ridge: float = .1         # of LLA, at the start
+    init: float = .02         # standard deviation of the first weights
+    warmup: int = 50          # steps on which the rate rises
     precision: str = "bfloat16"  # of the matrix products in training and test
     minutes: float = 3.       # a training may take; a sixth of it for a trial
     order: int = 6            # longest context of the counts
@@ -201,7 +203,7 @@ def make_reader(
     device: torch.device | str = "cpu",    # where
 ) -> Decoder:                              # bytes in, logits out
     "A decoder for bytes. Softmax attention drops no weights: LLA has none to drop, and all shall be treated alike."
-    sizes = Sizes(256, layers=cfg.layers, heads=cfg.heads, width=cfg.width, length=cfg.length, positions=cfg.positions, dropout=cfg.dropout)
+    sizes = Sizes(256, layers=cfg.layers, heads=cfg.heads, width=cfg.width, length=cfg.length, positions=cfg.positions, dropout=cfg.dropout, init=cfg.init)
     model = Decoder(sizes, mixer(cfg.mixer, **(dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {})), seed=seed)
     for block in model.blocks: block.mixer.dropout = 0.
     return model.to(device)
@@ -269,7 +271,7 @@ def train_reader(
     model, files = make_reader(cfg, cfg.seed, device), list(corpus.parts[part].values())
     few = torch.cat([windows(f, cfg.length)[0][:1] for f in corpus.parts["valid"].values()])[:4].to(device)
     loss, looks = watched(text_loss(text, cfg), few, max(steps // 10, 1))
-    found = fit(model, loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1)
+    found = fit(model, loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1, warmup=cfg.warmup)
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model.eval(), few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
     about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
@@ -280,7 +282,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> training
     "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls."
-    small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=128, steps=130, rates=(1e-2,), dropout=0., precision="float32")
+    small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=128, steps=130, rates=(1e-2,), dropout=0., init=.08, warmup=20, precision="float32")
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
         found |= {f"steps_{m}_s{s}": Config(m, seed=s) for m in four} | {f"time_{m}_s{s}": Config(m, "time", seed=s) for m in four[1:]}
