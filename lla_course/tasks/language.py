@@ -420,20 +420,20 @@ def compare(
     spread = sum(np.var(t, ddof=1) / len(t) for t in totals if len(t) > 1)
     return d, float(np.sqrt(se**2 + spread)), min(len(a), len(b))
 
-# %% ../../nbs/36_language_model.ipynb #c070
+# %% ../../nbs/36_language_model.ipynb #c072
 def verdicts(
     results: dict,       # name of a cell -> result of `run`
 ) -> dict[str, tuple]:   # question -> (verdict, difference in bits per byte, standard error, seeds); ("not recorded", None, None, 0) where runs are missing
-    "Answer what can be answered: better, worse or no difference seen."
+    "Answer what can be answered: better, worse, no difference seen; one seed decides nothing."
     runs = lambda budget, m: [r for n, r in results.items() if n.startswith(f"{budget}_{m}_s") and n.rpartition("_s")[2].isdigit()]
-    word = lambda d, se: "better" if d < -2 * se else "worse" if d > 2 * se else "no difference seen"
+    word = lambda d, se, n, good="better", bad="worse": "one seed decides nothing" if n < 2 else good if d < -2 * se else bad if d > 2 * se else "no difference seen"
     found = {}
     for budget in ("steps", "time"):
         for rival, name in dict(softmax="softmax", softmax_normed="normalised softmax", gated_deltanet="Gated DeltaNet").items():
             a, b = runs(budget, "lla"), runs("steps" if rival == "softmax" else budget, rival)
-            found[f"LLA against {name} at equal {budget}"] = (word(*(c := compare(a, b))[:2]), *c) if a and b else ("not recorded", None, None, 0)
+            found[f"LLA against {name} at equal {budget}"] = (word(*(c := compare(a, b))), *c) if a and b else ("not recorded", None, None, 0)
     a, b = runs("steps", "lla"), runs("steps", "softmax")
     if not (a and b): return found | {"LLA's advantage over softmax, last quarter of the window against the first": ("not recorded", None, None, 0)}
     (d4, s4, n), (d1, s1, _) = (compare(a, b, quarter=i) for i in (3, 0))
     d, se = d4 - d1, math.hypot(s4, s1)
-    return found | {"LLA's advantage over softmax, last quarter of the window against the first": ("grows" if d < -2 * se else "shrinks" if d > 2 * se else "no difference seen", d, se, n)}
+    return found | {"LLA's advantage over softmax, last quarter of the window against the first": (word(d, se, n, "grows", "shrinks"), d, se, n)}

@@ -184,6 +184,7 @@ def test_verdicts():
     assert say["softmax at equal steps"] == "better" and say["normalised softmax at equal steps"] == "worse" and say["softmax at equal time"] == "worse" and say["Gated DeltaNet at equal time"] == "better"
     assert say["Gated DeltaNet at equal steps"] == say["normalised softmax at equal time"] == "not recorded" and list(say.values())[-1] == "grows"
     assert {a[0] for a in verdicts({}).values()} == {"not recorded"}
+    assert {a[0] for a in verdicts({n: r for n, r in results.items() if n.endswith("_s0")}).values()} == {"not recorded", "one seed decides nothing"}
     same = {f"{n}_s{s}": made_up(0., seed=100 * i + s) for i, n in enumerate(("steps_softmax", "steps_lla")) for s in range(3)}
     assert abs(verdicts(same)["LLA against softmax at equal steps"][1]) < .005
 
