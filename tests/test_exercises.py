@@ -70,6 +70,11 @@ def gated(q, k, v, decay, beta, know=1., late=False, step=True):
         out.append(W @ q[i])
     return torch.stack(out)
 
+def price(logits, tokens, shift=1, base=2., mean=True, sign=-1):
+    l, t = (logits[:, :-1], tokens[:, 1:]) if shift == 1 else (logits, tokens) if shift == 0 else (logits[:, 1:], tokens[:, :-1])
+    bits = sign * l.log_softmax(-1).gather(-1, t[..., None]) / np.log(base)
+    return bits.mean() if mean else bits.sum()
+
 def along_chain(first, ops, sign=1, begin=True, same=False):
     out = [first + sign * (op if same else sum(ops[:i + 1])) for i, op in enumerate(ops)]
     return [first] * begin + out
@@ -124,6 +129,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "35.2": ([(.4, .2), [.4, .2]], [(.36, .2), (.6, .2), (.64, .2), (.16, .2), (.5, .2), (.4, 0), (.4, .25), .4]),
     "35.3": ([.9**10, .349], [-.9**10, .9, -.9, .1**10, 1.9**10, 1, .5]),
     "35.4": ([mirrored], [1, lambda *a: mirrored(*a, value=0), lambda *a: mirrored(*a, beta=1), lambda *a: mirrored(*a, value=1), lambda *a: mirrored(*a, length=2**.5), lambda W, i, j: mirrored(W.T, i, j).T, lambda *a: mirrored(*a, sign=1), lambda *a: mirrored(*a)[:2], lambda *a: 2 * mirrored(*a), fails]),
+    "36.1": ([(2, 250), [2., 250.]], [(6, 250), (64, 250), (3, 250), (1.386, 250), (2, 2000), (2, 500), (2, 100), 2]),
+    "36.2": ([.66, .6600], [.75, .6, .825, .84, .525, .3, .5]),
+    "36.3": ([price], [1, lambda l, t: price(l, t, base=np.e), lambda l, t: price(l, t, mean=False), lambda l, t: price(l, t, shift=0), lambda l, t: price(l, t, shift=-1), lambda l, t: price(l, t, sign=1), lambda l, t: l, lambda l, t: 8., lambda l, t: 5., fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),

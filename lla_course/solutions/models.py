@@ -168,3 +168,32 @@ def _(answer: Any) -> str | None:
     known = [(step(k, -k, 2), None), (step(k, 0 * k, 2), "that exchanges the columns of W; with the value -k it does so for W + I."), (step(k, -k, 1), "with a step of one both columns become their average: the step is two."), (step(k, k, 2), "the value is minus the key."),
              (step(2**.5 * k, -(2**.5) * k, 2), "the key needs length one: divide by the root of two."), (rows, "columns are wanted, those are the rows."), (step((I[1] + I[3]) / 2**.5, -(I[1] + I[3]) / 2**.5, 2), "the key is the difference of two directions, not their sum.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-8)), "column 1 of W + I should be what column 3 was, and the other way round.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s3601
+@exercise("36.1")
+def _(answer: Any) -> str | None:
+    bits, size = (float(x) for x in answer)
+    if abs(bits - 2) > .005:
+        return {6.: "that is the sum over three bytes; the mean is wanted.", 64.: "probabilities multiply, and bits add up: take logarithms to base 2."}.get(bits, f"each byte costs log2(1/p): 1, 3 and 2 bits; you say {bits:g} on average." if abs(bits - 1.386) > .01 else "that is in nats: take the logarithm to base 2.")
+    if abs(size - 250) <= .5: return None
+    return {2000.: "the first number is right. 2000 is the size in bits; eight of them are a byte.", 500.: "the first number is right. A byte has eight bits, not four."}.get(size, f"the first number is right. 1000 bytes at 2 bits each, in bytes; you say {size:g}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s3604
+@exercise("36.2")
+def _(answer: Any) -> str | None:
+    return close(answer, .66, tolerance=.001, hints={.75: "that is counting alone; some of it goes to the shorter context.", .6: "the shorter context gives something too: u times 0.3 in the numerator.", .825: "the denominator is N + u.",
+                                                    .84: "u is the number of different bytes that followed, 2, not how often they came.", .525: "u counts kinds of bytes: f and l are two.", .7: "u counts kinds of bytes: f and l are two.", .3: "that is the shorter context alone."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s3608
+@exercise("36.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"36.3\", bits_per_byte)."
+    rng = torch.Generator().manual_seed(4)
+    logits, tokens = 2 * torch.randn(3, 6, 256, generator=rng, dtype=torch.float64), torch.randint(256, (3, 6), generator=rng)
+    cost = lambda l, t: -l.log_softmax(-1).gather(-1, t[..., None])[..., 0].flatten() / torch.log(torch.tensor(2., dtype=torch.float64))
+    costs, same, back = cost(logits[:, :-1], tokens[:, 1:]), cost(logits, tokens), cost(logits[:, 1:], tokens[:, :-1])
+    right, got = float(costs.mean()), torch.as_tensor(answer(logits, tokens))
+    if got.numel() != 1: return f"one number, the mean over all predicted bytes; yours has shape {tuple(got.shape)}."
+    known = [(right, None), (right * .6931472, "that is in nats; a bit is log 2 of them."), (right / .6931472, "divide by log 2 once."), (float(costs.sum()), "the mean, not the sum."), (float(same.mean()), "logits at t predict token t + 1: shift by one."),
+             (float(back.mean()), "that shifts the wrong way: logits at t predict token t + 1."), (-right, "a surprise is not negative: minus the logarithm."), (float(costs.sum()) / 18, "token 0 is predicted by nobody: divide by the number of predicted bytes."), (8., "the logits do say something; look up the bytes that came.")]
+    return next((hint for value, hint in known if abs(float(got) - value) < 1e-4 * abs(value)), f"it should be {right:.4f} in the test; yours is {float(got):.4f}.")
