@@ -11,6 +11,8 @@ if "PYTEST_XDIST_WORKER" in os.environ: torch.set_num_threads(1)
 
 
 def pytest_collection_modifyitems(items):
+    # the chapters first, on all workers; what opens the whole book last, when it finds them run
+    items.sort(key=lambda item: 0 if "test_notebooks" in item.nodeid else 2 if "browser" in item.nodeid else 1)
     if torch.cuda.is_available(): return
     for item in items:
         if "gpu" in item.keywords: item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
