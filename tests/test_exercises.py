@@ -70,6 +70,10 @@ def gated(q, k, v, decay, beta, know=1., late=False, step=True):
         out.append(W @ q[i])
     return torch.stack(out)
 
+def latest(x, ahead=1, first=False, none=-1):
+    hits = [[s for s in range(t) if x[s] == x[t] and s + ahead <= t] for t in range(len(x))]
+    return torch.tensor([int(x[h[0 if first else -1] + ahead]) if h else none for h in hits])
+
 def along_chain(first, ops, sign=1, begin=True, same=False):
     out = [first + sign * (op if same else sum(ops[:i + 1])) for i, op in enumerate(ops)]
     return [first] * begin + out
@@ -109,6 +113,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "32.2": ([50, 50.], [49, .02, 34.31, .98, 100, 7]),
     "32.3": ([lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0)], [1, lambda e, S: e[:, S - 1:].reshape(-1, S).mean(0).roll(1), lambda e, S: torch.cat([e[:, :1], e], 1).reshape(-1, S).mean(0), lambda e, S: S * e[:, S - 1:].reshape(-1, S).mean(0),
               lambda e, S: e[:, S - 1:].mean().expand(S), lambda e, S: e[:, S - 1:].mean(0), lambda e, S: e[0, :S], fails]),
+    "34.1": ([(1 / 8, np.log(8)), [.125, 2.0794]], [(1 / 64, np.log(8)), (1 / 128, np.log(8)), (8, np.log(8)), (.5, np.log(8)), (1 / 8, 8), (1 / 8, 3), (1 / 8, -np.log(8)), (1 / 8, 1), .125]),
+    "34.2": ([1 / sum(x ** -.99 for x in range(1, 7)), .404], [1 / sum(x ** -.99 for x in range(1, 13)), 1 / sum(x ** -.99 for x in range(1, 9)), 1 / 6, 1, .5]),
+    "34.3": ([latest], [1, lambda x: latest(x, first=True), lambda x: latest(x, ahead=0), lambda x: latest(x, none=0), lambda x: latest(x)[1:], lambda x: x, fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),
