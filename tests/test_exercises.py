@@ -74,6 +74,9 @@ def price(logits, tokens, shift=1, base=2., mean=True, sign=-1):
     l, t = (logits[:, :-1], tokens[:, 1:]) if shift == 1 else (logits, tokens) if shift == 0 else (logits[:, 1:], tokens[:, :-1])
     bits = sign * l.log_softmax(-1).gather(-1, t[..., None]) / np.log(base)
     return bits.mean() if mean else bits.sum()
+def latest(x, ahead=1, first=False, none=-1):
+    hits = [[s for s in range(t) if x[s] == x[t] and s + ahead <= t] for t in range(len(x))]
+    return torch.tensor([int(x[h[0 if first else -1] + ahead]) if h else none for h in hits])
 
 def along_chain(first, ops, sign=1, begin=True, same=False):
     out = [first + sign * (op if same else sum(ops[:i + 1])) for i, op in enumerate(ops)]
@@ -132,6 +135,9 @@ ANSWERS = {   # number -> (right answers, wrong answers with different hints)
     "36.1": ([(2, 250), [2., 250.]], [(6, 250), (64, 250), (3, 250), (1.386, 250), (2, 2000), (2, 500), (2, 100), 2]),
     "36.2": ([.66, .6600], [.75, .6, .825, .84, .525, .3, .5]),
     "36.3": ([price], [1, lambda l, t: price(l, t, base=np.e), lambda l, t: price(l, t, mean=False), lambda l, t: price(l, t, shift=0), lambda l, t: price(l, t, shift=-1), lambda l, t: price(l, t, sign=1), lambda l, t: l, lambda l, t: 8., lambda l, t: 5., fails]),
+    "34.1": ([(1 / 8, np.log(8)), [.125, 2.0794]], [(1 / 64, np.log(8)), (1 / 128, np.log(8)), (8, np.log(8)), (.5, np.log(8)), (1 / 8, 8), (1 / 8, 3), (1 / 8, -np.log(8)), (1 / 8, 1), .125]),
+    "34.2": ([1 / sum(x ** -.99 for x in range(1, 7)), .404], [1 / sum(x ** -.99 for x in range(1, 13)), 1 / sum(x ** -.99 for x in range(1, 9)), 1 / 6, 1, .5]),
+    "34.3": ([latest], [1, lambda x: latest(x, first=True), lambda x: latest(x, ahead=0), lambda x: latest(x, none=0), lambda x: latest(x)[1:], lambda x: x, fails]),
     "40.1": ([(.5, np.log(.18)), [.5, -1.715], np.array([.5, -1.7148])], [(.9, -1.715), (.1, -1.715), (.09, -1.715), (.2, -1), (.5, .18), (.5, -.745), (.5, -2), .5]),
     "40.2": ([.368, .3681], [.5108, -2.083, -1.7148, .5311, -.368, 1, 0]),
     "40.3": ([soft], [1., lambda q, b: soft(q, b, inside=0, outside=0), lambda q, b: soft(q, b, outside=0), lambda q, b: soft(q, b, stable=False), lambda q, b: soft(q, b, policy=lambda p: p[:1]), lambda q, b: (max(q), soft(q, b)[1]), fails]),
