@@ -132,6 +132,36 @@ def _(answer: Any) -> str | None:
     known = [(right, None), (fit(15, .3), "pairs of earlier segments do not count."), (fit(5, .3, peek=1), "pair t must not be used for the question t."), (fit(5, 1e-9), "the ridge is missing."), (fit(5, .6), "the ridge is added once."), (fit(15, .3, peek=1), "use the pairs before t, and of its own segment only.")]
     return next((hint for value, hint in known if torch.allclose(got.double(), value, atol=1e-6)), f"the answer to question 2 should begin with {right[2, 0]:.4f}; yours begins with {float(got[2, 0]):.4f}.")
 
+# %% ../../nbs/93_models_solutions.ipynb #s341g
+@exercise("34.1")
+def _(answer: Any) -> str | None:
+    right, nats = (float(x) for x in answer)
+    if abs(right - 1 / 8) > 1e-3:
+        return {1 / 64: "the values in the list are only 8.", 1 / 128: "she knows which values are in the list, so she need not guess among all 128.", 8.: "the share of right answers is a number from 0 to 1."}.get(right, f"she names one of 8 values, and one is right; you say {right:g}.")
+    if abs(nats - 2.0794) <= 2e-3: return None
+    return {8.: "the loss is the logarithm of that.", 3.: "in nats, not in bits: the natural logarithm."}.get(nats, "minus the natural logarithm is positive." if nats < 0 else f"the loss is minus the natural logarithm of 1/8; you say {nats:g}.")
+
+# %% ../../nbs/93_models_solutions.ipynb #s342g
+@exercise("34.2")
+def _(answer: Any) -> str | None:
+    law = [x ** -.99 for x in range(1, 13)]
+    one = lambda places: 1 / sum(law[:places])
+    return close(answer, one(6), tolerance=.002, hints={one(12): "a query takes two tokens, so 12 tokens are 6 places.", one(8): "the list takes 8 of the 20 tokens: a key and a value for each pair.", one(10): "the list itself takes 8 of the 20 tokens.", 1 / 6: "the places are not equally likely.", 1.: "divide by the sum over all places."})
+
+# %% ../../nbs/93_models_solutions.ipynb #s343g
+@exercise("34.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer): return "pass the function itself: check(\"34.3\", recall)."
+    tokens = torch.tensor([5, 9, 2, 7, 5, 2, 2, 5, 3, 9, 9])
+    def rule(t: int, ahead: int = 1, pick: int = -1, self_: bool = False) -> int:
+        found = [s for s in range(t + self_) if tokens[s] == tokens[t] and s + ahead <= t]
+        return int(tokens[found[pick] + ahead]) if found else -1
+    every = lambda **k: torch.tensor([rule(t, **k) for t in range(len(tokens))])
+    right, got = every(), torch.as_tensor(answer(tokens.clone()))
+    if got.shape != right.shape: return f"one answer for each token, [{len(tokens)}]; yours has shape {tuple(got.shape)}."
+    known = [(right, None), (every(pick=0), "the latest occurrence counts, not the first."), (every(ahead=0), "that is the key itself: its value stands one token further on."), (torch.where(right < 0, 0, right), "where the token is new, the answer is -1.")]
+    return next((hint for value, hint in known if torch.equal(got.long(), value)), f"for {tokens.tolist()} the answers are {right.tolist()}; yours are {got.long().tolist()}.")
+
 # %% ../../nbs/93_models_solutions.ipynb #s3501
 @exercise("35.1")
 def _(answer: Any) -> str | None:
@@ -197,33 +227,3 @@ def _(answer: Any) -> str | None:
     known = [(right, None), (right * .6931472, "that is in nats; a bit is log 2 of them."), (right / .6931472, "divide by log 2 once."), (float(costs.sum()), "the mean, not the sum."), (float(same.mean()), "logits at t predict token t + 1: shift by one."),
              (float(back.mean()), "that shifts the wrong way: logits at t predict token t + 1."), (-right, "a surprise is not negative: minus the logarithm."), (float(costs.sum()) / 18, "token 0 is predicted by nobody: divide by the number of predicted bytes."), (8., "the logits do say something; look up the bytes that came.")]
     return next((hint for value, hint in known if abs(float(got) - value) < 1e-4 * abs(value)), f"it should be {right:.4f} in the test; yours is {float(got):.4f}.")
-
-# %% ../../nbs/93_models_solutions.ipynb #s341g
-@exercise("34.1")
-def _(answer: Any) -> str | None:
-    right, nats = (float(x) for x in answer)
-    if abs(right - 1 / 8) > 1e-3:
-        return {1 / 64: "the values in the list are only 8.", 1 / 128: "she knows which values are in the list, so she need not guess among all 128.", 8.: "the share of right answers is a number from 0 to 1."}.get(right, f"she names one of 8 values, and one is right; you say {right:g}.")
-    if abs(nats - 2.0794) <= 2e-3: return None
-    return {8.: "the loss is the logarithm of that.", 3.: "in nats, not in bits: the natural logarithm."}.get(nats, "minus the natural logarithm is positive." if nats < 0 else f"the loss is minus the natural logarithm of 1/8; you say {nats:g}.")
-
-# %% ../../nbs/93_models_solutions.ipynb #s342g
-@exercise("34.2")
-def _(answer: Any) -> str | None:
-    law = [x ** -.99 for x in range(1, 13)]
-    one = lambda places: 1 / sum(law[:places])
-    return close(answer, one(6), tolerance=.002, hints={one(12): "a query takes two tokens, so 12 tokens are 6 places.", one(8): "the list takes 8 of the 20 tokens: a key and a value for each pair.", one(10): "the list itself takes 8 of the 20 tokens.", 1 / 6: "the places are not equally likely.", 1.: "divide by the sum over all places."})
-
-# %% ../../nbs/93_models_solutions.ipynb #s343g
-@exercise("34.3")
-def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"34.3\", recall)."
-    tokens = torch.tensor([5, 9, 2, 7, 5, 2, 2, 5, 3, 9, 9])
-    def rule(t: int, ahead: int = 1, pick: int = -1, self_: bool = False) -> int:
-        found = [s for s in range(t + self_) if tokens[s] == tokens[t] and s + ahead <= t]
-        return int(tokens[found[pick] + ahead]) if found else -1
-    every = lambda **k: torch.tensor([rule(t, **k) for t in range(len(tokens))])
-    right, got = every(), torch.as_tensor(answer(tokens.clone()))
-    if got.shape != right.shape: return f"one answer for each token, [{len(tokens)}]; yours has shape {tuple(got.shape)}."
-    known = [(right, None), (every(pick=0), "the latest occurrence counts, not the first."), (every(ahead=0), "that is the key itself: its value stands one token further on."), (torch.where(right < 0, 0, right), "where the token is new, the answer is -1.")]
-    return next((hint for value, hint in known if torch.equal(got.long(), value)), f"for {tokens.tolist()} the answers are {right.tolist()}; yours are {got.long().tolist()}.")
