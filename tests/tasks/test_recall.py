@@ -160,3 +160,12 @@ def test_without_lessons_softmax_is_on_the_plateau_and_with_them_it_recalls():
     assert stuck["accuracy"] < .2 and stuck["score"] > 1.9
     taught = train(replace(SMALL, steps=400), 2e-3, 1)[1]
     assert taught["accuracy"] > .95
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", ["softmax", "lla", "deltanet"])
+def test_on_a_gpu_prompts_are_born_there_and_a_run_can_be_stored(name, tmp_path):
+    text, at, values = make_prompts(50, tokens=32, pairs=4, vocab=64, generator=torch.Generator("cuda").manual_seed(0))
+    assert text.is_cuda and torch.equal(text.gather(1, at), text[:, 0:8:2]) and torch.equal(values, text[:, 1:8:2])
+    r = run(replace(cells("fast")["softmax"], mixer=name, precision="bfloat16")); device = r.pop("device")
+    assert device.type == "cuda" and not r["runs"][0]["loose"] and r["runs"][0]["memory"] > 0
+    save_result("recall/x", r, config={}, seed=0, seconds=1., device=device, folder=tmp_path)
