@@ -197,10 +197,9 @@ class ContextNet(nn.Module):
         *contexts: torch.Tensor,   # bidder and item contexts; nothing, if their lengths are 0
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
         "The network itself, for callers who know their arguments."
-        B, n, m = bids.shape
+        (B, n, m), z = bids.shape, bids[..., None]
         look_up = lambda f, c: (c[..., None] == torch.arange(self.types, device=c.device)).to(bids) @ f.weight   # indexing does not go into a CUDA graph so easily
         x, y = [look_up(f, c) for f, c in zip(self.embed, contexts)] if self.embed else contexts or (bids.new_zeros(B, n, 0), bids.new_zeros(B, m, 0))
-        z = bids[..., None]
         e = torch.cat([z, x[:, :, None].expand(B, n, m, -1), y[:, None].expand(B, n, m, -1)], -1)
         f1, f2, f3 = self.body(torch.cat([self.tokens(e), z], -1)).unbind(-1)
         allocation = torch.softmax(f1, 1) * torch.sigmoid(f2)
