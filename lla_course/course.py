@@ -17,6 +17,7 @@ from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
+from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
@@ -294,7 +295,7 @@ def record_cells(
     cells: Iterable[str] | None = None,  # which ones; default all
     again: bool = False,               # also those that are recorded already
     folder: str | Path | None = None,  # default: nbs/results of the checkout
-    jobs: int = 1,                     # how many at a time, each in a process of its own; GPUs are dealt out in turn
+    jobs: int = 1,                     # how many at a time, each in a process of its own, spread evenly over the GPUs
 ) -> Iterator[Recorded]:               # one a cell, as it finishes
     "Record the cells of a module. Raises `ValueError` at once for a module without them, an unknown preset, an unknown cell or fewer than one job."
     for name in ("cells", "run"):
@@ -333,10 +334,14 @@ def _beside_others(*task: Any) -> Recorded:
 def _record_side_by_side(module: str, tasks: list[tuple], jobs: int) -> Iterator[Recorded]:
     import torch
     gpus = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g] or [str(g) for g in range(torch.cuda.device_count())] or [None]
-    threads = ThreadPoolExecutor(jobs)
+    threads, places = ThreadPoolExecutor(jobs), SimpleQueue()
+    for i in range(jobs): places.put(gpus[i % len(gpus)])
+    def one(task: tuple) -> Recorded:
+        gpu = places.get()
+        try: return _beside_others(module, task, gpu, max(1, _cores() // jobs))
+        finally: places.put(gpu)   # for the cell that comes next
     try:
-        for future in as_completed([threads.submit(_beside_others, module, task, gpus[i % len(gpus)], max(1, _cores() // jobs)) for i, task in enumerate(tasks)]):
-            yield future.result()
+        for future in as_completed([threads.submit(one, task) for task in tasks]): yield future.result()
     finally: threads.shutdown(cancel_futures=True)
 
 # %% ../nbs/02_course.ipynb #c060

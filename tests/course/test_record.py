@@ -131,3 +131,26 @@ def test_cells_side_by_side_in_processes_of_their_own(tmp_path, monkeypatch):
 
 @dataclass(frozen=True)
 class Odd: n: int
+
+SLOW = """
+import os, time
+from dataclasses import dataclass
+from pathlib import Path
+@dataclass(frozen=True)
+class Config:
+    name: str
+    folder: str
+def cells(preset): return {name: Config(name, os.environ["MEET"]) for name in ("long", "short", "last")}
+def run(cfg):
+    end = time.monotonic() + 60
+    while cfg.name == "long" and not (Path(cfg.folder)/"over").exists() and time.monotonic() < end: time.sleep(.05)
+    if cfg.name == "last": (Path(cfg.folder)/"over").touch()
+    return {"gpu": os.environ["CUDA_VISIBLE_DEVICES"]}
+"""
+
+def test_a_cell_takes_the_gpu_that_has_become_free(tmp_path, monkeypatch):
+    (tmp_path/"slow_cells.py").write_text(SLOW); monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("MEET", str(tmp_path)); monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    assert {r.state for r in record_cells(import_module("slow_cells"), jobs=2, folder=tmp_path)} == {"recorded"}
+    gpu = {name: load_result(f"slow_cells/{name}", folder=tmp_path).result["gpu"] for name in ("long", "short", "last")}
+    assert gpu["short"] == gpu["last"] != gpu["long"]
