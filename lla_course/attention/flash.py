@@ -185,6 +185,7 @@ class LocalLinearAttention(nn.Module):
         learn_ridge: bool = True,         # one learned ridge a head
         is_causal: bool = True,           # query i sees keys 0 to i
         rope_base: float | None = None,   # rotary positions with this base; None for none
+        tol: float | None = None,         # of the solver, see `flash_lla`
         backend: str = "auto",            # see `flash_lla`
     ):
         super().__init__()
@@ -194,6 +195,7 @@ class LocalLinearAttention(nn.Module):
         D = embed_dim // num_heads
         if rope_base is not None and D % 2: fail("embed_dim", embed_dim, "an even head size embed_dim / num_heads for rotary positions")
         self.num_heads, self.num_kv_heads, self.is_causal, self.backend = num_heads, num_kv_heads, is_causal, require_choice("backend", backend, BACKENDS)
+        self.tol = tol if tol is None else require_positive("tol", tol)
         self.rope_base = rope_base if rope_base is None else require_positive("rope_base", rope_base)
         self.to_q, self.to_k, self.to_v = (nn.Linear(embed_dim, h * D, bias=False) for h in (num_heads, num_kv_heads, num_kv_heads))
         self.to_out = nn.Linear(embed_dim, embed_dim, bias=False)
@@ -209,7 +211,7 @@ class LocalLinearAttention(nn.Module):
         v = split(self.to_v(x), self.num_kv_heads)
         if self.rope_base: q, k = rotary(q, self.rope_base), rotary(k, self.rope_base)
         o = flash_lla(q.to(v.dtype), k.to(v.dtype), v, ridge=F.softplus(self.raw_ridge), is_causal=self.is_causal,
-                      enable_gqa=self.num_heads != self.num_kv_heads, backend=self.backend)
+                      enable_gqa=self.num_heads != self.num_kv_heads, tol=self.tol, backend=self.backend)
         return self.to_out(o.transpose(1, 2).flatten(2))
 
 # %% ../../nbs/28_flash_lla.ipynb #c028

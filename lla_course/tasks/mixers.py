@@ -417,15 +417,16 @@ class LocalLinear(NormedSoftmax):
         cfg: Config,              # as `SoftmaxAttention`
         *,
         ridge: float = .1,        # relative ridge at the start, > 0, learned for each head
+        tol: float | None = None, # of the solver, on whole texts; see `flash_lla`
         backend: str = "auto",    # see `flash_lla`
     ) -> None:
         super().__init__(cfg)
-        self.backend, self.info = backend, {}
+        self.tol, self.backend, self.info = tol, backend, {}
         self.raw_ridge = nn.Parameter(torch.full((cfg.heads,), math.log(math.expm1(ridge))))
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:  # each [B, H, T, D] -> [B, H, T, D]
         "A text from its beginning."
-        o, info = flash_lla(q, k, v, ridge=F.softplus(self.raw_ridge)[:, None], backend=self.backend, return_info=True)
+        o, info = flash_lla(q, k, v, ridge=F.softplus(self.raw_ridge)[:, None], tol=self.tol, backend=self.backend, return_info=True)
         self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].max())
         return o
 

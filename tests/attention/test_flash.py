@@ -106,7 +106,7 @@ def test_nothing_to_do():
 
 
 @pytest.mark.parametrize("knobs, name", [(dict(embed_dim=30, num_heads=4), "embed_dim"), (dict(num_kv_heads=3), "num_kv_heads"), (dict(ridge=0.), "ridge"),
-                                         (dict(embed_dim=12, rope_base=1e4), "embed_dim"), (dict(backend="no"), "backend")])
+                                         (dict(embed_dim=12, rope_base=1e4), "embed_dim"), (dict(backend="no"), "backend"), (dict(tol=-1.), "tol")])
 def test_a_layer_refuses_what_does_not_fit(knobs, name):
     with pytest.raises(ValueError, match=name): LocalLinearAttention(**dict(embed_dim=32, num_heads=4) | knobs)
 
@@ -115,6 +115,8 @@ def test_a_layer_is_causal_and_learns_its_ridge():
     torch.manual_seed(0); layer = LocalLinearAttention(32, 4, num_kv_heads=2, rope_base=1e4); x = torch.randn(2, 12, 32)
     before = layer(x); x2 = x.clone(); x2[:, 7:] += 1
     assert torch.equal(layer(x2)[:, :7], before[:, :7]) and not torch.equal(layer(x2)[:, 7:], before[:, 7:])
+    with torch.no_grad(): loose = LocalLinearAttention(32, 4, num_kv_heads=2, rope_base=1e4, tol=.01); loose.load_state_dict(layer.state_dict()); off = (loose(x) - before).norm() / before.norm()
+    assert 1e-6 < off < .01
     before.square().mean().backward()
     assert layer.raw_ridge.grad.abs().min() > 0 and not LocalLinearAttention(32, 4, learn_ridge=False).raw_ridge.requires_grad
 

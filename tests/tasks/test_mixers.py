@@ -157,7 +157,9 @@ def test_lla_is_the_oracle_and_reports_its_solver():
     ridge = F.softplus(module.raw_ridge)[:, None]
     torch.testing.assert_close(module(a), module.finish(lla_dense(q, k, v, ridge=ridge)), rtol=1e-6, atol=1e-8)
     torch.testing.assert_close(module.weights(a) @ v, lla_dense(q, k, v, ridge=ridge))
-    assert module.info["steps"] > 0 and module.info["residual"] < 1e-9 and torch.allclose(ridge, torch.full((2, 1), .1, dtype=torch.float64))
+    loose = build("lla").double(); loose.tol = .01; loose(a)
+    assert 0 < loose.info["steps"] < module.info["steps"] and 1e-9 < loose.info["residual"] <= .01
+    assert module.info["residual"] < 1e-9 and torch.allclose(ridge, torch.full((2, 1), .1, dtype=torch.float64))
 
 def test_sixteen_bits_under_autocast():
     for name in MIXERS:
