@@ -42,7 +42,7 @@ class Config:
     seeds: tuple = (0, 1, 2)   # of weights and data; the first chooses the rate
     test: int = 64             # sequences a seed on which errors are measured, and as many for choosing
     precision: str = "bfloat16"   # of matrix products in training and test
-    minutes: float = .9        # of one training at most
+    minutes: float = 1.5       # of one training at most
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -233,8 +233,8 @@ def cells(
     "Segment lengths and mixers; in the large table also what a norm on queries, an output norm, and two-part tokens are worth."
     plain = lambda name: {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
     make = lambda name, S, **more: Config(name, S, **(plain(name) | more))
-    small = dict(d=8, width=32, length=96, batch=8, steps=250, seeds=(0,), rates=(1e-2,), test=128, precision="float32", minutes=8.)
-    fast = {f"S32_{m}": make(m, 32, **small) for m in ("lines", "softmax", "softmax_normed", "lla", "deltanet", "gated_deltanet")}
+    small = dict(d=8, width=32, length=96, batch=8, steps=150, seeds=(0,), rates=(1e-2,), test=64, precision="float32", minutes=8.)
+    fast = {f"S32_{m}": make(m, 32, **small) for m in ("lines", "softmax", "softmax_normed", "lla", "gated_deltanet")}
     main = ("softmax", "lla", "gated_deltanet", "mamba2", "gla", "mesanet", "deltanet", "linear")
     full = {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in main}
     full |= {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in ("lines", "softmax_normed")}

@@ -283,7 +283,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> training
     "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls."
-    small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=128, steps=110, rates=(1e-2,), dropout=0., init=.08, warmup=20, precision="float32")
+    small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=64, batch=8, steps=180, rates=(7e-3,), dropout=0., init=.08, warmup=20, precision="float32")
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
         found |= {f"steps_{m}_s{s}": Config(m, seed=s) for m in four} | {f"time_{m}_s{s}": Config(m, "time", seed=s) for m in four[1:]}
