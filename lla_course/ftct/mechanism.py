@@ -53,7 +53,7 @@ def recorded_model(
 class Script:
     "Sentences, and where everything stands in them."
     tokens: torch.Tensor   # [n, L], padded on the right
-    letter: torch.Tensor   # where the letters stand, without that of the question, [n, E, T]
+    letter: torch.Tensor   # where the letters stand, without that of the question, [n, E lines, T vertices]
     value: torch.Tensor    # where their values stand, [n, E, T]
 
 def script(
