@@ -78,10 +78,12 @@ def lessons(
     steps: int,       # of training, in all
     first: int = 2,   # pairs in the first lesson at least; 0: no lessons before the last
 ) -> list[tuple[int, int, int]]:  # (steps, tokens, pairs) of each
-    "Double the pairs from lesson to lesson, and the tokens with them. Raises `ValueError` for a negative `first`."
+    "Double the pairs from lesson to lesson, and the tokens with them, but leave eight tokens a pair where there is room. Raises `ValueError` for a negative `first`."
     if first < 0: fail("first", first, "a whole number >= 0")
     sizes = [(tokens, pairs)]
-    while first and sizes[0][1] // 2 >= first: sizes.insert(0, (2 * (sizes[0][0] // 4), sizes[0][1] // 2))
+    while first and sizes[0][1] // 2 >= first:
+        T, n = sizes[0][0], sizes[0][1] // 2
+        sizes.insert(0, (max(2 * (T // 4), min(T, 8 * n)), n))
     between = len(sizes) - 2
     shares = [.5] * (between >= 0) + [.25 / max(between, 1)] * between + [.25]
     ends = [round(steps * sum(shares[:i + 1]) / sum(shares)) for i in range(len(sizes))]
@@ -119,7 +121,7 @@ class Config:
     seeds: tuple = (0, 1, 2)  # the first chooses the rate
     init: float = .05         # standard deviation of the first weights
     precision: str = "bfloat16"
-    minutes: float = .95      # for one training, at most
+    minutes: float = 1.5      # for one training, at most
     test: int = 2000          # prompts on which accuracy is measured
 
 # %% ../../nbs/34_associative_recall.ipynb #c020

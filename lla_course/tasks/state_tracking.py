@@ -165,7 +165,7 @@ class Config:
     words: int = 512        # for choosing, and others for the test
     rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates to try
     seeds: tuple = (0, 1, 2)
-    minutes: float = 1.     # of each training at most
+    minutes: float = 1.5    # of each training at most
     precision: str = "float32"
     backend: str = "auto"   # of mixers that have one
 
@@ -222,17 +222,17 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # world and mixer -> contest
     "Numbers of cups, other moves, depths and positions."
-    nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=16, test=64, steps=200, batch=64, words=128, rates=(1e-2,), seeds=(0,), minutes=5.)
+    nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=12, test=48, steps=200, batch=32, words=128, rates=(1e-2,), seeds=(0,), minutes=5.)
     table = lambda worlds, mixers, **knobs: {f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers}
     full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
     full |= table(("swap3", "swap5"), ("softmax_normed",))
-    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3), minutes=1.25))) for m in four[:2]}
+    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3), minutes=1.875))) for m in four[:2]}
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
     return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 
 # %% ../../nbs/35_state_tracking.ipynb #c044
 def reach(
-    rows: list,          # share of words that are right after move 1, 2, ...
+    rows: list,          # share of rows that are right after move 1, 2, ...
     level: float = .9,   # of being right
 ) -> int:                # how many moves are followed that well, from the first on without a gap
     "How far a model follows. Raises `ValueError` for a level that is not between 0 and 1."

@@ -157,7 +157,7 @@ def test_the_table_of_contests():
     full, fast = cells("full"), cells("fast")
     assert len(full) <= 48 and len(set(full.values())) == len(full)
     assert [n.partition("_")[0] for n in list(full)[:12]] == ["swap5"] * 9 + ["A5"] * 3 and {c.mixer for c in list(full.values())[:9]} == {"softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet", "deltanet_2"}
-    for name, c in (full | fast).items(): assert name.startswith(f"{c.world}_{c.mixer}") and c.test == 4 * c.length and moves(c.world).shape[1] ** 2 <= 144 and c.minutes * (len(c.rates) + len(c.seeds) - 1) <= 5
+    for name, c in (full | fast).items(): assert name.startswith(f"{c.world}_{c.mixer}") and c.test == 4 * c.length and moves(c.world).shape[1] ** 2 <= 144 and c.minutes * (len(c.rates) + len(c.seeds) - 1) <= 8
 
 def test_reach_and_means():
     assert reach([1, .95, .9, .89, 1]) == 3 and reach([.5, 1]) == 0 and reach([1, 1]) == 2 and reach([]) == 0
@@ -191,6 +191,6 @@ def test_bad_arguments(call, name):
 def test_a_step_to_two_learns_what_a_step_to_one_does_not():
     contests = {m: replace(cells("fast")[f"swap3_{m}"], words=256, seeds=(0, 1)) for m in ("softmax", "deltanet", "deltanet_2")}
     runs = {m: run(c) for m, c in contests.items()}
-    late = {m: mean_rows(r, 17, 32) for m, r in runs.items()}     # 256 words, 16 positions: a standard error below 0.03
+    late = {m: mean_rows(r, 13, 24) for m, r in runs.items()}     # 256 words, 12 positions: a standard error below 0.03
     assert late["deltanet_2"] > max(late["softmax"], late["deltanet"]) + .4, late
-    assert mean_rows(runs["softmax"], 9, 16) < .4 and mean_rows(runs["deltanet"], 9, 16) < .4 and mean_rows(runs["deltanet_2"], 9, 16) > .9
+    assert mean_rows(runs["softmax"], 7, 12) < .4 and mean_rows(runs["deltanet"], 7, 12) < .4 and mean_rows(runs["deltanet_2"], 7, 12) > .9
