@@ -98,7 +98,7 @@ def train_menu(
     "Learn a menu for values even on a box by raising its soft revenue."
     a, b = as_box(low, high, len(high)); a, span, top = a.float(), (b - a).float(), float(b.max())
     net, rng = LearnedMenu(low, high, size=size, seed=seed), torch.Generator().manual_seed(seed + 1)
-    adam = torch.optim.Adam([dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)])
+    adam = torch.optim.Adam([dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)], fused=True)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for step in range(steps):
         if watch: watch(step, net)
@@ -312,8 +312,10 @@ def in_batch_regret(
     each = torch.arange(n, device=own.device)
     x = allocation.view(n, C, G, n, m)[each, :, :, each]                     # what bidder i gets, [n, C, G, m]
     p = payment.view(n, C, G, n)
-    table = own @ x.mT - p[each, :, :, each][:, :, None]                      # utility of value g when he reports h, [n, C, G, G]
-    return p.sum(3), table.amax(3) - table.diagonal(dim1=2, dim2=3)
+    charged = p[each, :, :, each]                                             # what he pays, [n, C, G]
+    with torch.no_grad(): best = (own @ x.mT - charged[:, :, None]).argmax(3) # the table of U, [n, C, G, G]: where each row is largest
+    lied = (own * x.gather(2, best[..., None].expand_as(x))).sum(3) - charged.gather(2, best)
+    return p.sum(3), lied - ((own * x).sum(3) - charged)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c041
 @dataclass(frozen=True)
@@ -424,7 +426,7 @@ def train_net(
     rules = dict(log_ratio=lambda: LogRatio(cfg.steps, target=cfg.target), lagrangian=lambda: AugmentedLagrangian(cfg.n, growth=cfg.growth), none=lambda: AugmentedLagrangian(cfg.n, weight=0., rho=0.))
     rule = rules[require_choice("rule", cfg.rule, rules)](); require_choice("search", cfg.search, ("batch", "gradient"))
     net, rng = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed).to(device), torch.Generator().manual_seed(cfg.seed + 1)
-    adam = torch.optim.Adam(net.parameters(), cfg.rate)
+    adam = torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     seen = dict(revenue=[], regret=[], price=[])
     for step in range(cfg.steps):

@@ -1,4 +1,6 @@
 "The auction lab, driven by setting widget values: each panel shows the library's auction, each regret is that of `true_regret`, a missing record is said to be missing."
+import re
+
 import numpy as np, plotly.graph_objects as go, pytest, torch
 
 from lla_course.auctions import lab
@@ -46,6 +48,13 @@ def test_panels_are_square_and_named():
     assert fig.layout.xaxis4.title.text == "across" and fig.layout.yaxis6.scaleanchor == "x6" and fig.layout.yaxis.domain[0] > fig.layout.yaxis4.domain[1]
 
 
+@pytest.mark.parametrize("draw", [allocation_figure, sellers_figure, lie_figure])
+def test_words_fit_a_narrow_page(draw):
+    "Notes of at most 52 characters a line, titles of at most 13 in a column: a screen of 400 pixels holds them."
+    longest = {a.align: max(len(re.sub("<[^>]+>|&nbsp;", "", line)) for line in a.text.split("<br>")) for a in draw().layout.annotations}
+    assert longest["left"] <= 52 and longest.get(None, 0) <= 13
+
+
 # ---- the first bench
 
 @pytest.mark.parametrize("types, item, third", [((2, 3, 0), 0, 0.), ((1, 1, 4), 3, .7), ((4, 0, 2), 2, .35)])
@@ -77,8 +86,8 @@ def test_the_takings_are_measured():
     assert found["VCG"][0] == pytest.approx(float(values.sort(1).values[:, 1].mean()), abs=1e-6)
     for name, f in scene.mechanisms().items(): assert found[name][1] == pytest.approx(float(true_regret(f, values[:4, :, None], grid=31).mean()), abs=1e-6)   # zero for the honest ones
     about, said = market_net()[1], text(fig)
-    for name, (revenue, regret) in takings(scene).items(): assert f"{name}<br>" in said and f"revenue {revenue:.3f}, true regret {regret:.5f}" in said
-    assert f"CITransNet revenue {about['revenue']:.3f}, true regret {about['regret']:.5f}" in said
+    for name, (revenue, regret) in takings(scene).items(): assert f"{name.replace(' w', '<br>w')}</b><br>revenue {revenue:.3f}<br>true regret<br>{regret:.5f}" in said
+    assert f"CITransNet {about['revenue']:.3f} and {about['regret']:.5f}," in said
 
 
 def test_a_bad_scene_is_refused():
@@ -119,7 +128,7 @@ def test_columns_show_shares_payments_and_numbers(shown):
         with torch.no_grad(): shares, paid = f(SQUARE[:, None])
         assert np.abs(pays[k].z.T.ravel() - paid[:, 0].numpy()).max() <= 6e-4
         assert (images(fig)[k].transpose(1, 0, 2).reshape(-1, 3) == mix(shares[:, 0], ("lla", "softmax"))).all()
-        assert f"revenue {shop.revenue:.4f}<br>true regret {shop.regret:.5f}<br>made honest {shop.honest[.05]:.4f}" in fig.layout.annotations[k].text
+        assert f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made honest<br>{shop.honest[.05]:.4f}" in fig.layout.annotations[k].text
 
 
 # ---- the third bench
