@@ -9,7 +9,7 @@ __all__ = ['RIVALS', 'Config', 'draw', 'make_tokens', 'Regressor', 'errors', 'tr
 # %% ../../nbs/33_in_context_regression.ipynb #c002
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
@@ -162,7 +162,7 @@ def lines(
     cfg: Config,   # the world
 ) -> dict:         # by name: errors [seeds, test] after the first segment, curve [L], and settings where there are any
     "What needs no training: zero, known segments, and three untrained rules of chapter 32 tuned on other sequences."
-    found = {name: dict(errors=[], curve=0, chosen=[]) for name in ("zero", "known", "softmax", "lla", "mesanet_fading")}
+    found = {name: dict(tests=[], chosen=[]) for name in ("zero", "known", "softmax", "lla", "mesanet_fading")}
     for seed in cfg.seeds:
         (a, b), (x, y) = ([t.double() for t in held_out(cfg, n + seed)] for n in (20_000, 10_000))
         answers = dict(zero=torch.zeros_like(y), known=torch.cat([known_segments(cfg, *part) for part in zip(x.split(16), y.split(16))]))
@@ -170,13 +170,15 @@ def lines(
             part = slice(0, -(-cfg.test // 4))
             best = min(((o - b[part, 1:]).square().mean().item(), s) for s, o in predict(name, GRIDS[name], a[part], b[part]))[1]
             answers[name] = F.pad(next(predict(name, [best], x, y))[1], (0, 0, 1, 0)); found[name]["chosen"].append(best)
-        for name, o in answers.items(): _note(cfg, found[name], (o - y).square().mean(-1))
-    return found
+        for name, o in answers.items(): found[name]["tests"].append(_note(cfg, (o - y).square().mean(-1)))
+    return {name: about | _over_seeds(about.pop("tests")) for name, about in found.items()}
 
-def _note(cfg: Config, into: dict, e: torch.Tensor) -> None:
+def _note(cfg: Config, e: torch.Tensor) -> dict:
     e = e.double().nan_to_num(1e3).clamp(max=1e3).cpu()   # a model that blew up
-    into["errors"].append([round(v, 5) for v in e[:, cfg.segment:].mean(1).tolist()])
-    into["curve"] = [round(a + b, 5) for a, b in zip(into["curve"] or [0] * cfg.length, (e.mean(0) / len(cfg.seeds)).tolist())]
+    return {name: [round(v, 5) for v in x.tolist()] for name, x in dict(errors=e[:, cfg.segment:].mean(1), curve=e.mean(0)).items()}
+
+def _over_seeds(notes: list[dict]) -> dict:
+    return dict(errors=[n["errors"] for n in notes], curve=[round(sum(v) / len(notes), 5) for v in zip(*(n["curve"] for n in notes))])
 
 # %% ../../nbs/33_in_context_regression.ipynb #c021
 @torch.no_grad()
@@ -211,18 +213,16 @@ def run(
     device, made = pick_device("auto"), {} if models is None else models
     require_choice("mixer", cfg.mixer, (*MIXERS, "lines"))
     if cfg.mixer == "lines": return lines(cfg) | dict(device=device)
-    train(replace(cfg, steps=2), cfg.rates[0], cfg.seeds[0])   # kernels are compiled before the clock of `minutes` runs
-    ask = lambda seed, shift=0: errors(made[seed], *held_out(cfg, seed[1] + 10_000, shift=shift), precision=cfg.precision)
     def trial(rate: float, seed: int) -> dict:
         probe = [a[:8] for a in held_out(cfg, seed + 20_000)]
         before = inside(cfg, Regressor(cfg, seed=seed).to(device), *probe)
         made[rate, seed], story = train(cfg, rate, seed)
-        score = errors(made[rate, seed], *held_out(cfg, seed + 20_000), precision=cfg.precision)[:, cfg.segment:].mean().nan_to_num(1e3).clamp(max=1e3)
+        ask = lambda data, shift=0: _note(cfg, errors(made[rate, seed], *held_out(cfg, seed + data, shift=shift), precision=cfg.precision))
         story["loss"] = [v if math.isfinite(v) else 1e3 for v in story["loss"]]
-        return story | dict(score=round(score.item(), 5), inside=dict(before=before, after=inside(cfg, made[rate, seed], *probe)))
-    found, plain, moved = tuned(trial, cfg.rates, cfg.seeds), dict(errors=[], curve=0), dict(errors=[], curve=0)
-    for seed in cfg.seeds:
-        _note(cfg, plain, ask((found["rate"], seed))); _note(cfg, moved, ask((found["rate"], seed), cfg.segment // 2))
+        score = sum(choosing := ask(20_000)["errors"]) / len(choosing)
+        return story | dict(score=round(score, 5), inside=dict(before=before, after=inside(cfg, made[rate, seed], *probe)), test=ask(10_000), moved=ask(10_000, cfg.segment // 2))
+    found = tuned(trial, cfg.rates, cfg.seeds)
+    plain, moved = (_over_seeds([r.pop(name) for r in found["runs"]]) for name in ("test", "moved"))
     parameters = sum(p.numel() for p in Regressor(cfg).parameters())
     return found | plain | dict(shifted=moved["curve"], parameters=parameters, device=device)
 

@@ -339,14 +339,14 @@ def step_seconds(
     text: torch.Tensor,     # training bytes
     *,
     rounds: int = 5,        # in turns, after one that does not count
-    steps: int = 10,        # in a turn
+    steps: int = 11,        # in a turn, of which the first does not count
 ) -> tuple[float, float]:   # seconds a step: softmax, the mixer
     "Time training steps of two mixers in turns."
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):
         for c, model, mine in zip(both, models, took):
-            seconds = fit(model, text_loss(text, c), steps=steps, rate=1e-4, precision=cfg.precision)["seconds"] / steps
+            seconds = fit(model, text_loss(text, c), steps=steps, rate=1e-4, precision=cfg.precision)["seconds"] / (steps - 1)
             if turn: mine.append(seconds)
     return tuple(statistics.median(t) for t in took)
 

@@ -481,11 +481,11 @@ def fit(
     seed: int = 0,             # of the batches
     **knobs: object,           # warmup, decay, betas, weight_decay of `adamw`
 ) -> dict:                     # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA), loose
-    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over.
+    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock starts after the first step.
 
     `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
     `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
-    device, began = next(model.parameters()).device, time.perf_counter()
+    device = next(model.parameters()).device
     if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
     optimizer, schedule = adamw(model.train(), rate=rate, steps=steps, **knobs)
     generator, found, recent = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), []
@@ -494,6 +494,7 @@ def fit(
         with torch.autocast(device.type, torch.bfloat16, enabled=require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"): now = loss(model, generator)
         optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.)
         optimizer.step(); schedule.step(); recent.append(now.detach())
+        if step == 1: began = time.perf_counter()   # compiling is not training
         late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
         if step % every and step < steps and not late: continue
         mean = float(torch.stack(recent).mean()); recent.clear()
