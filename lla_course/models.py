@@ -267,7 +267,8 @@ def adamw(
     falls = max(decay * steps, 1e-9)
     shape = lambda step: min((step + 1) / max(warmup, 1), 1., max(steps - step, 0) / falls)
     groups = [dict(params=[p for p in model.parameters() if p.dim() >= 2], weight_decay=weight_decay), dict(params=[p for p in model.parameters() if p.dim() < 2], weight_decay=0.)]
-    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=rate, betas=betas, fused=True)
+    device = next(model.parameters()).device; gpu = device.type == "cuda"   # there, a step can be recorded and replayed
+    optimizer = torch.optim.AdamW([g for g in groups if g["params"]], lr=torch.tensor(rate, device=device) if gpu else rate, betas=betas, fused=True, capturable=gpu)
     return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
 
 # %% ../nbs/30_models.ipynb #c030

@@ -42,7 +42,7 @@ class Config:
     seeds: tuple = (0, 1, 2)   # of weights and data; the first chooses the rate
     test: int = 64             # sequences a seed on which errors are measured, and as many for choosing
     precision: str = "bfloat16"   # of matrix products in training and test
-    minutes: float = 1.5       # of one training at most
+    minutes: float = 4.        # of one training at most
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -117,11 +117,9 @@ def train(
     seed: int,     # of weights and data
 ) -> tuple[Regressor, dict]:  # the model, and the history of `fit`
     "Train one model on fresh sequences, on a GPU where there is one."
-    def loss(model: nn.Module, generator: torch.Generator) -> torch.Tensor:
-        x, y = draw(cfg, cfg.batch, generator)
-        return (model(x, y).float() - y).square().mean()
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor: return (model(x, y).float() - y).square().mean()
     model = Regressor(cfg, seed=seed).to(pick_device("auto"))
-    return model, fit(model, loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), decay=.5, seed=seed)
+    return model, fit(model, lambda step, generator: draw(cfg, cfg.batch, generator), loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), decay=.5, seed=seed)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c017
 def own_pairs(

@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'SKIP', 'PACKAGES', 'PROMPT', 'part_of', 'Corpus', 'read_corpus', 'squeezed', 'count_contexts', 'count_bits',
-           'windows', 'read_files', 'per_byte', 'Config', 'make_reader', 'text_loss', 'look_inside', 'watched',
-           'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds', 'check_cell', 'run_counts',
-           'written', 'run', 'compare', 'verdicts']
+           'windows', 'read_files', 'per_byte', 'Config', 'make_reader', 'draw_windows', 'byte_loss', 'look_inside',
+           'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds', 'check_cell',
+           'run_counts', 'written', 'run', 'compare', 'verdicts']
 
 # %% ../../nbs/36_language_model.ipynb #c002
 import hashlib, lzma, math, platform, statistics, sysconfig, zlib
@@ -193,7 +193,7 @@ class Config:
     init: float = .02         # standard deviation of the first weights
     warmup: int = 50          # steps on which the rate rises
     precision: str = "bfloat16"  # of the matrix products in training and test
-    minutes: float = 3.       # a training may take; a sixth of it for a trial
+    minutes: float = 6.       # a training may take; a sixth of it for a trial
     order: int = 6            # longest context of the counts
     letters: int = 300        # bytes to write at each temperature
 
@@ -209,16 +209,22 @@ def make_reader(
     for block in model.blocks: block.mixer.dropout = 0.
     return model.to(device)
 
-def text_loss(
+def draw_windows(
     text: torch.Tensor,   # all training bytes, [N], on the device of the model
     cfg: Config,          # batch and length
-) -> Callable:            # (model, generator) -> loss in nats, for `fit`
-    "Next-byte loss on windows from random places."
-    def loss(model: Decoder, generator: torch.Generator) -> torch.Tensor:
+) -> Callable:            # (step, generator) -> bytes [batch, length], for `fit`
+    "Windows from random places."
+    def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         start = torch.randint(len(text) - cfg.length, (cfg.batch, 1), generator=generator, device=text.device)
-        x = text[start + torch.arange(cfg.length, device=text.device)].long()
-        return cross_entropy(model(x), x)
-    return loss
+        return text[start + torch.arange(cfg.length, device=text.device)].long(),
+    return draw
+
+def byte_loss(
+    model: Decoder,        # for bytes
+    tokens: torch.Tensor,  # [B, T]
+) -> torch.Tensor:         # in nats, []
+    "Next-byte loss."
+    return cross_entropy(model(tokens), tokens)
 
 # %% ../../nbs/36_language_model.ipynb #c035
 @torch.no_grad()
@@ -240,15 +246,16 @@ def look_inside(
     return found
 
 def watched(
-    loss: Callable,         # of `fit`
+    draw: Callable,         # of `fit`
+    model: Decoder,         # that is being trained
     tokens: torch.Tensor,   # to look at, [B, T]
     every: int,             # steps between two looks
-) -> tuple[Callable, list]: # the same loss; and where the looks go
-    "A loss that looks inside the model before step 0, `every`, 2 `every` ... of a training."
-    looks, count = [], iter(range(10**9))
-    def seen(model: Decoder, generator: torch.Generator) -> torch.Tensor:
-        if (step := next(count)) % every == 0: looks.append(dict(at=step, **look_inside(model, tokens)))
-        return loss(model, generator)
+) -> tuple[Callable, list]: # the same draw; and where the looks go
+    "Look inside the model before step 0, `every`, 2 `every` ... of a training."
+    looks = []
+    def seen(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
+        if step % every == 0: looks.append(dict(at=step, **look_inside(model, tokens)))
+        return draw(step, generator)
     return seen, looks
 
 # %% ../../nbs/36_language_model.ipynb #c037
@@ -271,8 +278,8 @@ def train_reader(
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
     model, files = make_reader(cfg, cfg.seed, device), list(corpus.parts[part].values())
     few = torch.cat([windows(f, cfg.length)[0][:1] for f in corpus.parts["valid"].values()])[:4].to(device)
-    loss, looks = watched(text_loss(text, cfg), few, max(steps // 10, 1))
-    found = fit(model, loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1, warmup=cfg.warmup)
+    draw, looks = watched(draw_windows(text, cfg), model, few, max(steps // 10, 1))
+    found = fit(model, draw, byte_loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1, warmup=cfg.warmup)
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model.eval(), few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
     about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
@@ -346,7 +353,7 @@ def step_seconds(
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):
         for c, model, mine in zip(both, models, took):
-            seconds = fit(model, text_loss(text, c), steps=steps, rate=1e-4, precision=cfg.precision)["seconds"] / (steps - 1)
+            seconds = fit(model, draw_windows(text, c), byte_loss, steps=steps, rate=1e-4, precision=cfg.precision)["seconds"] / (steps - 1)
             if turn: mine.append(seconds)
     return tuple(statistics.median(t) for t in took)
 

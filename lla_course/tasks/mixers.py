@@ -10,7 +10,8 @@ __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math, re, time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
 from importlib.metadata import version
 
@@ -427,7 +428,7 @@ class LocalLinear(NormedSoftmax):
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:  # each [B, H, T, D] -> [B, H, T, D]
         "A text from its beginning."
         o, info = flash_lla(q, k, v, ridge=F.softplus(self.raw_ridge)[:, None], tol=self.tol, backend=self.backend, return_info=True)
-        self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].max())
+        self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].detach().max())
         return o
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> the same
@@ -468,10 +469,38 @@ def mixer(
     recipe = MIXERS[require_choice("name", name, tuple(MIXERS))]
     return partial(recipe, **knobs) if knobs else recipe
 
+# %% ../../nbs/31_mixers.ipynb #c043a
+@contextmanager
+def _own_stream(device: torch.device) -> Iterator[None]:
+    "On a GPU, work on a stream beside the usual one, where launches can be recorded; count its memory from now on."
+    if device.type != "cuda": yield; return
+    usual, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
+    torch.cuda.reset_peak_memory_stats(device); own.wait_stream(usual)
+    with torch.cuda.stream(own): yield
+    usual.wait_stream(own)
+
+def _replayed(step: Callable, device: torch.device) -> Callable:
+    "On a GPU, record the launches of a step at the fourth batch of a shape, and replay them from then on. Give batches on a stream of their own."
+    if device.type != "cuda": return step
+    held, graph, out, calls = [], None, None, 0
+    def run(*batch: torch.Tensor) -> torch.Tensor:
+        nonlocal held, graph, out, calls
+        if [t.shape for t in batch] != [t.shape for t in held]: held, graph, calls = [t.clone() for t in batch], None, 0
+        calls += 1
+        if calls < 4: return step(*batch)
+        for old, new in zip(held, batch): old.copy_(new)
+        if graph is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()): out = step(*held)
+        graph.replay()
+        return out.clone()
+    return run
+
 # %% ../../nbs/31_mixers.ipynb #c043b
 def fit(
     model: nn.Module,          # trained in place
-    loss: Callable,            # (model, generator on its device) -> loss of a fresh batch, []
+    draw: Callable,            # (step from 0, generator on the device of the model) -> tensors of a fresh batch
+    loss: Callable,            # (model, *tensors) -> their loss, []
     *,
     steps: int,                # of AdamW
     rate: float,               # highest learning rate
@@ -485,23 +514,27 @@ def fit(
 
     `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
     `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
-    device = next(model.parameters()).device
-    if device.type == "cuda": torch.cuda.reset_peak_memory_stats(device)
+    device, cast = next(model.parameters()).device, require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
     optimizer, schedule = adamw(model.train(), rate=rate, steps=steps, **knobs)
     generator, found, recent = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), []
-    solvers = [m for m in model.modules() if isinstance(m, LocalLinear)]
-    for step in range(1, steps + 1):
-        with torch.autocast(device.type, torch.bfloat16, enabled=require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"): now = loss(model, generator)
-        optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimizer.step(); schedule.step(); recent.append(now.detach())
-        if step == 1: began = time.perf_counter()   # compiling is not training
-        late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
-        if step % every and step < steps and not late: continue
-        mean = float(torch.stack(recent).mean()); recent.clear()
-        infos = [m.info for m in solvers]
-        for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
-                                residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
-        if late or not math.isfinite(mean): break
+    solvers, noted = [m for m in model.modules() if isinstance(m, LocalLinear)], []
+    def learn(*batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(device.type, torch.bfloat16, enabled=cast): now = loss(model, *batch)
+        optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.); optimizer.step()
+        noted[:] = [m.info for m in solvers]
+        return now.detach()
+    learn = _replayed(learn, device)
+    with _own_stream(device):
+        for step in range(1, steps + 1):
+            recent.append(learn(*draw(step - 1, generator))); schedule.step()
+            if step == 1: began = time.perf_counter()   # compiling is not training
+            late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
+            if step % every and step < steps and not late: continue
+            mean = float(torch.stack(recent).mean()); recent.clear()
+            for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in noted]).mean()), 2) if noted else None,
+                                    residual=float(f'{max(float(i["residual"]) for i in noted):.2g}') if noted else None).items(): found[name].append(value)
+            if late or not math.isfinite(mean): break
+    optimizer.zero_grad()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
 

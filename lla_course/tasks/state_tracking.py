@@ -165,7 +165,7 @@ class Config:
     words: int = 512        # for choosing, and others for the test
     rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates to try
     seeds: tuple = (0, 1, 2)
-    minutes: float = 1.5    # of each training at most
+    minutes: float = 4.     # of each training at most
     precision: str = "float32"
     backend: str = "auto"   # of mixers that have one
 
@@ -204,12 +204,12 @@ def run(
 ) -> dict:         # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
     "Choose a learning rate, train, and grade on longer words."
     device = pick_device("auto"); table = moves(cfg.world).to(device)
-    def loss(model: Decoder, generator: torch.Generator) -> torch.Tensor:
-        tokens, places = make_words(table, cfg.batch, cfg.length, generator)
+    draw = lambda step, generator: make_words(table, cfg.batch, cfg.length, generator)
+    def loss(model: Decoder, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(answers(model, tokens, table.shape[1]).float().flatten(0, 2), places.flatten())
     def trial(rate: float, seed: int) -> dict:
         model = tracker(cfg, seed).to(device)
-        history = fit(model, loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), seed=seed)
+        history = fit(model, draw, loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), seed=seed)
         fresh = lambda which: torch.Generator(device).manual_seed(1000 * which + seed)
         score = grade(model, table, cfg.words, cfg.length, fresh(1))["loss"]
         test = grade(model, table, cfg.words, cfg.test, fresh(2)); test.pop("loss")
@@ -226,7 +226,7 @@ def cells(
     table = lambda worlds, mixers, **knobs: {f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers}
     full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
     full |= table(("swap3", "swap5"), ("softmax_normed",))
-    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3), minutes=1.875))) for m in four[:2]}
+    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3)))) for m in four[:2]}
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
     return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 

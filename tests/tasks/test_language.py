@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from lla_course.models import Config as Sizes
 from lla_course.models import Decoder
 from lla_course.tasks.language import (PACKAGES, PARTS, Config, cache_gap, cells, check_cell, compare, count_bits, count_contexts, look_inside, make_reader, part_of,
-                                       per_byte, read_corpus, read_files, readable, run, squeezed, text_loss, train_reader, verdicts, watched, windows, write)
+                                       per_byte, read_corpus, read_files, readable, run, squeezed, draw_windows, train_reader, verdicts, watched, windows, write)
 from lla_course.tasks.mixers import mixer
 
 TINY = replace(cells("fast")["steps_lla_s0"], width=16, length=16, batch=2, steps=4, trial_steps=2, layers=2, rates=(1e-3, 1e-2), letters=9)
@@ -124,11 +124,11 @@ def test_no_mixer_drops_weights_and_a_seed_repeats_itself(library):
     a, b = (train_reader(TINY, read_corpus(root=library), 3, 1e-3)[1] for _ in range(2))
     assert a["bits"] == b["bits"] and a["history"]["loss"] == b["history"]["loss"] and len(a["inside"]) == 4
 
-def test_looks_do_not_change_the_loss_and_show_every_head():
+def test_looks_do_not_change_the_batches_and_show_every_head():
     text = torch.randint(256, (500,), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    model = make_reader(TINY, 0).eval(); loss = text_loss(text, TINY); seen, looks = watched(loss, torch.zeros(1, 16, dtype=torch.long), 2)
-    with torch.no_grad(): values = [[float(f(model, torch.Generator().manual_seed(i))) for i in range(4)] for f in (loss, seen)]
-    assert values[0] == values[1] and [l["at"] for l in looks] == [0, 2]
+    model = make_reader(TINY, 0).eval(); draw = draw_windows(text, TINY); seen, looks = watched(draw, model, torch.zeros(1, 16, dtype=torch.long), 2)
+    for i in range(4): assert all(map(torch.equal, *(f(i, torch.Generator().manual_seed(i)) for f in (draw, seen))))
+    assert [l["at"] for l in looks] == [0, 2]
     look = look_inside(model, torch.randint(256, (2, 16)))
     assert np.shape(look["ridge"]) == np.shape(look["steps"]) == (2, 2) and np.allclose(look["ridge"], 1) and np.max(look["residual"]) <= 1e-5
     assert not any(block.mixer._forward_pre_hooks for block in model.blocks)

@@ -176,6 +176,38 @@ def test_sixteen_bits_under_autocast():
 def test_bad_arguments(call, name):
     with pytest.raises(ValueError, match=f"^{name}="): call()
 
+# ---- training
+
+def train_a_little(name, device, steps=24, precision="float32"):
+    "Two lengths of text in turn of eight, dropout, a rate that rises and falls."
+    def draw(step, generator): return torch.randint(11, (4, 16 if step % 16 < 8 else 24), generator=generator, device=device),
+    torch.manual_seed(0)
+    model = Decoder(replace(CFG, dropout=.1, positions="rotary"), mixer(name)).to(device)
+    found = mixers.fit(model, draw, lambda model, text: cross_entropy(model(text), text), steps=steps, rate=3e-3, every=4, warmup=5, precision=precision)
+    return found, [p.detach().double().cpu() for p in model.parameters()]
+
+def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
+    found, _ = train_a_little("lla", "cpu")
+    assert found["at"] == [4, 8, 12, 16, 20, 24] and found["loss"][-1] < found["loss"][0] and found["steps"] == 24 and min(found["solver_steps"]) > 1 and max(found["residual"]) <= 1e-5 and not found["loose"]
+    model = torch.nn.Linear(2, 1)
+    found = mixers.fit(model, lambda step, generator: (torch.full((3, 2), 1. if step < 4 else torch.inf),), lambda model, x: model(x).square().sum(), steps=50, rate=1e-2, every=2)
+    assert found["steps"] == 6 and found["loss"][-1] == torch.inf and found["solver_steps"] == [None] * 3 and all(p.grad is None for p in model.parameters())
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(MIXERS))
+def test_a_replayed_step_is_the_step(name, monkeypatch):
+    quick, weights = train_a_little(name, "cuda")
+    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step)
+    slow, same = train_a_little(name, "cuda")
+    assert quick["loss"] == pytest.approx(slow["loss"], rel=2e-3) and quick["solver_steps"] == (slow["solver_steps"] if name != "lla" else pytest.approx(slow["solver_steps"], abs=.3))
+    for a, b in zip(weights, same): assert (a - b).norm() <= .02 * b.norm() + 1e-3
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("name", list(MIXERS))
+def test_a_step_can_be_replayed_in_16_bits(name):
+    loss = train_a_little(name, "cuda", precision="bfloat16")[0]["loss"]
+    assert loss[-1] < loss[0] - .4
+
 # ---- against flash-linear-attention
 
 @pytest.mark.gpu

@@ -10,7 +10,7 @@ from lla_course.models import Config as Sizes
 from lla_course.models import Decoder
 from lla_course.tasks import recall
 from lla_course.tasks.mixers import MIXERS
-from lla_course.tasks.recall import EIGHT, WORLDS, Config, cells, grade, lessons, make_prompts, matrix_recall, recall_logits, recall_loss, run, train, verdicts
+from lla_course.tasks.recall import EIGHT, WORLDS, Config, cells, draw_lessons, grade, lessons, make_prompts, matrix_recall, recall_logits, recall_loss, run, train, verdicts
 
 gen = lambda s=0: torch.Generator().manual_seed(s)
 
@@ -69,8 +69,8 @@ def test_a_lesson_is_as_long_as_it_says_and_the_last_has_no_end(monkeypatch):
     asked, model = [], Decoder(Sizes(vocab=16, width=8, heads=1, length=32, positions="rotary", n_mlp=0))
     real = recall.make_prompts
     monkeypatch.setattr(recall, "make_prompts", lambda n, **k: (asked.append((n, k["tokens"], k["pairs"])), real(n, **k))[1])
-    loss = recall_loss([(2, 8, 2), (1, 16, 4)], 16, 3)
-    for _ in range(5): assert loss(model, gen()).dim() == 0
+    draw = draw_lessons([(2, 8, 2), (1, 16, 4)], 16, 3)
+    for step in range(5): assert recall_loss(model, *draw(step, gen())).dim() == 0
     assert asked == [(6, 8, 2)] * 2 + [(3, 16, 4)] * 3                                            # as many tokens in each
 
 # ---- models
