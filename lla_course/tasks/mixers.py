@@ -11,8 +11,8 @@ __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated
 # %% ../../nbs/31_mixers.ipynb #c002
 import math, re, time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from functools import partial
+from contextlib import contextmanager, nullcontext
+from functools import cache, partial
 from importlib.metadata import version
 
 import torch
@@ -214,7 +214,9 @@ def side_by_side(
     if not T: return v, state
     c = min(chunk or (64 if log_decay.shape[-1] == 1 else 16), T)
     q, k, v, log_decay, beta = (F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta))
-    o, state = _pieces(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
+    quick = q.is_cuda and q.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+    with torch._dynamo.config.patch(recompile_limit=64) if quick else nullcontext():
+        o, state = (_fused() if quick else _pieces)(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
     return o.flatten(-3, -2)[..., :T, :], state
 
 # %% ../../nbs/31_mixers.ipynb #c027c
@@ -239,6 +241,11 @@ def _pieces(rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: tor
         q = solved(lambda x: fade * (x @ H) + (near * (x @ k.mT)) @ (beta * k) + lamb * x, q)
         after = (W, end)
     return pair(q, k) @ u + (fade * q) @ before.mT, after
+
+@cache
+def _fused() -> Callable:
+    "`_pieces` for training on a GPU, compiled once for each shape."
+    return torch.compile(_pieces, dynamic=False)
 
 # %% ../../nbs/31_mixers.ipynb #c028
 def choose_kernels(

@@ -195,16 +195,16 @@ def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(MIXERS))
-def test_a_replayed_step_is_the_step(name, monkeypatch):
+def test_a_compiled_and_replayed_step_is_the_step(name, monkeypatch):
     quick, weights = train_a_little(name, "cuda")
-    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step)
+    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step); monkeypatch.setattr(mixers, "_fused", lambda: mixers._pieces)
     slow, same = train_a_little(name, "cuda")
     assert quick["loss"] == pytest.approx(slow["loss"], rel=2e-3) and quick["solver_steps"] == (slow["solver_steps"] if name != "lla" else pytest.approx(slow["solver_steps"], abs=.3))
     for a, b in zip(weights, same): assert (a - b).norm() <= .02 * b.norm() + 1e-3
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(MIXERS))
-def test_a_step_can_be_replayed_in_16_bits(name):
+def test_a_step_can_be_compiled_and_replayed_in_16_bits(name):
     loss = train_a_little(name, "cuda", precision="bfloat16")[0]["loss"]
     assert loss[-1] < loss[0] - .4
 
