@@ -6,7 +6,7 @@ from lla_course.auctions import citransnet, learned
 from lla_course.brite import reasoner
 from lla_course.core import load_result
 from lla_course.ftct import training
-from lla_course.tasks import test_time
+from lla_course.tasks import in_context, language, recall, state_tracking, test_time
 from lla_course.kernels import lla_decode as decode
 
 def recorded(name, chapter=flash):
@@ -193,3 +193,56 @@ def test_ten_items_with_types_leak_far_more_than_the_training_saw():
 def test_the_deaf_earn_little_more_than_vcg_with_one_item():
     earned = {m: recorded(f"{m}_A_0", citransnet)["tests"][0] for m in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet")}
     for m, t in earned.items(): assert (t["revenue"] > .98 * t["myerson"]) == m.startswith("ci") and t["regret"] < 3e-4 and t["revenue"] > t["vcg"]
+
+
+@pytest.mark.parametrize("S", [32, 64, 128, 256])
+def test_local_lines_have_the_smallest_error_in_context_at_every_length(S):
+    lla = recorded(f"S{S}_lla", in_context)["errors"]; mean = lambda e: sum(map(sum, e)) / sum(map(len, e)); flat = lambda e: [v for one in e for v in one]
+    for rival in ("softmax", "softmax_normed", "gated_deltanet", "gla", "mamba2", "deltanet", "linear"):
+        other = recorded(f"S{S}_{rival}", in_context)["errors"]; ratio, se = test_time.paired_ratio(flat(other), flat(lla))
+        assert ratio - 2 * se > 1 and all(sum(a) > sum(b) for a, b in zip(other, lla))
+    known = mean(recorded(f"S{S}_lines", in_context)["known"]["errors"])
+    assert known < mean(lla) < known + .055
+
+def test_the_lead_in_context_grows_with_the_segment():
+    mean = lambda name: sum(map(sum, recorded(name, in_context)["errors"]))
+    for rival in ("softmax", "gated_deltanet", "gla", "mamba2"):
+        ratio = [mean(f"S{S}_{rival}") / mean(f"S{S}_lla") for S in (32, 64, 128, 256)]
+        assert ratio == sorted(ratio) and ratio[0] < 1.25
+    worst = {S: max(v for one in recorded(f"S{S}_lla", in_context)["runs"] for v in one["residual"]) for S in (32, 64, 128, 256)}
+    assert min(worst.values()) > .1 and min(worst[64], worst[128]) > 1
+
+def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
+    mean = lambda name: sum(map(sum, recorded(name, in_context)["errors"])) / 192
+    assert abs(mean("S64_lla_two_parts") - mean("S64_lla_rotary")) < .005 and mean("S64_softmax_two_parts") > 1.3 * mean("S64_softmax_rotary")
+    heads = {m: [layer for layer in recorded(f"S64_{m}", in_context)["runs"][0]["inside"]["after"]] for m in ("softmax", "lla")}
+    assert max(heads["lla"][0]["tokens"]) < 1.3 and max(heads["lla"][1]["tokens"]) < 16 < min(heads["softmax"][1]["tokens"]) and max(heads["lla"][1]["ridge"]) < .005
+
+def test_caches_recall_sixty_four_pairs_and_matrices_do_not():
+    right = lambda m: [one["accuracy"] for one in recorded(f"t256_n64_w64_{m}", recall)["runs"]]
+    assert min(right("softmax") + right("lla")) > .9995 and min(right("deltanet")) > .5
+    for m in ("linear", "gla", "mamba2", "deltanet", "gated_deltanet"): assert max(right(m)) < .7 and (m == "deltanet" or max(right(m)) < .5)
+
+def test_a_low_curve_of_softmax_on_few_pairs_is_a_training_that_ended_early():
+    first = lambda name: [t[3] for t in recorded(f"short_{name}", recall)["tried"] if t[1] == 0]
+    assert first("softmax_600")[0] < .4 and min(first("softmax_600")[1:] + first("softmax_2500") + first("softmax_6000")) > .999
+    assert min(first("lla_600") + first("lla_2500")) > .999 and first("softmax_normed_2500")[-1] < .7
+
+@pytest.mark.parametrize("cups", [3, 5])
+def test_a_step_to_two_follows_the_cups_and_lines_follow_farther_than_averages(cups):
+    reach = lambda m: [state_tracking.reach(one["rows"]) for one in recorded(f"swap{cups}_{m}", state_tracking)["runs"]]
+    assert min(reach("deltanet_2")) >= 117 and sorted(reach("deltanet_2"))[1] == 128
+    for m in ("softmax", "lla", "deltanet", "mamba2", "gla", "linear", "softmax_normed"): assert max(reach(m)) < 12
+    assert min(reach("lla")) > max(reach("softmax"))
+    assert max(state_tracking.reach(one["rows"]) for one in recorded("A5_deltanet_2", state_tracking)["runs"]) == 1
+
+def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_time():
+    runs = lambda budget, m: [recorded(f"{budget}_{m}_s{s}", language) for s in range(3)]
+    d, se, n = language.compare(runs("steps", "lla"), runs("steps", "softmax")); assert n == 3 and abs(d) < 2 * se < .05
+    d, se, _ = language.compare(runs("time", "lla"), runs("steps", "softmax")); assert d > 3 * se and d < .1
+    d, _, _ = language.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax")); assert d > .15
+    trial = {m: dict(recorded(f"steps_{m}_s0", language)["grid"]) for m in ("softmax", "lla", "softmax_normed", "gated_deltanet")}
+    assert min(trial, key=lambda m: min(trial[m].values())) == "gated_deltanet" and trial["gated_deltanet"][.004] == min(trial["gated_deltanet"].values())
+    for r in runs("steps", "lla"):
+        last = r["inside"][-1]; assert not r["loose"] and .7 < min(map(min, last["ridge"])) < .9 and 1.8 < max(map(max, last["ridge"])) < 2.2
+        assert 9 < sum(map(sum, last["steps"])) / 24 < 13
