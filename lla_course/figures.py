@@ -60,6 +60,7 @@ def _house_style(fig: go.Figure, height: int) -> go.Figure:
     fig.update_layout(
         template="none", height=height, margin=dict(l=64, r=18, t=44, b=52), hovermode="closest", separators=".",
         font=dict(family="Helvetica, Arial, sans-serif", size=14, color="#222"),
+        modebar=dict(remove=["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale"]),   # dragging zooms, a double click goes back
         legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)"))
     fig.update_xaxes(**axis); fig.update_yaxes(**axis, automargin=True)
     return fig
