@@ -4,11 +4,13 @@
 
 # %% auto #0
 __all__ = ['fail', 'pick', 'seed_everything', 'pick_device', 'require_positive', 'require_choice', 'require_finite', 'as_tensors',
-           'write_atomic', 'repo_root', 'content_hash', 'device_name', 'Record', 'save_result', 'StaleResult',
-           'load_result']
+           'write_atomic', 'repo_root', 'content_hash', 'device_name', 'Record', 'save_result', 'keeping_parts',
+           'kept_part', 'StaleResult', 'load_result']
 
 # %% ../nbs/00_core.ipynb #c002
-import hashlib, json, os, platform, random, tempfile
+import hashlib, json, os, platform, random, tempfile, time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, is_dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
@@ -236,6 +238,33 @@ def _save_arrays(path: Path, arrays: dict) -> str:
         file.seek(0); content = file.read()
     target = path.parent/f"{path.stem}.{hashlib.sha256(content).hexdigest()[:12]}.npz"
     return write_atomic(target, content).name
+
+# %% ../nbs/00_core.ipynb #c034c
+_parts: dict | None = None   # folder of the parts and seconds that were read back, while a cell is recorded
+
+@contextmanager
+def keeping_parts(
+    folder: str | Path,   # where; not there yet, or left by a recording that was cut off
+) -> Iterator[dict]:      # "seconds": how long the parts took that were read back
+    "Store what `kept_part` computes within."
+    global _parts
+    before, _parts = _parts, dict(folder=Path(folder), seconds=0.)
+    try: yield _parts
+    finally: _parts = before
+
+def kept_part(
+    name: str,                   # of the part, fit for a file
+    make: Callable[[], dict],    # computes it: numbers, texts, lists
+) -> dict:                       # the part
+    "Compute a part of a long run, or read it back where the recording had come that far."
+    if _parts is None: return make()
+    path = _parts["folder"]/f"{name}.json"
+    if path.is_file():
+        held = json.loads(path.read_text()); _parts["seconds"] += held["seconds"]
+        return held["part"]
+    start = time.perf_counter(); part = _plain(make())
+    write_atomic(path, json.dumps(dict(part=part, seconds=time.perf_counter() - start)))
+    return part
 
 # %% ../nbs/00_core.ipynb #c036
 class StaleResult(ValueError):

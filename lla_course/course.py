@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from functools import partial
+from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
@@ -21,7 +21,7 @@ from queue import SimpleQueue
 from types import ModuleType
 from typing import Any
 
-from .core import StaleResult, content_hash, fail, load_result, repo_root, require_choice, save_result, write_atomic
+from .core import StaleResult, content_hash, fail, keeping_parts, load_result, repo_root, require_choice, save_result, write_atomic
 
 # %% ../nbs/02_course.ipynb #c004
 @dataclass(frozen=True)
@@ -307,15 +307,25 @@ def record_cells(
     return _record_side_by_side(module.__name__, tasks, jobs) if jobs > 1 else (_record_cell(module, *task) for task in tasks)
 
 # %% ../nbs/02_course.ipynb #c056
+@cache
+def _code() -> str:
+    "A hash of the package: a part of other code is no part of this recording."
+    return content_hash([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(__file__).parent.rglob("*.py"))])
+
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: str | Path | None) -> Recorded:
     name, start = f"{module.__name__.rpartition('.')[2]}/{cell}", time.perf_counter()
     try: held = None if again else load_result(name, cfg, folder=folder)
     except StaleResult: held = None
     if held: return Recorded(cell, "kept", held.provenance["seconds"])
+    results = Path(folder or repo_root()/"nbs"/"results").absolute()
+    parts = results.with_name(f"{results.name}.parts")/name/hashlib.sha256(f"{cfg!r} {_code()}".encode()).hexdigest()[:12]
+    if again: shutil.rmtree(parts, ignore_errors=True)
     try:
-        result = dict(module.run(cfg)); seconds = time.perf_counter() - start
+        with keeping_parts(parts) as kept: result = dict(module.run(cfg))
+        seconds = time.perf_counter() - start + kept["seconds"]
         about = dict(device=result.pop("device", "cpu"), arrays=result.pop("arrays", None))
         save_result(name, result, config=cfg, seed=getattr(cfg, "seed", 0), seconds=seconds, preset=preset, folder=folder, **about)
+        shutil.rmtree(parts, ignore_errors=True)
     except Exception: return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
     return Recorded(cell, "recorded", seconds)
 

@@ -22,7 +22,7 @@ from torch import nn
 from ..attention.dense import lla_weights
 from ..attention.flash import flash_lla, lla_decode
 from ..attention.regression import write_delta
-from ..core import fail, require_choice
+from ..core import fail, kept_part, require_choice
 from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights
 
 # %% ../../nbs/31_mixers.ipynb #c007
@@ -486,6 +486,13 @@ def _own_stream(device: torch.device) -> Iterator[None]:
     with torch.cuda.stream(own): yield
     usual.wait_stream(own)
 
+def _note(found: dict, step: int, losses: list, infos: list) -> None:
+    "Add a point to the history of `fit`, and begin a new one."
+    mean = float(torch.stack(losses).mean()); losses.clear()
+    for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
+                            residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
+
+# %% ../../nbs/31_mixers.ipynb #c043a2
 def _replayed(step: Callable, device: torch.device) -> Callable:
     "On a GPU, record the launches of a step at the fourth batch of a shape, and replay them from then on. Give batches on a stream of their own."
     if device.type != "cuda": return step
@@ -523,12 +530,11 @@ def fit(
     `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
     device, cast = next(model.parameters()).device, require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
     optimizer, schedule = adamw(model.train(), rate=rate, steps=steps, **knobs)
-    generator, found, recent = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), []
-    solvers, noted = [m for m in model.modules() if isinstance(m, LocalLinear)], []
+    generator, found, recent, noted = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), [], []
     def learn(*batch: torch.Tensor) -> torch.Tensor:
         with torch.autocast(device.type, torch.bfloat16, enabled=cast): now = loss(model, *batch)
         optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.); optimizer.step()
-        noted[:] = [m.info for m in solvers]
+        noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
         return now.detach()
     learn = _replayed(learn, device)
     with _own_stream(device):
@@ -537,23 +543,27 @@ def fit(
             if step == 1: began = time.perf_counter()   # compiling is not training
             late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
             if step % every and step < steps and not late: continue
-            mean = float(torch.stack(recent).mean()); recent.clear()
-            for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in noted]).mean()), 2) if noted else None,
-                                    residual=float(f'{max(float(i["residual"]) for i in noted):.2g}') if noted else None).items(): found[name].append(value)
-            if late or not math.isfinite(mean): break
+            _note(found, step, recent, noted)
+            if late or not math.isfinite(found["loss"][-1]): break
     optimizer.zero_grad()
     memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
 
 # %% ../../nbs/31_mixers.ipynb #c043f
 def tuned(
-    trial: Callable,           # (rate, seed) -> dict with a "score", lower is better, on data that are not the test
+    trial: Callable,           # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for `kept_part`
     rates: Sequence[float],    # learning rates to try
     seeds: Sequence[int],      # the first is used for choosing
+    *,
+    seen: Callable | None = None,  # gets (rate, seed, result) of each trial
 ) -> dict:                     # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
     "Choose a learning rate with one seed, then run it with the others. Raises `ValueError` where no rate gives a finite score, or there is nothing to try."
     if not rates or not seeds: fail("rates", (tuple(rates), tuple(seeds)), "at least one rate and one seed")
-    first = {rate: trial(rate, seeds[0]) for rate in rates}
+    def once(rate: float, seed: int) -> dict:
+        result = kept_part(f"{rate:g}_{seed}", lambda: trial(rate, seed))
+        if seen: seen(rate, seed, result)
+        return result
+    first = {rate: once(rate, seeds[0]) for rate in rates}
     best = min(rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf)
     if not math.isfinite(first[best]["score"]): fail("rates", tuple(rates), "a learning rate with which training does not blow up")
-    return dict(rate=best, grid=[[rate, first[rate]["score"]] for rate in rates], runs=[first[best], *(trial(best, seed) for seed in seeds[1:])])
+    return dict(rate=best, grid=[[rate, first[rate]["score"]] for rate in rates], runs=[first[best], *(once(best, seed) for seed in seeds[1:])])

@@ -179,12 +179,9 @@ def run(
 ) -> dict:         # rate, grid and runs of `tuned`; tried: rate, seed, validation loss, accuracy of each training
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
-    def trial(rate: float, seed: int) -> dict:
-        report = train(cfg, rate, seed)[1]
-        tried.append([rate, seed, report["score"], report["accuracy"]])
-        return report
+    note = lambda rate, seed, report: tried.append([rate, seed, report["score"], report["accuracy"]])
     tidy = lambda x: {k: tidy(v) for k, v in x.items()} if isinstance(x, dict) else [tidy(v) for v in x] if isinstance(x, (list, tuple)) else None if isinstance(x, float) and not math.isfinite(x) else x
-    return tidy(tuned(trial, cfg.rates, cfg.seeds) | dict(tried=tried)) | dict(device=pick_device("auto"))
+    return tidy(tuned(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note) | dict(tried=tried)) | dict(device=pick_device("auto"))
 
 # %% ../../nbs/34_associative_recall.ipynb #c044
 EIGHT = ("softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet")

@@ -7,6 +7,7 @@ from types import ModuleType
 import numpy as np, pytest
 from miniature import chapter
 from lla_course.core import load_result
+from lla_course import course
 from lla_course.course import main, record_cells
 
 @dataclass(frozen=True)
@@ -154,3 +155,37 @@ def test_a_cell_takes_the_gpu_that_has_become_free(tmp_path, monkeypatch):
     assert {r.state for r in record_cells(import_module("slow_cells"), jobs=2, folder=tmp_path)} == {"recorded"}
     gpu = {name: load_result(f"slow_cells/{name}", folder=tmp_path).result["gpu"] for name in ("long", "short", "last")}
     assert gpu["short"] == gpu["last"] != gpu["long"]
+
+PARTS = """
+import os, signal
+from dataclasses import dataclass
+from pathlib import Path
+from lla_course.core import kept_part
+@dataclass(frozen=True)
+class Config:
+    folder: str
+def cells(preset): return {"whole": Config(os.environ["MEET"])}
+def run(cfg):
+    done = []
+    def part(i):
+        if i == 2 and not (Path(cfg.folder)/"again").exists(): os.kill(os.getpid(), signal.SIGKILL)
+        done.append(i); return {"i": i, "loss": (float("inf"), 1.5), "by": {3: i}}
+    found = [kept_part(f"part_{i}", lambda: part(i)) for i in range(4)]
+    return {"found": [[p["i"], p["loss"][1], p["by"]["3"]] for p in found], "done": done}
+"""
+
+def test_a_cell_that_was_killed_goes_on_with_the_parts_it_had(tmp_path, monkeypatch):
+    (tmp_path/"part_cells.py").write_text(PARTS); monkeypatch.syspath_prepend(tmp_path); monkeypatch.setenv("MEET", str(tmp_path))
+    module, folder = import_module("part_cells"), tmp_path/"results"; parts = tmp_path/"results.parts"
+    assert [r.state for r in record_cells(module, jobs=2, folder=folder)] == ["failed"] and sorted(p.name for p in parts.rglob("*.json")) == ["part_0.json", "part_1.json"]
+    (tmp_path/"again").touch()
+    assert [r.state for r in record_cells(module, jobs=2, folder=folder)] == ["recorded"] and not list(parts.rglob("*.json"))
+    assert load_result("part_cells/whole", folder=folder).result == {"found": [[i, 1.5, i] for i in range(4)], "done": [2, 3]}
+    assert [r.state for r in record_cells(module, folder=folder, again=True)] == ["recorded"] and load_result("part_cells/whole", folder=folder).result["done"] == [0, 1, 2, 3]
+
+def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
+    (tmp_path/"part_cells2.py").write_text(PARTS); monkeypatch.syspath_prepend(tmp_path); monkeypatch.setenv("MEET", str(tmp_path)); (tmp_path/"again").touch()
+    module = import_module("part_cells2"); real, broken = module.run, lambda cfg: (real(cfg), 1 / 0)
+    module.run = broken; assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["failed"] and len(list((tmp_path/"r.parts").rglob("*.json"))) == 4
+    module.run = real; monkeypatch.setattr(course, "_code", lambda: "other")
+    assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["recorded"] and load_result("part_cells2/whole", folder=tmp_path/"r").result["done"] == [0, 1, 2, 3]
