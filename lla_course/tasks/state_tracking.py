@@ -259,18 +259,18 @@ def verdicts(
     def score(world: str, mixer: str, late: bool) -> float:
         name = usual[world, mixer]; L = contests[name].length
         return mean_rows(results[name], L + 1 if late else 1, 2 * L if late else L)
-    def each(check: object, mixers: tuple, swaps: bool = True) -> list[bool]:
+    def each(check: object, mixers: tuple, swaps: bool = True, some: tuple = ()) -> list[bool]:
         worlds = dict.fromkeys(w for w, _ in usual if w.startswith("swap") == swaps)
-        return [check(w) for w in worlds if all((w, m) in usual for m in mixers)]
+        return [check(w) for w in worlds if all((w, m) in usual for m in mixers) and (not some or any((w, m) in usual for m in some))]
     near = lambda late: lambda w: abs(score(w, "lla", late) - score(w, "softmax", late)) < .05
     beyond = lambda a, b: lambda w: score(w, a, True) > score(w, b, True) + .2
-    not_beyond = lambda *names: lambda w: all(score(w, m, True) < score(w, "softmax", True) + .2 for m in names)
+    not_beyond = lambda *names: lambda w: all(score(w, m, True) < score(w, "softmax", True) + .2 for m in names if (w, m) in usual)
     pair, fading, short = ("lla", "softmax"), ("linear", "gla", "mamba2"), ("deltanet", "gated_deltanet", "mesanet")
     return {
         "swaps: LLA is on par with softmax up to the training length": each(near(False), pair),
         "swaps: LLA is on par with softmax beyond it": each(near(True), pair),
         "other moves: LLA is on par with softmax up to the training length": each(near(False), pair, swaps=False),
-        "swaps: fading alone does not go beyond softmax": each(not_beyond(*fading), fading + pair[1:]),
-        "swaps: nor do corrections with steps below one": each(not_beyond(*short), short + pair[1:]),
+        "swaps: fading alone does not go beyond softmax": each(not_beyond(*fading), pair[1:], some=fading),
+        "swaps: nor do corrections with steps below one": each(not_beyond(*short), pair[1:], some=short),
         "swaps: DeltaNet with steps to two goes beyond softmax": each(beyond("deltanet_2", "softmax"), ("deltanet_2", "softmax")),
         "swaps: and beyond DeltaNet": each(beyond("deltanet_2", "deltanet"), ("deltanet_2", "deltanet"))}
