@@ -246,3 +246,15 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     for r in runs("steps", "lla"):
         last = r["inside"][-1]; assert not r["loose"] and .7 < min(map(min, last["ridge"])) < .9 and 1.8 < max(map(max, last["ridge"])) < 2.2
         assert 9 < sum(map(sum, last["steps"])) / 24 < 13
+
+def test_the_small_contests_of_part_3_with_other_seeds():
+    small = lambda m: recorded(f"small_{m}", in_context)["errors"]
+    assert [round(test_time.paired_ratio(a, b)[0], 2) for a, b in zip(small("softmax_normed"), small("lla"))] == [1.05, 1.17]
+    assert all(sum(a) < .9 * sum(b) for a, b in zip(small("gated_deltanet"), small("lla"))) and sum(map(sum, small("lla_longer"))) < sum(map(sum, small("softmax_longer")))
+    right = lambda m: [one["accuracy"] for one in recorded(f"small_{m}", recall)["runs"]]
+    assert min(right("lla") + right("softmax")) > .985 and max(right("few")) < .1 and min(right("normed")) > .995
+    reach = lambda name: [state_tracking.reach(one["rows"]) for one in recorded(f"small_{name}", state_tracking)["runs"]]
+    assert reach("swap3_deltanet_2") == reach("swap5_deltanet_2") == [48] * 6 and sorted(reach("swap3_deltanet_2_longer"))[1:3] == [10, 64]
+    assert max(reach("swap3_softmax_longer") + reach("swap3_lla_longer") + reach("swap3_deltanet_longer")) <= 3
+    gain = lambda m: [round(-language.compare([recorded(f"small_{m}_s{s}", language)], [recorded(f"small_softmax_s{s}", language)])[0], 3) for s in range(3)]
+    assert gain("lla") == [.030, .052, .070] and gain("softmax_normed") == [.018, .047, .067]

@@ -289,7 +289,7 @@ def train_reader(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> training
-    "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls."
+    "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls; then the small ones with three seeds."
     small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=64, batch=8, steps=180, rates=(7e-3,), dropout=0., init=.08, warmup=20, precision="float32")
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
@@ -297,6 +297,7 @@ def cells(
     controls = {f"steps_lla_ridge{r:g}_s0": Config(ridge=r) for r in (.1, 10.)}
     full = found | controls | {"steps_gated_deltanet_bare_s0": Config("gated_deltanet", positions="none"), "steps_mesanet_s0": Config("mesanet")}
     fast = {f"steps_{m}_s0": Config(m, **small) for m in ("softmax", "softmax_normed", "lla")} | {"steps_lla_ridge0.1_s0": Config(ridge=.1, **small)}
+    full |= {f"small_{m}_s{s}": Config(m, seed=s, **small) for m in ("softmax", "softmax_normed", "lla") for s in range(3)}
     return pick(preset, fast=fast, full=full)
 
 # %% ../../nbs/36_language_model.ipynb #c050

@@ -129,6 +129,7 @@ class Config:
     rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates that are tried
     seeds: tuple = (0, 1, 2)  # the first chooses the rate
     init: float = .05         # standard deviation of the first weights
+    tol: float | None = None  # of LLA's solver
     precision: str = "bfloat16"
     minutes: float = 4.       # for one training, at most
     test: int = 2000          # prompts on which accuracy is measured
@@ -138,12 +139,11 @@ def train(
     cfg: Config,                      # one setting
     rate: float,                      # learning rate
     seed: int,                        # of weights and batches
-    recipe: Callable | None = None,   # makes the mixers; default: by `cfg.mixer`
 ) -> tuple[nn.Module, dict]:          # the model; what `fit` reports, and parameters, score (validation loss), accuracy (of the test)
     "Train one model, and grade it on prompts for choosing and on others for reporting. A loss that is not finite is `inf`."
     device, sizes = pick_device("auto"), dict(tokens=cfg.tokens, pairs=cfg.pairs, vocab=cfg.vocab)
     shape = Sizes(vocab=cfg.vocab, layers=cfg.layers, heads=cfg.heads, width=cfg.width, length=cfg.tokens, n_mlp=0, positions="rotary", init=cfg.init)
-    model = Decoder(shape, recipe or mixer(cfg.mixer), seed=seed).to(device)
+    model = Decoder(shape, mixer(cfg.mixer, **(dict(tol=cfg.tol) if cfg.mixer == "lla" else {})), seed=seed).to(device)
     draw = draw_lessons(lessons(cfg.tokens, cfg.pairs, cfg.steps, cfg.first), cfg.vocab, cfg.batch)
     report = fit(model, draw, recall_loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=-(-cfg.steps // 30), seed=seed, warmup=30, decay=.25)
     fresh = lambda kind: torch.Generator(device).manual_seed(10_000 * kind + seed)
@@ -190,12 +190,14 @@ WORLDS = ((256, 64, 64), (256, 64, 128), (256, 16, 64), (128, 8, 64), (64, 4, 64
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> setting
-    "Eight mixers at five sizes; softmax and LLA without lessons. The first dozen answer the main question."
+    "Eight mixers at five sizes; softmax and LLA without lessons; the small models with other seeds. The first dozen answer the main question."
     race = {f"t{T}_n{n}_w{w}_{m}": Config(m, T, n, width=w, batch=16384 // T) for T, n, w in WORLDS for m in EIGHT}
     short = {f"short_{m}_{steps}": Config(m, 64, 4, first=0, steps=steps, batch=256) for m, steps in (("softmax", 2500), ("lla", 2500), ("softmax_normed", 2500), ("softmax", 600), ("softmax", 6000), ("lla", 600))}
+    seeds = {f"small_{name}": Config(vocab=256, width=32, heads=1, steps=300, rates=(4e-3,), seeds=(1, 2), precision="float32", test=200, **one) for name, one in
+             dict(softmax=dict(mixer="softmax", batch=32), normed=dict(mixer="softmax_normed", batch=32), few=dict(mixer="softmax", batch=8), lla=dict(mixer="lla", batch=8, tol=.01)).items()}
     names = list(race)[:8] + list(short)[:4] + list(race)[8:] + list(short)[4:]
     tiny = dict(vocab=32, width=32, heads=1, batch=16, steps=30, rates=(3e-3,), seeds=(0, 1), precision="float32", test=100)
-    return pick(preset, fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")}, full={name: (race | short)[name] for name in names})
+    return pick(preset, fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")}, full={name: (race | short)[name] for name in names} | seeds)
 
 # %% ../../nbs/34_associative_recall.ipynb #c051
 def verdicts(

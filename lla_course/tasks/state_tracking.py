@@ -221,13 +221,15 @@ def run(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # world and mixer -> contest
-    "Numbers of cups, other moves, depths and positions."
+    "Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with longer words."
     nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=12, test=48, steps=200, batch=32, words=128, rates=(1e-2,), seeds=(0,), minutes=5.)
     table = lambda worlds, mixers, **knobs: {f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers}
     full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
     full |= table(("swap3", "swap5"), ("softmax_normed",))
     full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), (4, dict(rates=(1e-3, 3e-3)))) for m in four[:2]}
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
+    more, longer = small | dict(seeds=tuple(range(6))), small | dict(length=16, test=64, batch=64, rates=(5e-3,))
+    full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four}
     return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 
 # %% ../../nbs/35_state_tracking.ipynb #c044
