@@ -9,15 +9,17 @@ __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated
            'LocalLinear', 'mixer', 'fit', 'tuned']
 
 # %% ../../nbs/31_mixers.ipynb #c002
-import math, re, time
+import math, re, time, warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from functools import cache, partial
 from importlib.metadata import version
+from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.utils._pytree import tree_map
 
 from ..attention.dense import lla_weights
 from ..attention.flash import flash_lla, lla_decode
@@ -215,8 +217,7 @@ def side_by_side(
     c = min(chunk or (64 if log_decay.shape[-1] == 1 else 16), T)
     q, k, v, log_decay, beta = (F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta))
     quick = q.is_cuda and q.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
-    with torch._dynamo.config.patch(recompile_limit=64) if quick else nullcontext():
-        o, state = (_fused() if quick else _pieces)(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
+    o, state = (_fused if quick else _pieces)(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
     return o.flatten(-3, -2)[..., :T, :], state
 
 # %% ../../nbs/31_mixers.ipynb #c027c
@@ -242,10 +243,18 @@ def _pieces(rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: tor
         after = (W, end)
     return pair(q, k) @ u + (fade * q) @ before.mT, after
 
-@cache
-def _fused() -> Callable:
-    "`_pieces` for training on a GPU, compiled once for each shape."
-    return torch.compile(_pieces, dynamic=False)
+# %% ../../nbs/31_mixers.ipynb #c027c2
+_compiled, _compiles = cache(lambda: torch.compile(_pieces, dynamic=False)), {}
+
+def _fused(*parts: Any) -> tuple[torch.Tensor, tuple]:
+    "`_pieces` for training on a GPU, compiled once for each shape; as it is where a trial, forward and backward, shows that the compiler cannot."
+    each = lambda f: tree_map(lambda t: f(t) if isinstance(t, torch.Tensor) else t, parts)
+    shapes = str(each(lambda t: (tuple(t.shape), t.dtype, t.requires_grad)))
+    with torch._dynamo.config.patch(recompile_limit=64):
+        if shapes not in _compiles:
+            try: _compiled()(*each(lambda t: t.detach().requires_grad_(t.requires_grad)))[0].sum().backward(); _compiles[shapes] = True
+            except Exception as error: _compiles[shapes] = False; warnings.warn(f"not compiled, only slower: {error}")
+        return (_compiled() if _compiles[shapes] else _pieces)(*parts)
 
 # %% ../../nbs/31_mixers.ipynb #c028
 def choose_kernels(

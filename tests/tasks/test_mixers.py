@@ -193,11 +193,26 @@ def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
     found = mixers.fit(model, lambda step, generator: (torch.full((3, 2), 1. if step < 4 else torch.inf),), lambda model, x: model(x).square().sum(), steps=50, rate=1e-2, every=2)
     assert found["steps"] == 6 and found["loss"][-1] == torch.inf and found["solver_steps"] == [None] * 3 and all(p.grad is None for p in model.parameters())
 
+def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
+    calls, parts = [], lambda: ("sum", *(t.requires_grad_() for t in (torch.randn(2, 3, 4, 5) for _ in range(3))), torch.zeros(2, 3, 4, 1), torch.ones(2, 3, 4, 1), None, (torch.zeros(2, 5, 5),))
+    def quick(*given): calls.append("compiled"); return mixers._pieces(*given)
+    def broken(*given):
+        o, state = quick(*given); o.register_hook(lambda g: 1 / 0)
+        return o, state
+    for compiled, expected in ((quick, ["compiled"] * 3), (broken, ["compiled"])):   # a trial and two calls; a trial that fails going back
+        monkeypatch.setattr(mixers, "_compiled", lambda: compiled); monkeypatch.setattr(mixers, "_compiles", {}); calls.clear()
+        given = parts(); want = mixers._pieces(*given)[0]
+        if compiled is broken:
+            with pytest.warns(UserWarning, match="not compiled"): got = mixers._fused(*given)[0]
+        else: got = mixers._fused(*given)[0]
+        torch.testing.assert_close(mixers._fused(*given)[0], want); torch.testing.assert_close(got, want)
+        got.sum().backward(); assert given[1].grad.isfinite().all() and calls == expected
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", list(MIXERS))
 def test_a_compiled_and_replayed_step_is_the_step(name, monkeypatch):
     quick, weights = train_a_little(name, "cuda")
-    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step); monkeypatch.setattr(mixers, "_fused", lambda: mixers._pieces)
+    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step); monkeypatch.setattr(mixers, "_fused", mixers._pieces)
     slow, same = train_a_little(name, "cuda")
     assert quick["loss"] == pytest.approx(slow["loss"], rel=2e-3) and quick["solver_steps"] == (slow["solver_steps"] if name != "lla" else pytest.approx(slow["solver_steps"], abs=.3))
     for a, b in zip(weights, same): assert (a - b).norm() <= .02 * b.norm() + 1e-3
