@@ -310,7 +310,7 @@ def record_cells(
 @cache
 def _code() -> str:
     "A hash of the package: a part of other code is no part of this recording."
-    return content_hash([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(__file__).parent.rglob("*.py"))])
+    return content_hash([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(Path(sys.modules[fail.__module__].__file__).parent.rglob("*.py"))])
 
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: str | Path | None) -> Recorded:
     name, start = f"{module.__name__.rpartition('.')[2]}/{cell}", time.perf_counter()
