@@ -51,6 +51,7 @@ def executed():
     from lla_course.core import repo_root
     from lla_course.course import run_chapters
     locks = repo_root()/"build"/"locks"; locks.mkdir(parents=True, exist_ok=True)
+    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))   # each chapter gets its share of the cores: threads that wait for one another take ten times as long
     def run(chapter):
-        with FileLock(locks/chapter.stem): return run_chapters([chapter], jobs=1)[0]
+        with FileLock(locks/chapter.stem): return run_chapters([chapter], jobs=beside)[0]
     return run
