@@ -192,7 +192,7 @@ def _start_worker(threads: int, root: Path, scratch: str) -> None:
     signal.signal(signal.SIGTERM, lambda *_: _end(scratch))
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), _end(scratch)), daemon=True).start()
     tempfile.tempdir = scratch
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ[name] = str(threads)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, str(threads))   # who has set it knows more
     os.environ["PYTHONPATH"] = _python_path(root)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the outcome says it all
 

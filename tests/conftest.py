@@ -7,7 +7,9 @@ if not torch.cuda.is_available(): os.environ.setdefault("TRITON_INTERPRET", "1")
 
 hypothesis.settings.register_profile("house", max_examples=30, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("house")
-if "PYTEST_XDIST_WORKER" in os.environ: torch.set_num_threads(1)
+if "PYTEST_XDIST_WORKER" in os.environ:
+    torch.set_num_threads(1)
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"): os.environ.setdefault(name, "1")   # for chapters and commands that are run: more threads than cores wait for one another, and small products take ten times as long
 
 
 def pytest_collection_modifyitems(items):
@@ -51,7 +53,6 @@ def executed():
     from lla_course.core import repo_root
     from lla_course.course import run_chapters
     locks = repo_root()/"build"/"locks"; locks.mkdir(parents=True, exist_ok=True)
-    beside = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))   # each chapter gets its share of the cores: threads that wait for one another take ten times as long
     def run(chapter):
-        with FileLock(locks/chapter.stem): return run_chapters([chapter], jobs=beside)[0]
+        with FileLock(locks/chapter.stem): return run_chapters([chapter], jobs=1)[0]
     return run
