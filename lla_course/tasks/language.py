@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.flash import flash_lla
-from ..core import content_hash, fail, pick, pick_device, require_choice, require_positive
+from ..core import content_hash, fail, kept_part, pick, pick_device, require_choice, require_positive
 from ..models import Config as Sizes
 from ..models import Decoder, cross_entropy
 from .mixers import MIXERS, LocalLinear, MatrixMemory, fit, mixer, tuned
@@ -400,12 +400,12 @@ def run(
     "Choose a learning rate, train, read the test files, write. Raises `ValueError` as `check_cell` and `read_corpus` do."
     corpus, device = read_corpus(check_cell(cfg).only), pick_device("auto")
     if cfg.mixer == "counts": return run_counts(cfg, corpus) | dict(corpus=corpus.about)
+    text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
+    seconds = kept_part("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"] if cfg.budget == "time" else None
     def trial(rate: float, seed: int) -> dict:
         found = train_reader(replace(cfg, seed=seed), corpus, cfg.trial_steps, rate, part="valid", minutes=cfg.minutes / 6, device=device)[1]
         return dict(score=found["score"] if math.isfinite(found["score"]) else math.inf)
     chosen = tuned(trial, cfg.rates, (0,)) if len(cfg.rates) > 1 else dict(rate=cfg.rates[0], grid=[])
-    text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
-    seconds = step_seconds(cfg, text) if cfg.budget == "time" else None
     steps = max(round(cfg.steps * seconds[0] / seconds[1]), 1) if seconds else cfg.steps
     model, found = train_reader(cfg, corpus, steps, chosen["rate"], device=device)
     finite = lambda x: x if math.isfinite(x) else None
