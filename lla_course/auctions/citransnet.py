@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from .learned import LogRatio, RegretNet, find_lies, in_batch_regret, report_utility, true_regret, utility
 from .mechanisms import Distribution, itemwise_myerson, truncated_normal, uniform, vcg
-from ..core import fail, pick, pick_device, require_choice, require_finite, require_positive
+from ..core import fail, kept_part, pick, pick_device, require_choice, require_finite, require_positive
 
 # %% ../../nbs/62_citransnet.ipynb #c007
 @dataclass(frozen=True)
@@ -614,14 +614,18 @@ def run(
     cfg: Config,  # one training
 ) -> dict:        # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
     "Train one network and measure it. Runs on a GPU where there is one."
-    s, device, began = SETTINGS[cfg.setting], pick_device("auto"), time.perf_counter()
-    with rounded_products(cfg.tf32): net, seen = train(cfg, device=device)
-    minutes = (time.perf_counter() - began) / 60
-    tests = [measure(net, cfg, *z) for z in cfg.tests or ((s.n, s.m),)]
+    s, device = SETTINGS[cfg.setting], pick_device("auto")
+    def learned() -> dict:
+        began = time.perf_counter()
+        with rounded_products(cfg.tf32): net, seen = train(cfg, device=device)
+        return dict(seen=seen, minutes=(time.perf_counter() - began) / 60, weights={name: t.tolist() for name, t in net.state_dict().items()})
+    part = kept_part("trained", learned); seen = part["seen"]
+    net = build(cfg).to(device); net.load_state_dict({name: torch.tensor(w) for name, w in part["weights"].items()})
+    tests = [kept_part(f"n{n}_m{m}", lambda: measure(net, cfg, n, m)) for n, m in cfg.tests or ((s.n, s.m),)]
     every = max(1, len(seen["price"]) // 200)
     curves = {name: [round(float(sum(y[k:k + every]) / len(y[k:k + every])), 7) for k in range(0, len(y), every)] for name, y in seen.items()}
     weights = dict(arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}) if cfg.keep else {}
-    return dict(tests=tests, minutes=round(minutes, 3), steps=len(seen["price"]), every=every, parameters=sum(p.numel() for p in net.parameters()), seen=curves, device=device) | weights
+    return dict(tests=tests, minutes=round(part["minutes"], 3), steps=len(seen["price"]), every=every, parameters=sum(p.numel() for p in net.parameters()), seen=curves, device=device) | weights
 
 # %% ../../nbs/62_citransnet.ipynb #c071
 def cells(

@@ -533,7 +533,7 @@ def fit(
     seed: int = 0,             # of the batches
     **knobs: object,           # warmup, decay, betas, weight_decay of `adamw`
 ) -> dict:                     # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA), loose
-    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock starts after the first step.
+    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
 
     `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
     `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
@@ -546,16 +546,16 @@ def fit(
         noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
         return now.detach()
     learn = _replayed(learn, device)
+    shapes, began = set(), time.perf_counter()
     with _own_stream(device):
         for step in range(1, steps + 1):
-            recent.append(learn(*draw(step - 1, generator))); schedule.step()
-            if step == 1: began = time.perf_counter()   # compiling is not training
+            batch, now = draw(step - 1, generator), time.perf_counter()
+            recent.append(learn(*batch)); schedule.step()
+            if (shape := str([t.shape for t in batch])) not in shapes: shapes.add(shape); began += time.perf_counter() - now
             late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
-            if step % every and step < steps and not late: continue
-            _note(found, step, recent, noted)
-            if late or not math.isfinite(found["loss"][-1]): break
-    optimizer.zero_grad()
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+            if late or step % every == 0 or step == steps: _note(found, step, recent, noted)
+            if late or math.inf in found["loss"]: break
+    optimizer.zero_grad(); memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
 
 # %% ../../nbs/31_mixers.ipynb #c043f
