@@ -257,6 +257,15 @@ def test_the_lead_in_context_grows_with_the_segment():
     worst = {S: max(v for one in recorded(f"S{S}_lla", in_context)["runs"] for v in one["residual"]) for S in (32, 64, 128, 256)}
     assert min(worst.values()) > .1 and min(worst[64], worst[128]) > 1
 
+def test_mesanet_is_the_closest_rival_in_context_and_the_least_steady():
+    seeds = lambda name: [sum(e) / len(e) for e in recorded(name, in_context)["errors"]]
+    mean = lambda e: sum(e) / len(e)
+    behind = {S: mean(seeds(f"S{S}_mesanet")) / mean(seeds(f"S{S}_lla")) for S in (32, 64, 128, 256)}
+    assert [round(100 * (r - 1)) for r in behind.values()] == [11, 11, 9, 31]
+    better = {S: sum(a < b for a, b in zip(seeds(f"S{S}_mesanet"), seeds(f"S{S}_lla"))) for S in behind}
+    assert list(better.values()) == [0, 1, 2, 0]
+    for S in (64, 128): assert max(seeds(f"S{S}_mesanet")) > 1.3 * min(seeds(f"S{S}_mesanet")) and max(seeds(f"S{S}_lla")) < 1.08 * min(seeds(f"S{S}_lla"))
+
 def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
     mean = lambda name: sum(map(sum, recorded(name, in_context)["errors"])) / 192
     assert abs(mean("S64_lla_two_parts") - mean("S64_lla_rotary")) < .005 and mean("S64_softmax_two_parts") > 1.3 * mean("S64_softmax_rotary")
@@ -267,6 +276,16 @@ def test_caches_recall_sixty_four_pairs_and_matrices_do_not():
     right = lambda m: [one["accuracy"] for one in recorded(f"t256_n64_w64_{m}", recall)["runs"]]
     assert min(right("softmax") + right("lla")) > .9995 and min(right("deltanet")) > .5
     for m in ("linear", "gla", "mamba2", "deltanet", "gated_deltanet"): assert max(right(m)) < .7 and (m == "deltanet" or max(right(m)) < .5)
+
+def test_matrices_recall_fewer_pairs_and_larger_ones_recall_more():
+    right = lambda T, n, w, m: [one["accuracy"] for one in recorded(f"t{T}_n{n}_w{w}_{m}", recall)["runs"]]
+    for T, n, least in ((256, 16, .92), (128, 8, .99)):
+        assert min(right(T, n, 64, "softmax") + right(T, n, 64, "lla")) > .9995
+        for m in ("deltanet", "gated_deltanet", "gla"): assert least < min(right(T, n, 64, m)) < .9995
+    ranges = {m: (round(min(r), 2), round(max(r), 2)) for m in ("deltanet", "gla", "mamba2", "gated_deltanet") if (r := right(256, 64, 128, m))}
+    assert ranges == dict(deltanet=(.98, .99), gla=(.97, .98), mamba2=(.91, .98), gated_deltanet=(.84, .99))
+    assert [[round(a, 2) for a in right(T, n, 64, "linear")] for T, n in ((256, 16), (128, 8))] == [[.9, .2, .2], [.99, .66, .5]]
+    assert min(right(64, 4, 64, "mesanet") + right(64, 4, 64, "gla")) > .998
 
 def test_a_low_curve_of_softmax_on_few_pairs_is_a_training_that_ended_early():
     first = lambda name: [t[3] for t in recorded(f"short_{name}", recall)["tried"] if t[1] == 0]
@@ -281,11 +300,27 @@ def test_a_step_to_two_follows_the_cups_and_lines_follow_farther_than_averages(c
     assert min(reach("lla")) > max(reach("softmax"))
     assert max(state_tracking.reach(one["rows"]) for one in recorded("A5_deltanet_2", state_tracking)["runs"]) == 1
 
+def test_more_cups_and_moves_that_commute():
+    seeds = lambda name: [sum(one["rows"][:32]) / 32 for one in recorded(name, state_tracking)["runs"]]
+    mean = lambda name: sum(seeds(name)) / 3
+    reach = lambda name: [state_tracking.reach(one["rows"]) for one in recorded(name, state_tracking)["runs"]]
+    assert reach("swap8_deltanet_2") == reach("swap12_deltanet_2") == [128] * 3 and set(reach("swap8_softmax")) == {1, 2} and sorted(reach("swap8_lla")) == [3, 3, 5]
+    for cups, lead in ((3, .09), (5, .15), (8, .10)):
+        assert round(mean(f"swap{cups}_lla") - mean(f"swap{cups}_softmax"), 2) == lead and min(seeds(f"swap{cups}_lla")) > max(seeds(f"swap{cups}_softmax"))
+    assert reach("swap8_gated_deltanet") == [4] * 3 and mean("swap8_gated_deltanet") > mean("swap8_lla") + .02
+    assert sorted(round(a, 2) for a in seeds("Z60_softmax")) == [.33, .96, .97] and max(seeds("Z60_lla")) < .31
+    assert reach("A4xZ5_softmax") == [1] * 3
+
 def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_time():
     runs = lambda budget, m: [recorded(f"{budget}_{m}_s{s}", language) for s in range(3)]
     d, se, n = language.compare(runs("steps", "lla"), runs("steps", "softmax")); assert n == 3 and abs(d) < 2 * se < .05
     d, se, _ = language.compare(runs("time", "lla"), runs("steps", "softmax")); assert d > 3 * se and d < .1
     d, _, _ = language.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax")); assert d > .15
+    d, se, n = language.compare(runs("time", "lla"), runs("time", "gated_deltanet")); assert n == 3 and round(d, 2) == -.31 and se < .05
+    assert all(1000 < r["steps"] < 1200 and round(1000 * r["step_seconds"][1]) in (42, 43, 44) for r in runs("time", "gated_deltanet"))
+    for name, low, high in (("steps_lla_s0", .75, 2.), ("steps_lla_ridge10_s0", 8.8, 10.6)):
+        ridges = [v for layer in recorded(name, language)["inside"][-1]["ridge"] for v in layer]; assert low < min(ridges) and max(ridges) < high
+    assert round(recorded("steps_lla_ridge10_s0", language)["score"] - recorded("steps_lla_s0", language)["score"], 3) == -.009
     trial = {m: dict(recorded(f"steps_{m}_s0", language)["grid"]) for m in ("softmax", "lla", "softmax_normed", "gated_deltanet")}
     assert min(trial, key=lambda m: min(trial[m].values())) == "gated_deltanet" and trial["gated_deltanet"][.004] == min(trial["gated_deltanet"].values())
     for r in runs("steps", "lla"):
