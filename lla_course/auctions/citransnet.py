@@ -631,7 +631,7 @@ def run(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: CITransNet in all settings, two of them with a looser target and two with a longer search, rivals, ablations, sizes."
+    "The trainings of this chapter: CITransNet in all settings, two of them with a looser target and three with a longer search, rivals, ablations, sizes."
     quick = pick(preset, fast=dict(steps=20, groups=2, size=4, d_model=8, n_layers=1, n_heads=2, profiles=200, strong=4, starts=2, climbs=2), full={})
     targets = dict(A=5e-4, D=6e-4, E=4e-4, F=6e-4, G=1.2e-3, H=1e-3, I=1.2e-3, U=1.2e-3)
     def one(letter: str, **more: Any) -> Config:
@@ -640,7 +640,7 @@ def cells(
         return Config(**dict(setting=letter, target=targets[letter], size=32, wide=8, climb=0 if letter == "A" else 3, tf32=letter != "A", steps=12_000, rate=1e-3, pull=.03) | usual | more | quick)
     found = {f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG") for seed in range(3) for letter in (SETTINGS if seed == 0 else "ADG")}
     found |= {"loose_D_0": one("D", target=1e-3, keep=True), "loose_G_1": one("G", seed=1, target=2e-3)}
-    found |= {f"searched_{letter}_0": one(letter, climb=10, groups=one(letter).groups // 2) for letter in "EF"}
+    found |= {f"searched_{letter}_0": one(letter, climb=10, groups=one(letter).groups // 2) for letter in "EF"} | {"longer_E_0": one("E", climb=10, minutes=6.)}
     found["citransnet_G_0"] = replace(found["citransnet_G_0"], strong=quick.get("strong", 5000))
     found |= {f"{model}_{letter}_0": one(letter, model=model) for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet") for letter in "ADG"}
     found |= {f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES} | {"shared_G_0": one("G", climb=0)}

@@ -213,7 +213,7 @@ def test_run(name, monkeypatch):
 
 def test_cells():
     fast, full = cells("fast"), cells("full")
-    assert list(fast) == list(full) and len(full) == 14 + 2 + 2 + 12 + 4 + 2
+    assert list(fast) == list(full) and len(full) == 14 + 2 + 3 + 12 + 4 + 2
     assert all(c.d_model == 64 and c.n_layers == 3 and c.n_heads == 4 and c.minutes <= 6 and c.starts >= 100 and c.climbs >= 200 and c.profiles == 5000 for c in full.values())
     assert full["citransnet_A_0"].strong == full["citransnet_G_0"].strong == 5000 and all(c.strong >= 256 for c in full.values())
 
