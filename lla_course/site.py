@@ -74,7 +74,7 @@ def prepare_cell(
     cell.outputs = _outputs(cell.outputs)
     if words & {"hide"} or "injected-parameters" in tags or not (cell.source or cell.outputs): return None
     if words & {"export", "exports", "exporti"}: tags.add("exported")
-    if words & {"hide_input"}: tags.add("remove-input")
+    tags |= {tag for word, tag in dict(hide_input="remove-input", picture="picture").items() if word in words}
     cell.metadata = type(cell.metadata)(tags=sorted(tags))
     return cell
 
@@ -266,7 +266,7 @@ def front_pictures(
     *,
     chromium: str = "/usr/bin/chromium",  # the browser that takes them
 ) -> list[Path]:            # one file a chapter that has a figure
-    "Photograph the first figure of every chapter, 920 pixels wide."
+    "Photograph one figure of every chapter, the one marked `#| picture` or else the first, 920 pixels wide."
     try: from playwright.sync_api import sync_playwright
     except ImportError as error: raise ImportError("pictures need playwright: pip install playwright") from error
     if not Path(chromium).is_file(): fail("chromium", chromium, "the path of an installed Chromium browser")
@@ -277,9 +277,11 @@ def front_pictures(
         page = browser.new_page(viewport={"width": 500, "height": 900}, device_scale_factor=2)
         for chapter in sorted(Path(site).absolute().glob("[0-9]*.html")):
             page.goto(chapter.as_uri())
-            if not (figure := page.locator(".js-plotly-plot")).count(): continue
-            page.wait_for_timeout(500)
-            figure.first.screenshot(path=(target := out/f"{chapter.stem}.png"))
+            marked, every = page.locator(".tag_picture .js-plotly-plot"), page.locator(".js-plotly-plot")
+            if not every.count(): continue
+            figure = (marked if marked.count() else every).first
+            figure.scroll_into_view_if_needed(); page.wait_for_timeout(500)
+            figure.screenshot(path=(target := out/f"{chapter.stem}.png"))
             made.append(target)
         browser.close()
     return made

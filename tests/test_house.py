@@ -230,6 +230,10 @@ def test_code_cells_are_short(path):
     if path in CHAPTERS: assert statistics.median(usual) <= 8, sorted(usual)   # the workshop is mostly signatures
 
 @pytest.mark.parametrize("path", CHAPTERS, **by_name)
+def test_a_chapter_has_at_most_one_picture_for_the_readme(path):
+    assert sum(c["source"].startswith("#| picture") for c in cells(path, "code")) <= 1
+
+@pytest.mark.parametrize("path", CHAPTERS, **by_name)
 def test_a_chapter_has_parameters(path):
     tagged = [c for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", [])]
     assert len(tagged) == 1

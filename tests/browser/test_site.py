@@ -43,7 +43,7 @@ def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
     first = [new_code_cell("#| default_exp regression.first"), new_markdown_cell(MATH), new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
              new_code_cell("injected = 1", metadata={"tags": ["injected-parameters"]}), new_code_cell("#| hide\nsecret = 1"),
-             new_code_cell("#| export\ndef average(x): return x.mean()"), shown("figure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
+             new_code_cell("#| export\ndef average(x): return x.mean()"), shown("#| picture\nfigure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
              shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}), shown("wide", {"text/plain": "x" * 400}),
              new_markdown_cell("## A heading\n\nIt gives the page its column at the right.")]
     second = [new_markdown_cell("# Second\n\nBack to [averages](10_first.ipynb).\n\n## The last word\n\nbandwidth")]
@@ -150,6 +150,7 @@ def test_widgets_and_directives(page, base):
     assert "seed = 0" in text and "def average" in text
     mark = page.evaluate("getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::before').content")
     assert "lla_course.regression.first" in mark
+    assert page.locator(".tag_picture .js-plotly-plot").count() == 1   # the figure for the README
 
 
 def test_parts_in_the_sidebar(page, base):
