@@ -186,6 +186,17 @@ def train_a_little(name, device, steps=24, precision="float32"):
     found = mixers.fit(model, draw, lambda model, text: cross_entropy(model(text), text), steps=steps, rate=3e-3, every=4, warmup=5, precision=precision)
     return found, [p.detach().double().cpu() for p in model.parameters()]
 
+def test_the_clock_of_fit_stands_still_where_a_new_shape_compiles(monkeypatch):
+    now, seen = [0.], set()
+    monkeypatch.setattr(mixers.time, "perf_counter", lambda: now[0])
+    def loss(model, x):
+        now[0] += 1. if x.shape in seen else 1000.; seen.add(x.shape)
+        return model(x).square().sum()
+    found = mixers.fit(torch.nn.Linear(2, 1), lambda step, generator: (torch.ones(3 + step // 20, 2),), loss, steps=60, rate=1e-2, every=10, minutes=2.)
+    assert found["steps"] == 60 and found["seconds"] == 57
+    found = mixers.fit(torch.nn.Linear(2, 1), lambda step, generator: (torch.ones(3, 2),), loss, steps=400, rate=1e-2, every=50, minutes=2.)
+    assert found["steps"] == 130 and found["at"] == [50, 100, 130]
+
 def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
     found, _ = train_a_little("lla", "cpu")
     assert found["at"] == [4, 8, 12, 16, 20, 24] and found["loss"][-1] < found["loss"][0] and found["steps"] == 24 and min(found["solver_steps"]) > 1 and max(found["residual"]) <= 1e-5 and not found["loose"]
