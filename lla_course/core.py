@@ -11,7 +11,7 @@ __all__ = ['fail', 'pick', 'seed_everything', 'pick_device', 'require_positive',
 import hashlib, json, os, platform, random, tempfile, time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -289,8 +289,9 @@ def load_result(
         arrays = _load_arrays(path.parent, body.get("arrays")) if whole else {}
     except (ValueError, KeyError, OSError, AttributeError, TypeError) as error: raise StaleResult(f"{path.name} cannot be read ({error}); {again}") from error
     if not whole or body.get("name") != name: raise StaleResult(f"{path.name} was altered after it was stored; {again}")
-    if config is not None and (wanted := _plain(config)) != body["config"]:
-        differs = sorted(k for k in {*wanted, *body["config"]} if wanted.get(k) != body["config"].get(k))
+    held = _defaults(config) | body["config"]
+    if config is not None and (wanted := _plain(config)) != held:
+        differs = sorted(k for k in {*wanted, *held} if wanted.get(k) != held.get(k))
         raise StaleResult(f"{path.name} was made with other settings ({', '.join(differs)}); {again}")
     return Record(body["name"], body["result"], body["config"], body["provenance"], arrays)
 
@@ -300,3 +301,8 @@ def _load_arrays(folder: Path, name: str | None) -> dict:
     content = (folder/name).read_bytes()
     if hashlib.sha256(content).hexdigest()[:12] not in name: raise ValueError(f"{name} was altered")
     with np.load(folder/name, allow_pickle=False) as stored: return {n: stored[n] for n in stored.files}
+
+def _defaults(config: Any) -> dict:
+    "A setting that did not exist when a record was made stood where its default is now."
+    return {f.name: _plain(f.default) for f in fields(config) if f.default is not MISSING} if is_dataclass(config) else {}
+

@@ -200,6 +200,18 @@ def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
     assert save_result("a/b", {}, config={}, seed=0, seconds=0) == tmp_path.resolve()/"nbs"/"results"/"a"/"b.json"
     assert load_result("a/b", {}).result == {}
 
+@dataclass(frozen=True)
+class Later(Settings):
+    depth: int = 2
+
+def test_a_setting_that_came_later_stood_at_its_default(save, tmp_path):
+    save()
+    assert load_result("chapter/cell", Later(), folder=tmp_path).result == {"error": .25}
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Later(depth=3), folder=tmp_path)
+    save(config=Later(depth=3))
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Later(), folder=tmp_path)
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Settings(), folder=tmp_path)
+
 @pytest.mark.parametrize("other", [Settings(n=4), dict(n=4, widths=[1, .5]), dict(n=3), dict(n=3, widths=[1, .5], extra=1), {}])
 def test_other_settings_are_refused_by_name(save, tmp_path, other):
     save()

@@ -228,6 +228,12 @@ def test_rivals_of_five_items():
     assert 2 * D["equivariantnet"]["regret"] > .15 * D["equivariantnet"]["revenue"] and D["ciequivariantnet"]["regret"] > .03
     assert D["regretnet"]["revenue"] < D["ciregretnet"]["revenue"] - .5 < D["citransnet"]["revenue"] - .55 and D["ciregretnet"]["regret"] < .0035
 
+@pytest.mark.parametrize("seed", range(2))
+def test_lies_that_cross_out_an_item_halve_the_true_regret(seed):
+    plain, dropping = (recorded(f"small_{name}_D_{seed}", citransnet)["tests"][0] for name in ("plain", "dropping"))
+    assert dropping["regret"] < .55 * plain["regret"] and dropping["regret"] + 2 * dropping["regret_se"] < plain["regret"] - 2 * plain["regret_se"] + .0005
+    assert 1.005 < dropping["revenue"] / plain["revenue"] < 1.01 and 2.5 < dropping["regret"] / dropping["seen_regret"] < 3.5 and plain["regret"] > 4.5 * plain["seen_regret"]
+
 def test_rows_and_columns_matter_and_the_mean_of_all_does_not():
     without = {b: recorded(f"without_{b}_G_0", citransnet)["tests"][0] for b in citransnet.BRANCHES}
     whole = [recorded(f"citransnet_G_{s}", citransnet)["tests"][0]["revenue"] for s in range(3)]

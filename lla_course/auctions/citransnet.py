@@ -368,18 +368,20 @@ def near_lies(
     mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
     others: torch.Tensor,       # [C, n, m]
     own: torch.Tensor,          # [n, C, G, m]
-    part: torch.Tensor,         # how far to start from the truth, as a part of the way to the next value, [n, C, G, 1]
+    part: torch.Tensor,         # how far to start from the truth, as a part of the way to the next value, [n, C, G, 1 or m]; below 0: start with a bid of 0
     contexts: Sequence[torch.Tensor] = (),   # each [C, ...]
     *,
     steps: int = 3,             # of the ascent
     step: float = .1,           # of the first step in each coordinate, as a part of the range of the group; halved at each step
+    far: bool = False,          # measure steps by the whole interval, and let them shrink evenly
 ) -> torch.Tensor:              # [n, C, G, m], without gradient
     "One lie for each value: start near the truth, and follow the sign of the gradient a few steps."
-    lies, reach = own + part * (own.roll(1, 2) - own), own.amax(2, keepdim=True) - own.amin(2, keepdim=True)
+    lies = torch.where(part < 0, 0., own + part * (own.roll(1, 2) - own))
+    reach = [1 - k / steps if far else (own.amax(2, keepdim=True) - own.amin(2, keepdim=True)) / 2**k for k in range(steps)]
     for k in range(steps):
         lies = lies.detach().requires_grad_()
         with torch.enable_grad(): slope, = torch.autograd.grad(lie_utility(mechanism, others, own, lies, contexts).sum(), lies)
-        lies = (lies.detach() + step / 2**k * reach * slope.sign()).clamp(0, 1)
+        lies = (lies.detach() + step * reach[k] * slope.sign()).clamp(0, 1)
     return lies.detach()
 
 # %% ../../nbs/62_citransnet.ipynb #c036
@@ -438,6 +440,7 @@ class Config:
     tf32: bool = False             # on a GPU: round the factors of products to 11 bits, in training and in those climbs
     keep: bool = False             # store the weights
     seed: int = 0                  # of the weights and the values
+    drop: bool = False             # half of the lies near the truth start with one item left out, and all may go far
 
 # %% ../../nbs/62_citransnet.ipynb #c039
 def build(
@@ -461,25 +464,29 @@ def draw_batch(
     n: int,                     # bidders
     m: int,                     # items
     rng: torch.Generator,       # its device is that of the batch
-) -> tuple[torch.Tensor, ...]:  # others [C, n, m], own [n, C, G, m], wide lies [n, C, W, m], starts [n, C, G, 1], contexts
+) -> tuple[torch.Tensor, ...]:  # others [C, n, m], own [n, C, G, m], wide lies [n, C, W, m], starts [n, C, G, 1 or m], contexts
     "Everything random that one training step needs."
     rand = lambda *shape: torch.rand(*shape, generator=rng, device=rng.device)
     C, G = cfg.groups, cfg.size
     contexts = setting.contexts(C, n, m, rng)
     centre = setting.centre(*contexts).to(rng.device).expand(C, n, m)
     own = setting.values(rand(n, C, G, m), centre.transpose(0, 1)[:, :, None])
-    return setting.values(rand(C, n, m), centre), own, rand(n, C, cfg.wide, m), rand(n, C, G, 1) / 2, *contexts
+    others, wide, start = setting.values(rand(C, n, m), centre), rand(n, C, cfg.wide, m), rand(n, C, G, 1) / 2
+    if cfg.drop: start = torch.where(start < .25, start, -F.one_hot(torch.randint(m, (n, C, G), generator=rng, device=rng.device), m).float())
+    return others, own, wide, start, *contexts
+
 
 def batch_regret(
     mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
     draws: Sequence[torch.Tensor],   # of `draw_batch`
     *,
     climb: int = 0,             # steps of `near_lies`; 0: only lies shared in the batch
+    far: bool = False,          # of `near_lies`
     still: Callable | None = None,   # the same mechanism for the climbs, which need no gradient of its weights
 ) -> tuple[torch.Tensor, torch.Tensor]:  # revenue [] and mean regret of each bidder [n], with gradients
     "The in-batch search of chapter 61, with more lies in each group: some from the whole interval, and if wanted one near each value."
     others, own, wide, part, *contexts = draws
-    near = [near_lies(still or mechanism, others, own, part, contexts, steps=climb)] if climb else []
+    near = [near_lies(still or mechanism, others, own, part, contexts, steps=climb, far=far)] if climb else []
     paid, regret = in_batch_regret(mechanism, others, torch.cat([own, wide, *near], 2), contexts)
     return paid[:, :, :own.shape[2]].mean(), regret[:, :, :own.shape[2]].mean((1, 2))
 
@@ -507,13 +514,14 @@ def training_step(
     net: nn.Module,             # whose gradients it leaves behind
     climb: int,                 # steps of `near_lies`
     compile: bool = False,      # on a GPU
+    far: bool = False,          # of `near_lies`
 ) -> Callable:                  # (price [], *draws) -> revenue and mean regrets, [1 + n]
     "The part of a training step that a CUDA graph can hold: forward, search, loss, backward."
     mechanism, still = compiled(net, on=compile), compiled(twin(net), on=compile)
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     def step(price: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:
         for p in net.parameters(): p.grad.zero_()
-        revenue, regret = batch_regret(mechanism, draws, climb=climb, still=still)
+        revenue, regret = batch_regret(mechanism, draws, climb=climb, far=far, still=still)
         rule = LogRatio(1); rule.price = price
         rule.loss(revenue, regret).backward()
         return torch.cat([revenue[None], regret]).detach()
@@ -550,7 +558,7 @@ def train(
     s, device, began = SETTINGS[require_choice("setting", cfg.setting, SETTINGS)], torch.device(device), time.perf_counter()
     sizes, limit = cfg.sizes or ((s.n, s.m),), 60 * require_positive("minutes", cfg.minutes)
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
+    step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
     rules, steps, seen = {z: LogRatio(cfg.steps, target=cfg.target, first=cfg.first, rate=cfg.pull) for z in sizes}, {}, dict(revenue=[], regret=[], price=[])
     for k in range(cfg.steps):
         late = (time.perf_counter() - began) / limit
@@ -603,7 +611,7 @@ def measure(
     told = torch.cat([report_utility(net, few, i, lies[:, i, None], shown) for i in range(n)], 1)
     regret = (told - utility(few, *net(few, *shown))).clamp_min(0)
     draws = draw_batch(s, replace(cfg, groups=64), n, m, torch.Generator(device).manual_seed(cfg.seed + 2000))
-    seen = batch_regret(net, draws, climb=cfg.climb)[1]
+    seen = batch_regret(net, draws, climb=cfg.climb, far=cfg.drop)[1]
     net.requires_grad_(True)
     mean = regret.mean(1)                                    # of the bidders of one auction, who are not independent
     return dict(n=n, m=m, revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** .5), regret=float(mean.mean()), regret_se=float(mean.std() / len(mean) ** .5),
@@ -631,7 +639,7 @@ def run(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: CITransNet in all settings, two of them with a looser target and three with a longer search, rivals, ablations, sizes."
+    "The trainings of this chapter: CITransNet in all settings, two of them with a looser target and two with a longer search, seven and some small ones with lies that leave out an item, rivals, ablations, sizes."
     quick = pick(preset, fast=dict(steps=20, groups=2, size=4, d_model=8, n_layers=1, n_heads=2, profiles=200, strong=4, starts=2, climbs=2), full={})
     targets = dict(A=5e-4, D=6e-4, E=4e-4, F=6e-4, G=1.2e-3, H=1e-3, I=1.2e-3, U=1.2e-3)
     def one(letter: str, **more: Any) -> Config:
@@ -640,7 +648,10 @@ def cells(
         return Config(**dict(setting=letter, target=targets[letter], size=32, wide=8, climb=0 if letter == "A" else 3, tf32=letter != "A", steps=12_000, rate=1e-3, pull=.03) | usual | more | quick)
     found = {f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG") for seed in range(3) for letter in (SETTINGS if seed == 0 else "ADG")}
     found |= {"loose_D_0": one("D", target=1e-3, keep=True), "loose_G_1": one("G", seed=1, target=2e-3)}
-    found |= {f"searched_{letter}_0": one(letter, climb=10, groups=one(letter).groups // 2) for letter in "EF"} | {"longer_E_0": one("E", climb=10, minutes=6.)}
+    found |= {f"searched_{letter}_0": one(letter, climb=10, groups=one(letter).groups // 2) for letter in "EF"}
+    found |= {f"dropping_{letter}_0": one(letter, drop=True) for letter in "EFHIDG"} | {"dropping10_E_0": one("E", drop=True, climb=10, minutes=6.)}
+    small = dict(sizes=((2, 8),), tests=((2, 8),), d_model=24, n_layers=2, n_heads=2, groups=6, size=16, steps=1500, rate=3e-3, first=.05, pull=.05, minutes=30., strong=64, starts=20, climbs=80, profiles=2000, target=1e-3, tf32=False)
+    found |= {f"small_{name}_D_{s}": one("D", **small | dict(drop=name == "dropping", keep=(name, s) == ("plain", 0), seed=s)) for s in (0, 1) for name in ("plain", "dropping")}
     found["citransnet_G_0"] = replace(found["citransnet_G_0"], strong=quick.get("strong", 5000))
     found |= {f"{model}_{letter}_0": one(letter, model=model) for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet") for letter in "ADG"}
     found |= {f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES} | {"shared_G_0": one("G", climb=0)}
