@@ -289,8 +289,7 @@ def load_result(
         arrays = _load_arrays(path.parent, body.get("arrays")) if whole else {}
     except (ValueError, KeyError, OSError, AttributeError, TypeError) as error: raise StaleResult(f"{path.name} cannot be read ({error}); {again}") from error
     if not whole or body.get("name") != name: raise StaleResult(f"{path.name} was altered after it was stored; {again}")
-    held = _defaults(config) | body["config"]
-    if config is not None and (wanted := _plain(config)) != held:
+    if config is not None and (wanted := _plain(config)) != (held := _completed(body["config"], config)):
         differs = sorted(k for k in {*wanted, *held} if wanted.get(k) != held.get(k))
         raise StaleResult(f"{path.name} was made with other settings ({', '.join(differs)}); {again}")
     return Record(body["name"], body["result"], body["config"], body["provenance"], arrays)
@@ -302,7 +301,8 @@ def _load_arrays(folder: Path, name: str | None) -> dict:
     if hashlib.sha256(content).hexdigest()[:12] not in name: raise ValueError(f"{name} was altered")
     with np.load(folder/name, allow_pickle=False) as stored: return {n: stored[n] for n in stored.files}
 
-def _defaults(config: Any) -> dict:
+def _completed(held: Any, config: Any) -> Any:
     "A setting that did not exist when a record was made stood where its default is now."
-    return {f.name: _plain(f.default) for f in fields(config) if f.default is not MISSING} if is_dataclass(config) else {}
+    if not (is_dataclass(config) and isinstance(held, dict)): return held
+    return {f.name: _plain(f.default) for f in fields(config) if f.default is not MISSING} | held
 
