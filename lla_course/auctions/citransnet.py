@@ -440,6 +440,7 @@ class Config:
     tf32: bool = False             # on a GPU: round the factors of products to 11 bits, in training and in those climbs
     keep: bool = False             # store the weights
     seed: int = 0                  # of the weights and the values
+    near: float = 0.               # share of those climbs that begin near the truth
     drop: bool = False             # half of the lies near the truth start with one item left out, and all may go far
 
 # %% ../../nbs/62_citransnet.ipynb #c039
@@ -605,7 +606,7 @@ def measure(
     paid = net(values, *contexts)[1].sum(1)
     fast = compiled(twin(net), on=m > 1 and len(cfg.tests) < 2)    # compiling takes longer than one search
     searched = lambda bids, *shown: (fast if len(bids) >= 4096 else net)(bids, *shown)      # not worth compiling for few
-    search = dict(grid=cfg.grid) if m == 1 else dict(method="gradient", starts=cfg.starts, steps=cfg.climbs)
+    search = dict(grid=cfg.grid) if m == 1 else dict(method="gradient", starts=cfg.starts, steps=cfg.climbs, near=cfg.near)
     few, shown = values[:cfg.strong], [c[:cfg.strong] for c in contexts]
     with rounded_products(cfg.tf32): _, lies = find_lies(searched, few, contexts=shown, block=max(1, 2**19 // (n * m)), **search)
     told = torch.cat([report_utility(net, few, i, lies[:, i, None], shown) for i in range(n)], 1)
@@ -649,7 +650,7 @@ def cells(
     found = {f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG") for seed in range(3) for letter in (SETTINGS if seed == 0 else "ADG")}
     found |= {"loose_D_0": one("D", target=1e-3, keep=True), "loose_G_1": one("G", seed=1, target=2e-3)}
     found |= {"searched_E_0": one("E", climb=10, groups=one("E").groups // 2)} | {f"dropping_{letter}_0": one(letter, drop=True) for letter in "ED"}
-    small = dict(sizes=((2, 8),), tests=((2, 8),), d_model=24, n_layers=2, n_heads=2, groups=6, size=16, steps=1500, rate=3e-3, first=.05, pull=.05, minutes=30., strong=64, starts=20, climbs=80, profiles=2000, target=1e-3, tf32=False)
+    small = dict(sizes=((2, 8),), tests=((2, 8),), d_model=24, n_layers=2, n_heads=2, groups=6, size=16, steps=1500, rate=3e-3, first=.05, pull=.05, minutes=30., strong=64, starts=20, climbs=80, near=.5, profiles=2000, target=1e-3, tf32=False)
     found |= {f"small_{name}_D_{s}": one("D", **small | dict(drop=name == "dropping", keep=(name, s) == ("plain", 0), seed=s)) for s in (0, 1) for name in ("plain", "dropping")}
     found["citransnet_G_0"] = replace(found["citransnet_G_0"], strong=quick.get("strong", 5000))
     found |= {f"{model}_{letter}_0": one(letter, model=model) for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet") for letter in "ADG"}

@@ -234,6 +234,7 @@ def find_lies(
     step: float = .1,         # about how far one step goes, as a part of the support
     low: Any = 0.,            # smallest report, broadcastable to [B, n, m]
     high: Any = 1.,           # largest report, likewise
+    near: float = 0.,         # share of the paths that start within .15 of the support from the truth in each coordinate; the others start anywhere
     seed: int = 0,            # of the starts
     block: int = 32_768,      # profiles at a time; bounds the memory
 ) -> tuple[torch.Tensor, torch.Tensor]:  # gain over the truth [B, n], >= 0, and the lie [B, n, m]; the truth itself where no lie pays
@@ -242,6 +243,7 @@ def find_lies(
     require_choice("method", method, ("grid", "gradient")); require_positive("step", step)
     for name, size, least in (("grid", grid, 2), ("starts", starts, 1), ("steps", steps, 0), ("block", block, 1)):
         if isinstance(size, bool) or not isinstance(size, int) or size < least: fail(name, size, f"a whole number >= {least}")
+    if not 0 <= near <= 1: fail("near", near, "a share from 0 to 1")
     (B, n, m), rng = v.shape, torch.Generator().manual_seed(seed)
     many = grid ** m if method == "grid" else starts
     if many > 10**8: fail("grid", grid, f"at most {int(10 ** (8 / m))} for {m} items, or method='gradient'")
@@ -253,7 +255,7 @@ def find_lies(
             gain, box = (lambda lies: report_utility(mechanism, part, i, lies, shown)), (a[rows, i, None], span[rows, i, None])
             if method == "grid":
                 with torch.no_grad(): u, lie = scan(gain, *box, grid=grid, block=block)
-            else: u, lie = climb(gain, torch.rand(len(rows), starts, m, generator=rng, dtype=torch.float64).to(v), *box, steps=steps, step=step)
+            else: u, lie = climb(gain, _first_reports(rng, (part[:, i, None] - box[0]) / box[1], starts, near), *box, steps=steps, step=step)
             u, k = u.max(1); won = u - honest[:, i]
             gains[rows, i] = won.clamp_min(0)
             lies[rows, i] = torch.where(won[:, None] > 0, lie[torch.arange(len(rows), device=v.device), k], part[:, i])
@@ -274,6 +276,11 @@ def _checked(values: Any, low: Any, high: Any, contexts: Any) -> tuple:
         if not isinstance(c, torch.Tensor) or c.dim() < 1 or len(c) != len(v): fail("contexts", getattr(c, "shape", type(c).__name__), f"tensors whose first side is {len(v)}")
     return v, a, b - a, contexts
 
+def _first_reports(rng: torch.Generator, truth: torch.Tensor, starts: int, near: float) -> torch.Tensor:
+    "Where paths start, [B, starts, m], as parts of the support; the truth [B, 1, m] likewise."
+    first, some = torch.rand(len(truth), starts, truth.shape[-1], generator=rng, dtype=torch.float64).to(truth), round(near * starts)
+    return torch.cat([(truth + .3 * (first[:, :some] - .5)).clamp(0, 1), first[:, some:]], 1)
+
 def _honest(mechanism: Callable, v: torch.Tensor, contexts: Sequence[torch.Tensor]) -> torch.Tensor:
     "Utilities of the truth [B, n]; checks what the mechanism returns."
     with torch.no_grad(): x, p = mechanism(v, *contexts)
@@ -291,7 +298,7 @@ def true_regret(
     grid: int = 101,          # reports along each axis
     starts: int = 100,        # random starts of the gradient
     steps: int = 200,         # steps from each
-    **search: Any,            # step, low, high, seed, block of `find_lies`
+    **search: Any,            # step, low, high, near, seed, block of `find_lies`
 ) -> torch.Tensor:            # [B, n], >= 0
     "What the best lie would gain each bidder while the others are honest. Raises `ValueError` as `find_lies` does."
     return find_lies(mechanism, values, contexts=contexts, method=method, grid=grid, starts=starts, steps=steps, **search)[0]

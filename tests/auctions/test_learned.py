@@ -146,6 +146,15 @@ def test_grid_and_gradient_meet(net):
     assert (grid >= climbs - 2e-4).all() and (climbs >= grid - 2e-4).all() and grid.mean() > 2 * few.mean()
     assert (few <= grid + 2e-4).all()
 
+def test_near_starts_are_near_and_a_share_of_none_changes_nothing(net):
+    v, search = single(30, 1, 2, seed=1), dict(method="gradient", starts=20, steps=0)
+    reach = {share: (find_lies(net, v, near=share, **search)[1] - v).abs().amax((1, 2)) for share in (0., .5, 1.)}
+    assert float(reach[1.].max()) <= .15 + 1e-6 < float(reach[0.].max()) and torch.equal(reach[0.], (find_lies(net, v, **search)[1] - v).abs().amax((1, 2)))
+    some, none, both = (true_regret(net, v, near=share, **search) for share in (1., 0., .5))
+    assert float(some.mean()) > 0 < float(none.mean()) and (both <= torch.maximum(true_regret(net, v, grid=201), none) + 2e-4).all()
+    for share in (-.1, 1.1):
+        with pytest.raises(ValueError, match="near"): true_regret(net, v, method="gradient", near=share)
+
 def test_more_starts_and_finer_nested_grids_never_find_less(net):
     v = single(10, 1, 2)
     found = [true_regret(net, v, grid=g) for g in (2, 3, 5, 9, 17)]
