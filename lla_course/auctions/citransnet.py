@@ -442,6 +442,7 @@ class Config:
     seed: int = 0                  # of the weights and the values
     near: float = 0.               # share of those climbs that begin near the truth
     drop: bool = False             # half of the lies near the truth start with one item left out, and all may go far
+    far: bool = False              # all may go far, wherever they start
 
 # %% ../../nbs/62_citransnet.ipynb #c039
 def build(
@@ -559,7 +560,7 @@ def train(
     s, device, began = SETTINGS[require_choice("setting", cfg.setting, SETTINGS)], torch.device(device), time.perf_counter()
     sizes, limit = cfg.sizes or ((s.n, s.m),), 60 * require_positive("minutes", cfg.minutes)
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
+    step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop or cfg.far), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
     rules, steps, seen = {z: LogRatio(cfg.steps, target=cfg.target, first=cfg.first, rate=cfg.pull) for z in sizes}, {}, dict(revenue=[], regret=[], price=[])
     for k in range(cfg.steps):
         late = (time.perf_counter() - began) / limit
@@ -612,7 +613,7 @@ def measure(
     told = torch.cat([report_utility(net, few, i, lies[:, i, None], shown) for i in range(n)], 1)
     regret = (told - utility(few, *net(few, *shown))).clamp_min(0)
     draws = draw_batch(s, replace(cfg, groups=64), n, m, torch.Generator(device).manual_seed(cfg.seed + 2000))
-    seen = batch_regret(net, draws, climb=cfg.climb, far=cfg.drop)[1]
+    seen = batch_regret(net, draws, climb=cfg.climb, far=cfg.drop or cfg.far)[1]
     net.requires_grad_(True)
     mean = regret.mean(1)                                    # of the bidders of one auction, who are not independent
     return dict(n=n, m=m, revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** .5), regret=float(mean.mean()), regret_se=float(mean.std() / len(mean) ** .5),
@@ -651,7 +652,7 @@ def cells(
     found |= {"loose_D_0": one("D", target=1e-3, keep=True), "loose_G_1": one("G", seed=1, target=2e-3)}
     found |= {"searched_E_0": one("E", climb=10, groups=one("E").groups // 2)} | {f"dropping_{letter}_0": one(letter, drop=True) for letter in "ED"}
     small = dict(sizes=((2, 8),), tests=((2, 8),), d_model=24, n_layers=2, n_heads=2, groups=6, size=16, steps=1500, rate=3e-3, first=.05, pull=.05, minutes=30., strong=64, starts=20, climbs=80, near=.5, profiles=2000, target=1e-3, tf32=False)
-    found |= {f"small_{name}_D_{s}": one("D", **small | dict(drop=name == "dropping", keep=(name, s) == ("plain", 0), seed=s)) for s in (0, 1) for name in ("plain", "dropping")}
+    found |= {f"small_{name}_D_{s}": one("D", **small | dict(drop=name == "dropping", far=name == "far", keep=(name, s) == ("plain", 0), seed=s)) for s in (0, 1) for name in ("plain", "far", "dropping")}
     found["citransnet_G_0"] = replace(found["citransnet_G_0"], strong=quick.get("strong", 5000))
     found |= {f"{model}_{letter}_0": one(letter, model=model) for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet") for letter in "ADG"}
     found |= {f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES} | {"shared_G_0": one("G", climb=0)}

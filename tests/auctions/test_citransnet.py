@@ -224,7 +224,7 @@ def test_lies_that_leave_out_an_item():
 
 def test_cells():
     fast, full = cells("fast"), cells("full")
-    assert list(fast) == list(full) and len(full) == 14 + 2 + 1 + 2 + 4 + 12 + 4 + 2
+    assert list(fast) == list(full) and len(full) == 14 + 2 + 1 + 2 + 6 + 12 + 4 + 2
     assert all(c.d_model == 64 and c.n_layers == 3 and c.n_heads == 4 and c.minutes <= 6 and c.starts >= 100 and c.climbs >= 200 and c.profiles == 5000 for n, c in full.items() if not n.startswith("small"))
     assert full["citransnet_A_0"].strong == full["citransnet_G_0"].strong == 5000 and all(c.strong >= 256 for n, c in full.items() if not n.startswith("small"))
 
