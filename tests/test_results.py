@@ -206,8 +206,9 @@ def test_one_layer_with_one_head_writes_no_chain_and_with_two_it_may():
     def of(name, key="whole", k=1): return [round(r[key][k], 2) for r in fragments([f"{name}_g{g}" for g in range(3)], "full")]
     assert max(of("L1_H1")) < .04 and of("L1_H1", k=0) == [.32, .15, .34]
     assert [of("L1_H2"), of("L1_H3"), of("L2_H1")] == [[.99, .98, .19], [.96, .98, .84], [.99, .95, .9]] and min(of("L1_H1", "values") + of("L1_H2", "values")) == 1
-    small = [[round(100 * r["whole_strict"][1]) for r in fragments(names)] for names in (["small_layer", "small_layer_s1", "small_layer_s2"], [f"small_s{s}" for s in range(3)])]
-    assert small == [[1, 66, 4], [94, 54, 94]]
+    small = [[round(100 * r["whole_strict"][1]) for r in fragments(names)] for names in (["small_layer", "small_layer_s1", "small_layer_s2"] + [f"more_L1_s{s}" for s in (3, 4, 5)], [f"small_s{s}" for s in range(3)] + [f"more_L2_s{s}" for s in (3, 4, 5)])]
+    assert small == [[1, 66, 4, 30, 1, 0], [94, 54, 94, 67, 96, 98]]
+    assert max(r["whole_strict"][0] for r in fragments([f"more_L2_s{s}" for s in (3, 4, 5)])) == 0
 
 def test_an_mlp_finds_the_order_and_not_the_values():
     for maps, vertices, values in ((2, .99, .2), (4, .79, .07)):

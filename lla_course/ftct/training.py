@@ -172,7 +172,7 @@ def cells(
 def _small() -> dict[str, Config]:
     base = lambda seed, M=4, **other: Config(DataConfig(M=M, graph_seed=seed), seed=seed, **other)
     found = {f"small_s{s}": base(s, keep=True) for s in range(3)}
-    return found | {"small_newline": base(0, newline=True), "small_layer": base(0, layers=1)} | {f"small_layer_s{s}": base(s, layers=1) for s in (1, 2)} | {"small_M3": base(0, M=3), "small_M2": base(0, M=2)}
+    return found | {"small_newline": base(0, newline=True), "small_layer": base(0, layers=1)} | {f"small_layer_s{s}": base(s, layers=1) for s in (1, 2)} | {"small_M3": base(0, M=3), "small_M2": base(0, M=2)} | {f"more_L{l}_s{s}": base(s, layers=l) for s in (3, 4, 5) for l in (2, 1)}
 
 # %% ../../nbs/51_ftct_training.ipynb #c022
 SWEEP = ((5, 2), (5, 3), (8, 2), (8, 3), (8, 4), (10, 2), (10, 3), (10, 4), (13, 2), (13, 3), (13, 4), (13, 5), (15, 2), (15, 3), (15, 4), (15, 6))
