@@ -117,6 +117,7 @@ def test_loose_targets_buy_revenue_with_lies():
     assert 1.04 < D["revenue"] / D["myerson"] < 1.06 and 1.16 < G["revenue"] / G["myerson"] < 1.18
     for t in (D, G): assert .003 < t["regret"] < .004
     assert 2.8 < G["regret"] / G["seen_regret"] < 3.2
+    plain, = recorded("citransnet_D_0", citransnet)["tests"]; assert 1.005 < D["revenue"] / plain["revenue"] < 1.0075 and abs(D["regret"] - plain["regret"]) < plain["regret_se"]
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -185,6 +186,8 @@ def test_four_vertices_chain_at_any_ratio_and_with_fewer_the_graphs_may_disagree
     assert max(one(N, M, 0)[g] for N, M in training.SWEEP if N >= 8 and M <= 3 for g in range(3)) == 0
     third = graphs(8, 2)[2]; assert round(third["vertices"][1], 2) == .97 and round(third["whole"][1], 2) == .07
     assert sum(r["values"][1] < .9 for N in (8, 10, 13, 15) for r in graphs(N, 2)) == 6 and one(10, 3) == [.54, .98, 1] and graphs(10, 3)[0]["course"]["1"][-1] == .41
+    mean = lambda N, M, k: round(sum(r["whole"][k] for r in graphs(N, M)) / 3, 2)
+    assert [mean(5, 2, k) for k in (1, 4)] == [.79, .43] and [mean(N, 2, 1) for N in (8, 10, 13, 15)] == [.04, .08, .11, .42]
 
 def test_chains_begin_earlier_with_longer_fragments():
     def half(N, M): return sorted(next((300 * (i + 1) for i, share in enumerate(r["course"]["1"]) if share > .5), math.inf) for r in graphs(N, M))
@@ -198,7 +201,7 @@ def test_without_an_example_a_model_walks_on_or_does_not():
     zero = lambda N, M, key="whole": [round(r[key][0], 2) for r in graphs(N, M)]
     assert {c: zero(*c) for c in ((10, 4), (13, 5), (15, 6), (13, 4), (5, 3))} == {(10, 4): [.48, 0, .18], (13, 5): [.57, 0, .33], (15, 6): [.31, .44, .18], (13, 4): [.03, 0, 0], (5, 3): [.97, .94, 1]}
     assert zero(13, 5, "whole_strict")[0] == .2 and zero(15, 6, "whole_strict") == [.18, .12, .18]
-    assert [(round(r["values"][4], 2), round(r["vertices"][4], 2)) for r in graphs(15, 3)] == [(.79, .96), (.83, 1.), (.81, .99)]
+    assert [(round(r["values"][4], 2), round(r["vertices"][4], 2), round(r["vertices_strict"][4], 2)) for r in graphs(15, 3)] == [(.79, .96, .56), (.83, 1., 1.), (.81, .99, .97)]
     pools = fragments(["pool_g0", "pool_g1"], "full")
     assert [round(r["whole"][0], 2) for r in pools] == [.97, .73] and [round(r["whole_strict"][0], 2) for r in pools] == [.4, .42]
 
@@ -211,8 +214,9 @@ def test_one_layer_with_one_head_writes_no_chain_and_with_two_it_may():
     assert max(r["whole_strict"][0] for r in fragments([f"more_L2_s{s}" for s in (3, 4, 5)])) == 0
 
 def test_an_mlp_finds_the_order_and_not_the_values():
-    for maps, vertices, values in ((2, .99, .2), (4, .79, .07)):
-        for r in fragments([f"mlp{maps}_g{g}" for g in range(3)], "full"): assert max(r["whole"]) < .005 and r["vertices"][1] > vertices - .005 and r["values"][1] < values + .005
+    for maps, vertices, strict, values in ((2, 1., .94, .16), (4, .87, .3, .05)):
+        runs = fragments([f"mlp{maps}_g{g}" for g in range(3)], "full"); mean = lambda key: round(sum(r[key][1] for r in runs) / 3, 2)
+        assert max(max(r["whole"]) for r in runs) < .005 and (mean("vertices"), mean("vertices_strict"), mean("values")) == (vertices, strict, values)
 
 
 @pytest.mark.parametrize("name", ["citransnet_G_0", "citransnet_G_1", "citransnet_G_2"])
@@ -348,6 +352,8 @@ def test_more_cups_and_moves_that_commute():
     assert reach("swap8_deltanet_2") == reach("swap12_deltanet_2") == [128] * 3 and set(reach("swap8_softmax")) == {1, 2} and sorted(reach("swap8_lla")) == [3, 3, 5]
     for cups, lead in ((3, .09), (5, .15), (8, .10), (12, .04)):
         assert round(mean(f"swap{cups}_lla") - mean(f"swap{cups}_softmax"), 2) == lead and min(seeds(f"swap{cups}_lla")) > max(seeds(f"swap{cups}_softmax"))
+    lla, softmax, loose = seeds("swap3_lla"), seeds("swap3_softmax"), [one["test_residual"] for one in recorded("swap3_lla", state_tracking)["runs"]]
+    assert round(sum(a for a, r in zip(lla, loose) if r < max(loose)) / 2 - sum(softmax) / 3, 2) == .04 and round(mean("swap5_softmax_4_layers"), 2) == .24 and round(mean("swap5_lla"), 2) == .31
     assert reach("swap8_gated_deltanet") == [4] * 3 and mean("swap8_gated_deltanet") > mean("swap8_lla") + .02
     assert sorted(round(a, 2) for a in seeds("Z60_softmax")) == [.33, .96, .97] and max(seeds("Z60_lla")) < .31
     assert [round(a, 2) for a in seeds("Z60_deltanet_2")] == [.59, .2, .24] and reach("swap12_softmax") == [1] * 3 and reach("swap12_lla") == [2] * 3

@@ -440,9 +440,9 @@ class Config:
     tf32: bool = False             # on a GPU: round the factors of products to 11 bits, in training and in those climbs
     keep: bool = False             # store the weights
     seed: int = 0                  # of the weights and the values
-    near: float = 0.               # share of those climbs that begin near the truth
+    near: float = 0.               # share of the measuring climbs that begin near the truth
     drop: bool = False             # half of the lies near the truth start with one item left out, and all may go far
-    far: bool = False              # all may go far, wherever they start
+    far: bool = False              # the lies near the truth may go far
 
 # %% ../../nbs/62_citransnet.ipynb #c039
 def build(
@@ -476,7 +476,6 @@ def draw_batch(
     others, wide, start = setting.values(rand(C, n, m), centre), rand(n, C, cfg.wide, m), rand(n, C, G, 1) / 2
     if cfg.drop: start = torch.where(start < .25, start, -F.one_hot(torch.randint(m, (n, C, G), generator=rng, device=rng.device), m).float())
     return others, own, wide, start, *contexts
-
 
 def batch_regret(
     mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
