@@ -294,8 +294,9 @@ def cells(
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
         found |= {f"steps_{m}_s{s}": Config(m, seed=s) for m in four} | {f"time_{m}_s{s}": Config(m, "time", seed=s) for m in four[1:]}
-    controls = {f"steps_lla_ridge{r:g}_s0": Config(ridge=r) for r in (.1, 10.)}
-    full = found | controls | {"steps_gated_deltanet_bare_s0": Config("gated_deltanet", positions="none"), "steps_mesanet_s0": Config("mesanet")}
+    controls = {f"steps_lla_ridge{r:g}_s{s}": Config(ridge=r, seed=s) for s in range(3) for r in (.1, 10.)}
+    rates = {f"steps_gated_deltanet_rate{r:g}_s0": Config("gated_deltanet", rates=(r,)) for r in (1e-3, 2e-3)}
+    full = found | controls | rates | {"steps_gated_deltanet_bare_s0": Config("gated_deltanet", positions="none"), "steps_mesanet_s0": Config("mesanet")}
     fast = {f"steps_{m}_s0": Config(m, **small) for m in ("softmax", "softmax_normed", "lla")} | {"steps_lla_ridge0.1_s0": Config(ridge=.1, **small)}
     full |= {f"small_{m}_s{s}": Config(m, seed=s, **small) for m in ("softmax", "softmax_normed", "lla") for s in range(3)}
     return pick(preset, fast=fast, full=full)
