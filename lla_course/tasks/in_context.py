@@ -228,7 +228,7 @@ def run(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> setting
-    "Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part tokens, and a solver in 32 bits are worth, and the small race with other seeds and longer."
+    "Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part tokens, and 32 bits are worth, and the small race with other seeds and longer."
     plain = lambda name: {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
     make = lambda name, S, **more: Config(name, S, **(plain(name) | more))
     small = dict(d=8, width=32, length=96, batch=8, steps=150, seeds=(0,), rates=(1e-2,), test=64, precision="float32", minutes=8.)
@@ -237,7 +237,7 @@ def cells(
     full = {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in main}
     full |= {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in ("lines", "softmax_normed")}
     full |= {f"S64_{m}_two_parts": make(m, 64, told=False, positions="rotary") for m in ("softmax", "lla", "gated_deltanet", "mamba2")}
-    full |= {f"S64_{m}_rotary": make(m, 64, positions="rotary") for m in ("softmax", "lla")} | {"S64_lla_float32": make("lla", 64, precision="float32")}
+    full |= {f"S64_{m}_rotary": make(m, 64, positions="rotary") for m in ("softmax", "lla")} | {f"S64_{m}_float32": make(m, 64, precision="float32") for m in ("softmax", "lla", "gated_deltanet", "mesanet")}
     full |= {f"S64_{m}_out_norm": make(m, 64, knobs=()) for m in ("linear", "gated_deltanet")}
     full |= {f"small_{m}": make(m, 32, **small | dict(seeds=(1, 2))) for m in ("softmax", "softmax_normed", "lla", "gated_deltanet")}
     return pick(preset, fast=fast, full=full | {f"small_{m}_longer": make(m, 32, **small | dict(steps=250)) for m in ("softmax", "lla")})
