@@ -319,7 +319,8 @@ def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
 def test_caches_recall_sixty_four_pairs_and_matrices_do_not():
     right = lambda m: [one["accuracy"] for one in recorded(f"t256_n64_w64_{m}", recall)["runs"]]
     assert min(right("softmax") + right("lla")) > .9995 and min(right("deltanet")) > .5
-    for m in ("linear", "gla", "mamba2", "deltanet", "gated_deltanet"): assert max(right(m)) < .7 and (m == "deltanet" or max(right(m)) < .5)
+    for m in ("linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet"): assert max(right(m)) < .7 and (m in ("deltanet", "mesanet") or max(right(m)) < .5)
+    assert (round(min(right("mesanet")), 2), round(max(right("mesanet")), 2)) == (.44, .56) and sorted(right("mesanet"))[1] < sorted(right("deltanet"))[1]
 
 def test_matrices_recall_fewer_pairs_and_larger_ones_recall_more():
     right = lambda T, n, w, m: [one["accuracy"] for one in recorded(f"t{T}_n{n}_w{w}_{m}", recall)["runs"]]
@@ -331,6 +332,20 @@ def test_matrices_recall_fewer_pairs_and_larger_ones_recall_more():
     assert [[round(a, 2) for a in right(*size, "linear")] for size in ((256, 16, 64), (128, 8, 64), (64, 4, 64), (256, 64, 128))] == [[.9, .2, .2], [.99, .66, .5], [1., .9, .79], [.65, .71, .87]]
     assert .9 < min(right(256, 16, 64, "mamba2")) and max(right(256, 16, 64, "mamba2")) < .951 and .987 < min(right(128, 8, 64, "mamba2"))
     for m in recall.EIGHT: assert m == "linear" or min(right(64, 4, 64, m)) > .998
+
+def test_a_memory_that_solves_is_the_best_one_where_it_learns_at_all():
+    table, median = recall.cells("full"), lambda name: sorted(one["accuracy"] for one in recorded(name, recall)["runs"])[1]
+    for T, n, w in recall.WORLDS[1:]:
+        cache, memories = median(f"t{T}_n{n}_w{w}_softmax"), {m: median(f"t{T}_n{n}_w{w}_{m}") for m in recall.EIGHT[2:]}
+        assert max(memories, key=memories.get) == "mesanet" and memories["mesanet"] > cache - .01 and (n < 16 or memories["mesanet"] < cache)
+    lost = {(n, t[0]) for T, n, w in recall.WORLDS for t in recorded(f"t{T}_n{n}_w{w}_mesanet", recall)["tried"] if t[1] == 0 and t[3] < .25}
+    assert lost == {(n, .01) for n in (64, 16, 8, 4)} | {(8, .003)} and max(table["t128_n8_w64_mesanet"].rates) == .01
+    assert all(t[3] < .25 for t in recorded("t256_n64_w128_mesanet", recall)["tried"] if t[0] == .01)
+    all_of = lambda name: [one["accuracy"] for one in recorded(name, recall)["runs"]]
+    assert (round(min(all_of("t256_n16_w64_mesanet")), 3), round(max(all_of("t256_n16_w64_mesanet")), 3)) == (.996, .998) and min(all_of("t128_n8_w64_mesanet")) > .9995
+    assert (round(min(all_of("t256_n64_w128_mesanet")), 2), round(max(all_of("t256_n64_w128_mesanet")), 3)) == (.98, .998)
+    verdicts = recall.verdicts({name: recorded(name, recall) for name in table})
+    assert verdicts["LLA is better than all with a matrix memory"] == [True] + [False] * 4
 
 def test_a_low_curve_of_softmax_on_few_pairs_is_a_training_that_ended_early():
     first = lambda name: [t[3] for t in recorded(f"short_{name}", recall)["tried"] if t[1] == 0]
