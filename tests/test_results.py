@@ -310,6 +310,14 @@ def test_mesanet_is_the_closest_rival_in_context_and_the_least_steady():
     assert list(better.values()) == [0, 1, 2, 0]
     for S in (64, 128): assert max(seeds(f"S{S}_mesanet")) > 1.3 * min(seeds(f"S{S}_mesanet")) and max(seeds(f"S{S}_lla")) < 1.08 * min(seeds(f"S{S}_lla"))
 
+def test_thirty_two_bits_help_local_lines_and_nobody_else():
+    seeds = lambda name: [sum(e) / len(e) for e in recorded(name, in_context)["errors"]]
+    for m in ("softmax", "gated_deltanet", "mesanet"): assert all(abs(a / b - 1) < .0035 for a, b in zip(seeds(f"S64_{m}"), seeds(f"S64_{m}_float32"))) and abs(sum(seeds(f"S64_{m}")) / sum(seeds(f"S64_{m}_float32")) - 1) < .002
+    short, long = seeds("S64_lla"), seeds("S64_lla_float32"); known = sum(map(sum, recorded("S64_lines", in_context)["known"]["errors"])) / 192
+    assert round(sum(short) / 3, 3) == .213 and round(sum(long) / 3, 3) == .189 and round(known, 3) == .167 and max(long) - min(long) < .002 < .01 < max(short) - min(short)
+    assert [round(100 * (a / b - 1)) for a, b in zip(seeds("S64_mesanet_float32"), long)] == [12, 51, 13]
+    assert round(max(v for one in recorded("S64_lla_float32", in_context)["runs"] for v in one["residual"]), 1) == 1.6
+
 def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
     mean = lambda name: sum(map(sum, recorded(name, in_context)["errors"])) / 192
     assert abs(mean("S64_lla_two_parts") - mean("S64_lla_rotary")) < .005 and mean("S64_softmax_two_parts") > 1.3 * mean("S64_softmax_rotary")
