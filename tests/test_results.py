@@ -382,6 +382,18 @@ def test_more_cups_and_moves_that_commute():
     assert [round(a, 2) for a in seeds("Z60_deltanet_2")] == [.59, .2, .24] and reach("swap12_softmax") == [1] * 3 and reach("swap12_lla") == [2] * 3
     assert max(reach("A4xZ5_softmax") + reach("A4xZ5_lla") + reach("A4xZ5_deltanet_2")) == 1 and max(reach("A5_softmax") + reach("A5_lla")) == 4
 
+def test_a_layer_is_worth_several_swaps_to_local_lines_and_one_to_softmax():
+    name = lambda m, n: f"swap5_{m}" + f"_{n}_layers" * (n != 2)
+    runs = lambda m, n: recorded(name(m, n), state_tracking)
+    reach = {m: {n: sorted(state_tracking.reach(one["rows"]) for one in runs(m, n)["runs"]) for n in (1, 2, 3, 4, 6)} for m in ("softmax", "lla")}
+    assert reach["lla"] == {1: [3, 3, 3], 2: [5, 6, 8], 3: [10, 12, 12], 4: [16, 17, 18], 6: [18, 21, 22]}
+    assert reach["softmax"] == {1: [3, 3, 3], 2: [3, 4, 4], 3: [4, 5, 5], 4: [5, 5, 6], 6: [8, 9, 11]}
+    rows = lambda m, n, *at: round(state_tracking.mean_rows(runs(m, n), *at), 2)
+    assert [rows("lla", 3, 1, 32), rows("softmax", 6, 1, 32), rows("lla", 4, 1, 32), rows("softmax", 4, 1, 32)] == [.48, .38, .68, .24]
+    assert all(state_tracking.mean_rows(runs(m, n), 33, 64) < .01 for m in reach for n in reach[m])
+    assert all(1 < runs("lla", n)["parameters"] / runs("softmax", n)["parameters"] < 1 + 1 / 300 for n in reach["lla"]) and runs("lla", 3)["parameters"] < .51 * runs("softmax", 6)["parameters"]
+    for n in (2, 3, 4, 6): assert min(reach["lla"][n]) > max(reach["softmax"][n]) and (n == 6 or min(reach["lla"][n]) >= 2**n)
+
 def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_time():
     runs = lambda budget, m: [recorded(f"{budget}_{m}_s{s}", language) for s in range(3)]
     d, se, n = language.compare(runs("steps", "lla"), runs("steps", "softmax")); assert n == 3 and abs(d) < 2 * se < .05
