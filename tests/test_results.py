@@ -401,14 +401,31 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     d, _, _ = language.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax")); assert d > .15
     d, se, n = language.compare(runs("time", "lla"), runs("time", "gated_deltanet")); assert n == 3 and round(d, 2) == -.31 and se < .05
     assert all(1000 < r["steps"] < 1200 and round(1000 * r["step_seconds"][1]) in (42, 43, 44) for r in runs("time", "gated_deltanet"))
-    for name, low, high in (("steps_lla_s0", .75, 2.), ("steps_lla_ridge10_s0", 8.8, 10.6)):
-        ridges = [v for layer in recorded(name, language)["inside"][-1]["ridge"] for v in layer]; assert low < min(ridges) and max(ridges) < high
-    assert round(recorded("steps_lla_ridge10_s0", language)["score"] - recorded("steps_lla_s0", language)["score"], 3) == -.009
     trial = {m: dict(recorded(f"steps_{m}_s0", language)["grid"]) for m in ("softmax", "lla", "softmax_normed", "gated_deltanet")}
     assert min(trial, key=lambda m: min(trial[m].values())) == "gated_deltanet" and trial["gated_deltanet"][.004] == min(trial["gated_deltanet"].values())
     for r in runs("steps", "lla"):
         last = r["inside"][-1]; assert not r["loose"] and .7 < min(map(min, last["ridge"])) < .9 and 1.8 < max(map(max, last["ridge"])) < 2.2
         assert 9 < sum(map(sum, last["steps"])) / 24 < 13
+
+def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
+    runs = lambda start: [recorded(f"steps_{start}_s{s}", language) for s in range(3)]
+    against = lambda a, b: tuple(round(v, 3) for v in language.compare(runs(a), runs(b))[:2])
+    assert against("lla_ridge10", "softmax") == (-.044, .017) and against("lla_ridge0.1", "softmax") == (-.036, .018)
+    assert [against(start, "softmax_normed") for start in ("lla_ridge0.1", "lla", "lla_ridge10")] == [(.002, .007), (.023, .016), (-.006, .005)]
+    assert all(language.compare([a], [b])[0] < -.01 for start in ("lla_ridge10", "lla_ridge0.1") for a, b in zip(runs(start), runs("softmax")))
+    inside = lambda start, what: [[v for layer in r["inside"][-1][what] for v in layer] for r in runs(start)]
+    for start, low, high, least, most in (("lla_ridge0.1", .12, .84, 9.7, 28.2), ("lla", .78, 2.12, 8.2, 14.7), ("lla_ridge10", 8.8, 10.6, 5, 6.7)):
+        assert all(low < min(r) and max(r) < high for r in inside(start, "ridge")) and all(least < min(r) and max(r) < most for r in inside(start, "steps")) and not any(r["loose"] for r in runs(start))
+    assert all(sum(.15 < v < .351 for v in r) > 16 and round(max(r), 2) in (.83, .84) for r in inside("lla_ridge0.1", "ridge"))
+
+def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the_same():
+    run = lambda name: recorded(f"steps_{name}_s0", language)
+    against = lambda a, b: tuple(round(v, 3) for v in language.compare([run(a)], [run(b)])[:2])
+    assert against("gated_deltanet_rate0.002", "gated_deltanet") == (-.057, .006) and run("gated_deltanet_rate0.002")["score"] < run("gated_deltanet_rate0.001")["score"] < run("gated_deltanet")["score"]
+    assert round(against("gated_deltanet_rate0.002", "softmax")[0], 2) == .17 and round(against("gated_deltanet_bare", "gated_deltanet_rate0.002")[0], 2) == .13 and run("gated_deltanet_bare")["rate"] == .002
+    assert run("gated_deltanet_rate0.002")["score"] < run("mesanet")["score"] < run("gated_deltanet_bare")["score"] and run("mesanet")["score"] > run("gated_deltanet")["score"]
+    curve = {name: dict(run(name)["curve"]) for name in ("gated_deltanet_rate0.002", "softmax")}
+    assert [round(curve["gated_deltanet_rate0.002"][at] - curve["softmax"][at], 2) for at in (16, 512)] == [.03, .21]
 
 def test_the_small_contests_of_part_3_with_other_seeds():
     small = lambda m: recorded(f"small_{m}", in_context)["errors"]

@@ -289,7 +289,7 @@ def train_reader(
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name -> training
-    "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls; then the small ones with three seeds."
+    "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls (ridges, rates, positions, MesaNet); then the small ones with three seeds."
     small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=64, batch=8, steps=180, rates=(7e-3,), dropout=0., init=.08, warmup=20, precision="float32")
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
