@@ -352,6 +352,8 @@ def test_a_memory_that_solves_is_the_best_one_where_it_learns_at_all():
     all_of = lambda name: [one["accuracy"] for one in recorded(name, recall)["runs"]]
     assert (round(min(all_of("t256_n16_w64_mesanet")), 3), round(max(all_of("t256_n16_w64_mesanet")), 3)) == (.996, .998) and min(all_of("t128_n8_w64_mesanet")) > .9995
     assert (round(min(all_of("t256_n64_w128_mesanet")), 2), round(max(all_of("t256_n64_w128_mesanet")), 3)) == (.98, .998)
+    late = lambda name: [round(dict(zip(one["at"], one["loss"]))[1848], 1) for one in recorded(name, recall)["runs"]]   # the lesson with 32 pairs ends at 1875
+    assert late("t256_n64_w64_mesanet") == [.4, .7, 1.8] and late("t256_n64_w64_deltanet") == [1.6, 1.1, 1.8] and recall.lessons(256, 64, 2500)[-1] == (625, 256, 64)
     verdicts = recall.verdicts({name: recorded(name, recall) for name in table})
     assert verdicts["LLA is better than all with a matrix memory"] == [True] + [False] * 4
 
@@ -417,6 +419,11 @@ def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
     for start, low, high, least, most in (("lla_ridge0.1", .12, .84, 9.7, 28.2), ("lla", .78, 2.12, 8.2, 14.7), ("lla_ridge10", 8.8, 10.6, 5, 6.7)):
         assert all(low < min(r) and max(r) < high for r in inside(start, "ridge")) and all(least < min(r) and max(r) < most for r in inside(start, "steps")) and not any(r["loose"] for r in runs(start))
     assert all(sum(.15 < v < .351 for v in r) > 16 and round(max(r), 2) in (.83, .84) for r in inside("lla_ridge0.1", "ridge"))
+
+def test_on_real_text_the_advantage_does_not_grow_along_the_window_from_the_ridge_of_the_race():
+    runs = lambda start: [recorded(f"steps_{start}_s{s}", language) for s in range(3)]
+    d, se, n = language.growth(runs("lla"), runs("softmax")); assert n == 3 and abs(d) < se < .02
+    d, se, n = language.growth(runs("lla_ridge10"), runs("softmax")); assert -3 * se < d < -2 * se
 
 def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the_same():
     run = lambda name: recorded(f"steps_{name}_s0", language)

@@ -6,10 +6,10 @@
 __all__ = ['PARTS', 'SKIP', 'PACKAGES', 'PROMPT', 'part_of', 'Corpus', 'read_corpus', 'squeezed', 'count_contexts', 'count_bits',
            'windows', 'read_files', 'per_byte', 'Config', 'make_reader', 'draw_windows', 'byte_loss', 'look_inside',
            'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds', 'check_cell',
-           'run_counts', 'written', 'run', 'compare', 'verdicts']
+           'run_counts', 'written', 'run', 'compare', 'growth', 'verdicts']
 
 # %% ../../nbs/36_language_model.ipynb #c002
-import hashlib, lzma, math, platform, statistics, sysconfig, zlib
+import hashlib, lzma, math, platform, statistics, sysconfig, time, zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -348,15 +348,21 @@ def step_seconds(
     text: torch.Tensor,     # training bytes
     *,
     rounds: int = 5,        # in turns, after one that does not count
-    steps: int = 11,        # in a turn, of which the first does not count
+    steps: int = 14,        # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
 ) -> tuple[float, float]:   # seconds a step: softmax, the mixer
     "Time training steps of two mixers in turns."
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):
         for c, model, mine in zip(both, models, took):
-            seconds = fit(model, draw_windows(text, c), byte_loss, steps=steps, rate=1e-4, precision=cfg.precision)["seconds"] / (steps - 1)
-            if turn: mine.append(seconds)
+            draw, began = draw_windows(text, c), []
+            def stamped(step: int, generator: torch.Generator) -> tuple:
+                if step == 4:
+                    if text.is_cuda: torch.cuda.synchronize(text.device)
+                    began.append(time.perf_counter())
+                return draw(step, generator)
+            fit(model, stamped, byte_loss, steps=steps, rate=1e-4, precision=cfg.precision)
+            if turn: mine.append((time.perf_counter() - began[0]) / (steps - 4))
     return tuple(statistics.median(t) for t in took)
 
 # %% ../../nbs/36_language_model.ipynb #c057
@@ -429,6 +435,19 @@ def compare(
     spread = sum(np.var(t, ddof=1) / len(t) for t in totals if len(t) > 1)
     return d, float(np.sqrt(se**2 + spread)), min(len(a), len(b))
 
+# %% ../../nbs/36_language_model.ipynb #c071b
+def growth(
+    a: Sequence[dict],   # results of `run`, one for each seed
+    b: Sequence[dict],   # of another mixer on the same text
+) -> tuple[float, float, int]:   # difference of `compare` in the last quarter of the window minus that in the first, standard error, seeds
+    "Whether a difference grows along the window. The quarters are of the same files and models, so they are subtracted before errors are taken."
+    (d, _, seeds), (first, *_) = (compare(a, b, quarter=q) for q in (3, 0))
+    sizes, bits = np.asarray(a[0]["bytes"], float), lambda runs: np.mean([r["bits"] for r in runs], 0)
+    e = [(gap - r * sizes)[:, q] / sizes[:, q].sum() for q, r in ((3, d), (0, first)) for gap in (bits(a) - bits(b),)]
+    files = ((e[0] - e[1]) ** 2).sum() * len(sizes) / (len(sizes) - 1)
+    along = [[float(np.diff(np.asarray(r["bits"])[:, [0, 3]].sum(0) / sizes[:, [0, 3]].sum(0))[0]) for r in runs] for runs in (a, b)]
+    return d - first, float(np.sqrt(files + sum(np.var(t, ddof=1) / len(t) for t in along if len(t) > 1))), seeds
+
 # %% ../../nbs/36_language_model.ipynb #c072
 def verdicts(
     results: dict,       # name of a cell -> result of `run`
@@ -443,6 +462,5 @@ def verdicts(
             found[f"LLA against {name} at equal {budget}"] = (word(*(c := compare(a, b))), *c) if a and b else ("not recorded", None, None, 0)
     a, b = runs("steps", "lla"), runs("steps", "softmax")
     if not (a and b): return found | {"LLA's advantage over softmax, last quarter of the window against the first": ("not recorded", None, None, 0)}
-    (d4, s4, n), (d1, s1, _) = (compare(a, b, quarter=i) for i in (3, 0))
-    d, se = d4 - d1, math.hypot(s4, s1)
+    d, se, n = growth(a, b)
     return found | {"LLA's advantage over softmax, last quarter of the window against the first": (word(d, se, n, "grows", "shrinks"), d, se, n)}

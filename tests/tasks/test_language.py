@@ -7,7 +7,7 @@ from hypothesis import given, settings, strategies as st
 
 from lla_course.models import Config as Sizes
 from lla_course.models import Decoder
-from lla_course.tasks.language import (PACKAGES, PARTS, Config, cache_gap, cells, check_cell, compare, count_bits, count_contexts, look_inside, make_reader, part_of,
+from lla_course.tasks.language import (PACKAGES, PARTS, Config, cache_gap, cells, check_cell, compare, count_bits, count_contexts, growth, look_inside, make_reader, part_of,
                                        per_byte, read_corpus, read_files, readable, run, squeezed, draw_windows, train_reader, verdicts, watched, windows, write)
 from lla_course.tasks.mixers import mixer
 
@@ -176,6 +176,14 @@ def test_a_small_difference_is_seen_file_by_file():
     d, se, seeds = compare(a, b)
     assert seeds == 3 and d == pytest.approx(-.05, abs=.005) and se < .005 and se < per_byte(a[0]["bits"], a[0]["bytes"])[1] / 10
     assert compare(a, b, quarter=2)[0] == pytest.approx(-.05, abs=.01)
+
+def test_growth_is_measured_within_each_model():
+    rising = [-.01, -.02, -.03, -.06]
+    a, b = ([made_up(x, seed=10 * i + s) for s in range(3)] for i, x in enumerate((rising, 0.)))
+    d, se, seeds = growth(a, b)
+    assert seeds == 3 and d == pytest.approx(-.05, abs=.01) and d == pytest.approx(compare(a, b, quarter=3)[0] - compare(a, b, quarter=0)[0]) and se < .005
+    shifted = [dict(r, bits=(np.array(r["bits"]) + shift * np.array(r["bytes"])).tolist()) for r, shift in zip(a, (-.1, 0, .1))]   # seeds that differ everywhere alike
+    assert growth(shifted, b)[1] == pytest.approx(se) and compare(shifted, b)[1] > 10 * se
 
 def test_verdicts():
     runs = {"steps_softmax": 0., "steps_lla": [0, -.02, -.03, -.06], "steps_softmax_normed": -.2, "time_lla": .05, "time_gated_deltanet": .3}
