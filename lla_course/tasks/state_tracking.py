@@ -227,7 +227,8 @@ def cells(
     full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
     full |= table(("swap3", "swap5"), ("softmax_normed",))
     full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), *((l, dict(rates=(1e-3, 3e-3))) for l in (3, 4, 6))) for m in four[:2]}
-    full["swap5_softmax_normed_4_layers"] = Config("swap5", "softmax_normed", layers=4, rates=(1e-3, 3e-3), minutes=30.)   # for a machine without a GPU
+    slow = dict(minutes=30.)   # for a machine without a GPU
+    full |= {"swap5_softmax_normed_4_layers": Config("swap5", "softmax_normed", layers=4, rates=(1e-3, 3e-3), **slow), "Z60_softmax_normed": Config("Z60", "softmax_normed", **slow)}
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
     more, longer = small | dict(seeds=tuple(range(6))), small | dict(length=16, test=64, batch=64, rates=(5e-3,))
     full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four}

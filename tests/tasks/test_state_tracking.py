@@ -157,7 +157,7 @@ def test_the_table_of_contests():
     full, fast = {n: c for n, c in cells("full").items() if not n.startswith("small")}, cells("fast")
     assert len(full) <= 54 and len(set(full.values())) == len(full)
     assert [n.partition("_")[0] for n in list(full)[:12]] == ["swap5"] * 9 + ["A5"] * 3 and {c.mixer for c in list(full.values())[:9]} == {"softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet", "deltanet_2"}
-    for name, c in (full | fast).items(): assert name.startswith(f"{c.world}_{c.mixer}") and c.test == 4 * c.length and moves(c.world).shape[1] ** 2 <= 144 and c.minutes <= (30 if name == "swap5_softmax_normed_4_layers" else 5)
+    for name, c in (full | fast).items(): assert name.startswith(f"{c.world}_{c.mixer}") and c.test == 4 * c.length and moves(c.world).shape[1] ** 2 <= 144 and c.minutes <= (30 if name in ("swap5_softmax_normed_4_layers", "Z60_softmax_normed") else 5)
 
 def test_reach_and_means():
     assert reach([1, .95, .9, .89, 1]) == 3 and reach([.5, 1]) == 0 and reach([1, 1]) == 2 and reach([]) == 0
