@@ -395,6 +395,8 @@ def test_a_layer_is_worth_several_swaps_to_local_lines_and_one_to_softmax():
     assert all(state_tracking.mean_rows(runs(m, n), 33, 64) < .01 for m in reach for n in reach[m])
     assert all(1 < runs("lla", n)["parameters"] / runs("softmax", n)["parameters"] < 1 + 1 / 700 for n in reach["lla"]) and runs("lla", 3)["parameters"] < .51 * runs("softmax", 6)["parameters"]
     for n in (2, 3, 4, 6): assert min(reach["lla"][n]) > max(reach["softmax"][n]) and (n == 6 or min(reach["lla"][n]) >= 2**n)
+    bare = [round(state_tracking.mean_rows(recorded(f"swap5_{m}_no_positions", state_tracking), 1, 32), 2) for m in ("lla", "softmax")]; assert bare == [.22, .14]
+    assert [state_tracking.reach(one["rows"]) for one in recorded("swap5_deltanet_2_exact", state_tracking)["runs"]] == [128] * 3
     normed = runs("softmax_normed", 4); assert sorted(state_tracking.reach(one["rows"]) for one in normed["runs"]) == [5, 6, 6] and round(state_tracking.mean_rows(normed, 1, 32), 2) == .24
     assert [any(one["loose"] or one["test_residual"] > .1 for one in runs("lla", n)["runs"]) for n in (1, 2, 3, 4, 6)] == [True, False, True, False, False]
 
