@@ -381,6 +381,7 @@ def test_more_cups_and_moves_that_commute():
     assert round(sum(a for a, r in zip(lla, loose) if r < max(loose)) / 2 - sum(softmax) / 3, 2) == .04 and round(mean("swap5_softmax_4_layers"), 2) == .24 and round(mean("swap5_lla"), 2) == .31
     assert reach("swap8_gated_deltanet") == [4] * 3 and mean("swap8_gated_deltanet") > mean("swap8_lla") + .02
     assert sorted(round(a, 2) for a in seeds("Z60_softmax")) == [.33, .96, .97] and max(seeds("Z60_lla")) < .31
+    assert [round(a, 2) for a in seeds("Z60_softmax_normed")] == [.57, .26, .35] and mean("Z60_softmax") - mean("Z60_softmax_normed") > mean("Z60_softmax_normed") - mean("Z60_lla") > 0
     assert [round(a, 2) for a in seeds("Z60_deltanet_2")] == [.59, .2, .24] and reach("swap12_softmax") == [1] * 3 and reach("swap12_lla") == [2] * 3
     assert max(reach("A4xZ5_softmax") + reach("A4xZ5_lla") + reach("A4xZ5_deltanet_2")) == 1 and max(reach("A5_softmax") + reach("A5_lla")) == 4
 
