@@ -442,9 +442,9 @@ def growth(
 ) -> tuple[float, float, int]:   # difference of `compare` in the last quarter of the window minus that in the first, standard error, seeds
     "Whether a difference grows along the window. The quarters are of the same files and models, so they are subtracted before errors are taken."
     (d, _, seeds), (first, *_) = (compare(a, b, quarter=q) for q in (3, 0))
-    sizes, bits = np.asarray(a[0]["bytes"], float), lambda runs: np.mean([r["bits"] for r in runs], 0)
-    e = [(gap - r * sizes)[:, q] / sizes[:, q].sum() for q, r in ((3, d), (0, first)) for gap in (bits(a) - bits(b),)]
-    files = ((e[0] - e[1]) ** 2).sum() * len(sizes) / (len(sizes) - 1)
+    sizes, gap = np.asarray(a[0]["bytes"], float), np.mean([r["bits"] for r in a], 0) - np.mean([r["bits"] for r in b], 0)
+    late, early = ((gap - r * sizes)[:, q] / sizes[:, q].sum() for q, r in ((3, d), (0, first)))
+    files = ((late - early) ** 2).sum() * len(sizes) / (len(sizes) - 1)
     along = [[float(np.diff(np.asarray(r["bits"])[:, [0, 3]].sum(0) / sizes[:, [0, 3]].sum(0))[0]) for r in runs] for runs in (a, b)]
     return d - first, float(np.sqrt(files + sum(np.var(t, ddof=1) / len(t) for t in along if len(t) > 1))), seeds
 
