@@ -315,6 +315,11 @@ def test_thirty_two_bits_help_local_lines_and_nobody_else():
     for m in ("softmax", "gated_deltanet", "mesanet"): assert all(abs(a / b - 1) < .0035 for a, b in zip(seeds(f"S64_{m}"), seeds(f"S64_{m}_float32"))) and abs(sum(seeds(f"S64_{m}")) / sum(seeds(f"S64_{m}_float32")) - 1) < .002
     short, long = seeds("S64_lla"), seeds("S64_lla_float32"); known = sum(map(sum, recorded("S64_lines", in_context)["known"]["errors"])) / 192
     assert round(sum(short) / 3, 3) == .213 and round(sum(long) / 3, 3) == .189 and round(known, 3) == .167 and max(long) - min(long) < .002 < .01 < max(short) - min(short)
+    steps = [[one["solver_steps"][i] for name in in_context.cells("full") if name[0] == "S" and "_lla" in name and "float32" not in name for one in recorded(name, in_context)["runs"]] for i in (0, -1)]
+    assert 13 < min(steps[0]) and max(steps[0]) < 19.5 and 24 < min(steps[1]) and max(steps[1]) < 95.5
+    second = [one["inside"]["after"][1] for one in recorded("S64_lla", in_context)["runs"]]
+    assert max(second[0]["ridge"]) < .0024 and min(second[0]["own"]) > .98 and all(.85 < own < .92 for layer in second[1:] for own in layer["own"])
+    assert all(5 < heads < 14.5 for one in recorded("S128_lla", in_context)["runs"] for layer in one["inside"]["after"] for heads in layer["tokens"])
     assert [round(100 * (a / b - 1)) for a, b in zip(seeds("S64_mesanet_float32"), long)] == [12, 51, 13]
     assert round(max(v for one in recorded("S64_lla_float32", in_context)["runs"] for v in one["residual"]), 1) == 1.6
 
@@ -424,6 +429,16 @@ def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
     for start, low, high, least, most in (("lla_ridge0.1", .12, .84, 9.7, 28.2), ("lla", .78, 2.12, 8.2, 14.7), ("lla_ridge10", 8.8, 10.6, 5, 6.7)):
         assert all(low < min(r) and max(r) < high for r in inside(start, "ridge")) and all(least < min(r) and max(r) < most for r in inside(start, "steps")) and not any(r["loose"] for r in runs(start))
     assert all(sum(.15 < v < .351 for v in r) > 16 and round(max(r), 2) in (.83, .84) for r in inside("lla_ridge0.1", "ridge"))
+
+def test_on_real_text_timings_and_how_hard_the_solves_become():
+    runs = lambda budget, m: [recorded(f"{budget}_{m}_s{s}", language) for s in range(3)]
+    took, timed = ({m: [f(r) for r in runs("time", m)] for m in ("softmax_normed", "lla")} for f in (lambda r: 1000 * r["seconds"] / r["steps"], lambda r: 1000 * r["step_seconds"][1]))
+    assert all(11.8 < t < 13 for t in took["softmax_normed"]) and {round(t) for t in timed["softmax_normed"]} == {17} and 29 < min(took["lla"]) and max(took["lla"]) < 43 and {round(t) for t in timed["lla"]} == {33}
+    mean = lambda look: sum(map(sum, look["steps"])) / 24
+    for start, harder in (("lla_ridge0.1", -1), ("lla", 1), ("lla_ridge10", 1)): assert all(harder * (mean(r["inside"][-1]) - mean(r["inside"][0])) > .5 for r in runs("steps", start))
+    fall = sum(v < 10 for r in runs("steps", "lla_ridge10") for layer in r["inside"][-1]["ridge"] for v in layer); assert fall == 50   # of 72
+    grids = [dict(r["grid"]) for r in runs("time", "gated_deltanet")]; assert [min(g, key=g.get) for g in grids] == [.002, .002, .004] and all(abs(g[.002] - g[.004]) < .021 for g in grids)
+    curves = [[y for _, y in r["curve"][4:]] for r in runs("steps", "softmax")]; assert max(abs(y - sum(at) / 3) for at in zip(*curves) for y in at) < .04
 
 def test_on_real_text_the_advantage_does_not_grow_along_the_window_from_the_ridge_of_the_race():
     runs = lambda start: [recorded(f"steps_{start}_s{s}", language) for s in range(3)]

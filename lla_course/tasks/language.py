@@ -350,7 +350,8 @@ def step_seconds(
     rounds: int = 5,        # in turns, after one that does not count
     steps: int = 14,        # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
 ) -> tuple[float, float]:   # seconds a step: softmax, the mixer
-    "Time training steps of two mixers in turns."
+    "Time training steps of two mixers in turns. Raises `ValueError` for four steps or fewer."
+    if steps <= 4: fail("steps", steps, "a whole number above 4")
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):

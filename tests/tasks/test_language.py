@@ -8,7 +8,7 @@ from hypothesis import given, settings, strategies as st
 from lla_course.models import Config as Sizes
 from lla_course.models import Decoder
 from lla_course.tasks.language import (PACKAGES, PARTS, Config, cache_gap, cells, check_cell, compare, count_bits, count_contexts, growth, look_inside, make_reader, part_of,
-                                       per_byte, read_corpus, read_files, readable, run, squeezed, draw_windows, train_reader, verdicts, watched, windows, write)
+                                       per_byte, read_corpus, read_files, readable, run, squeezed, step_seconds, draw_windows, train_reader, verdicts, watched, windows, write)
 from lla_course.tasks.mixers import mixer
 
 TINY = replace(cells("fast")["steps_lla_s0"], width=16, length=16, batch=2, steps=4, trial_steps=2, layers=2, rates=(1e-3, 1e-2), letters=9)
@@ -176,6 +176,10 @@ def test_a_small_difference_is_seen_file_by_file():
     d, se, seeds = compare(a, b)
     assert seeds == 3 and d == pytest.approx(-.05, abs=.005) and se < .005 and se < per_byte(a[0]["bits"], a[0]["bytes"])[1] / 10
     assert compare(a, b, quarter=2)[0] == pytest.approx(-.05, abs=.01)
+
+def test_a_timing_needs_steps_after_those_that_do_not_count():
+    with pytest.raises(ValueError, match="steps.*4"): step_seconds(TINY, torch.zeros(200, dtype=torch.uint8), steps=4)
+    a, b = step_seconds(TINY, torch.zeros(200, dtype=torch.uint8), rounds=1, steps=6); assert a > 0 and b > 0
 
 def test_growth_is_measured_within_each_model():
     rising = [-.01, -.02, -.03, -.06]
