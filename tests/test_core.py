@@ -6,7 +6,7 @@ import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 
 from lla_course.core import (Record, StaleResult, as_tensors, content_hash, device_name, fail, load_result, pick, pick_device, repo_root,
-                             require_choice, require_finite, require_positive, save_result, seed_everything, write_atomic)
+                             require_choice, require_finite, require_flag, require_positive, require_whole, save_result, seed_everything, write_atomic)
 
 # ---- arguments
 
@@ -31,6 +31,27 @@ def test_require_positive_refuses(value, zero):
 
 def test_zero_only_where_allowed():
     with pytest.raises(ValueError, match="h=0: expected a finite number > 0"): require_positive("h", 0)
+
+def test_true_is_not_a_number():
+    with pytest.raises(ValueError, match="h=True: expected a finite number > 0"): require_positive("h", True)
+
+@pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
+def test_require_whole_gives_an_int(value):
+    assert type(require_whole("n", value)) is int and require_whole("n", value, least=3, most=3) == 3
+
+@pytest.mark.parametrize("value", [True, 2.0, np.float64(2), "2", None, [2], torch.tensor(2.), float("nan")])
+def test_require_whole_refuses_what_is_not_one(value):
+    with pytest.raises(ValueError, match="^n=.*expected a whole number >= 1$"): require_whole("n", value, least=1)
+
+def test_require_whole_keeps_limits():
+    with pytest.raises(ValueError, match="^n=0: expected a whole number >= 1$"): require_whole("n", 0, least=1)
+    with pytest.raises(ValueError, match="^n=9: expected a whole number from 1 to 8$"): require_whole("n", 9, least=1, most=8)
+    with pytest.raises(ValueError, match="^n=9: expected a whole number <= 8$"): require_whole("n", 9, most=8)
+
+def test_require_flag():
+    assert require_flag("x", True) is True and require_flag("x", False) is False
+    for wrong in (1, 0, "no", None, np.bool_(True)):
+        with pytest.raises(ValueError, match="^x=.*expected True or False$"): require_flag("x", wrong)
 
 def test_text_is_not_a_number():
     with pytest.raises(ValueError, match="^h='0.5'"): require_positive("h", "0.5")
