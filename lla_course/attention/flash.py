@@ -22,7 +22,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward
 from .dense import Heads, as_heads, lla_dense, readable
-from .tiled import Tiled, lla_tiled, solver_settings
+from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
 from ..core import fail, pick, pick_device, repo_root, seed_everything
 from ..core import require_choice, require_flag, require_positive, require_whole
 from ..kernels.flash_lla_backward import lla_backward
@@ -317,12 +317,13 @@ def flash_lla(
     require_flag("return_info", return_info)
     if check is not None: require_flag("check", check)
     q, k, v = _under_autocast(q, k, v)
-    heads = as_heads(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
+    settings = dict(ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
+    heads = as_heads(q, k, v, **settings)
     parts = (heads.q, heads.k, heads.v, heads.ridge)
     backend = choose_backend(backend, q, torch.is_grad_enabled() and any(t.requires_grad for t in parts))
     tol, max_steps = solver_settings(q.dtype, int(q.shape[-1]), tol, max_steps)
     if backend == "dense":
-        o = lla_dense(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
+        o = lla_dense(q, k, v, floor=FLOOR[q.dtype], **settings)
         steps, residual = (heads.restore(0 * t) for t in (heads.ridge.int(), heads.ridge.detach()))
     else:
         out = _call(*parts, heads.scale, heads.is_causal, tol, max_steps, backend)
