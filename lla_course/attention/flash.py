@@ -328,8 +328,7 @@ def flash_lla(
     else:
         out = _call(*parts, heads.scale, heads.is_causal, tol, max_steps, backend)
         o, steps, residual = (heads.restore(t) for t in (out[0], out[-2], out[-1]))
-    told = return_info or check is False or check is None and q.device.type != "cpu"
-    if not told: _warn_unfinished(residual, tol, max_steps)
+    if not return_info and (check or check is None and q.is_cpu): _warn_unfinished(residual, tol, max_steps)
     return (o, dict(steps=steps, residual=residual.detach())) if return_info else o
 
 # %% ../../nbs/28_flash_lla.ipynb #c024
