@@ -63,9 +63,10 @@ def check_config(
 
 # %% ../nbs/30_models.ipynb #c010b
 def _readable(t: torch.Tensor) -> bool:
-    "Whether values can be read for nothing: on the CPU, and not while compiling, mapping or only asking for shapes."
+    "Whether values can be read for nothing: on the CPU, not while compiling, mapping or asking for shapes."
     mapped = torch._C._functorch.is_functorch_wrapped_tensor
-    return type(t) is torch.Tensor and t.device.type == "cpu" and not torch.compiler.is_compiling() and not mapped(t)
+    plain = type(t) is torch.Tensor and t.device.type == "cpu"
+    return plain and not torch.compiler.is_compiling() and not mapped(t)
 
 def require_below(
     name: str,         # of the argument
@@ -110,7 +111,8 @@ def rotate(
 ) -> torch.Tensor:             # [B, H, T, D]
     """Rotary positions: turn coordinate pair (j, j + D/2) by position / base^(2 j / D).
 
-    Angles are float64 for float64 inputs, float32 for all others. Raises `ValueError` for shapes that do not fit."""
+    Angles are float64 for float64 inputs, float32 for all others.
+    Raises `ValueError` for shapes that do not fit."""
     if x.dim() != 4 or x.shape[-1] % 2: fail("x.shape", tuple(x.shape), "[B, H, T, D] with an even D")
     if positions.shape not in ((x.shape[2],), (x.shape[0], x.shape[2])):
         fail("positions.shape", tuple(positions.shape), f"[T] or [B, T] for x of shape {tuple(x.shape)}")
@@ -273,7 +275,9 @@ class Decoder(nn.Module):
         tokens: torch.Tensor,      # [B, T]
         positions: torch.Tensor,   # [B, T] or [T]
     ) -> torch.Tensor:             # [B, T, C]
-        "The residual stream before the first block. Raises `ValueError` for tokens and places it does not know."
+        """The residual stream before the first block.
+
+        Raises `ValueError` for tokens and places it does not know."""
         tokens = as_tokens(tokens, self.cfg.vocab)
         if self.place is None: return self.drop(self.embed(tokens))
         require_below("positions", positions, self.cfg.length, "places")
@@ -283,7 +287,9 @@ class Decoder(nn.Module):
         self,
         tokens: torch.Tensor,   # [B, T]
     ) -> torch.Tensor:          # logits of the next token, [B, T, vocab]
-        "Read whole sequences. Raises `ValueError` for one longer than the learned positions, and for unknown tokens."
+        """Read whole sequences.
+
+        Raises `ValueError` for one longer than the learned positions, and for unknown tokens."""
         tokens = as_tokens(tokens, self.cfg.vocab)
         if self.place is not None and tokens.shape[1] > self.cfg.length:
             fail("tokens.shape", tuple(tokens.shape), f"at most length={self.cfg.length} tokens")
@@ -306,13 +312,13 @@ def cross_entropy(
     tokens: torch.Tensor,   # what was read, [B, T]
     mask: torch.Tensor | None = None,  # which tokens count as targets, [B, T]; token 0 never does
 ) -> torch.Tensor:          # mean over the targets, in nats, []
-    """Next-token loss: logits at t against token t + 1, where the mask of t + 1 is set; 0 where it is set nowhere.
+    """Next-token loss: logits at t against token t + 1, where its mask is set; 0 if it is set nowhere.
 
-    Raises `ValueError` where there is no token t + 1, for shapes that do not fit, and for tokens without a logit."""
+    Raises `ValueError` for no token t + 1, for shapes that do not fit, and for tokens without a logit."""
     if logits.dim() != 3 or logits.shape[:2] != tokens.shape:
         fail("logits.shape", tuple(logits.shape), f"[B, T, vocab] for tokens of shape {tuple(tokens.shape)}")
     if not len(tokens) or tokens.shape[1] < 2:
-        fail("tokens.shape", tuple(tokens.shape), "at least one text of two tokens: the first is never a target")
+        fail("tokens.shape", tuple(tokens.shape), "at least one text of two tokens; the first is no target")
     if mask is not None and mask.shape != tokens.shape:
         fail("mask.shape", tuple(mask.shape), f"that of the tokens, {tuple(tokens.shape)}")
     tokens = as_tokens(tokens, logits.shape[-1])
@@ -334,15 +340,17 @@ def adamw(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:  # call step() of both after each backward
     """AdamW with warm-up and linear decay.
 
-    Raises `ValueError` for a rate that is not positive, a decay outside [0, 1], and other numbers out of range."""
+    Raises `ValueError` for a rate that is not positive, a decay outside [0, 1], and the like."""
     require_positive("rate", rate)
     if require_positive("decay", decay, zero=True) > 1: fail("decay", decay, "a number from 0 to 1")
     require_whole("steps", steps, least=1)
     require_whole("warmup", warmup, least=0)
     require_positive("weight_decay", weight_decay, zero=True)
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2: fail("betas", betas, "two numbers from 0 to 1")
+    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
+        fail("betas", betas, "two numbers from 0 to 1")
     for beta in betas:
-        if require_positive("betas", beta, zero=True) >= 1: fail("betas", betas, "two numbers from 0 to 1, below 1")
+        if require_positive("betas", beta, zero=True) >= 1:
+            fail("betas", betas, "two numbers from 0 to 1, below 1")
     if next(model.parameters(), None) is None: fail("model", type(model).__name__, "a model with parameters")
     falls = max(decay * steps, 1e-9)
     shape = lambda step: min((step + 1) / max(warmup, 1), 1., max(steps - step, 0) / falls)
@@ -385,7 +393,7 @@ def look(
     weights, heads, hooks = [], [], []
     for block in model.blocks:
         if not (hasattr(block.mixer, "per_head") and hasattr(block.mixer, "weights")):
-            fail("mixer", type(block.mixer).__name__, "a mixer with per_head and weights, as SoftmaxAttention")
+            fail("mixer", type(block.mixer).__name__, "one with per_head and weights, as SoftmaxAttention")
     for block in model.blocks:
         hooks.append(block.mixer.register_forward_pre_hook(lambda m, given: weights.append(m.weights(given[0]))))
         hooks.append(block.mixer.per_head.register_forward_hook(lambda m, given, out: heads.append(out)))
@@ -412,7 +420,8 @@ def replaced_heads(
         if head not in [(l, h) for l in range(len(model.blocks)) for h in range(model.cfg.heads)]:
             fail("heads", head, wanted)
         part = model.blocks[head[0]].mixer
-        if not hasattr(part, "per_head"): fail("mixer", type(part).__name__, "a mixer with per_head, as SoftmaxAttention")
+        if not hasattr(part, "per_head"):
+            fail("mixer", type(part).__name__, "a mixer with per_head, as SoftmaxAttention")
     layers = {l for l, _ in heads}
     hooks = [model.blocks[l].mixer.per_head.register_forward_hook(replace({h: v for (k, h), v in heads.items() if k == l})) for l in layers]
     try: yield model
@@ -425,11 +434,13 @@ def padded_prompts(
     lengths: torch.Tensor | None,    # true length of each, [B]; default T
     vocab: int,                      # how many tokens there are
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the prompts with 0 behind each length, int64; the lengths, int64
-    "Check prompts and their lengths. Raises `ValueError` for lengths that do not fit, and for a prompt of no tokens."
-    if not isinstance(tokens, torch.Tensor) or tokens.dim() != 2: as_tokens(tokens, vocab)   # says what is wrong
+    """Check prompts and their lengths.
+
+    Raises `ValueError` for lengths that do not fit, and for a prompt of no tokens."""
+    if not isinstance(tokens, torch.Tensor) or tokens.dim() != 2: as_tokens(tokens, vocab)   # says why not
     B, T = tokens.shape
     if B and not T: fail("tokens.shape", (B, T), "at least one token in each prompt")
-    at = torch.full((B,), T, device=tokens.device) if lengths is None else torch.as_tensor(lengths, device=tokens.device)
+    at = torch.as_tensor([T] * B if lengths is None else lengths, device=tokens.device)
     whole = not at.is_floating_point() and not at.is_complex() and at.dtype != torch.bool
     if at.shape != (B,) or B and not (whole and 1 <= at.min() and at.max() <= T):
         fail("lengths", at.tolist(), f"{B} whole numbers from 1 to {T}")
@@ -441,7 +452,7 @@ def choose(
     temperature: float,     # > 0
     generator: torch.Generator | None = None,  # for drawing
 ) -> torch.Tensor:          # a token for each row, [B]
-    "Draw tokens with probabilities softmax(logits / temperature); near 0 the most likely one, however small it is."
+    "Draw tokens with probabilities softmax(logits / temperature), however small the temperature is."
     least = torch.finfo(logits.dtype).tiny   # smaller ones would be zero in this precision
     p = ((logits - logits.amax(-1, keepdim=True)) / max(temperature, least)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]
@@ -458,10 +469,10 @@ def generate(
     generator: torch.Generator | None = None,  # for drawing
     cache: bool = True,                # use the mixers' states where they have them
 ) -> torch.Tensor:                     # what was written, [B, n]
-    """Continue prompts, with the model in evaluation mode for so long. No prompt or no token to write: nothing is written.
+    """Continue prompts, with the model in evaluation mode for so long. For no prompt nothing is written.
 
-    Raises `ValueError` for more tokens than the model has positions, for lengths that do not fit, for a prompt of no
-    tokens, and for a temperature that is not finite or below 0. What stands behind a length is not looked at."""
+    Raises `ValueError` for more tokens than the model has positions, for lengths that do not fit, a prompt
+    without a token, and a temperature below 0 or not finite. What stands behind a length is ignored."""
     n, temperature = require_whole("n", n, least=0), require_positive("temperature", temperature, zero=True)
     require_flag("cache", cache)
     tokens, at = padded_prompts(tokens, lengths, model.cfg.vocab)

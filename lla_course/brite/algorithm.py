@@ -62,7 +62,9 @@ def theta_update(
     tol: float = 1e-12,    # largest entry of the gradient, in units of the largest feature
     max_steps: int = 200,  # of Newton's method
 ) -> LatentModel:          # the new writer
-    """M-step: argmax over theta of E_q log P(z, y | x, theta), supervised training on q. A prompt of weight zero keeps its row of a table.
+    """M-step: argmax over theta of E_q log P(z, y | x, theta), supervised training on q.
+
+    A prompt of weight zero keeps its row of a table.
 
     Raises `ValueError` where Newton's method needs more steps. Source: Zhong et al. (2025), eq. 3.5."""
     require_whole("max_steps", max_steps, least=1)
@@ -116,7 +118,9 @@ def random_problem(
     answers: int = 4,       # answers of each
     features: int = 6,      # shared parameters
 ) -> Problem:               # with prompts * answers entries
-    "Gaussian features and answers drawn by a hidden writer, with their exact probabilities. Raises `ValueError` for sizes below 1."
+    """Gaussian features and answers drawn by a hidden writer, with their exact probabilities.
+
+    Raises `ValueError` for sizes below 1."""
     require_whole("seed", seed, least=0)
     sizes = dict(prompts=prompts, rationales=rationales, answers=answers, features=features)
     for name, size in sizes.items(): require_whole(name, size, least=1)
@@ -155,7 +159,9 @@ def divergence(
     *,
     weights: Any = None,    # of the prompts, [X]; default equal
 ) -> float:                 # in nats
-    "KL(P || P') over rationales and answers, averaged over prompts. Raises `ValueError` for models of different shapes."
+    """KL(P || P') over rationales and answers, averaged over prompts.
+
+    Raises `ValueError` for models of different shapes."""
     if a.logits.shape != b.logits.shape: fail("b", b.logits.shape, f"a model of shape {a.logits.shape}")
     p = np.exp(a.log_joint)
     return float(_weights(weights, len(p)) @ np.where(p > 0, p * (np.where(p > 0, a.log_joint, 0) - np.where(p > 0, b.log_joint, 0)), 0).sum((1, 2)))

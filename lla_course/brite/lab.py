@@ -91,7 +91,9 @@ def coverage_figure(
     draws: int = 30,      # N, samples
     success: float = .03, # p, success probability of one sample
 ) -> go.Figure:           # coverage over p, and the distribution of the number of successes
-    "Whether N samples cover a prompt, and how often they are right. Raises `ValueError` for numbers out of their range."
+    """Whether N samples cover a prompt, and how often they are right.
+
+    Raises `ValueError` for numbers out of their range."""
     require_whole("draws", draws, least=0)
     if require_positive("success", success) > 1: fail("success", success, "a probability above 0, at most 1")
     chance = np.geomspace(1e-4, 1, 101); k = np.arange(13)

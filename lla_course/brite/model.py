@@ -50,6 +50,18 @@ class TokenTree:
         for a in z: require_whole("z", a, least=0, most=len(self.tokens) - 1)
         return " ".join(self.tokens[a] for a in z) or "(nothing)"
 
+# %% ../../nbs/40_latent_reasoning.ipynb #c009c
+def _check_levels(name: str, levels: list[np.ndarray]) -> None:
+    "Raise `ValueError` unless level h is [V**h, V + 1], without NaN."
+    if not len(levels): fail(name, levels, "at least one level")
+    wide = np.shape(levels[0])[-1] if np.ndim(levels[0]) == 2 else 0
+    for h, level in enumerate(levels):
+        wanted = (max(wide - 1, 0) ** h, wide)
+        if not wide or np.shape(level) != wanted:
+            fail(f"{name}[{h}].shape", np.shape(level), f"{wanted}, [V**h, V + 1]")
+        if not (np.asarray(level, float) < np.inf).all():
+            fail(f"{name}[{h}]", "nan or inf", "numbers below inf")
+
 # %% ../../nbs/40_latent_reasoning.ipynb #c010
 def tree_policy(
     tree: TokenTree,       # the rationales
@@ -58,24 +70,18 @@ def tree_policy(
     "Write down a habit for every beginning. Raises `ValueError` where probabilities do not sum to one."
     levels = [np.array([next_token(z) for z in tree.beginnings(h)], float) for h in range(tree.depth)]
     for h, level in enumerate(levels):
-        if level.shape[1:] != (len(tree.tokens) + 1,) or not (level >= 0).all() or not np.allclose(level.sum(-1), 1):
-            fail(f"next_token, level {h}", level.tolist()[:1], f"{len(tree.tokens) + 1} probabilities that sum to one")
+        choices = len(tree.tokens) + 1
+        if level.shape[1:] != (choices,) or not (level >= 0).all() or not np.allclose(level.sum(-1), 1):
+            fail(f"next_token, level {h}", level.tolist()[:1], f"{choices} probabilities that sum to one")
     with np.errstate(divide="ignore"):
         return [np.log(p) for p in levels] + [np.log(np.eye(len(tree.tokens) + 1)[[-1] * len(tree.tokens) ** tree.depth])]
-
-def _check_levels(name: str, levels: list[np.ndarray]) -> None:
-    "Raise `ValueError` unless level h is [V**h, V + 1], without NaN."
-    if not len(levels): fail(name, levels, "at least one level")
-    wide = np.shape(levels[0])[-1] if np.ndim(levels[0]) == 2 else 0
-    for h, level in enumerate(levels):
-        wanted = (max(wide - 1, 0) ** h, wide)
-        if not wide or np.shape(level) != wanted: fail(f"{name}[{h}].shape", np.shape(level), f"{wanted}, [V**h, V + 1]")
-        if not (np.asarray(level, float) < np.inf).all(): fail(f"{name}[{h}]", "nan or inf", "numbers below inf")
 
 def tree_log_probs(
     policy: list[np.ndarray],  # log-probabilities by level, as `tree_policy` gives them
 ) -> np.ndarray:               # log-probability of each rationale, [Z]
-    "Sum the log-probabilities of the tokens and of the stop along each rationale. Raises `ValueError` for levels that do not fit."
+    """Sum the log-probabilities of the tokens and of the stop along each rationale.
+
+    Raises `ValueError` for levels that do not fit."""
     _check_levels("policy", policy)
     before, found = np.zeros(1), []
     for level in policy:
@@ -102,7 +108,8 @@ def _as_q(q: Any, shape: tuple) -> np.ndarray:
     return q
 
 def _check_logits(logits: Any) -> None:
-    if not isinstance(logits, np.ndarray) or logits.ndim != 3: fail("logits.shape", np.shape(logits), "an array [X, Z, Y]")
+    if not isinstance(logits, np.ndarray) or logits.ndim != 3:
+        fail("logits.shape", np.shape(logits), "an array [X, Z, Y]")
     if not (logits < np.inf).all() or not (logits > -np.inf).any((1, 2)).all():
         fail("logits", "nan, inf or all -inf", "numbers below inf, not all -inf for any prompt")
 
@@ -178,7 +185,8 @@ def rewarded(
 ) -> np.ndarray:      # exp((R - max R) / beta), [X, Z, Y]
     "The signal of a reward: the better, the more probably welcome. Raises `ValueError` unless beta > 0."
     R = _as_numbers("reward", reward)
-    if R.ndim != 3 or 0 in R.shape[1:] or not np.isfinite(R).all(): fail("reward", R.shape, "finite numbers, [X, Z, Y]")
+    if R.ndim != 3 or 0 in R.shape[1:] or not np.isfinite(R).all():
+        fail("reward", R.shape, "finite numbers, [X, Z, Y]")
     return np.exp((R - R.max((1, 2), keepdims=True)) / require_positive("beta", beta))
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c027

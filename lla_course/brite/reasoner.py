@@ -25,7 +25,9 @@ from ..models import Config as Sizes, Decoder, evaluating
 # %% ../../nbs/42_brite_transformer.ipynb #c006
 @dataclass(frozen=True)
 class Task:
-    "What is asked, and how it is laid out in tokens: numbers, then padding, `=` and `;`. Raises `ValueError`."
+    """What is asked, and how it is laid out in tokens: numbers, then padding, `=` and `;`.
+
+    Raises `ValueError`."""
     task: str = "chain"   # "chain": sum of digits, by running sums; "carry": sum of two numbers, column by column from the right
     values: int = 10      # numbers that can be written; sums of a chain are taken modulo this
     n_max: int = 6        # longest prompt, in digits or columns; also the longest rationale
@@ -87,11 +89,14 @@ def author(
     slip: float,              # probability of 3 too much
     rng: torch.Generator,     # of his moods, on the device of x
 ) -> torch.Tensor:            # what he would write, [B, n_max]; only the first steps of each row are meant
-    "Rationales of an author who is careless, step by step. Raises `ValueError` for what are no probabilities."
+    """Rationales of an author who is careless, step by step.
+
+    Raises `ValueError` for what are no probabilities."""
     check_author(careful, slip)
     before, z = x[:, 0] if task.task == "chain" else torch.zeros_like(x[:, 0]), []
     for k in range(task.n_max):
-        right, u = next_step(task, x, k, before), torch.rand(len(x), generator=rng, dtype=torch.float32, device=x.device)
+        u = torch.rand(len(x), generator=rng, dtype=torch.float32, device=x.device)
+        right = next_step(task, x, k, before)
         anything = torch.randint(task.values, (len(x),), generator=rng, device=x.device)
         before = torch.where(u < careful, right, torch.where(u < careful + slip, (right + 3) % task.values, anything))
         z.append(before)
@@ -223,7 +228,8 @@ def write(
         for k in range(task.room):
             h = model.enter(tokens, place)
             for i, block in enumerate(model.blocks): h, caches[i] = block.step(h, caches[i], place)
-            logits = model.read(model.norm(h[:, -1])).float() + rules[torch.where(since > 0, 2, int(k == task.n_max))]
+            rule = torch.where(since > 0, 2, int(k == task.n_max))
+            logits = model.read(model.norm(h[:, -1])).float() + rules[rule]
             noise = 0. if greedy else torch.empty_like(logits).exponential_(generator=rng).log()
             new = torch.where(since > task.says, task.pad, (logits - noise).argmax(-1))
             since = since + ((since > 0) | (new == task.stop))
@@ -234,7 +240,9 @@ def write(
 # %% ../../nbs/42_brite_transformer.ipynb #c020
 @dataclass(frozen=True)
 class Config(Task):
-    "One experiment: the task, the writer, and how much of everything. Raises `ValueError` for settings that make none."
+    """One experiment: the task, the writer, and how much of everything.
+
+    Raises `ValueError` for settings that make none."""
     careful: float = .35         # how often the author of the base takes the right step
     slip: float = .40            # how often he writes 3 too much
     width: int = 64              # of the writer
@@ -285,7 +293,8 @@ def check_config(
     for name, low in least.items(): require_whole(name, getattr(cfg, name), least=low)
     for name in ("beta", "base_rate", "sft_rate", "rl_rate", "dpo_beta", "limit"): require_positive(name, getattr(cfg, name))
     require_positive("bonus", cfg.bonus, zero=True)
-    if isinstance(cfg.floor, bool) or not isinstance(cfg.floor, (int, float)) or not -float("inf") < cfg.floor <= 0:
+    number = isinstance(cfg.floor, (int, float)) and not isinstance(cfg.floor, bool)
+    if not number or not -float("inf") < cfg.floor <= 0:
         fail("floor", cfg.floor, "a finite number <= 0")
     check_author(cfg.careful, cfg.slip)
     if not isinstance(cfg.methods, tuple): fail("methods", cfg.methods, "a tuple of names")
@@ -308,7 +317,9 @@ def improve(
     rate: float,                  # highest learning rate
     until: float | None = None,   # a time of `time.perf_counter` to stop at
 ) -> list[list[float]]:           # what was kept: for the loss and each further number, a list over the steps
-    "Train. Stops early when its time is over. Raises `ValueError` for fewer than 0 steps and a rate that is not positive."
+    """Train. Stops early when its time is over.
+
+    Raises `ValueError` for fewer than 0 steps and a rate that is not positive."""
     require_whole("steps", steps, least=0)
     require_positive("rate", rate)
     adam, seen = torch.optim.Adam(model.parameters(), lr=rate, betas=(.9, .98)), []
@@ -343,10 +354,12 @@ def imitate(
     told: torch.Tensor | None = None,  # answers that a `Hinted` model is told, [R, says]
 ) -> list[float]:                 # loss of each step, in nats a token
     "Supervised fine-tuning (SFT): the theta-update. Raises `ValueError` where there is nothing to imitate."
-    if not len(x) or len(text) != len(x): fail("text.shape", tuple(text.shape), f"a text for each of {len(x)} prompts, at least one")
+    if not len(x) or len(text) != len(x):
+        fail("text.shape", tuple(text.shape), f"a text for each of {len(x)} prompts, at least one")
     def loss() -> tuple:
         rows = torch.randint(len(x), (cfg.batch,), generator=rng, device=x.device)
-        with hinting(model, None if told is None else told[rows]): return (nats(model, cfg, x[rows], text[rows]),)
+        with hinting(model, None if told is None else told[rows]):
+            return (nats(model, cfg, x[rows], text[rows]),)
     return (improve(model, loss, cfg.sft_steps if steps is None else steps, cfg.sft_rate, until) or [[]])[0]
 
 def pretrain(
@@ -423,8 +436,8 @@ def evaluate(
             retold = log_probs(base, cfg, p.x, spell(cfg, text[:, :cfg.n_max], stop, p.y))
         right, exact = judge(cfg, p, text)
         answer = torch.arange(cfg.room, device=text.device) > stop[:, None]
-        numbers = dict(right=right, exact=exact, greedy=judge(cfg, p, greedy)[0], redone=(retold * answer).sum(1).exp(),
-                       kl=(said - before).sum(1))
+        numbers = dict(right=right, exact=exact, greedy=judge(cfg, p, greedy)[0])
+        numbers |= dict(redone=(retold * answer).sum(1).exp(), kl=(said - before).sum(1))
         for name, value in numbers.items(): found[name].append(round(float(value.float().mean()), 5))
     return found
 
@@ -470,7 +483,9 @@ def psi_update(
     reward: str = "checker",      # of `returns_of`
     until: float | None = None,   # a time to stop at
 ) -> dict[str, list[float]]:      # over the steps: right, exact, returns, kl of the samples
-    "The E-step by RLOO: learn to think what leads to the answer. Raises `ValueError` for an unknown reward, and no prompt."
+    """The E-step by RLOO: learn to think what leads to the answer.
+
+    Raises `ValueError` for an unknown reward, and no prompt."""
     require_choice("reward", reward, ("checker", "answer", "tied"))
     if not len(data.x): fail("data", 0, "at least one prompt")
     def loss() -> tuple:
@@ -541,8 +556,11 @@ def prefer(
     rng: torch.Generator,         # of the batches
     until: float | None = None,   # a time to stop at
 ) -> list[float]:                 # loss of each step
-    "Latent DPO: the theta-update from pairs. Raises `ValueError` without a pair. Source: Zhong et al. (2025), eq. 3.6."
-    if not len(x) or not len(good) == len(bad) == len(x): fail("x.shape", tuple(x.shape), "a right and a wrong text each, at least one")
+    """Latent DPO: the theta-update from pairs.
+
+    Raises `ValueError` without a pair. Source: Zhong et al. (2025), eq. 3.6."""
+    if not len(x) or not len(good) == len(bad) == len(x):
+        fail("x.shape", tuple(x.shape), "a right and a wrong text each, at least one")
     def loss() -> tuple:
         r = torch.randint(len(x), (cfg.batch // 2,), generator=rng, device=x.device)
         score = lambda m, text: log_probs(m, cfg, x[r], text[r]).sum(1)
@@ -655,7 +673,8 @@ def by_length(
     values: torch.Tensor,    # one number for each, [B]
 ) -> list[float]:            # for n from the shortest to the longest
     "Means over the prompts of each length; 0 for a length that does not occur, and nothing for no prompt."
-    if values.shape != p.n.shape: fail("values.shape", tuple(values.shape), f"one for each prompt, {tuple(p.n.shape)}")
+    if values.shape != p.n.shape:
+        fail("values.shape", tuple(values.shape), f"one for each prompt, {tuple(p.n.shape)}")
     if not len(p.n): return []
     means = [values[p.n == n].float().mean() for n in range(2, int(p.n.max()) + 1)]
     return [round(float(m), 5) if m == m else 0. for m in means]
@@ -665,7 +684,9 @@ def evidence(
     success: Any,      # share of right answers of prompts, tensor
     bonus: float,      # log g of a right answer
 ) -> torch.Tensor:     # log-evidence of each, in nats
-    "log E[g] for g = e^bonus where the answer is right and 1 where it is not. Raises `ValueError` for what is no share."
+    """log E[g] for g = e^bonus where the answer is right and 1 where it is not.
+
+    Raises `ValueError` for what is no share."""
     success = torch.as_tensor(success)
     require_finite("success", success)
     if not ((success >= 0) & (success <= 1)).all(): fail("success", success.tolist(), "shares from 0 to 1")

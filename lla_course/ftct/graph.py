@@ -22,7 +22,9 @@ from ..core import fail, require_flag, require_positive, require_whole
 # %% ../../nbs/50_causal_graphs.ipynb #c007
 @dataclass(frozen=True)
 class DataConfig:
-    "A causal graph and the sentences about it; the small setting, in pair format. Raises `ValueError` as `check_data`."
+    """A causal graph and the sentences about it; the small setting, in pair format.
+
+    Raises `ValueError` as `check_data`."""
     N: int = 8                # vertices of a complete chain
     M: int = 4                # most vertices of a chain shown in training
     letters: int = 40         # of the alphabet; 2 N - 1 of them are in the graph, the others are noise
@@ -246,7 +248,9 @@ def render(
     generator: torch.Generator,   # for the context words
     s: dict,                      # letters [n, T], chain [n, T], T [n], values [n, E, T]
 ) -> tuple[torch.Tensor, ...]:    # tokens, loss mask, roles, number of the example; each [n, L]
-    "Write sentences: question, vertices, newline between examples; padded on the right. Raises `ValueError` for no sentence."
+    """Write sentences: question, vertices, newline between examples; padded on the right.
+
+    Raises `ValueError` for no sentence."""
     if not len(s["values"]): fail("s", 0, "at least one sequence")
     words, (n, E, _) = vocabulary(cfg), s["values"].shape
     tokens, roles, head = (t.flatten(2) for t in _grid(cfg, generator, s))
@@ -314,12 +318,15 @@ def coverage(
     n: int,                       # sentences
     branch: int = 0,              # which of the complete chains
 ) -> torch.Tensor:                # [N, N], part of the sentences with a fragment whose examples hold both vertices
-    "How often two vertices of a complete chain are shown together. Raises `ValueError` where no sentence has a fragment."
+    """How often two vertices of a complete chain are shown together.
+
+    Raises `ValueError` where no sentence has a fragment."""
     require_whole("n", n, least=1)
     require_whole("branch", branch, least=0, most=1)
     s, table = _sentences(cfg, generator, n), _tables(cfg, str(generator.device))
     chain = table["letter"][table["complete"][branch]]
     has = ((s["letters"][:, :, None] == chain) & s["chain"][:, :, None]).any(1).double()
     shown = int(s["chain"].any(1).sum())
-    if not shown: fail("n", n, f"more sentences, for none of these has a fragment (icl={cfg.icl:g} of all have none)")
+    if not shown:
+        fail("n", n, f"more sentences, for none of these has a fragment (icl={cfg.icl:g} of all have none)")
     return has.mT @ has / shown

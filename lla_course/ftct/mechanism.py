@@ -61,9 +61,12 @@ def script(
     data: DataConfig,       # settings
     tokens: torch.Tensor,   # lines of one number of vertices each, [n, L]
 ) -> Script:                # where letters and values stand
-    "Find the vertices of every line. Raises `ValueError` for lines of different numbers of vertices, and for no line."
+    """Find the vertices of every line.
+
+    Raises `ValueError` for lines of different numbers of vertices, and for no line."""
     words, n = vocabulary(data), len(tokens)
-    if not as_tokens(tokens, len(words.names)).numel(): fail("tokens.shape", tuple(tokens.shape), "at least one text")
+    if not as_tokens(tokens, len(words.names)).numel():
+        fail("tokens.shape", tuple(tokens.shape), "at least one text")
     is_value, lines = (tokens >= words.value) & (tokens < words.context), int((tokens[0] == NEWLINE).sum()) + 1
     counts = is_value.sum(1)
     if (counts != counts[0]).any() or counts[0] % lines: fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
@@ -102,7 +105,9 @@ def gaze(
     s: Script,          # complete sentences of two lines or more
 ) -> dict[tuple[int, int], tuple[float, ...]]:  # (layer, head) -> mean weights, in the order of `LOOKS`
     """Where heads look in the last line. At values: the place of the next vertex in the first line, all letters there,
-    the letters of the own line. At letters: the value of the parent. Raises `ValueError` for a single line."""
+    the letters of the own line. At letters: the value of the parent.
+
+    Raises `ValueError` for a single line."""
     if s.letter.shape[1] < 2: fail("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
     rows, found = torch.arange(len(s.tokens))[:, None], {}
     here, ask = s.value[:, -1, :-1], s.letter[:, -1, 1:]
@@ -124,7 +129,9 @@ def write_lines(
     *,
     letter: bool = False,         # whether to keep the letter after them, too
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, L], padded on the right, and lengths [n]
-    "Write lines that need not agree with each other, and cut the last one. Raises `ValueError` for no line, and unknown letters."
+    """Write lines that need not agree with each other, and cut the last one.
+
+    Raises `ValueError` for no line, and unknown letters."""
     words, parts = vocabulary(data), []
     if not len(lines): fail("lines", lines, "at least one line")
     for letters, values in lines:
@@ -166,10 +173,13 @@ def operate(
     n: int,                       # prompts
     kind: str,                    # one of `SURGERIES`
 ) -> dict[str, torch.Tensor]:     # tokens, lengths; example: its letters [n, T]; letters, values: the truth [n, N] (values as tokens)
-    "One-shot prompts with something wrong in the example. Raises `ValueError` for an unknown kind, no prompt, and chains too short."
+    """One-shot prompts with something wrong in the example.
+
+    Raises `ValueError` for an unknown kind, no prompt, and chains too short."""
     require_choice("kind", kind, SURGERIES)
     require_whole("data.N", data.N, least=4)
-    branch, r = torch.randint(2, (require_whole("n", n, least=1),), generator=generator), torch.arange(n)[:, None]
+    require_whole("n", n, least=1)
+    branch, r = torch.randint(2, (n,), generator=generator), torch.arange(n)[:, None]
     draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32)
     (letters, values), N = chain_values(data, generator, branch), data.N
     shown, worth = chain_values(data, generator, 1 - branch if kind == "other branch" else branch, follow=kind != "wrong values")
@@ -257,12 +267,16 @@ def ablate_heads(
     heads: Sequence | None = None,  # sets of (layer, head) to switch off; default the empty set and each head alone
     at: Sequence[str] = KINDS,    # at which kinds of tokens
 ) -> dict[tuple, tuple[float, float]]:  # set -> next vertex right, value right
-    "Let heads say what they usually say, and count what is still known. Raises `ValueError` for an unknown kind or head."
+    """Let heads say what they usually say, and count what is still known.
+
+    Raises `ValueError` for an unknown kind or head."""
     for name in at: require_choice("at", name, KINDS)
-    for head in {head for group in heads or () for head in group} - set(usual): fail("heads", head, f"heads of {list(usual)}")
+    for head in {head for group in heads or () for head in group} - set(usual):
+        fail("heads", head, f"heads of {list(usual)}")
     kind, found = kinds(data, s.tokens), {}
     off = torch.isin(kind, torch.tensor([KINDS.index(name) for name in at]))[..., None]
-    unknown = [name for i, name in enumerate(KINDS) if (off[..., 0] & (kind == i)).any() and any(u[i].isnan().any() for u in usual.values())]
+    silent = {i for u in usual.values() for i in u.isnan().any(1).nonzero()[:, 0].tolist()}
+    unknown = [KINDS[i] for i in sorted(silent) if (off[..., 0] & (kind == i)).any()]
     if unknown: fail("usual", unknown, "what heads usually say at all kinds of tokens that are there")
     for group in ((), *(((l, h),) for l, h in usual)) if heads is None else heads:
         says = {}
@@ -286,7 +300,8 @@ def perfect_probe(
     classes: int,    # equally likely answers
 ) -> float:          # its expected accuracy
     "A probe that reads perfectly and knows the name of a class once it has seen one example of it; what it has not seen it gets wrong."
-    for name, size, least in (("examples", examples, 0), ("classes", classes, 1)): require_whole(name, size, least=least)
+    for name, size, least in (("examples", examples, 0), ("classes", classes, 1)):
+        require_whole(name, size, least=least)
     return 1 - (1 - 1 / classes) ** examples
 
 def linear_probe(
@@ -296,8 +311,11 @@ def linear_probe(
     learn: int,        # so many rows to learn from; the others examine
     ridge: float = 1.,  # of the least squares
 ) -> float:            # accuracy on the others
-    "Least squares from x to one column per class; the largest column is the answer. Raises `ValueError` where nothing is left to examine."
-    if x.dim() != 2 or y.shape != x.shape[:1]: fail("y.shape", tuple(y.shape), f"one class for each row of x, {tuple(x.shape)}")
+    """Least squares from x to one column per class; the largest column is the answer.
+
+    Raises `ValueError` where nothing is left to examine."""
+    if x.dim() != 2 or y.shape != x.shape[:1]:
+        fail("y.shape", tuple(y.shape), f"one class for each row of x, {tuple(x.shape)}")
     require_whole("learn", learn, least=2, most=len(x) - 1)
     require_positive("ridge", ridge, zero=True)
     require_below("y", y, 2**31, "classes")
@@ -326,7 +344,9 @@ def probe_table(
     k: int = 1,                   # examples
     n: int = 800,                 # prompts, three quarters of them to learn from
 ) -> torch.Tensor:                # [N - 1, N - 1]: accuracy for target vertex 1 + row and replaced vertex column; nan above the diagonal
-    "Replace the value of one vertex by another of its range, and read it off the letter of a later vertex. Raises `ValueError`."
+    """Replace the value of one vertex by another of its range, and read it off the letter of a later vertex.
+
+    Raises `ValueError`."""
     require_whole("n", n, least=4)
     words, world, found = vocabulary(data), CausalGraph(data), torch.full((data.N - 1, data.N - 1), torch.nan)
     s = script(data, few_shot_prompts(data, generator, n, k).full)
@@ -369,7 +389,8 @@ def _zeros(*shape: int) -> torch.Tensor: return torch.zeros(*shape, dtype=torch.
 
 def _eye(n: int) -> torch.Tensor: return torch.eye(n, dtype=torch.float32)
 
-def _numbers(words: Vocabulary) -> torch.Tensor: return torch.tensor(words.values, dtype=torch.float32)[:, None]
+def _numbers(words: Vocabulary) -> torch.Tensor:
+    return torch.tensor(words.values, dtype=torch.float32)[:, None]
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c055
 @torch.no_grad()
@@ -408,7 +429,8 @@ def write_order(
     copy, query, key = _zeros(C, data.letters), _zeros(C, P), _zeros(C, P)
     copy[letters] = _eye(data.letters)
     query[place] = _eye(P)                                             # I ask as the token at my place
-    key[place] = NEAR * torch.arange(P, dtype=torch.float32)[:, None] - NEVER * _eye(P)   # the nearer the better, but not myself
+    at = torch.arange(P, dtype=torch.float32)[:, None]
+    key[place] = NEAR * at - NEVER * _eye(P)                           # the nearer the better, but not myself
     key[letters] = IS                                                  # letters only
     set_head(model.blocks[0].mixer, 0, query, key, copy, before)
     query, key = _zeros(C, data.letters), _zeros(C, data.letters)
@@ -435,7 +457,7 @@ def write_parent(
     for v, letter in enumerate(world.letter):
         model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
         if v and parent == "named": query[words.letter + letter, world.letter[world.parent[v]]] = 1   # edges of the graph
-    if parent == "named": key[slots["before"]] = torch.cat([MATCH * _eye(data.letters), _zeros(data.letters, 1)], 1)
+    if parent == "named": key[slots["before"], :-1] = MATCH * _eye(data.letters)
     set_head(model.blocks[parent == "named"].mixer, 1, query, key, number, slots["number"])
 
 def write_reading(
@@ -477,7 +499,8 @@ def believes(
     case: dict,            # of `decoys`
 ) -> tuple[float, float]:  # parts of the prompts in which the value follows from the parent, and from the noise
     "Whom a letter takes for its parent, where the two differ. Raises `ValueError` where they never do."
-    with evaluating(model): told = model(case["tokens"])[torch.arange(len(case["lengths"])), case["lengths"] - 1].argmax(-1)
+    with evaluating(model):
+        told = model(case["tokens"])[torch.arange(len(case["lengths"])), case["lengths"] - 1].argmax(-1)
     differ = case["parent"] != case["decoy"]
     if not differ.any(): fail("case", len(differ), "prompts in which the parent and the decoy differ")
     return tuple((told == case[who])[differ].float().mean().item() for who in ("parent", "decoy"))

@@ -51,8 +51,10 @@ class Config:
         for name in ("newline", "keep"): require_flag(name, getattr(self, name))
         for name in ("rate", "minutes"): require_positive(name, getattr(self, name))
         require_choice("precision", self.precision, ("float32", "bfloat16"))
-        if require_positive("decay", self.decay, zero=True) > 1: fail("decay", self.decay, "a number from 0 to 1")
-        if not isinstance(self.betas, tuple) or len(self.betas) != 2: fail("betas", self.betas, "a tuple of two numbers")
+        if require_positive("decay", self.decay, zero=True) > 1:
+            fail("decay", self.decay, "a number from 0 to 1")
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            fail("betas", self.betas, "a tuple of two numbers")
         if require_choice("kind", self.kind, ("transformer", "mlp")) == "transformer": self.sizes()
         else: require_whole("layers", self.layers, least=2)
 
@@ -89,7 +91,7 @@ def batches(
     return _endless(cfg, generator, ahead)
 
 # %% ../../nbs/51_ftct_training.ipynb #c011b
-def _endless(cfg: Config, generator: torch.Generator, ahead: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+def _endless(cfg: Config, generator: torch.Generator, ahead: int) -> Iterator[tuple]:
     some = cfg.batch * ahead
     kept = sample_batch(cfg.data, generator, cfg.pool)[:2] if cfg.pool else None
     while True:
@@ -159,9 +161,11 @@ def score(
     written: torch.Tensor,   # what the model wrote, [n, S]
     prompts: Prompts,        # what it was asked
 ) -> dict[str, float]:       # whole, vertices, final and their strict versions, each a part of n
-    "Compare answers with the truth: lenient as the authors do, and strict. Raises `ValueError` where nothing is written."
+    """Compare answers with the truth: lenient as the authors do, and strict.
+
+    Raises `ValueError` where nothing is written."""
     if not len(written) or len(written) != len(prompts.letters):
-        fail("written", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts, at least one")
+        fail("written.shape", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts")
     found = {name: 0 for name in ("whole", "vertices", "final", "whole_strict", "vertices_strict")}
     for row, letters, values in zip(written.tolist(), prompts.letters.tolist(), prompts.values.tolist()):
         line = row[:row.index(NEWLINE)] if NEWLINE in row else row
@@ -182,14 +186,16 @@ def evaluate(
     *,
     n: int | None = None,   # prompts; default cfg.prompts
 ) -> dict[str, float]:  # whole, vertices, final, whole_strict, vertices_strict, values, each from 0 to 1
-    "Ask for complete chains, which were never shown in training. Raises `ValueError` for no prompt, and a negative k."
+    """Ask for complete chains, which were never shown in training.
+
+    Raises `ValueError` for no prompt, and a negative k."""
     device, n = next(model.parameters()).device, cfg.prompts if n is None else n
     rng = torch.Generator(device).manual_seed(cfg.seed + 1000 + require_whole("k", k, least=0))
     prompts = few_shot_prompts(cfg.data, rng, n, k)
     parts = zip(prompts.full.split(100), prompts.asked.split(100))
     with evaluating(model):
         written = model.generate(prompts.tokens, longest(cfg.data)[1], lengths=prompts.lengths)
-        right = [model(full).argmax(-1).gather(1, asked - 1) == full.gather(1, asked) for full, asked in parts]
+        right = [model(t).argmax(-1).gather(1, asked - 1) == t.gather(1, asked) for t, asked in parts]
     return score(cfg.data, written, prompts) | dict(values=float(torch.cat(right).float().mean()))
 
 # %% ../../nbs/51_ftct_training.ipynb #c021
@@ -253,7 +259,7 @@ def run(
 
 # %% ../../nbs/51_ftct_training.ipynb #c042
 class WindowMLP(nn.Module):
-    """Next-token prediction from the last tokens, side by side, through linear maps with batch norm and ReLU between them.
+    """Next-token prediction from the last tokens, side by side, through linear maps, batch norm and ReLU.
 
     Raises `ValueError` for sizes that make no model."""
 
@@ -267,7 +273,7 @@ class WindowMLP(nn.Module):
         seed: int = 0,       # of the first weights
     ) -> None:
         super().__init__()
-        least = dict(vocab=(vocab, 1), window=(window, 1), layers=(layers, 2), hidden=(hidden, 1), seed=(seed, 0))
+        least = dict(vocab=(vocab, 1), window=(window, 1), layers=(layers, 2), hidden=(hidden, 1))
         for name, (size, low) in least.items(): require_whole(name, size, least=low)
         self.vocab, self.window = vocab, window
         with torch.random.fork_rng(devices=[]):
@@ -305,5 +311,6 @@ class WindowMLP(nn.Module):
         with evaluating(self):
             for k in range(n):
                 window = text.gather(1, (lengths + k)[:, None] + slots)
-                text[rows, self.window + lengths + k] = self.rest(self.first(window + slots * self.vocab)).argmax(-1)
+                logits = self.rest(self.first(window + slots * self.vocab))
+                text[rows, self.window + lengths + k] = logits.argmax(-1)
         return text.gather(1, (self.window + lengths)[:, None] + torch.arange(n, device=tokens.device))

@@ -51,15 +51,15 @@ class Config:
         require_positive("noise", self.noise, zero=True)
         require_flag("told", self.told)
         require_choice("positions", self.positions, ("none", "rotary"))
-        pairs = isinstance(self.knobs, tuple) and all(isinstance(k, tuple) and len(k) == 2 for k in self.knobs)
+        pairs = isinstance(self.knobs, tuple) and {(type(p), len(p)) for p in self.knobs} <= {(tuple, 2)}
         if not pairs: fail("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
         self.sizes()
 
     def sizes(self) -> Sizes:  # for the blocks of a model
         "What a mixer is built from. Raises `ValueError` for sizes that make no model."
-        about = dict(layers=self.layers, heads=self.heads, width=self.width, n_mlp=0, positions=self.positions)
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
         require_whole("width", self.width, least=1)
-        return Sizes(vocab=1, init=self.width**-.5, **about)
+        return Sizes(vocab=1, n_mlp=0, init=self.width**-.5, **about)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -72,9 +72,11 @@ def draw(
     """Sequences cut into segments with centres and linear maps of their own, float32.
 
     Raises `ValueError` for fewer than 0 sequences, and for a shift longer than a segment."""
-    S, d, m = cfg.segment, cfg.d, -(-(cfg.length + require_whole("shift", shift, least=0, most=cfg.segment - 1)) // cfg.segment)
+    require_whole("shift", shift, least=0, most=cfg.segment - 1)
+    S, d, m = cfg.segment, cfg.d, -(-(cfg.length + shift) // cfg.segment)
     require_whole("n", n, least=0)
-    normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float32, device=generator.device)
+    exact = dict(generator=generator, dtype=torch.float32, device=generator.device)
+    normal = lambda *shape: torch.randn(*shape, **exact)
     centre, W = normal(n, m, 1, d), normal(n, m, d, d) / d**.5
     x = unit_rms(centre + normal(n, m, S, d))
     y = x @ W.mT + cfg.noise * normal(n, m, S, d)
@@ -86,9 +88,12 @@ def make_tokens(
     y: torch.Tensor,   # answers, [n, L, d]
     told: bool,        # whether a token that tells a y also tells its x
 ) -> torch.Tensor:     # [n, L, 2 d] or [n, L, 3 d]
-    "Question t beside the answer to question t - 1, and perhaps that question; zeros before the first. Raises `ValueError`."
+    """Question t beside the answer to question t - 1, and perhaps that question; zeros before the first.
+
+    Raises `ValueError`."""
     require_flag("told", told)
-    if x.dim() != 3 or x.shape != y.shape: fail("y.shape", tuple(y.shape), f"that of x, {tuple(x.shape)}, [n, L, d]")
+    if x.dim() != 3 or x.shape != y.shape:
+        fail("y.shape", tuple(y.shape), f"that of x, {tuple(x.shape)}, [n, L, d]")
     last = lambda a: F.pad(a, (0, 0, 1, 0))[:, :-1]
     return torch.cat([x, *([last(x)] if told else []), last(y)], -1)
 
@@ -129,7 +134,8 @@ def errors(
     "Measure a model, sixteen sequences at a time. Raises `ValueError` for an unknown precision."
     low = require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
     with evaluating(model), torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=low):
-        return torch.cat([(model(a, b).float() - b).square().mean(-1) for a, b in zip(x.split(16), y.split(16))])
+        parts = zip(x.split(16), y.split(16))
+        return torch.cat([(model(a, b).float() - b).square().mean(-1) for a, b in parts])
 
 def train(
     cfg: Config,   # the setting
@@ -140,8 +146,8 @@ def train(
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor: return (model(x, y).float() - y).square().mean()
     model = Regressor(cfg, seed=seed).to(pick_device("auto"))
     fresh, every = lambda step, generator: draw(cfg, cfg.batch, generator), max(1, cfg.steps // 25)
-    how = dict(steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=every, decay=.5, seed=seed)
-    history = fit(model, fresh, loss, **how)
+    how = dict(steps=cfg.steps, precision=cfg.precision, minutes=cfg.minutes, every=every)
+    history = fit(model, fresh, loss, rate=rate, decay=.5, seed=seed, **how)
     return model.eval(), history
 
 # %% ../../nbs/33_in_context_regression.ipynb #c017
@@ -198,7 +204,8 @@ def lines(
     return {name: about | _over_seeds(about.pop("tests")) for name, about in found.items()}
 
 def _check_later(cfg: Config) -> None:
-    if cfg.segment >= cfg.length: fail("segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment")
+    if cfg.segment >= cfg.length:
+        fail("segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment")
 
 def _note(cfg: Config, e: torch.Tensor) -> dict:
     e = e.double().nan_to_num(1e3).clamp(max=1e3).cpu()   # a model that blew up
@@ -215,14 +222,15 @@ def inside(
     x: torch.Tensor,       # [n, L, d]
     y: torch.Tensor,       # [n, L, d]
 ) -> list[dict]:           # one a layer with softmax weights: tokens [heads], own [heads], and for LLA ridge [heads]
-    """Over how many tokens each head spreads, and what share of its weight is on its own segment, after the first segment.
+    """Over how many tokens each head spreads, and what share of its weight is on its own segment.
 
-    Raises `ValueError` where there is no sequence, or nothing after the first segment."""
+    Raises `ValueError` where there is no sequence, or nothing after the first segment: only that counts."""
     if not len(x): fail("x.shape", tuple(x.shape), "at least one sequence")
     _check_later(cfg)
     seen, found, S = [], [], cfg.segment
     note = lambda m, given: seen.append((m, given[0]))
-    hooks = [b.mixer.register_forward_pre_hook(note) for b in model.blocks if isinstance(b.mixer, SoftmaxAttention)]
+    mixers = [b.mixer for b in model.blocks if isinstance(b.mixer, SoftmaxAttention)]
+    hooks = [m.register_forward_pre_hook(note) for m in mixers]
     cast = torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16")
     try:
         with evaluating(model), cast: model(x, y)
@@ -290,7 +298,8 @@ def by_place(
     t = torch.arange(len(curve)) + require_whole("shift", shift, least=0, most=segment - 1)
     e = torch.as_tensor(curve, dtype=torch.float64)
     parts = [e[(t >= segment) & (t % segment == i)] for i in range(segment)]
-    if not all(map(len, parts)): fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
+    if not all(map(len, parts)):
+        fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
     return [float(part.mean()) for part in parts]
 
 # %% ../../nbs/33_in_context_regression.ipynb #c048

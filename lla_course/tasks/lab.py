@@ -81,7 +81,8 @@ def two_pieces(
     noise: float = .05,  # in the values
 ) -> tuple:          # keys and values [n, 2, LENGTH, d], matrices [n, 2, d, d]; float64
     "Both pieces of each sequence, whole. With spread 1 these are the segments of chapter 32. Raises `ValueError` for sizes that make no world."
-    if require_whole("d", d) < 2: fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
+    if require_whole("d", d) < 2:
+        fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
     require_whole("n", n, least=1)
     require_positive("spread", spread)
     require_positive("noise", noise, zero=True)

@@ -19,7 +19,8 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.flash import flash_lla
-from ..core import content_hash, fail, kept_part, pick, pick_device, require_choice, require_positive, require_whole
+from ..core import content_hash, fail, kept_part, pick, pick_device
+from ..core import require_choice, require_positive, require_whole
 from ..models import Config as Sizes
 from ..models import Decoder, cross_entropy, evaluating
 from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixer, tuned
@@ -75,7 +76,8 @@ def read_corpus(
         except OSError as error: fail("root", str(root), f"files that can be read ({error})")
     for p, files in parts.items():
         if not any(files.values()): fail("root", str(root), f"a standard library with Python files for the part {p!r}" + (f" in {', '.join(only)}" if only else ""))
-    for package in set(only) - {name.split("/")[0] for name in names}: fail("only", package, f"packages that {root} has")
+    for package in set(only) - {name.split("/")[0] for name in names}:
+        fail("only", package, f"packages that {root} has")
     return Corpus(parts, platform.python_version())
 
 # %% ../../nbs/36_language_model.ipynb #c012
@@ -185,8 +187,11 @@ def per_byte(
     bits: Sequence,    # bits of each file (or their difference between two models), [files, 4] or [files]
     sizes: Sequence,   # its bytes, like bits
 ) -> tuple[float, float]:  # bits per byte, standard error over files
-    "Ratio of two sums over files. Raises `ValueError` for fewer than two files, and for files that are all empty."
-    if len(bits) < 2 or len(bits) != len(sizes): fail("bits", len(bits), "at least two files, as many as sizes")
+    """Ratio of two sums over files.
+
+    Raises `ValueError` for fewer than two files, and for files that are all empty."""
+    if len(bits) < 2 or len(bits) != len(sizes):
+        fail("bits", len(bits), "at least two files, as many as sizes")
     b, n = (np.asarray(x, float).reshape(len(x), -1).sum(1) for x in (bits, sizes))
     if not (np.isfinite(b).all() and np.isfinite(n).all()): fail("bits", b.tolist(), "finite numbers")
     if n.sum() <= 0: fail("sizes", n.tolist(), "at least one byte")
@@ -224,7 +229,8 @@ class Config:
 
     def sizes(self) -> Sizes:  # for a decoder of bytes
         "Raises `ValueError` for sizes that make no model."
-        about = {name: getattr(self, name) for name in ("layers", "heads", "width", "length", "positions", "dropout", "init")}
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.length)
+        about |= dict(positions=self.positions, dropout=self.dropout, init=self.init)
         return Sizes(256, **about)
 
 # %% ../../nbs/36_language_model.ipynb #c033
@@ -234,7 +240,8 @@ def make_reader(
     device: torch.device | str = "cpu",    # where
 ) -> Decoder:                              # bytes in, logits out
     "A decoder for bytes. Softmax attention drops no weights: LLA has none to drop, and all shall be treated alike."
-    model = Decoder(cfg.sizes(), mixer(cfg.mixer, **(dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {})), seed=seed)
+    knobs = dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {}
+    model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed)
     for block in model.blocks: block.mixer.dropout = 0.
     return model.to(device)
 
@@ -243,7 +250,8 @@ def draw_windows(
     cfg: Config,          # batch and length
 ) -> Callable:            # (step, generator) -> bytes [batch, length], for `fit`
     "Windows from random places. Raises `ValueError` for a text that is not longer than a window."
-    if text.dim() != 1 or len(text) <= cfg.length: fail("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
+    if text.dim() != 1 or len(text) <= cfg.length:
+        fail("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
     def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         start = torch.randint(len(text) - cfg.length, (cfg.batch, 1), generator=generator, device=text.device)
         return text[start + torch.arange(cfg.length, device=text.device)].long(),
@@ -306,7 +314,7 @@ def train_reader(
     minutes: float | None = None,  # default cfg.minutes
     device: torch.device | str = "cpu",  # where
 ) -> tuple[Decoder, dict]:  # the model; score (bits per byte), bits, bytes, curve, history, inside, steps, planned, seconds, memory, loose
-    """Train one decoder and let it read files that it has not seen. The model is given back in evaluation mode.
+    """Train one decoder and let it read files that it has not seen; it is given back in evaluation mode.
 
     Raises `ValueError` for an unknown part, for no steps, and for a rate that is not positive."""
     require_choice("part", part, PARTS)
@@ -319,7 +327,8 @@ def train_reader(
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model, few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
     about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
-    return model.eval(), read | about | dict(score=round(per_byte(read["bits"], read["bytes"])[0], 4), planned=steps, rate=rate, history=_thin(found), inside=looks)
+    about |= dict(score=round(per_byte(read["bits"], read["bytes"])[0], 4), planned=steps, rate=rate)
+    return model.eval(), read | about | dict(history=_thin(found), inside=looks)
 
 # %% ../../nbs/36_language_model.ipynb #c039
 def cells(
@@ -344,7 +353,9 @@ def cache_gap(
     tokens: torch.Tensor,   # a text, [B, T]
     given: int = 8,         # how many of them are read at once as a prompt
 ) -> float:                 # largest difference of log probabilities, nats
-    "Compare reading over the cache, byte by byte, with reading at once. Raises `ValueError` for no text, and no byte left to read."
+    """Compare reading over the cache, byte by byte, with reading at once.
+
+    Raises `ValueError` for no text, and no byte left to read."""
     (B, T), states = tokens.shape, [b.mixer.start(*tokens.shape) for b in model.blocks]
     if not B: fail("tokens.shape", (B, T), "at least one text")
     require_whole("given", given, least=1, most=T - 1)
@@ -377,7 +388,9 @@ def write(
     seed: int = 0,              # of what is drawn
     **how: object,              # cache, of `generate`
 ) -> torch.Tensor:              # [n]
-    "Go on writing after a prompt that begins a file. Raises `ValueError` for a prompt that is not ASCII, and as `generate` does."
+    """Go on writing after a prompt that begins a file.
+
+    Raises `ValueError` for a prompt that is not ASCII, and as `generate` does."""
     if not isinstance(prompt, str) or not prompt.isascii(): fail("prompt", prompt, "ASCII text")
     require_whole("seed", seed, least=0)
     device = next(model.parameters()).device
@@ -393,7 +406,8 @@ def step_seconds(
     steps: int = 14,        # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
 ) -> tuple[float, float]:   # seconds a step: softmax, the mixer
     "Time training steps of two mixers in turns. Raises `ValueError` for four steps or fewer."
-    for name, value, least in (("steps", steps, 5), ("rounds", rounds, 1)): require_whole(name, value, least=least)
+    for name, value, least in (("steps", steps, 5), ("rounds", rounds, 1)):
+        require_whole(name, value, least=least)
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):
@@ -443,8 +457,9 @@ def written(
     try:
         for m in before: m.backend = "chunked"
         quick, slow = (write(model, PROMPT, max(n // 3, 1), cache=c) for c in (True, False))
-        tokens = torch.cat([torch.tensor([[0, *PROMPT.encode()]], device=quick.device), quick[None]], 1)[:, :96]
-        return dict(same=int((quick != slow).int().cumsum(0).eq(0).sum()), gap=float(f"{cache_gap(model, tokens):.2g}"),
+        begun = torch.tensor([[0, *PROMPT.encode()]], device=quick.device)
+        gap = cache_gap(model, torch.cat([begun, quick[None]], 1)[:, :96])
+        return dict(same=int((quick != slow).int().cumsum(0).eq(0).sum()), gap=float(f"{gap:.2g}"),
                     text={f"{t:g}": readable(write(model, PROMPT, n, temperature=t)) for t in (.5, .8, 1.)})
     finally:
         for m, backend in before.items(): m.backend = backend

@@ -99,10 +99,12 @@ def _check_rule(
     if k.dim() < 2: fail("k.shape", tuple(k.shape), "[..., T, D]")
     T, D = k.shape[-2:]
     fades = (1, D) if rule == "sum" else (1,)
-    for name, t, sizes in (("q", q, (D,)), ("v", v, None), ("log_decay", log_decay, fades), ("beta", beta, (1,))):
+    given = ("q", q, (D,)), ("v", v, None), ("log_decay", log_decay, fades), ("beta", beta, (1,))
+    for name, t, sizes in given:
         if t.dim() < 2 or t.shape[-2] != T or sizes and t.shape[-1] not in sizes:
             wanted = "Dv" if sizes is None else " or ".join(str(s) for s in dict.fromkeys(sizes))
-            fail(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] for keys of shape {tuple(k.shape)} and the rule {rule!r}")
+            where = f"for keys of shape {tuple(k.shape)} and the rule {rule!r}"
+            fail(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] {where}")
     if rule == "mesa" and ridge is None: fail("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
 
 # %% ../../nbs/31_mixers.ipynb #c017
@@ -116,7 +118,9 @@ def recurrence(
     ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
     state: tuple | None = None,  # memory at the start; default empty
 ) -> tuple[torch.Tensor, tuple]:  # answers [..., T, Dv], and the memory at the end
-    "Fade, write, read, a token at a time: the definition. Raises `ValueError` for an unknown rule and shapes that do not fit."
+    """Fade, write, read, a token at a time: the definition.
+
+    Raises `ValueError` for an unknown rule and shapes that do not fit."""
     _check_rule(rule, q, k, v, log_decay, beta, ridge)
     state, answers = state or empty_state(rule, k, v), [v[..., :0, :]]
     for t in range(k.shape[-2]):
@@ -367,7 +371,7 @@ def _split(x: torch.Tensor, heads: int) -> torch.Tensor: return x.unflatten(-1, 
 class RuleInputs(MultiHead):
     """What a rule gets to see at each token.
 
-    Raises `ValueError` for a rule, gate or writing strength that does not exist, and for those that do not go together."""
+    Raises `ValueError` for a rule, gate or writing strength that does not exist or fit."""
 
     def __init__(
         self,
@@ -384,7 +388,8 @@ class RuleInputs(MultiHead):
         super().__init__(cfg)
         for name, flag in dict(unit=unit, skip=skip, out_norm=out_norm).items(): require_flag(name, flag)
         self.unit, self.backend, H, D = unit, backend, cfg.heads, cfg.head_dim
-        self.rule, self.write = require_choice("rule", rule, RULES), require_choice("write", write, ("one", "beta", "step"))
+        self.rule = require_choice("rule", rule, RULES)
+        self.write = require_choice("write", write, ("one", "beta", "step"))
         require_choice("gate", gate, ("none", "head", "channel"))
         if gate == "channel" and rule != "sum": fail("gate", gate, f"'none' or 'head' for the rule {rule!r}")
         if write == "step" and gate != "head": fail("write", write, "'one' or 'beta' without the head gate")
@@ -436,7 +441,7 @@ class MatrixMemory(RuleInputs):
         "Read on."
         tokens = self.tokens(x, positions)
         with torch.autocast(x.device.type, enabled=False): o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
-        if not o.numel(): o = o + 0 * sum(t.sum() for t in tokens if t is not None)   # nobody asks: all gradients are zero
+        if not o.numel(): o = o + 0 * sum(t.sum() for t in tokens if t is not None)   # all gradients are zero
         o = o if self.skip is None else o + self.skip[:, None, None] * tokens[2]
         return self.finish(self.norm(o).to(x.dtype)), state
 
@@ -459,7 +464,9 @@ class NormedSoftmax(SoftmaxAttention):
 def inverse_softplus(
     y: float,    # > 0
 ) -> float:      # x with softplus(x) = y
-    "The raw number of a positive one; nothing overflows. Raises `ValueError` unless y is finite and positive."
+    """The raw number of a positive one; nothing overflows.
+
+    Raises `ValueError` unless y is finite and positive."""
     y = require_positive("y", y)
     return y + math.log(-math.expm1(-y))
 
@@ -480,7 +487,7 @@ class LocalLinear(NormedSoftmax):
     """Local Linear Attention with a cache for writing, [B, T, C] -> [B, T, C].
 
     After each text `info` holds mean solver steps and largest residual.
-    Raises `ValueError` for a ridge that the weights cannot hold, a tolerance below 0 and an unknown backend."""
+    Raises `ValueError` for a ridge that the weights cannot hold, a tolerance below 0, an unknown backend."""
 
     def __init__(
         self,
@@ -562,7 +569,7 @@ def _note(found: dict, step: int, losses: list, infos: list) -> None:
     for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
                             residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
 
-def _learner(model: nn.Module, loss: Callable, optimizer: torch.optim.Optimizer, noted: list, precision: str) -> Callable:
+def _learner(model: nn.Module, loss: Callable, optimizer: Any, noted: list, precision: str) -> Callable:
     "One step on a batch, batch -> loss; what the solvers say goes to `noted`."
     kind, cast = next(model.parameters()).device.type, precision == "bfloat16"
     def learn(*batch: torch.Tensor) -> torch.Tensor:
@@ -610,16 +617,16 @@ def fit(
     """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
 
     `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
-    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`.
+    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training, as `inf`.
     The model is left in training mode. Raises `ValueError` for settings that make no training."""
-    for name, value, least in (("every", every, 1), ("seed", seed, 0)): require_whole(name, value, least=least)
+    require_whole("every", every, least=1)
     require_choice("precision", precision, ("float32", "bfloat16"))
     require_positive("minutes", minutes)
     optimizer, schedule = adamw(model, rate=rate, steps=steps, **knobs)
-    device = next(model.train().parameters()).device
-    generator, recent, noted = torch.Generator(device).manual_seed(seed), [], []
-    found = dict(at=[], loss=[], solver_steps=[], residual=[])
-    learn = _replayed(_learner(model, loss, optimizer, noted, precision), device)
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(require_whole("seed", seed, least=0))
+    found, recent, noted = dict(at=[], loss=[], solver_steps=[], residual=[]), [], []
+    learn = _replayed(_learner(model.train(), loss, optimizer, noted, precision), device)
     shapes, began = set(), time.perf_counter()
     with _own_stream(device):
         for step in range(1, steps + 1):
@@ -655,15 +662,14 @@ def check_training(
     cfg: Any,        # with fields of these names, where it has them
     **least: int,    # further fields that are whole numbers, and the smallest they may be
 ) -> None:
-    """Check the fields that trainings have in common: steps, batch, test, seed, rates, seeds, precision, minutes.
+    """Check the fields that trainings share: steps, batch, test, seed, rates, seeds, precision, minutes.
 
     Raises `ValueError` for a value that makes no training."""
     usual = {n: l for n, l in dict(steps=1, batch=1, test=1, seed=0).items() if hasattr(cfg, n)}
     for name, low in (usual | least).items(): require_whole(name, getattr(cfg, name), least=low)
     for name, check in dict(rates=check_rates, seeds=check_seeds).items():
-        if not hasattr(cfg, name): continue
-        check(getattr(cfg, name))
-        if not isinstance(getattr(cfg, name), tuple): fail(name, getattr(cfg, name), "a tuple, as a setting cannot change")
+        check(given := getattr(cfg, name, (1,)))
+        if not isinstance(given, tuple): fail(name, given, "a tuple, as a setting cannot change")
     if hasattr(cfg, "precision"): require_choice("precision", cfg.precision, ("float32", "bfloat16"))
     if hasattr(cfg, "minutes"): require_positive("minutes", cfg.minutes)
 

@@ -63,7 +63,8 @@ def recall_logits(
     at: torch.Tensor,      # where the queries stand, [B, pairs]
 ) -> torch.Tensor:         # logits of the answers, [B, pairs, vocab]
     "Read whole texts, and answer at the queries only. Raises `ValueError` for queries outside of the text."
-    if at.dim() != 2 or len(at) != len(text): fail("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
+    if at.dim() != 2 or len(at) != len(text):
+        fail("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
     require_below("at", at, text.shape[1], "places in the text")
     x = model.enter(text, torch.arange(text.shape[1], device=text.device))
     for block in model.blocks: x = block(x)
@@ -95,11 +96,11 @@ def lessons(
     steps: int,       # of training, in all
     first: int = 2,   # pairs in the first lesson at least; 0: no lessons before the last
 ) -> list[tuple[int, int, int]]:  # (steps, tokens, pairs) of each
-    """Double the pairs from lesson to lesson, and the tokens with them, but leave eight tokens a pair where there is room.
+    """Double pairs and tokens from lesson to lesson, but leave eight tokens a pair where there is room.
 
     Raises `ValueError` for a negative `first`, and for no tokens, pairs or steps."""
-    for name, size, least in (("tokens", tokens, 1), ("pairs", pairs, 1), ("steps", steps, 1), ("first", first, 0)):
-        require_whole(name, size, least=least)
+    least = dict(tokens=(tokens, 1), pairs=(pairs, 1), steps=(steps, 1), first=(first, 0))
+    for name, (size, low) in least.items(): require_whole(name, size, least=low)
     sizes = [(tokens, pairs)]
     while first and sizes[0][1] // 2 >= first:
         T, n = sizes[0][0], sizes[0][1] // 2
@@ -131,13 +132,16 @@ def recall_loss(
     values: torch.Tensor,   # what is right, [B, pairs]
 ) -> torch.Tensor:          # mean over the queries, in nats, []
     "How surprised a model is by the answers. Raises `ValueError` where nothing is asked."
-    if not values.numel() or values.shape != at.shape: fail("values.shape", tuple(values.shape), "one for each query, at least one")
+    if not values.numel() or values.shape != at.shape:
+        fail("values.shape", tuple(values.shape), "one for each query, at least one")
     return F.cross_entropy(recall_logits(model, text, at).flatten(0, 1).float(), values.flatten())
 
 # %% ../../nbs/34_associative_recall.ipynb #c019
 @dataclass(frozen=True)
 class Config:
-    "One setting: a mixer, a size of the task, and how it is trained. Raises `ValueError` for sizes that do not go together."
+    """One setting: a mixer, a size of the task, and how it is trained.
+
+    Raises `ValueError` for sizes that do not go together."""
     mixer: str                # a name of MIXERS
     tokens: int = 64          # T
     pairs: int = 8            # n
@@ -165,8 +169,8 @@ class Config:
 
     def sizes(self) -> Sizes:  # for a decoder
         "Raises `ValueError` for sizes that make no model."
-        about = dict(vocab=self.vocab, width=self.width, layers=self.layers, heads=self.heads, length=self.tokens)
-        return Sizes(n_mlp=0, positions="rotary", init=self.init, **about)
+        about = dict(width=self.width, layers=self.layers, heads=self.heads, length=self.tokens)
+        return Sizes(self.vocab, n_mlp=0, positions="rotary", init=self.init, **about)
 
 # %% ../../nbs/34_associative_recall.ipynb #c020
 def train(
@@ -174,18 +178,20 @@ def train(
     rate: float,                      # learning rate
     seed: int,                        # of weights and batches
 ) -> tuple[nn.Module, dict]:          # the model; what `fit` reports, and parameters, score (validation loss), accuracy (of the test)
-    """Train one model, and grade it on prompts for choosing and on others for reporting. A loss that is not finite is `inf`.
+    """Train one model, and grade it on prompts for choosing and on others for reporting.
 
-    The model is given back in evaluation mode."""
+    A loss that is not finite is `inf`. The model is given back in evaluation mode."""
     device, sizes = pick_device("auto"), dict(tokens=cfg.tokens, pairs=cfg.pairs, vocab=cfg.vocab)
-    model = Decoder(cfg.sizes(), mixer(cfg.mixer, **(dict(tol=cfg.tol) if cfg.mixer == "lla" else {})), seed=seed).to(device)
+    knobs = dict(tol=cfg.tol) if cfg.mixer == "lla" else {}
+    model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed).to(device)
     draw = draw_lessons(lessons(cfg.tokens, cfg.pairs, cfg.steps, cfg.first), cfg.vocab, cfg.batch)
     report = fit(model, draw, recall_loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=-(-cfg.steps // 30), seed=seed, warmup=30, decay=.25)
     fresh = lambda kind: torch.Generator(device).manual_seed(10_000 * kind + seed)
     score, _ = grade(model, cfg.test // 2, fresh(1), cfg.precision, **sizes)
     _, right = grade(model, cfg.test, fresh(2), cfg.precision, **sizes)
     parameters = sum(p.numel() for p in model.parameters())
-    return model.eval(), report | dict(parameters=parameters, score=round(score, 5) if math.isfinite(score) else math.inf, accuracy=round(float(right.mean()), 5))
+    score, accuracy = round(score, 5) if math.isfinite(score) else math.inf, round(float(right.mean()), 5)
+    return model.eval(), report | dict(parameters=parameters, score=score, accuracy=accuracy)
 
 # %% ../../nbs/34_associative_recall.ipynb #c039
 def matrix_recall(

@@ -72,10 +72,13 @@ def at_home(
     n: int,               # cups, two or more
     t: torch.Tensor,      # swaps so far, any shape
 ) -> torch.Tensor:        # probability that a ball stands where it began, same shape
-    "What one knows without looking. Raises `ValueError` for fewer than two cups, and for swaps that are no whole numbers >= 0."
+    """What one knows without looking.
+
+    Raises `ValueError` for fewer than two cups, and for swaps that are no whole numbers >= 0."""
     require_whole("n", n, least=2)
     t = torch.as_tensor(t, dtype=torch.float64)
-    if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all(): fail("t", t.tolist(), "whole numbers of swaps >= 0")
+    if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all():
+        fail("t", t.tolist(), "whole numbers of swaps >= 0")
     return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** t
 
 # %% ../../nbs/35_state_tracking.ipynb #c019
@@ -152,14 +155,19 @@ def answers(
     tokens: torch.Tensor,   # [B, T]
     n: int,                 # balls, N
 ) -> torch.Tensor:          # logits of the place [.., N] of each ball, [B, T, N, N]
-    "What a model says of each ball after each token. Raises `ValueError` for more balls than the vocabulary has places for."
-    if require_whole("n", n, least=1) ** 2 > model.cfg.vocab: fail("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
+    """What a model says of each ball after each token.
+
+    Raises `ValueError` for more balls than the vocabulary has places for."""
+    if require_whole("n", n, least=1) ** 2 > model.cfg.vocab:
+        fail("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
     return model(tokens)[..., :n * n].unflatten(-1, (n, n))
 
 # %% ../../nbs/35_state_tracking.ipynb #c035
 @dataclass(frozen=True)
 class Config:
-    "One contestant in one world. Raises `ValueError` for a world or a mixer that does not exist, and for impossible sizes."
+    """One contestant in one world.
+
+    Raises `ValueError` for a world or a mixer that does not exist, and for impossible sizes."""
     world: str              # see `moves`
     mixer: str              # of RUNNERS
     layers: int = 2         # blocks with an MLP each
@@ -189,8 +197,8 @@ class Config:
         "Raises `ValueError` for sizes that make no model."
         G, N = moves(self.world).shape
         positions = self.positions or ("rotary" if self.mixer in ATTENTION else "none")
-        about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.test + 1, positions=positions)
-        return Sizes(max(G + 1, N * N), tied=False, **about)
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.test + 1)
+        return Sizes(max(G + 1, N * N), tied=False, positions=positions, **about)
 
 # %% ../../nbs/35_state_tracking.ipynb #c036
 def tracker(

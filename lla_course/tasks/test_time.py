@@ -21,7 +21,9 @@ from .mixers import check_training, chunked
 # %% ../../nbs/32_test_time_regression.ipynb #c007
 @dataclass(frozen=True)
 class Config:
-    "One contest: a world, and the sizes of the samples. Raises `ValueError` for a segment longer than the sequence."
+    """One contest: a world, and the sizes of the samples.
+
+    Raises `ValueError` for a segment longer than the sequence."""
     d: int                # dimension of keys and values
     segment: int          # tokens in a segment, S
     length: int = 1024    # tokens in a sequence, L
@@ -40,7 +42,7 @@ class Config:
 def unit_rms(
     x: torch.Tensor,   # vectors, [..., d]
 ) -> torch.Tensor:     # the same directions, of length sqrt(d)
-    "Divide each vector by the root mean square of its entries, which may be as small as they like, but not all zero."
+    "Divide each vector by the root mean square of its entries, however small they are; zero stays zero."
     return F.rms_norm(x, x.shape[-1:], eps=torch.finfo(x.dtype).tiny)
 
 def make_sequences(
@@ -67,7 +69,9 @@ def local_answers(
     scale: float,             # of the logits
     ridges: Sequence[float],  # relative ridges, > 0
 ) -> torch.Tensor:            # Local Linear Attention with each ridge, [R, T, Dv]
-    "LLA at many ridges from shared moments of the keys, one d x d system a query and ridge. Raises `ValueError` without a ridge."
+    """LLA at many ridges from shared moments of the keys, one d x d system a query and ridge.
+
+    Raises `ValueError` without a ridge."""
     if not len(ridges): fail("ridges", ridges, "at least one relative ridge")
     for ridge in ridges: require_positive("ridges", ridge)
     if q.shape != k.shape or v.shape[:1] != k.shape[:1]:
@@ -98,16 +102,20 @@ def predict(
     k: torch.Tensor,          # keys of length sqrt(d), [n, L, d]
     v: torch.Tensor,          # values, [n, L, d]
 ) -> Iterator[tuple]:         # (setting, predictions of values 1 to L-1 [n, L-1, d])
-    "Predict each value from its key and all pairs before it. Raises `ValueError` for an unknown method, and shapes that do not fit."
+    """Predict each value from its key and all pairs before it.
+
+    Raises `ValueError` for an unknown method, and shapes that do not fit."""
     require_choice("method", method, GRIDS)
     if k.dim() != 3 or v.shape[:2] != k.shape[:2] or not k.shape[1]:
         fail("k.shape", tuple(k.shape), f"[n, L, d] with L >= 1, for values of shape {tuple(v.shape)}")
     numbers = len(GRIDS[method][0])
     for setting in settings:
-        if len(setting) != numbers: fail("settings", setting, f"{numbers} numbers for each setting of {method!r}")
+        if len(setting) != numbers:
+            fail("settings", setting, f"{numbers} numbers for each setting of {method!r}")
         for number in setting: require_positive("settings", number)
     return _predictions(method, settings, k, v)
 
+# %% ../../nbs/32_test_time_regression.ipynb #c016b
 def _predictions(method: str, settings: Sequence, k: torch.Tensor, v: torch.Tensor) -> Iterator[tuple]:
     q, k, v, d = k[:, 1:], k[:, :-1], v[:, :-1], k.shape[-1]
     one, count = torch.ones_like(q[..., :1]), torch.arange(1, q.shape[1] + 1, device=q.device)[:, None]
@@ -122,7 +130,7 @@ def _predictions(method: str, settings: Sequence, k: torch.Tensor, v: torch.Tens
         if method == "softmax": yield s, softmax_attention(q, k, v, scale=s[0] / d**.5, is_causal=True)
         elif method == "linear": yield s, s[0] * linear_attention(q, k, v, is_causal=True) / count
         elif "delta" in method: yield s, chunked("delta", q, k, v, math.log(s[1]) * one, s[0] / d * one)[0]
-        else: yield s, chunked("mesa", q, k, v, math.log(s[1]) * one, one, torch.full_like(q[0, 0], s[0]))[0]
+        else: yield s, chunked("mesa", q, k, v, math.log(s[1]) * one, one, q.new_full((d,), s[0]))[0]
 
 # %% ../../nbs/32_test_time_regression.ipynb #c018
 def later(
@@ -135,8 +143,11 @@ def later(
 def run(
     cfg: Config,   # one contest
 ) -> dict:         # by method: chosen settings for each seed, error by position [L-1], first and later [seeds * test]
-    "Tune each method, then measure it on other sequences. All in float64. Raises `ValueError` where nothing comes first or later."
-    if not 1 < cfg.segment < cfg.length: fail("segment", cfg.segment, f"a whole number from 2 to length - 1 = {cfg.length - 1}")
+    """Tune each method, then measure it on other sequences. All in float64.
+
+    Raises `ValueError` where nothing comes first or later."""
+    if not 1 < cfg.segment < cfg.length:
+        fail("segment", cfg.segment, f"a whole number from 2 to length - 1 = {cfg.length - 1}")
     device, found = pick_device("auto"), {m: dict(chosen=[], curve=0, first=[], later=[]) for m in GRIDS}
     begin, end = torch.arange(1, cfg.length) < cfg.segment, later(cfg)
     for seed in cfg.seeds:
@@ -170,7 +181,8 @@ def quarters(
     require_whole("segment", segment, least=4)
     t, e = torch.arange(1, len(curve) + 1), torch.as_tensor(curve, dtype=torch.float64)
     parts = [e[(t >= segment) & (t % segment * 4 // segment == i)] for i in range(4)]
-    if not all(map(len, parts)): fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
+    if not all(map(len, parts)):
+        fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
     return [float(part.mean()) for part in parts]
 
 # %% ../../nbs/32_test_time_regression.ipynb #c033
@@ -178,9 +190,12 @@ def paired_ratio(
     a: Sequence[float],   # errors of one method, one for each sequence
     b: Sequence[float],   # of another, on the same sequences
 ) -> tuple[float, float]: # ratio of the means, its standard error
-    "How many times as large one mean error is as another. Raises `ValueError` for fewer than two sequences, and where b has no errors."
+    """How many times as large one mean error is as another.
+
+    Raises `ValueError` for fewer than two sequences, and where b has no errors."""
     a, b = (require_finite(n, torch.as_tensor(x, dtype=torch.float64)) for n, x in (("a", a), ("b", b)))
-    if a.dim() != 1 or len(a) < 2 or a.shape != b.shape: fail("a", tuple(a.shape), "at least two errors, as many as in b")
+    if a.dim() != 1 or len(a) < 2 or a.shape != b.shape:
+        fail("a", tuple(a.shape), "at least two errors, as many as in b")
     if not b.sum(): fail("b", b.tolist(), "errors that are not all zero")
     r = a.mean() / b.mean()
     return float(r), float((a - r * b).std() / len(a)**.5 / b.mean())
