@@ -14,14 +14,14 @@ from .setup import tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
-def lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, lo, hi, o_i, o_d, sk_s, sv_s, S, D, scale2,
+def lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
                   CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
     "Sums of w (g.v - delta) k and of w (g.v - delta) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j, o_d, sv_s, S, D, UP, MASK, EVEN_D)
-        b_s = lla_logits(b_q, b_k, o_i, o_j, S, scale2, CAUSAL, MASK, PREC)
+        b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w16 = lla_fit(tl.exp2(b_s - b_m[:, None]) * (tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - b_delta[:, None]), b_k.dtype)
         b_sum = lla_add_rows(b_w16, b_sum, PREC, BS)
         b_c = tl.dot(b_w16, b_k, b_c, input_precision=PREC)
@@ -29,70 +29,92 @@ def lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, lo, hi, o_i, o_d
 
 # %% ../nbs/26_flash_backward.ipynb #c010
 @triton.jit
-def lla_bwd_rhs_kernel(q, k, v, g, o, kbar, lse, peak, rhs, mean, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s, GROUP, T, S, D, NT, scale2,
-                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+def lla_bwd_rhs_kernel(q, k, v, g, o, kbar, lse, peak, rhs, mean, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
+                       GROUP, past, T, S, D, NT, scale2,
+                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+                       BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean of Gamma."
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     p_k, p_v = k + n // GROUP * sk_n, v + n // GROUP * sv_n
-    o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD); m_i = o_i < T; m_id = m_i[:, None] & (o_d < D)[None, :]
-    o_n = n * T + o_i; o_nd = o_n[:, None] * D + o_d[None, :]
+    o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD)
+    o_p, m_i = past + o_i, o_i < T
+    o_n, m_id = n * T + o_i, m_i[:, None] & (o_d < D)[None, :]
+    o_nd = o_n[:, None] * D + o_d[None, :]
     b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
     b_g = lla_key_tile(g + n * T * D, o_i, o_d, D, T, D, UP, True, EVEN_D)
-    mid, hi = lla_span(it, T, S, CAUSAL, BT, BS)
-    b_m = tl.load(peak + o_n, mask=m_i, other=0.); b_lse = tl.load(lse + o_n, mask=m_i, other=0.); b_il = tl.exp2(b_m - b_lse)
+    mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
+    b_m = tl.load(peak + o_n, mask=m_i, other=0.)
+    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
     b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.).to(tl.float32), 1)
     b_c, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, 0, mid, o_i, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, mid, hi, o_i, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
-    b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.); b_add = tl.sum(b_sum, 1) * 0.0625
-    b_c = tl.where((b_lse > b_m)[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.)
-    tl.store(rhs + o_nd, b_c, mask=m_id); tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
+    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, 0, mid, o_p, o_d, sk_s, sv_s, S, D, scale2,
+                               CAUSAL, False, EVEN_D, UP, PREC, BS)
+    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, mid, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
+                               CAUSAL, True, EVEN_D, UP, PREC, BS)
+    b_kbar, b_add = tl.load(kbar + o_nd, mask=m_id, other=0.), tl.sum(b_sum, 1) * 0.0625
+    b_seen = o_p + 1 if CAUSAL else tl.full((BT,), 0, tl.int32) + S
+    b_c = tl.where((b_seen > 1)[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.)
+    tl.store(rhs + o_nd, b_c, mask=m_id)
+    tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
-def lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, lo, hi, o_i, o_d, sk_s, sv_s, S, D, scale2,
+def lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
                  CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
     "Sums of w r (1 + a) k and of w r (1 + a) over the keys from lo to hi; r = g.v - y.k + ct."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j, o_d, sv_s, S, D, UP, MASK, EVEN_D)
-        b_s = lla_logits(b_q, b_k, o_i, o_j, S, scale2, CAUSAL, MASK, PREC)
+        b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_r = tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - lla_relative(b_yn, b_yhi, b_ylo, b_k, b_ct, PREC)
-        b_e = lla_fit(tl.exp2(b_s - b_m[:, None]) * b_r * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_cu, PREC)), b_k.dtype)
+        b_w = tl.exp2(b_s - b_m[:, None])
+        b_w = tl.where(b_w > 0, b_w * b_r * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_cu, PREC)), 0.)    # 0 x inf is not 0
+        b_e = lla_fit(b_w, b_k.dtype)
         b_sum = lla_add_rows(b_e, b_sum, PREC, BS)
         b_dq = tl.dot(b_e, b_k, b_dq, input_precision=PREC)
     return b_dq, b_sum
 
 # %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
-def lla_bwd_dq_kernel(q, k, v, g, kbar, lse, peak, u, y, mean, dq, e, dridge, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s, GROUP, T, S, D, NT, scale, scale2,
-                      CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+def lla_bwd_dq_kernel(q, k, v, g, kbar, lse, peak, u, y, mean, dq, e, dridge, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
+                      GROUP, past, T, S, D, NT, scale, scale2,
+                      CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+                      BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row of the logit gradient."
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     p_k, p_v = k + n // GROUP * sk_n, v + n // GROUP * sv_n
-    o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD); m_i = o_i < T; m_id = m_i[:, None] & (o_d < D)[None, :]
-    o_n = n * T + o_i; o_nd = o_n[:, None] * D + o_d[None, :]
+    o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD)
+    o_p, m_i = past + o_i, o_i < T
+    o_n, m_id = n * T + o_i, m_i[:, None] & (o_d < D)[None, :]
+    o_nd = o_n[:, None] * D + o_d[None, :]
     b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
     b_g = lla_key_tile(g + n * T * D, o_i, o_d, D, T, D, UP, True, EVEN_D)
-    mid, hi = lla_span(it, T, S, CAUSAL, BT, BS)
-    b_m = tl.load(peak + o_n, mask=m_i, other=0.); b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
-    b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.), tl.load(y + o_nd, mask=m_id, other=0.); b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.)
+    mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
+    b_m = tl.load(peak + o_n, mask=m_i, other=0.)
+    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
+    b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.), tl.load(y + o_nd, mask=m_id, other=0.)
+    b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.)
     tl.store(dridge + o_n, -tl.sum(b_y * b_u, 1), mask=m_i)
     b_cu, b_ct = tl.sum(b_u * b_kbar, 1), tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.)
-    b_n, b_hi, b_lo = lla_halves(b_u, b_q); b_yn, b_yhi, b_ylo = lla_halves(b_y, b_q)
+    b_n, b_hi, b_lo = lla_halves(b_u, b_q)
+    b_yn, b_yhi, b_ylo = lla_halves(b_y, b_q)
     b_dq, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, 0, mid, o_i, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, mid, hi, o_i, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
+    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, 0, mid,
+                               o_p, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
+    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, mid, hi,
+                               o_p, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
     b_e = tl.sum(b_sum, 1) * 0.0625 * b_il
-    b_y = tl.load(y + o_nd, mask=m_id, other=0.); b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.)
-    tl.store(dq + o_nd, lla_fit(b_y + scale * (b_dq * b_il[:, None] - b_e[:, None] * b_kbar), dq.dtype.element_ty), mask=m_id); tl.store(e + o_n, b_e, mask=m_i)
+    b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.), tl.load(kbar + o_nd, mask=m_id, other=0.)
+    b_dq = b_y + scale * (b_dq * b_il[:, None] - b_e[:, None] * b_kbar)
+    tl.store(dq + o_nd, lla_fit(b_dq, dq.dtype.element_ty), mask=m_id)
+    tl.store(e + o_n, b_e, mask=m_i)
 
 # %% ../nbs/26_flash_backward.ipynb #c015
 @triton.jit
-def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p_un, p_yn, p_cu, p_ct, p_e, lo, hi, o_j, o_d, sq_t, T, D, scale, scale2,
+def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p_un, p_yn, p_cu, p_ct, p_e, lo, hi, o_j, past, o_d, sq_t, T, D, scale, scale2,
                   CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BT: tl.constexpr):
     "The queries from lo to hi add to the gradients of a tile of keys and values. Tiles are keys by queries, weights are 256 p."
     for i0 in range(lo, hi, BT):
@@ -106,7 +128,7 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
         b_ct, b_e = tl.load(p_ct + o_i, mask=m_i, other=0.), tl.load(p_e + o_i, mask=m_i, other=0.)
         b_un, b_yn = tl.load(p_un + o_i, mask=m_i, other=0.), tl.load(p_yn + o_i, mask=m_i, other=0.)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PREC) * scale2 - b_lse[None, :]
-        if MASK and CAUSAL: b_s = tl.where(o_j[:, None] <= o_i[None, :], b_s, float("-inf"))
+        if MASK and CAUSAL: b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
         b_p = tl.exp2(b_s + 8)
         b_a = tl.dot(b_k, tl.trans(b_u), input_precision=PREC)
         b_b = tl.dot(b_k, tl.trans(b_y), input_precision=PREC)
@@ -114,8 +136,9 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
             b_a = tl.dot(b_k, tl.trans(lla_key_tile(p_ul, o_i, o_d, D, T, D, UP, MASK, EVEN_D)), b_a, input_precision=PREC)
             b_b = tl.dot(b_k, tl.trans(lla_key_tile(p_yl, o_i, o_d, D, T, D, UP, MASK, EVEN_D)), b_b, input_precision=PREC)
         b_a = 1 + b_a * b_un[None, :] - b_cu[None, :]
-        b_pr = b_p * (tl.dot(b_v, tl.trans(b_g), input_precision=PREC) - b_b * b_yn[None, :] + b_ct[None, :])
-        b_w = b_p * b_a
+        b_r = tl.dot(b_v, tl.trans(b_g), input_precision=PREC) - b_b * b_yn[None, :] + b_ct[None, :]
+        b_a, b_r = tl.where(b_p > 0, b_a, 0.), tl.where(b_p > 0, b_r, 0.)        # 0 x inf is not 0
+        b_pr, b_w = b_p * b_r, b_p * b_a
         b_dv = tl.dot(lla_fit(b_w, b_k.dtype), b_g, b_dv, input_precision=PREC)
         b_dk = tl.dot(lla_fit(scale * (b_pr * b_a - b_p * b_e[None, :]), b_k.dtype), b_q, b_dk, input_precision=PREC)
         b_dk = tl.dot(lla_fit(b_pr * b_un[None, :], b_k.dtype), b_u, b_dk, input_precision=PREC)
@@ -124,8 +147,10 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
 
 # %% ../nbs/26_flash_backward.ipynb #c017
 @triton.jit
-def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s, GROUP, T, S, D, NS, scale, scale2,
-                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
+                       GROUP, past, T, S, D, NS, scale, scale2,
+                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+                       BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "The gradients of BS keys and values of key head n: a walk over the queries of all its query heads."
     heads = tl.num_programs(0) // NS
     js, n = tl.program_id(0) // heads, (tl.program_id(0) % heads).to(tl.int64)
@@ -133,16 +158,25 @@ def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv,
     b_k = lla_key_tile(k + n * sk_n, o_j, o_d, sk_s, S, D, UP, True, EVEN_D)
     b_v = lla_key_tile(v + n * sv_n, o_j, o_d, sv_s, S, D, UP, True, EVEN_D)
     b_dk, b_dv = tl.zeros((BS, BD), tl.float32), tl.zeros((BS, BD), tl.float32)
-    lo = tl.minimum(js * BS // BT * BT, T) if CAUSAL else 0
-    one = tl.minimum(tl.cdiv((js + 1) * BS, BT) * BT, T) if CAUSAL else 0      # the diagonal ends here
+    at = tl.maximum(js * BS - past, 0)                                         # the first query that sees the first key
+    lo = tl.minimum(at // BT * BT, T) if CAUSAL else 0
+    one = tl.minimum(tl.cdiv(tl.maximum((js + 1) * BS - past, 0), BT) * BT, T) if CAUSAL else 0    # the diagonal ends here
     end = tl.maximum(T // BT * BT, one)                                        # and the whole tiles of queries here
     for h in range(n * GROUP, (n + 1) * GROUP):
         p_q, r, rd = q + h * sq_n, h * T, h * T * D
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r, cu + r, ct + r, e + r, lo, one, o_j, o_d, sq_t, T, D, scale, scale2, CAUSAL, True, EVEN_D, UP, PREC, BT)
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r, cu + r, ct + r, e + r, one, end, o_j, o_d, sq_t, T, D, scale, scale2, CAUSAL, False, EVEN_D, UP, PREC, BT)
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r, cu + r, ct + r, e + r, end, T, o_j, o_d, sq_t, T, D, scale, scale2, CAUSAL, True, EVEN_D, UP, PREC, BT)
-    o_nd = (n * S + o_j)[:, None] * D + o_d[None, :]; m_jd = (o_j < S)[:, None] & (o_d < D)[None, :]
-    tl.store(dk + o_nd, lla_fit(b_dk / 256, dk.dtype.element_ty), mask=m_jd); tl.store(dv + o_nd, lla_fit(b_dv / 256, dv.dtype.element_ty), mask=m_jd)
+        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
+                                   cu + r, ct + r, e + r, lo, one, o_j, past, o_d, sq_t, T, D, scale, scale2,
+                                   CAUSAL, True, EVEN_D, UP, PREC, BT)
+        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
+                                   cu + r, ct + r, e + r, one, end, o_j, past, o_d, sq_t, T, D, scale, scale2,
+                                   CAUSAL, False, EVEN_D, UP, PREC, BT)
+        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
+                                   cu + r, ct + r, e + r, end, T, o_j, past, o_d, sq_t, T, D, scale, scale2,
+                                   CAUSAL, True, EVEN_D, UP, PREC, BT)
+    o_nd = (n * S + o_j)[:, None] * D + o_d[None, :]
+    m_jd = (o_j < S)[:, None] & (o_d < D)[None, :]
+    tl.store(dk + o_nd, lla_fit(b_dk / 256, dk.dtype.element_ty), mask=m_jd)
+    tl.store(dv + o_nd, lla_fit(b_dv / 256, dv.dtype.element_ty), mask=m_jd)
 
 # %% ../nbs/26_flash_backward.ipynb #c019
 TILES_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (32, 64, 4, 3), 128: (32, 128, 8, 2)}   # BD -> queries, keys, warps, stages
@@ -166,7 +200,7 @@ def lla_backward(
     g: torch.Tensor,   # gradient of the loss by the output, [N, T, D]
     *,
     scale: float,      # of the logits
-    is_causal: bool,   # key j <= query i only
+    is_causal: bool,   # query i sees keys 0 to S - T + i only
     tol: float,        # relative residual at which a row stops
     max_steps: int,    # most conjugate gradient steps
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq, dk, dv like q, k, v, and dridge [N, T], float32

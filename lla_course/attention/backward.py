@@ -13,7 +13,7 @@ import torch
 
 from .conjugate_gradient import centred_dot
 from .dense import Heads, as_heads
-from .tiled import (TOLERANCE, QueryTile, Tiled, covariance_product, key_tiles, lla_tiled,
+from .tiled import (TOLERANCE, QueryTile, Tiled, covariance_product, fit, key_tiles, lla_tiled,
                                         solve_rows, solver_settings, tile_weights)
 
 # %% ../../nbs/24_backward.ipynb #c018
@@ -47,7 +47,7 @@ def tile_terms(
     "The three arrays from which all gradients of one pair of tiles are made."
     b_a, b_b = (sum(centred_dot(part, b_k, b_kbar) for part in at.parts(b_x)) for b_x in (b_u, b_y))
     b_r = b_g @ b_v.mT - b_mean - b_b
-    return b_p * (1 + b_a), b_p * b_r, b_p * b_r * (1 + b_a)
+    return tuple(torch.where(b_p > 0, b_p * b, 0) for b in (1 + b_a, b_r, b_r * (1 + b_a)))   # 0 x inf is not 0
 
 # %% ../../nbs/24_backward.ipynb #c021
 def query_tile_backward(
@@ -61,7 +61,8 @@ def query_tile_backward(
     b_q, b_g, b_o, b_u, b_kbar = (at.load(t) for t in (at.heads.q, g, saved.o, saved.u, saved.kbar))
     b_lse, b_ridge = (at.load(t)[..., None] for t in (saved.lse, saved.ridge))
     b_c, b_mean = gradient_sweep(at, b_q, b_g, b_kbar, b_lse, (b_g * b_o).sum(-1, keepdim=True))
-    product = lambda b_x: covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+    def product(b_x): return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+    b_c = torch.where(at.seen() > 1, b_c, 0)
     b_y, _, _ = solve_rows(product, b_c, tol=tol, max_steps=max_steps, factor=at.factor)
     b_dq, b_e = torch.zeros_like(b_q), torch.zeros_like(b_lse)
     for j0, b_k, b_v in key_tiles(at):
@@ -85,9 +86,10 @@ def key_tile_backward(
 ) -> tuple[torch.Tensor, torch.Tensor]:   # dk, dv of this tile, [N, BS, D]: one for each query head
     "The key sweep of one tile: all queries that see it, from the first on."
     of = torch.arange(len(heads.q), device=g.device) // heads.group
+    first = max(j0 - heads.past, 0) // BT * BT if heads.is_causal else 0
     b_k, b_v = (t[of, j0:j0 + BS].to(saved.u.dtype) for t in (heads.k, heads.v))
     b_dk, b_dv, scale = torch.zeros_like(b_k), torch.zeros_like(b_v), heads.scale
-    for i0 in range(j0 // BT * BT if heads.is_causal else 0, heads.q.shape[1], BT):
+    for i0 in range(first, heads.q.shape[1], BT):
         at = QueryTile(heads, i0, BT, BS, round_to)
         b_q, b_g, b_u, b_y, b_kbar = (at.load(t) for t in (heads.q, g, saved.u, y, saved.kbar))
         b_lse, b_mean, b_e = (at.load(t)[..., None] for t in (saved.lse, mean, e))
@@ -110,18 +112,24 @@ def lla_tiled_backward(
     BS: int = 64,                  # keys in a tile
     round_to: torch.dtype | None = None,  # round the factors of matrix products to this dtype
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq [N, T, D], dk, dv [Nkv, S, D], dridge [N, T]
-    "The gradients of Local Linear Attention, tile by tile. Raises `ValueError` as `lla_tiled` does."
+    """The gradients of Local Linear Attention, tile by tile. Raises `ValueError` as `lla_tiled` does.
+
+    The floor of the ridge is held constant; where it raised the ridge, the gradient by the ridge is zero."""
     (N, T, D), (Nkv, S, _) = heads.q.shape, heads.k.shape
     tol, max_steps = solver_settings(heads.q.dtype, D, TOLERANCE[heads.q.dtype] / 10 if tol is None else tol, max_steps)
-    dq, y, (dridge, mean, e) = torch.empty_like(saved.u), torch.empty_like(saved.u), (torch.empty_like(saved.lse) for _ in range(3))
+    dq, y = torch.empty_like(saved.u), torch.empty_like(saved.u)
+    dridge, mean, e = (torch.empty_like(saved.lse) for _ in range(3))
+    dk, dv = torch.empty_like(heads.k), torch.empty_like(heads.v)
+    if not N * T: return dq.to(heads.q.dtype), dk.zero_(), dv.zero_(), dridge.to(heads.ridge.dtype)
     for i0 in range(0, T, BT):
         tile = query_tile_backward(QueryTile(heads, i0, BT, BS, round_to), saved, g, tol, max_steps)
         for whole, b in zip((dq, y, dridge, mean, e), tile): whole[:, i0:i0 + BT] = b
-    dk, dv = torch.empty_like(heads.k), torch.empty_like(heads.v)
     for j0 in range(0, S, BS):
         tile = key_tile_backward(heads, saved, g, y, mean, e, j0, BT, BS, round_to)
-        for whole, b in zip((dk, dv), tile): whole[:, j0:j0 + BS] = b.unflatten(0, (Nkv, heads.group)).sum(1)
-    return dq.to(heads.q.dtype), dk, dv, dridge.to(heads.ridge.dtype)
+        for whole, b in zip((dk, dv), tile):
+            whole[:, j0:j0 + BS] = fit(b.unflatten(0, (Nkv, heads.group)).sum(1), whole.dtype)
+    dridge = torch.where(saved.ridge > heads.ridge, 0, dridge)
+    return fit(dq, heads.q.dtype), dk, dv, dridge.to(heads.ridge.dtype)
 
 # %% ../../nbs/24_backward.ipynb #c030
 class FirstOnly(torch.autograd.Function):
@@ -184,7 +192,7 @@ def lla_attention(
     v: torch.Tensor,                    # values, as k
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]
-    is_causal: bool = True,             # query i sees keys 0 to i
+    is_causal: bool = True,             # query i sees keys 0 to S - T + i; needs T <= S
     scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
     enable_gqa: bool = False,           # allow Hq to be a multiple of Hkv
     tol: float | None = None,           # relative residual at which a row stops; None: by dtype; the backward pass takes a tenth

@@ -19,11 +19,13 @@ def problems(draw, ridge=None):
     "q, k, v with leading dimensions, grouped heads, T != S, and knobs with a ridge for each token, each head, or one."
     T, S, D, seed = draw(st.integers(1, 7)), draw(st.integers(1, 9)), draw(st.integers(1, 5)), draw(st.integers(0, 10**6))
     lead, group = draw(st.sampled_from([(), (2,), (2, 2), (1, 3, 2)])), draw(st.sampled_from([1, 1, 2, 3]))
+    causal = draw(st.booleans())
+    if causal: T, S = sorted((T, S))
     wide = (*lead[:-1], lead[-1] * group) if lead else ()
     q, (_, k, v) = normal(seed, *wide, T, D), qkv(seed + 1, S, S, D, lead)
     shape = draw(st.sampled_from([(), (T,), (*wide, T), (*wide[-1:], 1)]))
     rows = ridge if ridge is not None else normal(seed + 9, *shape).abs() + .02
-    return q, k, v, dict(ridge=rows, is_causal=draw(st.booleans()), scale=draw(st.sampled_from([None, 0., .3, 2., -1.])), enable_gqa=group > 1)
+    return q, k, v, dict(ridge=rows, is_causal=causal, scale=draw(st.sampled_from([None, 0., .3, 2., -1.])), enable_gqa=group > 1)
 
 def brute(q, k, v, *, ridge, is_causal, scale, enable_gqa):
     "One weighted ridge least squares problem for each query, by numpy."
@@ -31,7 +33,7 @@ def brute(q, k, v, *, ridge, is_causal, scale, enable_gqa):
     if q.dim() > 2: k, v = (x.repeat_interleave(group, -3) for x in (k, v))
     rows = torch.as_tensor(ridge, dtype=torch.float64).expand(q.shape[:-1]); out = torch.empty_like(q)
     for at in np.ndindex(*q.shape[:-1]):
-        n = min(at[-1] + 1, k.shape[-2]) if is_causal else k.shape[-2]
+        n = k.shape[-2] - T + at[-1] + 1 if is_causal else k.shape[-2]
         x, y, c = k[at[:-1]][:n].numpy(), v[at[:-1]][:n].numpy(), q[at].numpy()
         logits = (D**-.5 if scale is None else scale) * x @ c; p = np.exp(logits - logits.max()); p /= p.sum()
         design = np.r_[np.c_[np.ones(n), x - c] * np.sqrt(p)[:, None], np.c_[np.zeros(D), float(rows[at])**.5 * np.eye(D)]]
@@ -73,7 +75,7 @@ def test_the_info_is_the_solution_of_the_system(problem):
     assert info["u"].shape == info["kbar"].shape == q.shape and info["lse"].shape == q.shape[:-1]
     if q.dim() > 2: k = k.repeat_interleave(q.shape[-3] // k.shape[-3], -3)
     logits = (q.shape[-1]**-.5 if knobs["scale"] is None else knobs["scale"]) * q @ k.mT
-    if knobs["is_causal"]: logits = logits.masked_fill(torch.ones_like(logits).bool().triu(1), -torch.inf)
+    if knobs["is_causal"]: logits = logits.masked_fill(torch.ones_like(logits).bool().triu(1 + k.shape[-2] - q.shape[-2]), -torch.inf)
     p = logits.softmax(-1); near(info["lse"], logits.logsumexp(-1)); near(info["kbar"], p @ k)
     z = k[..., None, :, :] - info["kbar"][..., None, :]
     ridge = torch.as_tensor(knobs["ridge"]).double().expand(q.shape[:-1])[..., None]
@@ -101,12 +103,19 @@ def test_causality_bit_for_bit(ridge):
         assert torch.equal(lla_dense(q, k2, v2, ridge=ridge)[:, :cut], here[:, :cut])
     near(here[:, 12], lla_dense(q[:, 12:13], k[:, :13], v[:, :13], ridge=ridge, is_causal=False)[:, 0])
 
-def test_more_queries_than_keys_and_fewer():
-    q, k, v = qkv(0, 9, 4, 3); o = lla_dense(q, k, v)
-    near(o[3:], lla_dense(q[3:], k, v, is_causal=False))                                   # top-left: later queries see every key
-    near(lla_dense(q[:4], k, v), o[:4]); near(lla_dense(q[:2], k, v), o[:2])
-    mine = torch.ones(9, 4).tril().bool()
-    near(lla_dense(q, k, v, ridge=1e12), F.scaled_dot_product_attention(q, k, v, attn_mask=mine))
+@pytest.mark.parametrize("T", [1, 3, 40, 70])
+def test_fewer_queries_than_keys_are_the_last_ones(T):
+    "Causal attention is lined up at the ends, as a cache needs it; scaled_dot_product_attention lines up the beginnings."
+    q, k, v = qkv(0, 70, 70, 6, (2,)); full = lla_dense(q, k, v)
+    near(lla_dense(q[:, 70 - T:], k, v), full[:, 70 - T:])
+    mine = torch.ones(T, 70).tril(70 - T).bool()
+    near(lla_dense(q[:, 70 - T:], k, v, ridge=1e12), F.scaled_dot_product_attention(q[:, 70 - T:], k, v, attn_mask=mine))
+
+def test_more_queries_than_keys_are_refused_with_a_mask_only():
+    q, k, v = qkv(0, 9, 4, 3)
+    for door in (as_heads, lla_dense, lla_paper):
+        with pytest.raises(ValueError, match=r"^q.shape=\(9, 3\): expected at most 4 queries"): door(q, k, v)
+    assert lla_dense(q, k, v, is_causal=False).shape == q.shape
 
 def test_leading_dimensions_and_layout():
     q, k, v = qkv(0, 5, 6, 4, (2, 3, 2)); o = lla_dense(q, k, v, ridge=.05)
@@ -120,6 +129,9 @@ def test_leading_dimensions_and_layout():
 def test_nothing_to_answer():
     assert lla_dense(*qkv(0, 0, 3, 4, (2, 2))).shape == (2, 2, 0, 4) and lla_dense(*qkv(0, 3, 3, 4, (0, 2))).shape == (0, 2, 3, 4)
     assert lla_weights(normal(0, 0, 4), normal(1, 3, 4)).shape == (0, 3) and lla_paper(*qkv(0, 0, 3, 4)).shape == (0, 4)
+    for causal in (True, False):
+        assert lla_dense(*qkv(0, 0, 0, 4, (2, 2)), is_causal=causal).shape == (2, 2, 0, 4)
+        assert lla_dense(*qkv(0, 3, 0, 4, (0, 2)), is_causal=False).shape == (0, 2, 3, 4)
 
 # ---- limits
 
@@ -160,7 +172,7 @@ def test_the_first_token_answers_with_its_value(ridge):
 def test_identical_keys_give_the_mean_of_their_values(ridge):
     q, k, v = qkv(0, 5, 7, 4); k = k[:1].expand(7, 4)
     near(lla_dense(q, k, v, ridge=ridge, is_causal=False), v.mean(0).expand(5, 4))
-    near(lla_dense(q, k, v, ridge=ridge), torch.stack([v[:i + 1].mean(0) for i in range(5)]))
+    near(lla_dense(q, k, v, ridge=ridge), torch.stack([v[:i + 3].mean(0) for i in range(5)]))
 
 @pytest.mark.parametrize("ridge", [0., 1e-6, .1])
 @pytest.mark.parametrize("size", [1e3, 1e6, 1e9])

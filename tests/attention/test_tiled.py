@@ -21,6 +21,7 @@ def problems(draw):
     "Awkward lengths, tiles, groups, a ridge for each head or token."
     T, S, D = draw(st.sampled_from([1, 2, 17, 63, 100])), draw(st.sampled_from([1, 5, 17, 63, 100])), draw(st.sampled_from([1, 3, 16, 40, 64]))
     group, causal, seed = draw(st.integers(1, 3)), draw(st.booleans()), draw(st.integers(0, 10**6))
+    if causal: T, S = sorted((T, S))
     q, k, v = draw_qkv(T, S, D, N=draw(st.integers(1, 2)), group=group, seed=seed)
     ridge = draw(st.sampled_from([.03, 1., torch.rand(len(q), 1, dtype=torch.float64) + .05, torch.rand(T, dtype=torch.float64) + .05]))
     tiles = dict(BT=draw(st.sampled_from([1, 7, 16, 64, 200])), BS=draw(st.sampled_from([3, 16, 64, 200])))
@@ -37,7 +38,7 @@ def test_it_is_the_dense_formula(problem):
     t = exact(as_heads(*qkv, **knobs), **tiles)
     for name, got, want in (("o", t.o, truth), ("kbar", t.kbar, info["kbar"]), ("lse", t.lse, info["lse"])):
         assert torch.allclose(got, want, rtol=1e-9, atol=1e-9), name
-    differ = t.steps > 0                                  # where all keys are equal the tiled form takes u = 0
+    differ = t.steps > 0                                  # where there is a single key the tiled form takes u = 0
     assert torch.allclose(t.u[differ], info["u"][differ], rtol=1e-8, atol=1e-8)
 
 def test_leading_dimensions_strides_and_plain_matrices():
@@ -127,7 +128,7 @@ def test_row_0_is_the_first_value(dtype, ridge):
 def test_identical_keys_give_the_mean_value(dtype, ridge):
     q, k, v = draw_qkv(30, 30, 16, dtype=dtype); k = k[:, :1].expand(-1, 30, -1)
     t = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=False))
-    assert (t.steps == 0).all() and torch.allclose(t.o, v.mean(1, keepdim=True).expand_as(v), atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
+    assert torch.allclose(t.o, v.mean(1, keepdim=True).expand_as(v), atol=1e-2 if dtype == torch.bfloat16 else 1e-5)
 
 @pytest.mark.parametrize("dtype", TOLERANCE)
 @pytest.mark.parametrize("ridge", [0., 1e-6, .1])
@@ -137,7 +138,7 @@ def test_the_result_is_always_finite(dtype, ridge, kind):
     q, k, v = draw_qkv(30, S, 40, dtype=dtype, size={"huge logits": 60., "tiny": 1e-4, "zeros": 0.}.get(kind, 1.))
     if kind == "key twice": k[:, 1::2] = k[:, ::2]
     if kind == "far keys": k = k + 50; q = q + 50
-    for causal in (True, False):
+    for causal in (True, False) if S > 1 else (False,):
         for round_to in (None, dtype):
             t = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal), round_to=round_to)
             for name, x in vars(t).items(): assert torch.isfinite(x).all(), name
@@ -158,13 +159,14 @@ def test_a_ridge_below_the_floor_is_the_floor(dtype):
     trace = p @ k.double().square().sum(-1, keepdim=True) - (p @ k.double()).square().sum(-1, keepdim=True)
     assert torch.allclose(low.ridge[:, 1:].double(), FLOOR[dtype] * trace[:, 1:, 0] / 16, rtol=.05)
 
-def test_the_trace_keeps_its_digits_far_from_the_origin():
+@pytest.mark.parametrize("shift", [0, 10, 1000])
+def test_the_trace_is_right_up_to_the_rounding_that_the_floor_allows_for(shift):
     q, k, v = draw_qkv(1, 50, 8, dtype=torch.float64)
-    traces = []
-    for shift, dtype in ((0, torch.float64), (1000, torch.float32)):
-        at = QueryTile(as_heads(torch.zeros_like(q).to(dtype), (k + shift).to(dtype), v.to(dtype), is_causal=False), 0, 4, 16)
-        traces.append(softmax_sweep(at, at.load(at.heads.q))[2].double())
-    assert torch.allclose(*traces, rtol=1e-4)
+    truth = (k - k.mean(1, keepdim=True)).square().sum(-1).mean(1)
+    at = QueryTile(as_heads(*(t.float() for t in (0 * q, k + shift, v)), is_causal=False), 0, 4, 16)
+    b_kbar, _, b_trace = softmax_sweep(at, at.load(at.heads.q))
+    allowed = 1e-6 * truth + 8 * torch.finfo(torch.float32).eps * b_kbar.double().square().sum(-1)[:, 0]
+    assert ((b_trace[:, 0, 0].double() - truth).abs() <= allowed).all()
 
 @pytest.mark.parametrize("lead, T", [((0,), 5), ((2, 0), 5), ((2,), 0), ((0,), 0)])
 def test_empty_problems_have_empty_answers(lead, T):
@@ -173,7 +175,7 @@ def test_empty_problems_have_empty_answers(lead, T):
     assert heads.restore(t.o).shape == q.shape and t.steps.shape == heads.q.shape[:2]
 
 def test_every_entry_is_written(nan_empty):
-    t = lla_tiled(as_heads(*draw_qkv(45, 33, 8, dtype=torch.float32)), BT=16, BS=16)
+    t = lla_tiled(as_heads(*draw_qkv(33, 45, 8, dtype=torch.float32)), BT=16, BS=16)
     for name, x in vars(t).items(): assert torch.isfinite(x).all() and (x.abs() < 1e6).all(), name
 
 @pytest.mark.parametrize("knobs, names", [(dict(BT=0), "BT=0"), (dict(BS=2.5), "BS=2.5"), (dict(tol=-1), "tol=-1"), (dict(tol=math.nan), "tol=nan"),

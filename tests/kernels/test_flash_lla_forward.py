@@ -35,7 +35,7 @@ def dense(q, k, v, **knobs):
 rms = lambda a, b: float((a.double().cpu() - b).norm() / b.norm())
 
 CASES = [  # B, H, Hkv, T, S, D, dtype, causal, ridge
-    (1, 2, 1, 63, 63, 16, torch.float32, True, .1), (2, 1, 1, 17, 17, 40, torch.float32, True, .3), (1, 1, 1, 100, 70, 64, torch.float32, True, .1),
+    (1, 2, 1, 63, 63, 16, torch.float32, True, .1), (2, 1, 1, 17, 17, 40, torch.float32, True, .3), (1, 1, 1, 70, 100, 64, torch.float32, True, .1),
     (1, 1, 1, 33, 90, 32, torch.float32, False, 1e-2), (1, 1, 1, 1, 1, 16, torch.float32, True, .1), (1, 1, 1, 1, 100, 24, torch.float32, False, 1.),
     (1, 2, 2, 65, 65, 64, torch.float16, True, .1), (1, 1, 1, 70, 70, 64, torch.bfloat16, True, .1), (1, 2, 1, 40, 50, 128, torch.bfloat16, False, .1)]
 
