@@ -187,8 +187,10 @@ def _halves(
     t: torch.Tensor,      # [N, T, D], float32
     dtype: torch.dtype,   # of the halves
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # n [N, T], hi, lo: t = n (hi + lo)
-    n = t.abs().amax(-1).clamp_min(1)
-    t = t / n[..., None]; hi = t.to(dtype)
+    n = t.abs().amax(-1)
+    n = torch.where(n > 0, n, 1)
+    t = t / n[..., None]
+    hi = t.to(dtype)
     return n, hi, hi if dtype == torch.float32 else (t - hi).to(dtype)          # float32 is not split, lo is not read
 
 # %% ../nbs/26_flash_backward.ipynb #c021

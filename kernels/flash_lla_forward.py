@@ -281,14 +281,17 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
 @triton.jit
 def lla_halves(b_u, b_q):
     "A tile as n (hi + lo): hi and lo in the dtype of b_q, n a number for each row, so that no entry is too large for float16."
-    b_n = tl.maximum(tl.max(tl.abs(b_u), 1), 1.); b_u = b_u / b_n[:, None]
+    b_n = tl.max(tl.abs(b_u), 1)
+    b_n = tl.where(b_n > 0, b_n, 1.)
+    b_u = b_u / b_n[:, None]
     b_hi = b_u.to(b_q.dtype)
     return b_n, b_hi, (b_u - b_hi.to(tl.float32)).to(b_q.dtype)
 
 @triton.jit
 def lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC: tl.constexpr):
     "u.k - u.kbar for a pair of tiles, [BT, BS]; u comes in halves, b_c is u.kbar."
-    return tl.dot(b_lo, tl.trans(b_k), tl.dot(b_hi, tl.trans(b_k), input_precision=PREC), input_precision=PREC) * b_n[:, None] - b_c[:, None]
+    b_uk = tl.dot(b_hi, tl.trans(b_k), input_precision=PREC)
+    return tl.dot(b_lo, tl.trans(b_k), b_uk, input_precision=PREC) * b_n[:, None] - b_c[:, None]
 
 # %% ../nbs/25_flash_forward.ipynb #c033
 @triton.jit
