@@ -200,16 +200,17 @@ def lla_covariance_sweep(b_y, b_sum, b_d, b_c, b_m, b_q, p_k, lo, hi, o_p, o_d, 
 
 # %% ../nbs/25_flash_forward.ipynb #c028
 @triton.jit
-def lla_solve_tile(b_r, b_use, b_X, b_ridge, b_il, m_i, p_kbar, p_x, m_id, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D,
+def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D,
                    scale2, tol2, max_steps, CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
                    PREC: tl.constexpr, SHARED: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Conjugate gradient on (C + ridge I) x = r, a system for each row: x of smallest residual, steps, relative residuals."
+    "Conjugate gradient on (C + ridge I) x = r, a system for each row: x, its residual^2, the smallest there was, and its step."
     b_size = tl.max(tl.abs(b_r), 1)
     b_r = b_r / tl.where(b_size > 0, b_size, 1.)[:, None]             # first the largest entry: its square might not fit
     b_n = tl.sqrt(tl.sum(b_r * b_r, 1))
     b_r, b_size = b_r / tl.where(b_n > 0, b_n, 1.)[:, None], b_size * b_n
     b_x, b_rr = tl.zeros((BT, BD), tl.float32), (b_size > 0).to(tl.float32)
-    b_live, b_best, b_steps, step = (b_rr > tol2) & m_i, b_rr, tl.zeros((BT,), tl.int32), 0
+    b_best, b_at, step = b_rr, tl.zeros((BT,), tl.int32), 0
+    b_live = (b_rr > tol2) & m_i & (b_limit > 0)
     b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision="tf32x3"), b_r) if SHARED else b_r
     b_d = (b_z / tl.sqrt(tl.maximum(tl.sum(b_z * b_z, 1), 1e-30))[:, None]).to(b_q.dtype)
     while (step < max_steps) & (tl.max(b_live.to(tl.int32), 0) > 0):
@@ -226,25 +227,17 @@ def lla_solve_tile(b_r, b_use, b_X, b_ridge, b_il, m_i, p_kbar, p_x, m_id, b_m, 
         b_alpha = tl.sum(b_r * b_df, 1) * b_inv
         b_live = b_live & (b_dAd > 0) & (tl.abs(b_alpha) * b_size < 1e37)     # else lost to rounding, or too long to be held
         b_alpha = tl.where(b_live, b_alpha, 0.)
-        b_r -= tl.where(b_live[:, None], b_alpha[:, None] * b_y, 0.)
-        b_new = tl.where(b_live, tl.sum(b_r * b_r, 1), b_rr)
-        b_leaves = b_live & (b_rr == b_best) & ~(b_new < b_rr)                # this row leaves the best it has had
-        if tl.max(b_leaves.to(tl.int32), 0) > 0:
-            tl.store(p_x, b_x * b_size[:, None], mask=m_id & b_leaves[:, None])
         b_x += b_alpha[:, None] * b_df
-        b_rr, b_best = b_new, tl.where(b_new < b_best, b_new, b_best)
+        b_r -= b_alpha[:, None] * b_y
+        b_rr = tl.where(b_live, tl.sum(b_r * b_r, 1), b_rr)
         b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision="tf32x3"), b_r) if SHARED else b_r
-        b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df                # conjugate to the last direction
+        b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df            # conjugate to the last direction
         b_d = (b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]).to(b_q.dtype)
-        b_steps += b_live.to(tl.int32)
-        b_live = b_live & (b_rr > tol2)
         step += 1
-    b_x = b_x * b_size[:, None]
-    b_lost = m_i & ~(b_rr <= b_best)
-    if tl.max(b_lost.to(tl.int32), 0) > 0:
-        tl.debug_barrier()
-        b_x = tl.where(b_lost[:, None], tl.load(p_x, mask=m_id, other=0.), b_x)
-    return b_x, b_steps, tl.sqrt(b_best)
+        b_at = tl.where(b_rr < b_best, step, b_at)
+        b_best = tl.where(b_rr < b_best, b_rr, b_best)
+        b_live = b_live & (b_rr > tol2) & (step < b_limit)
+    return b_x * b_size[:, None], b_rr, b_best, b_at
 
 # %% ../nbs/25_flash_forward.ipynb #c030
 @triton.jit
@@ -254,7 +247,7 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
                      BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "Sweep 2, many times. A program takes the next tile of queries as long as there is one; x holds the right-hand side, then the solution."
     o_b, o_d = tl.arange(0, BT), tl.arange(0, BD)
-    t = tl.atomic_add(counter, 1)
+    t, redo = tl.atomic_add(counter, 1), 0
     while t < NT * N:
         it, n = NT - 1 - t // N, (t % N).to(tl.int64)
         p_k, o_i = k + n // GROUP * sk_n, it * BT + o_b
@@ -269,13 +262,18 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
         im = tl.maximum(it - 1, 0) // EVERY           # the last shared matrix made before this tile, if it saw enough keys
         b_use = (tl.load(many + o_n, mask=m_i, other=0.) > D / 4) & (im * EVERY * BT >= 4 * D)
         b_X = tl.load(inverse + (n * NM + im) * BD * BD + o_d[:, None] * BD + o_d[None, :]) if SHARED else b_q
-        b_x, b_steps, b_res = lla_solve_tile(tl.load(x + o_nd, mask=m_id, other=0.), b_use, b_X, b_ridge, b_il, m_i,
-                                             kbar + o_nd, x + o_nd, m_id, b_m, b_q, p_k, mid, hi, past + o_i, o_d, sk_s, S, D,
-                                             scale2, tol2, max_steps, CAUSAL, EVEN_D, UP, PREC, SHARED, BT, BS, BD)
-        tl.store(x + o_nd, b_x, mask=m_id)
-        tl.store(steps + o_n, b_steps, mask=m_i)
-        tl.store(residual + o_n, b_res, mask=m_i)
-        t = tl.atomic_add(counter, 1)
+        b_limit = tl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
+        b_x, b_rr, b_best, b_at = lla_solve_tile(tl.load(x + o_nd, mask=m_id, other=0.), b_limit, b_use, b_X, b_ridge, b_il,
+                                                 m_i, kbar + o_nd, m_id, b_m, b_q, p_k, mid, hi, past + o_i, o_d, sk_s, S, D,
+                                                 scale2, tol2, max_steps, CAUSAL, EVEN_D, UP, PREC, SHARED, BT, BS, BD)
+        redo = tl.where((tl.max((m_i & ~(b_rr <= b_best)).to(tl.int32), 0) > 0) & (redo == 0), 1, 0)
+        tl.store(steps + o_n, b_at, mask=m_i)
+        if redo > 0:                                  # some row was better off before its last step: once more, up to there
+            tl.debug_barrier()
+        else:
+            tl.store(x + o_nd, b_x, mask=m_id)
+            tl.store(residual + o_n, tl.sqrt(b_best), mask=m_i)
+            t = tl.atomic_add(counter, 1)
 
 # %% ../nbs/25_flash_forward.ipynb #c032
 @triton.jit

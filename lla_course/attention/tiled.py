@@ -143,17 +143,16 @@ def solve_rows(
     tol: float,             # a row stops when its residual |b - A x| is at most tol |b|
     max_steps: int,         # or after so many steps
     factor: Callable = lambda b: b,  # rounds a direction before it is used
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # x [N, BT, D], steps [N, BT], |b - A x| / |b| [N, BT]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # x [N, BT, D], its step [N, BT], |b - A x| / |b| [N, BT]
     "Sweep 2, many times: conjugate gradient on all rows at once, each stopping for itself; the iterate of smallest residual."
     def dot(a, b): return (a * b).sum(-1, keepdim=True)
     def unit(b): return b / length(b).clamp_min(torch.finfo(b.dtype).tiny)
     b_size = length(b_rhs)
     b_r, b_x = unit(b_rhs), torch.zeros_like(b_rhs)          # A x = b / |b|
     b_d, b_rr = factor(b_r), (b_size > 0).to(b_rhs.dtype)
-    b_best, b_least = b_x, b_rr
-    b_steps = torch.zeros(b_rhs.shape[:2], dtype=torch.int32, device=b_rhs.device)
+    b_best, b_least, b_at = b_x, b_rr, torch.zeros(b_rhs.shape[:2], dtype=torch.int32, device=b_rhs.device)
     b_live = b_rr > tol**2
-    for _ in range(max_steps):
+    for step in range(max_steps):
         if not b_live.any(): break
         b_Ad = product(b_d)
         b_dAd = dot(b_d, b_Ad)
@@ -166,9 +165,9 @@ def solve_rows(
         b_best, b_least = torch.where(b_better, b_x, b_best), torch.where(b_better, b_rr, b_least)
         b_p = b_r - dot(b_r, b_Ad) / b_dAd * b_d             # conjugate to the last direction
         b_d = torch.where(b_live, factor(unit(b_p)), b_d)
-        b_steps = b_steps + b_live[..., 0]
+        b_at = torch.where(b_better[..., 0], step + 1, b_at)
         b_live = b_live & (b_rr > tol**2)
-    return b_size * b_best, b_steps.int(), b_least.sqrt()[..., 0]
+    return b_size * b_best, b_at, b_least.sqrt()[..., 0]
 
 def length(
     b: torch.Tensor,  # vectors, [..., D]
@@ -205,7 +204,7 @@ class Tiled:
     kbar: torch.Tensor      # the mean key, [N, T, D]
     lse: torch.Tensor       # logarithm of the sum of weights, [N, T]
     ridge: torch.Tensor     # the ridge that was used, not below the floor, [N, T]
-    steps: torch.Tensor     # conjugate gradient steps, [N, T], int32
+    steps: torch.Tensor     # conjugate gradient steps to u, [N, T], int32
     residual: torch.Tensor  # |b - A u| / |b|, [N, T]
 
 # %% ../../nbs/23_tiled_attention.ipynb #c032
