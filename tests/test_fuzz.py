@@ -8,12 +8,13 @@ TRITON = .004 if can_run("cpu") else 0.   # a handful
 
 
 def door(name, solve=fuzz.formula, error=0.):
-    "An implementation that answers by a formula in float64, `solve`, and adds a share of `error` to each answer."
+    "An implementation that answers by a formula in float64, `solve`, and is off by a share of `error`."
     def answer(q, k, v, *, ridge, is_causal=True, scale=None, enable_gqa=False, tol=None, max_steps=None,
                backend="auto", return_info=False, cache_seqlens=None):
         if name == "flash" and is_causal and q.shape[-2] > k.shape[-2]:
             raise ValueError(f"q.shape={tuple(q.shape)}: expected at most {k.shape[-2]} queries")
-        problem = fuzz.Problem(name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps, cache_seqlens)
+        problem = fuzz.Problem(name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps,
+                               cache_seqlens)
         o = solve(*problem.rows(), problem.factor, *problem.floor)
         o = (o * (1 + error)).reshape(q.shape).to(q.dtype)
         rest = torch.zeros(q.shape[:-1])
@@ -95,7 +96,8 @@ def test_a_residual_is_not_believed_and_silence_about_it_is_a_fault():
 def test_a_key_that_is_not_seen_or_has_no_weight_changes_nothing():
     def nosy(q, k, v, ridge, *rest):
         return fuzz.formula(q, k, v, ridge + 1e-9 * k.abs().amax(), *rest)
-    told = " ".join(fault for v in fuzz.run(300, doors=doors(solve=nosy)) if v.family == "law" for fault in v.faults)
+    verdicts = fuzz.run(300, doors=doors(solve=nosy))
+    told = " ".join(fault for v in verdicts if v.family == "law" for fault in v.faults)
     assert "later keys" in told
     assert "weight 0" in told
 
@@ -103,7 +105,8 @@ def test_a_key_that_is_not_seen_or_has_no_weight_changes_nothing():
 def test_a_case_is_the_same_whenever_it_is_drawn():
     for number in range(40):
         a, b = (fuzz.build(fuzz.draw(3, number, .1)).problem for _ in range(2))
-        assert all(torch.equal(x.nan_to_num(), y.nan_to_num()) for x, y in ((a.q, b.q), (a.k, b.k), (a.v, b.v)))
+        for x, y in ((a.q, b.q), (a.k, b.k), (a.v, b.v)):
+            assert torch.equal(x.nan_to_num(), y.nan_to_num())
         assert fuzz.draw(3, number, .1) == fuzz.draw(3, number, .1)
 
 
