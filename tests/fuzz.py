@@ -15,13 +15,15 @@ in products of vectors and for eps (4 + S / 4) in sums over keys, whose terms ma
   do / ds_j = p_j ((1 + a_j) r_j - e).
 - What is left of the linear system, b - A u, reaches the output through Y alone: at most |Y| R, with
   R = residual |b| (as the call reports it) + g (|q| + sum p |k|) + E |u|, where E, the rounding of C, is
-  g (K sqrt(tr) + tr) + eps max|s| tr + g lam, K^2 = sum p |k|^2. (`lla_decode` sums k k': g K^2 more.)
+  g (K sqrt(tr) + tr) + eps max|s| tr + g lam, and K^2 = sum p |k|^2.
 - The ridge that is used is off by dlam: g of itself, floor / D g K^2 by the trace, and what dp does to trace
   and mean. That moves the output by |Y u| dlam.
 - a_j is off by da_j = g sum_d |u_d| (|k_jd| + |kbar_d|) + 2 sqrt(D) eps K |u|, which moves the output by the
   product of the root mean squares of da and v - o, for the weights sum to one. (So a slope that is all
   rounding may be left out.)
 - Sums of values are off by g sum p |1 + a| |v|, and the output is rounded to its dtype.
+- The kernel of `lla_decode` sums p k k' and p v k' before it knows kbar: E is g K^2 more, and the output is
+  off by g |v| K |u|.
 
 Second order is taken in by the factor 1 / (1 - |A^-1| E) / (1 - mean da). Gradients: the same quantities
 carried on, with |A^-1| = 1 / min eig(A), see `gradients`. Where a first-order term is not small (the sum of
@@ -216,6 +218,7 @@ class Rounding:
     grow: torch.Tensor    # 1 / (1 - |A^-1| E), and the like for a
     R: torch.Tensor       # what is left of the system of u
     da: torch.Tensor      # of a_j, by rounding alone, [N, T, S]
+    moments: torch.Tensor # of u in sum p v k', where that is summed before kbar is known
     loose: torch.Tensor   # first order says nothing here
 
 
@@ -240,8 +243,8 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     dlam = torch.where(x.ridge > x.least + dfloor, 0, dfloor) + 2 * eps * x.ridge
     top = (x.p * logits.abs()).sum(-1)
     E = gs * (K * x.trace.sqrt() + x.trace) + eps * top * x.trace + g * x.lam
-    if problem.door == "decode":
-        E = E + gs * K2
+    moments = gs * K if problem.door == "decode" and problem.backend == "triton" else 0 * K
+    E = E + moments * K
     Ainv = torch.where(x.solved, 1 / x.sigma[..., 0], 0)
     share = Ainv * (E + (dp * norm_z.square()).sum(-1))
     grow = 1 / (1 - share.clamp_max(.5))
@@ -251,7 +254,8 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     wrong = (x.p * da).sum(-1) + (dp * (1 + x.a.abs())).sum(-1) / (x.p * (1 + x.a).abs()).sum(-1).clamp_min(1)
     loose = x.solved & ((share > .5) | (wrong > .5)) | (dp.sum(-1) > .2)
     grow = grow / (1 - wrong.clamp_max(.5))
-    return Rounding(g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], loose)
+    return Rounding(g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], moments * norm_u,
+                    loose)
 
 
 def forward_bound(x: Exact, e: Rounding, out: torch.dtype) -> torch.Tensor:
@@ -268,6 +272,7 @@ def forward_bound(x: Exact, e: Rounding, out: torch.dtype) -> torch.Tensor:
     spread = (x.p[..., None] * (x.v[:, None] - x.o[:, :, None]).square()).sum(-2)
     bound = bound + ((x.p * e.da.square()).sum(-1, keepdim=True) * spread).sqrt()
     bound = bound + e.g * by(x.p * (1 + x.a).abs(), x.v[:, None].expand_as(w))
+    bound = bound + e.moments[..., None] * (x.p @ x.v.square()).sqrt()
     info = torch.finfo(out)
     return bound + info.eps * x.o.abs() + info.tiny * info.eps
 
@@ -373,8 +378,8 @@ class Case:
         return "decode" if "decode" in self.family else "flash"
 
 
-KEYS = ("normal", "wide", "narrow", "duplicated", "equal", "near3", "near6", "few", "zero", "lowrank", "sink",
-        "far")
+KEYS = ("normal", "wide", "narrow", "duplicated", "equal", "near", "near3", "near6", "few", "zero", "lowrank",
+        "sink", "far")
 VIEWS = ("plain", "plain", "transposed", "expanded", "sliced", "offset", "columns")
 
 
@@ -501,8 +506,8 @@ def build(case: Case) -> Built:
         k = k[..., torch.randint(max(1, S // 3), (S,), generator=g), :]
     if kind == "equal" and S:
         k = k[..., :1, :].expand_as(k).clone()
-    if kind in ("near3", "near6") and S:
-        k = k[..., :1, :] * (1 + {"near3": 1e-3, "near6": 1e-6}[kind] * k)
+    if kind in ("near", "near3", "near6") and S:
+        k = k[..., :1, :] * (1 + {"near3": 1e-3, "near6": 1e-6, "near": 10 ** -rng.uniform(1, 6)}[kind] * k)
     if kind == "zero":
         k = 0 * k
     if kind == "lowrank":
