@@ -6,6 +6,7 @@
 __all__ = ['GRADERS', 'PARTS', 'exercise', 'check', 'close']
 
 # %% ../nbs/90_exercises.ipynb #c002
+import math
 from importlib import import_module
 from typing import Any, Callable
 
@@ -30,7 +31,8 @@ def check(
     "Print *right* or a hint. Raises `ValueError` for an exercise that does not exist."
     part = PARTS.get(str(number)[:1])
     if part: import_module(f"lla_course.solutions.{part}")
-    if number not in GRADERS: fail("number", number, "one of " + ", ".join(sorted(GRADERS) or ["the exercises of a chapter"]))
+    if not isinstance(number, str) or number not in GRADERS:
+        fail("number", number, "one of " + ", ".join(sorted(GRADERS) or ["the exercises of a chapter"]))
     try: hint = GRADERS[number](answer)
     except Exception as error: hint = f"your answer could not be used: {type(error).__name__}: {error}"
     print(f"{number}: " + (f"not yet. {hint}" if hint else "right."))
@@ -45,6 +47,7 @@ def close(
     hints: dict | None = None,  # known wrong value -> what it mistakes
 ) -> str | None:             # a hint, or None when right
     "Compare a number; known mistakes get their own hints, a wrong sign too."
+    if not math.isfinite(float(answer)): return f"{float(answer)} is not a finite number."
     near = lambda value: abs(float(answer) - value) <= tolerance
     if near(right): return None
     for wrong, hint in (hints or {}).items():

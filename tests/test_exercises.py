@@ -218,7 +218,7 @@ def test_strange_answers_become_hints(number, answer, capsys):
 def test_errors_of_an_answer_are_told_as_a_hint(capsys):
     assert "KeyError: 'lost'" in hint("10.2", fails, capsys)[1]
 
-@pytest.mark.parametrize("number", ["10.9", "99.1", "", "1", 10.1, None, "11.1 "])
+@pytest.mark.parametrize("number", ["10.9", "99.1", "", "1", 10.1, ["11.1"], None, "11.1 "])
 def test_an_exercise_that_does_not_exist(number):
     with pytest.raises(ValueError, match="^number=.*expected one of .*10.1"): check(number, 0)
 
@@ -240,3 +240,7 @@ def test_a_new_exercise(monkeypatch, capsys):
     assert check("0.7", 7) is True and check("0.7", 8) is False
     assert capsys.readouterr().out == "0.7: right.\n0.7: not yet. 8 is not seven.\n"
     with pytest.raises(ValueError): check("0.8", 7)
+
+def test_an_answer_that_is_no_number_is_not_too_small():
+    from lla_course.exercises import close
+    assert "not a finite number" in close(float("nan"), 2.) and "not a finite number" in close(float("inf"), 2.)

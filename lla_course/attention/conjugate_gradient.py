@@ -12,7 +12,7 @@ from typing import Callable
 
 import torch
 
-from ..core import fail, pick, require_choice, require_positive, seed_everything
+from ..core import fail, pick, require_choice, require_positive, require_whole, seed_everything
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c011
 KINDS = ("isotropic", "anisotropic", "sharp")
@@ -25,6 +25,7 @@ def make_heads(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # q, k, v, each [n, d], float64
     "One attention head of a known character; v is drawn like k, independently of it. Raises `ValueError` for another kind."
     require_choice("kind", kind, KINDS)
+    n, d = require_whole("n", n, least=1), require_whole("d", d, least=1)
     normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
     spread = torch.ones(d, dtype=torch.float64) if kind == "isotropic" else torch.arange(1, d + 1, dtype=torch.float64).rsqrt()
     turn, centres = torch.linalg.qr(normal(d, d)).Q, normal(256, d) * spread
@@ -66,10 +67,11 @@ class Solution:
 # %% ../../nbs/22_conjugate_gradient.ipynb #c034
 def _check(rhs: torch.Tensor, tol: float, max_steps: int) -> None:
     if not isinstance(rhs, torch.Tensor) or rhs.dtype not in (torch.float32, torch.float64):
-        fail("rhs", getattr(rhs, "dtype", type(rhs).__name__), "a float32 or float64 tensor (16 bits are too few to update a residual)")
+        given = getattr(rhs, "dtype", type(rhs).__name__)
+        fail("rhs", given, "a float32 or float64 tensor (16 bits are too few to update a residual)")
     if not rhs.dim() or not rhs.shape[-1]: fail("rhs.shape", tuple(rhs.shape), "[..., D] with D >= 1")
     require_positive("tol", tol, zero=True)
-    if isinstance(max_steps, bool) or not isinstance(max_steps, int) or max_steps < 0: fail("max_steps", max_steps, "a whole number >= 0")
+    require_whole("max_steps", max_steps, least=0)
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c036
 def conjugate_gradient(
@@ -80,8 +82,12 @@ def conjugate_gradient(
     max_steps: int,                        # or after so many steps
     precondition: Callable | None = None,  # r [..., D] -> an approximation of A^-1 r, symmetric and positive
 ) -> Solution:                             # solutions, steps and residuals of all rows
-    "Solve one system for each row, without any matrix. Rows stop for themselves. Raises `ValueError` for bad settings."
+    """Solve one system for each row, without any matrix. Rows stop for themselves.
+
+    x is the last iterate. Residuals may rise before they fall, so a row that runs out of steps may have been better before: look at `residuals`.
+    Raises `ValueError` for bad settings."""
     _check(rhs, tol, max_steps)
+    if not callable(product): fail("product", type(product).__name__, "a function x -> A x")
     dot, better = lambda a, b: (a * b).sum(-1, keepdim=True), precondition or (lambda r: r)
     x, r = torch.zeros_like(rhs), rhs
     d = better(r); rz, bb = dot(r, d), dot(rhs, rhs)
@@ -131,7 +137,15 @@ def lla_systems(
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
 ) -> Systems:                    # weights, means and right-hand sides
     "The linear systems of Local Linear Attention for some queries. Raises `ValueError` for a negative `first`."
-    if first is not None and first < 0: fail("first", first, "a position >= 0, or None")
+    if first is not None: require_whole("first", first, least=0)
+    for name, t in dict(q=q, k=k).items():
+        if not isinstance(t, torch.Tensor) or not t.is_floating_point():
+            fail(name, getattr(t, "dtype", type(t).__name__), "a floating point tensor")
+        if t.dim() < 2: fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
+    if k.shape[-1] != q.shape[-1] or not k.shape[-2]:
+        fail("k.shape", tuple(k.shape), f"at least one key of {q.shape[-1]} numbers, as q has")
+    if first is not None and first + q.shape[-2] > k.shape[-2]:
+        fail("first", first, f"at most {k.shape[-2] - q.shape[-2]}: query i stands at key first + i")
     T, D = q.shape[-2:]
     if first is not None: k = k[..., :first + T, :]
     logits = (D**-.5 if scale is None else scale) * q @ k.mT

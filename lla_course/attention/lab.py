@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from ..core import fail, require_choice, require_positive, seed_everything
+from ..core import fail, require_choice, require_positive, require_whole, seed_everything
 from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, choice, colour, live, tiles, slider, with_slider
 from .conjugate_gradient import KINDS, Systems, conjugate_gradient, lla_systems, make_heads
 from .dense import as_heads, lla_dense
@@ -39,7 +39,7 @@ def cloud(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # places in the disc of radius 1, [n, 2], and heights, [n]; float64
     "Keys and values for the bench. Raises `ValueError` for an unknown name, no key or a negative noise."
     require_choice("truth", truth, TRUTHS)
-    if n < 1: fail("n", n, "at least 1")
+    n = require_whole("n", n, least=1)
     require_positive("noise", noise, zero=True)
     draw = dict(generator=seed_everything(seed), dtype=torch.float64)
     radius, angle = torch.rand(n, **draw).sqrt(), 2 * torch.pi * torch.rand(n, **draw)
@@ -208,8 +208,7 @@ def solver_figure(
 ) -> go.Figure:                 # errors above, the weights of the last query below
     "What each step of the solver changes. Raises `ValueError` for a setting out of its range."
     require_positive("ridge", ridge)
-    if n < 16: fail("n", n, "at least 16")
-    if steps not in range(31): fail("steps", steps, "a whole number from 0 to 30")
+    n, steps = require_whole("n", n, least=16), require_whole("steps", steps, least=0, most=30)
     p, weights, exact, residuals, error = _solved(kind, d, ridge, n, seed)
     fig = canvas("the 40 keys with the largest softmax weights, in their order", "relative to the start", "weight", heights=[.55, .45], height=620)
     fig.update_layout(xaxis=dict(matches=None, showticklabels=True, range=[-.6, 30.6], title="solver steps"), yaxis2_domain=[0, .36])
@@ -284,9 +283,9 @@ def tiles_figure(
 ) -> go.Figure:            # the walk at one moment, and what it holds and costs
     "The walk of chapter 23 at one moment, for one causal head. Raises `ValueError` for sizes below 1."
     for name, size in dict(T=T, BT=BT, BS=BS, D=D).items():
-        if size < 1: fail(name, size, "at least 1")
-    if steps < 0: fail("steps", steps, "at least 0")
-    if not 0 <= percent <= 100: fail("percent", percent, "0 to 100")
+        require_whole(name, size, least=1)
+    require_whole("steps", steps, least=0)
+    if require_positive("percent", percent, zero=True) > 100: fail("percent", percent, "0 to 100")
     walk = tile_walk(T, BT, BS, steps); at = round(percent / 100 * (len(walk) - 1)); now = walk[at]
     fig = tiles(_state(walk, at), x="tile of keys", y="tile of queries").update_layout(height=460, margin_t=70)
     fig.update_xaxes(domain=[0, .48]).update_yaxes(constraintoward="top").update_layout(plot_bgcolor="white")

@@ -7,21 +7,36 @@ __all__ = ['softmax_attention', 'linear_attention', 'mesa_attention', 'write_lin
            'delta_attention']
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c002
+import math
+import numbers
+
 import torch
 
-from ..core import fail, require_positive
+from ..core import fail, require_flag, require_positive
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c013
 def _masked(scores: torch.Tensor, is_causal: bool, fill: float) -> torch.Tensor:
-    future = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
+    T, S = scores.shape[-2:]
+    future = torch.ones(T, S, dtype=torch.bool, device=scores.device).triu(1 + S - T)
     return scores.masked_fill(future, fill) if is_causal else scores
 
-def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, paired: bool = False) -> None:
+def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, paired: bool = False, is_causal: bool = False) -> None:
     for name, x in dict(q=q, k=k, v=v).items():
-        if x.dim() < 2 or x.dim() != q.dim(): fail(f"{name}.shape", tuple(x.shape), f"{max(q.dim(), 2)} dimensions, [..., tokens, D]")
+        if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+            fail(name, getattr(x, "dtype", type(x).__name__), "a floating point tensor")
+        if x.dim() < 2 or x.dim() != q.dim():
+            fail(f"{name}.shape", tuple(x.shape), f"{max(q.dim(), 2)} dimensions, [..., tokens, D]")
+        if x.dtype != q.dtype: fail(f"{name}.dtype", x.dtype, f"{q.dtype}, as q has")
+        if x.device != q.device: fail(f"{name}.device", str(x.device), f"{q.device}, where q is")
+    require_flag("is_causal", is_causal)
     if k.shape[-1] != q.shape[-1]: fail("k.shape", tuple(k.shape), f"the last dimension {q.shape[-1]} of q")
     if v.shape[-2] != k.shape[-2]: fail("v.shape", tuple(v.shape), f"one value for each of the {k.shape[-2]} keys")
+    for name, x in dict(k=k, v=v).items():
+        if x.shape[:-2] != q.shape[:-2]: fail(f"{name}.shape", tuple(x.shape), f"the leading dimensions {tuple(q.shape[:-2])} of q")
+    if not k.shape[-2] and q.shape[-2]: fail("k.shape", tuple(k.shape), "at least one key")
     if paired and q.shape[-2] != k.shape[-2]: fail("q.shape", tuple(q.shape), f"one query for each of the {k.shape[-2]} keys")
+    if is_causal and q.shape[-2] > k.shape[-2]:
+        fail("q.shape", tuple(q.shape), f"at most {k.shape[-2]} queries, for {k.shape[-2]} keys (is_causal=True puts the last query at the last key)")
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c014
 def softmax_attention(
@@ -30,11 +45,15 @@ def softmax_attention(
     v: torch.Tensor,             # values, [..., S, Dv]
     *,
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
-    is_causal: bool = False,     # query i sees keys 0 to i
+    is_causal: bool = False,     # query i sees keys 0 to S - T + i; needs T <= S
 ) -> torch.Tensor:               # [..., T, Dv]
-    "Softmax attention: for keys of equal length, Nadaraya-Watson with a Gaussian kernel of bandwidth scale ** -0.5. Raises `ValueError` for shapes that do not fit."
-    _check(q, k, v)
-    scale = q.shape[-1] ** -.5 if scale is None else scale
+    """Softmax attention: for keys of equal length, Nadaraya-Watson with a Gaussian kernel of bandwidth scale ** -0.5.
+
+    With fewer queries than keys, causal queries are the last ones. Raises `ValueError` for what does not fit."""
+    _check(q, k, v, is_causal=is_causal)
+    if scale is None: scale = q.shape[-1] ** -.5
+    elif isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
+        fail("scale", scale, "a finite number, or None for 1 / sqrt(D)")
     return _masked(scale * q @ k.mT, is_causal, -torch.inf).softmax(-1) @ v
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c024
@@ -43,10 +62,12 @@ def linear_attention(
     k: torch.Tensor,          # keys, [..., S, D]
     v: torch.Tensor,          # values, [..., S, Dv]
     *,
-    is_causal: bool = False,  # query i sees keys 0 to i
+    is_causal: bool = False,  # query i sees keys 0 to S - T + i; needs T <= S
 ) -> torch.Tensor:            # [..., T, Dv]
-    "Linear attention without normalisation, sum_j (q.k_j) v_j: one gradient step on the least squares loss, from W = 0. Raises `ValueError` for shapes that do not fit."
-    _check(q, k, v)
+    """Linear attention without normalisation, sum_j (q.k_j) v_j: one gradient step on the least squares loss, from W = 0.
+
+    Raises `ValueError` for what does not fit."""
+    _check(q, k, v, is_causal=is_causal)
     return _masked(q @ k.mT, is_causal, 0.) @ v
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c028
@@ -59,7 +80,9 @@ def mesa_attention(
     is_causal: bool = False,  # query i uses keys 0 to i, and there is one query for each key
 ) -> torch.Tensor:            # [..., T, Dv]
     "Global ridge regression through the origin, o_i = W_i q_i. Raises `ValueError` for shapes that do not fit or a ridge that is not positive."
-    _check(q, k, v, paired=is_causal); ridge = require_positive("ridge", ridge)
+    require_flag("is_causal", is_causal)
+    _check(q, k, v, paired=is_causal, is_causal=is_causal)
+    ridge = require_positive("ridge", ridge)
     H, G = (x[..., :, None] * k[..., None, :] for x in (k, v))                    # k k', v k' of each token
     H, G = (m.cumsum(-3) if is_causal else m.sum(-3, keepdim=True) for m in (H, G))
     H = H + ridge * torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
@@ -116,7 +139,9 @@ def delta_attention(
 ) -> torch.Tensor:                     # [..., T, Dv]; query i reads after pair i was written
     "The delta rule: one online gradient step on the least squares loss for each token. Raises `ValueError` for shapes that do not fit."
     _check(q, k, v, paired=True)
-    steps = torch.as_tensor(beta, dtype=k.dtype, device=k.device)
+    try: steps = torch.as_tensor(beta, dtype=k.dtype, device=k.device)
+    except (TypeError, ValueError, RuntimeError): fail("beta", beta, "a number or a tensor of numbers")
+    if not steps.isfinite().all(): fail("beta", beta, "finite numbers")
     try: steps = steps.expand(k.shape[:-1])[..., None]
     except RuntimeError: fail("beta.shape", tuple(steps.shape), f"a shape that broadcasts to {tuple(k.shape[:-1])}")
     W, answers = v.new_zeros(*v.shape[:-2], v.shape[-1], k.shape[-1]), [v[..., :0, :]]

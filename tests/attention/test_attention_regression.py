@@ -24,7 +24,16 @@ def tokens(draw, paired=True):
 
 @given(tokens(paired=False), st.sampled_from([None, .1, 3.]), st.booleans())
 def test_softmax_is_torchs(qkv, scale, is_causal):
-    near(softmax_attention(*qkv, scale=scale, is_causal=is_causal), F.scaled_dot_product_attention(*qkv, scale=scale, is_causal=is_causal))
+    q, k, v = qkv
+    if is_causal: q = q[..., :k.shape[-2], :]
+    mask = torch.ones(q.shape[-2], k.shape[-2]).tril(k.shape[-2] - q.shape[-2]).bool() if is_causal else None     # the ends lined up
+    near(softmax_attention(q, k, v, scale=scale, is_causal=is_causal), F.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale))
+
+@pytest.mark.parametrize("layer", [softmax_attention, linear_attention])
+def test_fewer_causal_queries_are_the_last_ones_and_more_are_refused(layer):
+    q, k, v = torch.randn(3, 9, 4, dtype=torch.float64)
+    near(layer(q[6:], k, v, is_causal=True), layer(q, k, v, is_causal=True)[6:])
+    with pytest.raises(ValueError, match=r"^q.shape=\(9, 4\): expected at most 5 queries"): layer(q, k[:5], v[:5], is_causal=True)
 
 @given(tokens(paired=False), st.sampled_from([.5, 2., 8.]), st.floats(.2, 4))
 def test_it_is_nadaraya_watson_for_keys_of_one_length_whatever_the_query(qkv, scale, length):
@@ -113,4 +122,12 @@ def test_bad_knobs():
     x = torch.ones(5, 3)
     for ridge in (0., -1., float("nan"), None, "a"):
         with pytest.raises(ValueError, match="^ridge="): mesa_attention(x, x, x, ridge=ridge)
+    for beta in (float("nan"), "a", None):
+        with pytest.raises(ValueError, match="^beta="): delta_attention(x, x, x, beta=beta)
+    for scale in (float("nan"), "1", True):
+        with pytest.raises(ValueError, match="^scale="): softmax_attention(x, x, x, scale=scale)
+    for layer in (softmax_attention, linear_attention, mesa_attention):
+        with pytest.raises(ValueError, match="^is_causal='no'"): layer(x, x, x, is_causal="no")
+        with pytest.raises(ValueError, match="^q='list'"): layer([[1.]], x, x)
+        with pytest.raises(ValueError, match="^v.dtype=torch.float64"): layer(x, x, x.double())
     with pytest.raises(ValueError, match=r"^beta.shape=\(4,\)"): delta_attention(x, x, x, beta=torch.ones(4))

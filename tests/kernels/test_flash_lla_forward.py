@@ -150,3 +150,17 @@ def test_on_the_gpu(D, dtype, causal, nan_empty):
         twin = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True), tol=TOL[dtype],
                          **({} if dtype == torch.float32 else dict(round_to=dtype))).o.view_as(q)
         assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
+
+
+@runs
+@pytest.mark.parametrize("which", ["q", "k", "v"])
+@pytest.mark.parametrize("power", [26, 27])
+def test_addresses_have_64_bits(which, power):
+    "Tokens 2^27 numbers apart, as in a long packed cache: the last offset does not fit into 32 bits (at 2^26 tokens 32 and later do not)."
+    q, k, v = (t[0].half() for t in heads(1, 1, 1, 40, 40, 16, torch.float32))
+    apart = torch.empty(39 * 2**power + 16, dtype=torch.float16, device=DEVICE).as_strided((1, 40, 16), (16, 2**power, 1))   # untouched but for 40 rows
+    given = {n: t.to(DEVICE) for n, t in dict(q=q, k=k, v=v).items()}
+    ridge, knobs = torch.full((1, 40), .1, device=DEVICE), dict(scale=.25, is_causal=True, tol=1e-2, max_steps=8)
+    want = lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o
+    given[which] = apart.copy_(given[which])
+    assert torch.equal(lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o, want)
