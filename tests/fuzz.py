@@ -546,7 +546,8 @@ def build(case: Case) -> Built:
         v = 100 * v + 50
     if case.values == "keys" and kind != "sink":
         v = k.clone()
-    q, k, v = (t.to(dtype) for t in (q, k, v))
+    top = torch.finfo(dtype).max / 2
+    q, k, v = (t.clamp(-top, top).to(dtype) for t in (q, k, v))
     views = list(case.views)
     if "expanded" in views[1:] and lead and lead[0] > 1 and case.group == 1:
         k, v = (t[:1].expand_as(t) if how == "expanded" else t for t, how in zip((k, v), views[1:]))
