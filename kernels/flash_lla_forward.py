@@ -232,7 +232,8 @@ def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b
         b_rr = tl.where(b_live, tl.sum(b_r * b_r, 1), b_rr)
         b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision="tf32x3"), b_r) if SHARED else b_r
         b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df            # conjugate to the last direction
-        b_d = (b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]).to(b_q.dtype)
+        b_p = b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]
+        b_d = tl.where(b_live[:, None], b_p, 0.).to(b_q.dtype)                # a row that stops may hold a nan here
         step += 1
         b_at = tl.where(b_rr < b_best, step, b_at)
         b_best = tl.where(b_rr < b_best, b_rr, b_best)
