@@ -32,8 +32,8 @@ finite, and is not compared. The number of such rows is printed.
 
 The residual is believed only as far as it is allowed. It is never above 1. Where conjugate gradient must meet
 the tolerance within max_steps by its own bound, 2 sqrt(kappa) ((sqrt(kappa) - 1) / (sqrt(kappa) + 1))^steps,
-and the tolerance is above what rounding leaves, the row must be finished. Where rows are unfinished there
-must be a warning.
+and the tolerance is above what rounding leaves, the row must be finished. Where rows miss twice the tolerance
+and 128 eps there must be a warning.
 """
 import argparse, inspect, math, os, random, sys, time, warnings
 from concurrent.futures import ProcessPoolExecutor
@@ -327,7 +327,7 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
     one = (1 + a).abs()
     dw = da * r.abs() + one * dr
     de = row(total(dp * w.abs() + p * dw))
-    off = dp * (w - mean).abs() + p * (dw + de) + g * p * (w.abs() + mean.abs())
+    off = dp * (w - mean).abs() + p * (dw + de) + g * p * (w.abs() + row(total(p * w.abs())))
     off_k = (abs(scale) * row(nq) * off + (dp + g * p) * (r.abs() * row(nu) + one * row(ny))
              + p * (dr * row(nu) + r.abs() * row(du) + da * row(ny) + one * row(dy)))
     off_v = (dp * one + p * da + g * p * one) * row(size(G))
@@ -341,8 +341,7 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
 def steps_needed(kappa: torch.Tensor, tol: float) -> torch.Tensor:
     "Steps after which conjugate gradient has met the tolerance, by its own bound."
     root = kappa.sqrt()
-    rate = ((root + 1) / (root - 1).clamp_min(1e-12)).log()
-    return torch.where(kappa < 1 + 1e-9, 1, (2 * root / tol).log() / rate + 1)
+    return (2 * root / tol).log() / ((root + 1) / (root - 1).clamp_min(1e-16)).log() + 1
 
 
 # ---- drawing
@@ -694,9 +693,10 @@ def judge_warning(problem: Problem, doors: dict, answer: torch.Tensor, rho: torc
     if not torch.equal(again.nan_to_num(), answer.nan_to_num()):
         verdict.faults.append("return_info changes the answer")
     told = [w for w in seen if issubclass(w.category, UserWarning) and "residual" in str(w.message)]
-    tol = problem.settings[0]
-    if (rho > 2 * tol).any() and not told:
-        rows = int((rho > 2 * tol).sum())
+    tol, most = problem.settings
+    late = rho > 2 * max(tol, 64 * problem.eps)          # beyond what rounding leaves
+    if most and late.any() and not told:                 # max_steps=0 asks for softmax attention
+        rows = int(late.sum())
         verdict.faults.append(f"{rows} rows unfinished, worst residual {rho.max().item():.3g}, no warning")
     if (rho <= tol).all() and told:
         verdict.faults.append(f"all rows finished, but: {told[0].message}")
@@ -842,7 +842,7 @@ def judge_refused(case: Case, built: Built, doors: dict, verdict: Verdict) -> No
     try:
         built.problem.call(doors)
     except ValueError as error:
-        if "q.shape" not in str(error) and "T" not in str(error):
+        if not any(name in str(error) for name in ("q.shape", "T=", "k.shape" if not case.S else "q.shape")):
             verdict.faults.append(f"refused without naming q.shape: {error}")
         return
     verdict.faults.append(f"T={case.T} > S={case.S} was answered")
