@@ -15,6 +15,7 @@ _public = {
     "local_linear": "regression.local_linear",
     "flash_lla": "attention.flash",
     "LocalLinearAttention": "attention.flash",
+    "SolverWarning": "attention.flash",
     "lla_decode": "kernels.lla_decode",
     "check": "exercises",
 }

@@ -53,7 +53,7 @@ def require_positive(
     if isinstance(value, (bool, str, bytes)): fail(name, value, wanted)   # "0.5" is a text, True an answer
     try: number = float(value)
     except (TypeError, ValueError, OverflowError, RuntimeError): fail(name, value, wanted)
-    if not math.isfinite(number) or number < 0 or (number == 0 and not zero): fail(name, value, wanted)
+    if not 0 <= number < math.inf or (number == 0 and not zero): fail(name, value, wanted)
     return number
 
 # %% ../nbs/00_core.ipynb #c015b
