@@ -316,7 +316,7 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
     dridge = torch.where(x.ridge >= x.least, -total(y * x.u), 0)
 
     nk, nz, nu, ny, nq = size(x.k)[:, None], size(x.z), size(x.u), size(y), size(x.q)
-    absv, shift = G.abs() @ x.v.abs().mT, total(G * x.o).abs()
+    absv, shift = G.abs() @ x.v.abs().mT, total(G * x.o).abs() + m[..., 0].abs()
     du = e.Ainv * (e.R + total(dp * nz * (1 + a.abs())) * e.grow + e.dlam * nu)
     dm = total(dp * centred.abs()) + g * (total(p * absv) + shift)
     rest = (back * size(c) + g * total(p * (centred.abs() + row(shift)) * nk) + g * total(p * absv * nz)
