@@ -9,8 +9,9 @@ __all__ = ['DECODE_FLOOR', 'DECODE_TILES', 'DECODE_TILES_FP32', 'MERGE_TILES', '
            'lla_decode', 'Config', 'cells', 'benchmark_cache', 'replay_ms', 'softmax_ms', 'run']
 
 # %% ../nbs/27_decoding.ipynb #c003
-import math, time
-from dataclasses import dataclass, fields
+import math, numbers, time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Callable, NoReturn
 
 import torch
@@ -27,8 +28,8 @@ class Statistics:
     lse: torch.Tensor   # log of the sum of weights, [...]
     kbar: torch.Tensor  # average key, [..., D]
     vbar: torch.Tensor  # average value, [..., D]
-    kk: torch.Tensor    # average of k k', [..., D, D]
-    vk: torch.Tensor    # average of v k', [..., D, D]
+    kk: torch.Tensor    # average of (k - kbar) (k - kbar)', [..., D, D]
+    vk: torch.Tensor    # average of (v - vbar) (k - kbar)', [..., D, D]
 
 # %% ../nbs/27_decoding.ipynb #c011
 def decode_statistics(
@@ -41,31 +42,36 @@ def decode_statistics(
     round_to: torch.dtype | None = None,  # round weights and weighted keys, as tensor cores need them
     parts: int = 1,      # 2: weighted keys as a rounded part and a rounded rest
 ) -> Statistics:         # of this piece
-    "One pass over a piece of the cache. A piece in which nothing is seen has lse = -inf and averages of zero."
-    k, v = (torch.where(seen[..., None], t, 0) for t in (k, v))
+    "The averages over a piece of the cache. A piece in which nothing is seen has lse = -inf and averages of zero."
+    k = torch.where(seen[..., None], k, 0)
     rounded = (lambda t: t.to(round_to).to(t.dtype)) if round_to else (lambda t: t)
     logits = torch.where(seen, scale * (k @ q[..., None])[..., 0], -torch.inf)
-    top = F.pad(logits, (0, 1), value=torch.finfo(q.dtype).min).amax(-1, keepdim=True)   # an empty piece has a maximum too
-    w = rounded((logits - top).exp()); total = w.sum(-1)
+    top = F.pad(logits.detach(), (0, 1), value=torch.finfo(q.dtype).min).amax(-1, keepdim=True)   # of an empty piece too
+    w = rounded((logits - top).exp())
+    total, w_j = w.sum(-1), w[..., None]
     part = torch.where(total > 0, 1 / total, 0)[..., None]
-    wk = rounded(w[..., None] * k)
-    if parts == 2: wk = wk + rounded(w[..., None] * k - wk)
-    return Statistics(top[..., 0] + total.log(), part * wk.sum(-2), part * (w[..., None] * v).sum(-2),
-                      part[..., None] * (k.mT @ wk), part[..., None] * (v.mT @ wk))
+    k, v = (torch.where(w_j > 0, t, 0) for t in (k, v))   # without weight a key has no say, however long it is
+    lost = rounded(w_j * k) - w_j * k if round_to else 0.
+    if parts == 2 and round_to: lost = lost + rounded(-lost)
+    kbar, vbar = part * (w_j * k + lost).sum(-2), part * (w_j * v).sum(-2)
+    z, y = k - kbar[..., None, :], v - vbar[..., None, :]
+    wz = part[..., None] * (w_j * z + lost)
+    return Statistics(top[..., 0] + total.log(), kbar, vbar, z.mT @ wz, y.mT @ wz)
 
 # %% ../nbs/27_decoding.ipynb #c013
 def sweep_solve(
     A: torch.Tensor,  # symmetric, positive definite, [..., D, D]
     b: torch.Tensor,  # right-hand side, [..., D]
     steps: int | None = None,  # coordinates to let in; default all
-) -> torch.Tensor:    # x with A x = b, [..., D]
-    "Solve by the sweep operator, one coordinate after the other. Source: Goodnight (1979)."
-    x = b
+) -> torch.Tensor:    # x with A x = b, [..., D]; of fewer steps, the first so many entries of x solve their own system
+    "Solve by the sweep operator, one coordinate after the other, on a diagonal of ones. Source: Goodnight (1979)."
+    unit = A.diagonal(dim1=-2, dim2=-1).detach().rsqrt()   # any positive numbers give the same x
+    A, x = unit[..., :, None] * A * unit[..., None, :], unit * b
     for j in range(A.shape[-1] if steps is None else steps):
         d, xj = A[..., j, j, None], x[..., j, None]
         a = A[..., j, :] - torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)[j]
         A, x = A - a[..., :, None] * (a / d)[..., None, :], x - a * (xj / d)
-    return x
+    return unit * x
 
 # %% ../nbs/27_decoding.ipynb #c015
 DECODE_FLOOR = {torch.float64: 1e-8}   # smallest ridge over tr(C) / D; 1e-3 for every other dtype
@@ -76,34 +82,40 @@ def decode_solve(
     ridge: torch.Tensor,  # relative ridge, [...]
     floor: float = 1e-3,  # smallest ridge over tr(C) / D
 ) -> torch.Tensor:        # the answers, [..., D]
-    "The local line at the query, from its statistics."
-    outer = lambda a, b: a[..., :, None] * b[..., None, :]
-    C = s.kk - outer(s.kbar, s.kbar); C = (C + C.mT) / 2
+    """The local line at the query, from its statistics.
+
+    The ridge is raised to floor tr(C) / D + 8 eps |kbar|^2. Gradients take that floor for a constant."""
+    C = (s.kk + s.kk.mT) / 2
     trace, length2 = C.diagonal(dim1=-2, dim2=-1).sum(-1), s.kbar.square().sum(-1)
-    noise = 8 * torch.finfo(q.dtype).eps * length2
-    lam = torch.maximum(ridge, floor * trace / q.shape[-1] + noise)
-    spread = (trace > 8 * torch.finfo(q.dtype).eps * (trace + length2))[..., None]
-    A = C + torch.where(spread, lam[..., None], 1.)[..., None] * torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-    u = sweep_solve(A, torch.where(spread, q - s.kbar, 0))
-    return s.vbar + ((s.vk - outer(s.vbar, s.kbar)) @ u[..., None])[..., 0]
+    least = (floor * trace / q.shape[-1] + 8 * torch.finfo(q.dtype).eps * length2).detach()
+    lam = torch.where(ridge < least, least, ridge)[..., None]
+    bare = lam == 0       # no ridge, and keys that are all zero: nothing to correct
+    A = C + torch.where(bare, 1, lam)[..., None] * torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    u = sweep_solve(A, torch.where(bare, 0, q - s.kbar))
+    return s.vbar + (s.vk @ u[..., None])[..., 0]
 
 # %% ../nbs/27_decoding.ipynb #c021
 def merge_statistics(
     pieces: list[Statistics],  # of any pieces of the cache, at least one of them not empty
 ) -> Statistics:               # of all of them together
-    "Merge the reports of pieces: average their averages with the softmax of their lse."
-    whole = Statistics(*(torch.stack([getattr(s, f.name) for s in pieces]) for f in fields(Statistics)))
-    p = whole.lse.softmax(0)
-    mean = lambda t: (p.reshape(p.shape + (1,) * (t.dim() - p.dim())) * t).sum(0)
-    return Statistics(whole.lse.logsumexp(0), *(mean(getattr(whole, f.name)) for f in fields(Statistics)[1:]))
+    "Merge the reports of pieces: averages by the softmax of their lse, plus how far the pieces lie apart."
+    lse, kbar, vbar, kk, vk = map(torch.stack, zip(*((s.lse, s.kbar, s.vbar, s.kk, s.vk) for s in pieces)))
+    p = lse.softmax(0)[..., None]
+    kbar, vbar = (torch.where(p > 0, t, 0) for t in (kbar, vbar))
+    kk, vk = (torch.where(p[..., None] > 0, t, 0) for t in (kk, vk))
+    k, v = (p * kbar).sum(0), (p * vbar).sum(0)
+    z, y = kbar - k, vbar - v
+    apart = lambda a, b: (p * a)[..., :, None] * b[..., None, :]
+    return Statistics(lse.logsumexp(0), k, v, (p[..., None] * kk + apart(z, z)).sum(0), (p[..., None] * vk + apart(y, z)).sum(0))
 
 # %% ../nbs/27_decoding.ipynb #c029
 @triton.jit
 def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo, hi, n, o_d, sk_s, sv_s, D,
-                     MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Sums of w, w k, w v, w k k' and w v k' over the keys from lo to hi, with w relative to the logit ref, and the largest logit of each row of the tile."
+                     MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
+                     PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+    "Sums of w, w k, w v, w k k' and w v k' over the keys from lo to hi, and the largest logits; w is relative to ref."
     for j0 in tl.range(lo, hi, BS, num_stages=1 if MASK else None):
-        o_j = j0 + tl.arange(0, BS)
+        o_j = (j0 + tl.arange(0, BS)).to(tl.int64)    # key times stride can exceed 32 bits
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j, o_d, sv_s, n, D, UP, MASK, EVEN_D)
         b_s = tl.sum(b_k.to(tl.float32) * b_q[None, :], 1)
@@ -129,30 +141,34 @@ def lla_peek(b_q, p_k, hi, n, o_d, sk_s, D, EVEN_D: tl.constexpr, UP: tl.constex
     "The largest logit over log 2 of the keys from 0 to hi, of which n exist."
     b_top = tl.full((BS,), float("-inf"), tl.float32)
     for j0 in tl.range(0, hi, BS, num_stages=1):
-        o_j = j0 + tl.arange(0, BS)
+        o_j = (j0 + tl.arange(0, BS)).to(tl.int64)
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, True, EVEN_D)
-        b_top = tl.maximum(b_top, tl.where(o_j < n, tl.sum(b_k.to(tl.float32) * b_q[None, :], 1), float("-inf")))
+        b_s = tl.sum(b_k.to(tl.float32) * b_q[None, :], 1)
+        b_top = tl.maximum(b_top, tl.where(o_j < n, b_s, float("-inf")))
     return tl.max(b_top, 0)
 
 # %% ../nbs/27_decoding.ipynb #c032
 @triton.jit
 def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sv_s, D,
-                PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+                PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+                BS: tl.constexpr, BD: tl.constexpr):
     "All sums over a piece of n keys, and the logit they are relative to. Full tiles end at mid."
     ref = lla_peek(b_q, p_k, tl.minimum(n, peek), n, o_d, sk_s, D, EVEN_D, UP, BS)
-    b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
-    b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
+    b_kk, b_vk, b_l = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32), tl.zeros((BS,), tl.float32)
+    b_sk, b_sv = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32)
     again = 1
     while again > 0:
-        b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
-        b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
+        b_kk, b_vk, b_l = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32), tl.zeros((BS,), tl.float32)
+        b_sk, b_sv = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32)
         b_top = tl.full((BS,), float("-inf"), tl.float32)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sv_s, D,
-                                                              False, PARTS, EVEN_D, UP, PREC, BS, BD)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sv_s, D,
-                                                              True, PARTS, EVEN_D, UP, PREC, BS, BD)
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(
+            b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sv_s, D,
+            False, PARTS, EVEN_D, UP, PREC, BS, BD)
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(
+            b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sv_s, D,
+            True, PARTS, EVEN_D, UP, PREC, BS, BD)
         top = tl.max(b_top, 0)
-        again = (top > ref + 60).to(tl.int32)         # the guess was too low, and sums may have overflowed
+        again = (top > ref + 30).to(tl.int32)         # the guess was too low, and sums may have overflowed
         ref = tl.where(again > 0, top, ref)
     return b_kk, b_vk, tl.sum(b_sk, 0), tl.max(b_sv, 1), tl.sum(b_l, 0), ref
 
@@ -161,93 +177,116 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sv_s, D,
 def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
                             sq_b, sq_h, sq_t, sq_d, sk_b, sk_h, sk_s, sv_b, sv_h, sv_s,
                             HKV, GROUP, T, S, D, SPLITS, scale2, peek,
-                            LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "One program: one query, one piece of its cache. b, h: batch and key head; g, t: query head within the group, query; j, d: key, dimension."
+                            LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
+                            PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+    "One program: one query, one piece. b, h: batch, key head; g, t: query head of the group, query; j, d: key, dimension."
     rows = GROUP * T
     r, rest = tl.program_id(0) % rows, tl.program_id(0) // rows
     split, bh = rest % SPLITS, (rest // SPLITS).to(tl.int64)
     b, h = bh // HKV, bh % HKV
     g, t = r // T, r % T
-    length = tl.load(lengths + b).to(tl.int32) if LENGTHS else S
-    seen = length - T + t + 1
+    length = tl.load(lengths + b) if LENGTHS else S
+    seen = tl.where((length >= T) & (length <= S), length - T + t + 1, 0).to(tl.int32)   # a wrong length: nothing, NaN
     chunk = tl.cdiv(tl.cdiv(seen, SPLITS), BS) * BS
-    lo = split * chunk; n = tl.maximum(tl.minimum(seen - lo, chunk), 0)
+    lo = split * chunk
+    n = tl.maximum(tl.minimum(seen - lo, chunk), 0)
     o_d = tl.arange(0, BD)
     p_k, p_v = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s, v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
-    b_q = tl.load(q + b * sq_b + (h * GROUP + g) * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32) * scale2
-    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sv_s, D, PARTS, EVEN_D, UP, PREC, BS, BD)
-    some = tl.where(l > 0, l, 1.); il = 1 / some      # an empty piece reports zeros, with -inf behind them
+    p_q = q + b * sq_b + (h * GROUP + g) * sq_h + t.to(tl.int64) * sq_t + o_d.to(tl.int64) * sq_d
+    b_q = tl.load(p_q, mask=o_d < D, other=0.).to(tl.float32) * scale2
+    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sv_s, D,
+                                                 PARTS, EVEN_D, UP, PREC, BS, BD)
+    some = tl.where(l == 0, 1., l)
+    il = 1 / some                                     # an empty piece reports zeros, with -inf behind them
     o = (bh * rows + r) * SPLITS + split
-    tl.store(lse + o, tl.where(l > 0, ref + tl.log2(some), float("-inf")))
-    tl.store(means + o * 2 * BD + o_d, b_sk * il); tl.store(means + o * 2 * BD + BD + o_d, b_sv * il)
+    tl.store(lse + o, tl.where(l == 0, float("-inf"), ref + tl.log2(some)))
+    tl.store(means + o * 2 * BD + o_d, b_sk * il)
+    tl.store(means + o * 2 * BD + BD + o_d, b_sv * il)
+    b_kk, b_vk = b_kk * il, b_vk * il
     o_dd = o * 2 * BD * BD + o_d[:, None] * BD + o_d[None, :]
-    tl.store(moments + o_dd, b_kk * il); tl.store(moments + o_dd + BD * BD, b_vk * il)
+    tl.store(moments + o_dd, tl.where(tl.abs(b_kk) < 3e38, b_kk, 3e38))    # infinity times no weight would be NaN
+    tl.store(moments + o_dd + BD * BD, tl.where(tl.abs(b_vk) < 3e38, b_vk, 3e38))
 
 # %% ../nbs/27_decoding.ipynb #c036
 @triton.jit
 def lla_unit_solve(b_A, b_b, D):
-    "Solve A x = b for a symmetric positive matrix with ones on its diagonal: conjugate gradient, to a residual of 1e-6 of b or for 2 D steps."
-    b_x, b_r, b_p = tl.zeros_like(b_b), b_b, b_b
-    rr = tl.sum(b_r * b_r, 0); goal, step = 1e-12 * rr, 0
-    while (step < 2 * D) & (rr > goal):
+    """Solve A x = b for a symmetric positive matrix with ones on its diagonal, by conjugate gradient.
+
+    It stops at a residual of 1e-6 of b, after 8 D steps, or when rounding has the better of it, with the best x it had."""
+    size = tl.max(tl.abs(b_b), 0)
+    size = tl.where(size > 0, size, 1.)
+    b_r = b_b / size
+    b_x, b_best, b_p = tl.zeros_like(b_b), tl.zeros_like(b_b), b_r
+    rr = tl.sum(b_r * b_r, 0)
+    goal, low, step = 1e-12 * rr, rr, 0
+    while (step < 8 * D) & (rr > goal):
         b_Ap = tl.sum(b_A * b_p[:, None], 0)          # symmetric: columns for rows, and sums that stay within a thread
         curve = tl.sum(b_p * b_Ap, 0)
         alpha = tl.where(curve > 0, rr / tl.where(curve > 0, curve, 1.), 0.)
-        b_x += alpha * b_p; b_r -= alpha * b_Ap
+        b_x += alpha * b_p
+        b_r -= alpha * b_Ap
         new = tl.sum(b_r * b_r, 0)
-        b_p = b_r + (new / rr) * b_p; rr = new
-        step = tl.where(curve > 0, step + 1, 2 * D)
-    return b_x
+        b_best = tl.where(new < low, b_x, b_best)
+        low = tl.minimum(low, new)
+        b_p = b_r + (new / rr) * b_p
+        rr = new
+        step = tl.where(curve > 0, step + 1, 8 * D)
+    return b_best * size
 
 # %% ../nbs/27_decoding.ipynb #c037
 @triton.jit
 def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, sq_d, sr_b, sr_h, sr_t,
-                            H, T, D, SPLITS, flat, floor, RIDGE: tl.constexpr, PIECES: tl.constexpr, STAGES: tl.constexpr, BD: tl.constexpr):
+                            H, T, D, SPLITS, flat, floor, RIDGE: tl.constexpr, PIECES: tl.constexpr,
+                            STAGES: tl.constexpr, BD: tl.constexpr):
     "One program: one query. b, h, t: batch, query head, query; i: piece; d: dimension."
     row = tl.program_id(0).to(tl.int64)
-    b, h, t = row // (H * T), row // T % H, row % T
+    b, h, t = row // (H * T), row // T % H, row % T   # 64 bits, as all that is multiplied by a stride
     o_i, o_d = tl.arange(0, PIECES), tl.arange(0, BD)
     o_dd = o_d[:, None] * BD + o_d[None, :]
     b_lse = tl.load(lse + row * SPLITS + o_i, mask=o_i < SPLITS, other=float("-inf"))
-    top = tl.max(b_lse, 0); total = tl.sum(tl.exp2(b_lse - top), 0)
+    top = tl.max(b_lse, 0)
+    total = tl.sum(tl.exp2(b_lse - top), 0)
     b_kk, b_kbar, b_vbar = tl.zeros((BD, BD), tl.float32), tl.zeros((BD,), tl.float32), tl.zeros((BD,), tl.float32)
     for i in tl.range(0, SPLITS, num_stages=STAGES):
         p, p_1 = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total, means + (row * SPLITS + i) * 2 * BD
-        b_kbar += p * tl.load(p_1 + o_d); b_vbar += p * tl.load(p_1 + BD + o_d)
+        b_kbar += p * tl.load(p_1 + o_d)
+        b_vbar += p * tl.load(p_1 + BD + o_d)
         b_kk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + o_dd)
     b_C = .5 * (b_kk + tl.trans(b_kk)) - b_kbar[:, None] * b_kbar[None, :]
     m_eye = o_d[:, None] == o_d[None, :]
     b_c = tl.sum(tl.where(m_eye, b_C, 0.), 0)         # variances
-    trace, noise = tl.sum(b_c, 0), 1e-6 * tl.sum(b_kbar * b_kbar, 0)
+    trace, length2 = tl.sum(b_c, 0), tl.sum(b_kbar * b_kbar, 0)
+    noise = 1e-6 * length2                            # of float32 sums, in units of C
+    least = tl.maximum(floor * trace / D + noise, 1e-30)
     lam = tl.load(ridge + b * sr_b + h * sr_h + t * sr_t).to(tl.float32) if RIDGE else flat
-    lam = tl.maximum(lam, floor * trace / D + noise)
-    spread = trace > 1e-6 * trace + noise             # below rounding: all keys that count are equal
-    lam = tl.where(spread, lam, 1.)
-    b_q = tl.load(q + b * sq_b + h * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32)
-    b_s = tl.rsqrt(tl.maximum(b_c, 1e-37) + lam)      # makes the diagonal one
+    lam = tl.where(lam < least, tl.where(lam < 0, float("nan"), least), lam)
+    blind = (trace <= noise) & (lam <= 100 * noise) | (trace > 1e36) | (length2 > 1e36)   # the sums cannot tell
+    b_q = tl.load(q + b * sq_b + h * sq_h + t * sq_t + o_d.to(tl.int64) * sq_d, mask=o_d < D, other=0.).to(tl.float32)
+    b_s = tl.rsqrt(tl.maximum(b_c, 0.) + lam)         # makes the diagonal one
     b_A = (b_C + tl.where(m_eye, lam, 0.)) * b_s[:, None] * b_s[None, :]
-    b_u = b_s * lla_unit_solve(b_A, b_s * tl.where(spread, b_q - b_kbar, 0.), D)
+    b_u = b_s * lla_unit_solve(b_A, tl.where(blind, 0., b_s * (b_q - b_kbar)), D)
     b_vk = tl.zeros((BD, BD), tl.float32)
     for i in tl.range(0, SPLITS, num_stages=STAGES):  # the other matrix, now that the first has left its registers
-        b_vk += tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + BD * BD + o_dd)
-    b_o = b_vbar * (1 - tl.sum(b_kbar * b_u, 0)) + tl.sum(b_vk * b_u[None, :], 1)
-    tl.store(o + row * D + o_d, b_o.to(o.dtype.element_ty), mask=o_d < D)
+        p = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total
+        b_vk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + BD * BD + o_dd)
+    b_o = b_vbar + tl.sum((b_vk - b_vbar[:, None] * b_kbar[None, :]) * b_u[None, :], 1)
+    tl.store(o + row * D + o_d, tl.where(blind, b_vbar, b_o).to(o.dtype.element_ty), mask=o_d < D)
 
 # %% ../nbs/27_decoding.ipynb #c039
-DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (64, 8, 3, 132)}   # BD -> BS, warps, stages, programs at once
+# BD -> BS, warps, stages, programs at once
+DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (64, 8, 3, 132)}
 DECODE_TILES_FP32 = {16: (32, 4, 2, 264), 32: (32, 4, 2, 264), 64: (32, 4, 2, 264), 128: (16, 8, 2, 132)}
 MERGE_TILES = {16: (4, 3), 32: (4, 3), 64: (4, 3), 128: (4, 1)}   # BD -> warps, stages
 
 def choose_splits(
-    rows: int,       # queries in all
-    S: int,          # keys in the cache
-    D: int,          # head dimension
-    programs: int,   # programs that run at once
-    least: int = 1,  # pieces there must be
-) -> int:            # pieces of each cache
+    rows: int,      # queries in all
+    S: int,         # keys in the cache
+    D: int,         # head dimension
+    programs: int,  # programs that run at once
+) -> int:           # pieces of each cache
     "Into how many pieces a cache is cut: those that take the least time, in tokens read by one program."
     time = lambda n: triton.cdiv(rows * n, programs) * (S / n + 4 * D) + n * D / 2
-    return min(range(least, max(least, min(S // 512, 64)) + 1), key=time)
+    return min(range(1, max(1, min(S // 512, 64)) + 1), key=time)
 
 # %% ../nbs/27_decoding.ipynb #c040
 def lla_decode_triton(
@@ -268,23 +307,37 @@ def lla_decode_triton(
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
     BD = max(16, triton.next_power_of_2(D))
     BS, warps, stages, programs = tiles or (DECODE_TILES_FP32 if q.dtype == torch.float32 else DECODE_TILES)[BD]
-    rows, least = B * H * T, triton.cdiv(S * max(k.stride(2), v.stride(2), D), 2**30)   # offsets within a piece have 32 bits
-    splits, (merge_warps, merge_stages) = splits or choose_splits(max(rows, 1), S, BD, programs, least), merge or MERGE_TILES[BD]
+    rows = B * H * T
+    splits = splits or choose_splits(max(rows, 1), S, BD, programs)
+    merge_warps, merge_stages = merge or MERGE_TILES[BD]
     new = lambda *shape: torch.empty(shape, device=q.device, dtype=torch.float32)
-    o, lse, means, moments = torch.empty((B, H, T, D), device=q.device, dtype=q.dtype), new(rows, splits), new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
+    o, lse = torch.empty((B, H, T, D), device=q.device, dtype=q.dtype), new(rows, splits)
+    means, moments = new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
     if not rows: return o
+    q, k, v = (t.resolve_neg() for t in (q, k, v))
     k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (k, v))
     # grid: one program for each query and each piece of its cache
-    lla_decode_split_kernel[(rows * splits,)](q, k, v, q if lengths is None else lengths, lse, means, moments, *q.stride(), *k.stride()[:3], *v.stride()[:3],
-        HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS,
-        LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
+    lla_decode_split_kernel[(rows * splits,)](
+        q, k, v, q if lengths is None else lengths.contiguous(), lse, means, moments,
+        *q.stride(), *k.stride()[:3], *v.stride()[:3], HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634,
+        S if q.dtype == torch.float16 else BS, LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts,
+        EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
     # grid: one program for each query
     given = isinstance(ridge, torch.Tensor)
-    lla_decode_merge_kernel[(rows,)](q, ridge if given else q, lse, means, moments, o, *q.stride(), *(ridge.stride() if given else (0, 0, 0)),
-        H, T, D, splits, 0. if given else ridge, 1e-3, RIDGE=given, PIECES=triton.next_power_of_2(splits), STAGES=merge_stages, BD=BD, num_warps=merge_warps)
+    if given: ridge = ridge.resolve_neg()
+    lla_decode_merge_kernel[(rows,)](
+        q, ridge if given else q, lse, means, moments, o, *q.stride(), *(ridge.stride() if given else (0, 0, 0)),
+        H, T, D, splits, 0. if given else ridge, 1e-3, RIDGE=given, PIECES=triton.next_power_of_2(splits),
+        STAGES=merge_stages, BD=BD, num_warps=merge_warps)
     return o
 
 # %% ../nbs/27_decoding.ipynb #c042
+def _unit(logits: torch.Tensor, sizes: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
+    "A power of two about as large as the keys, each by the root of its weight, or the root of the ridge, [...]."
+    p = logits.softmax(-1)
+    size = torch.maximum(torch.where(p > 0, p.sqrt() * sizes, 0).amax(-1), ridge.sqrt())
+    return size.clamp(torch.finfo(size.dtype).tiny**.75, torch.finfo(size.dtype).max**.75).log2().floor().exp2()
+
 def lla_decode_torch(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D]
@@ -298,26 +351,44 @@ def lla_decode_torch(
 ) -> torch.Tensor:        # answers, [B, Hq, T, D]
     "The twin: statistics of each piece, merged and solved. In float32 for 16-bit inputs."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
-    f = torch.promote_types(q.dtype, torch.float32); group = H // HKV
-    lam = (ridge if isinstance(ridge, torch.Tensor) else torch.full((), ridge, dtype=f, device=q.device)).to(f).expand(B, H, T)
+    f, group = torch.promote_types(q.dtype, torch.float32), H // HKV
+    if not H: return q.clone()
+    lam = (ridge if isinstance(ridge, torch.Tensor) else torch.full((), ridge, dtype=f, device=q.device)).to(f)
+    lam = torch.where(lam >= 0, lam, torch.nan).expand(B, H, T)
     length = torch.full((B, 1, 1), S, device=q.device) if lengths is None else lengths[:, None, None]
     bounds = [S * i // splits for i in range(splits + 1)]
-    def answer(h: int, t: int) -> torch.Tensor:   # query head h of each group, query t
-        b_q, seen = q[:, h::group, t].to(f), (torch.arange(S, device=q.device) < length - T + t + 1).expand(B, HKV, S)
-        pieces = [decode_statistics(b_q, k[:, :, lo:hi].to(f), v[:, :, lo:hi].to(f), seen[..., lo:hi], scale=scale, **rounding)
+    k, v = k.to(f), v.to(f)
+    sizes = k.detach().abs().amax(-1)
+    def report(h: int, t: int) -> tuple:   # query head h of each group, query t: query, ridge and statistics
+        b_q, b_lam = q[:, h::group, t].to(f), lam[:, h::group, t]
+        seen = (torch.arange(S, device=q.device) < length - T + t + 1) & (length >= T) & (length <= S)
+        seen = seen.expand(B, HKV, S)
+        logits = torch.where(seen, scale * (k.detach() @ b_q.detach()[..., None])[..., 0], -torch.inf)
+        # no square of a key may leave the range of the arithmetic
+        unit = _unit(logits, torch.where(seen, sizes, 0), b_lam.detach())[..., None]
+        b_k = k / unit[..., None]
+        pieces = [decode_statistics(b_q * unit, *(x[..., lo:hi, :] for x in (b_k, v)), seen[..., lo:hi], scale=scale, **rounding)
                   for lo, hi in zip(bounds, bounds[1:]) if lo < hi]
-        return decode_solve(b_q, merge_statistics(pieces), lam[:, h::group, t], DECODE_FLOOR.get(q.dtype, 1e-3))
-    rows = [torch.stack([answer(h, t) for t in range(T)], 2) for h in range(group)]
-    return torch.stack(rows, 2).flatten(1, 2).to(q.dtype) if B * HKV else q.clone()
+        s = merge_statistics(pieces)
+        return b_q / unit, b_lam / unit[..., 0] / unit[..., 0], s.lse, s.kbar, s.vbar, s.kk, s.vk
+    rows = [report(h, t) for h in range(group) for t in range(T)]
+    b_q, b_lam, *whole = (torch.stack(part, 2) for part in zip(*rows))
+    return decode_solve(b_q, Statistics(*whole), b_lam, DECODE_FLOOR.get(q.dtype, 1e-3)).reshape(B, H, T, D).to(q.dtype)
 
 # %% ../nbs/27_decoding.ipynb #c044
 def _refuse(name: str, value: Any, expected: str) -> NoReturn: raise ValueError(f"{name}={value!r}: expected {expected}")
 
+def _check_tensor(name: str, t: torch.Tensor, dtypes: tuple) -> None:
+    if not isinstance(t, torch.Tensor): _refuse(name, type(t).__name__, "a torch tensor")
+    if isinstance(t, torch.masked.MaskedTensor): _refuse(name, type(t).__name__, "a tensor without a mask")
+    if t.is_nested or t.layout != torch.strided: _refuse(f"{name}.layout", "nested" if t.is_nested else t.layout, "a dense tensor")
+    kinds = [str(d).removeprefix("torch.") for d in dtypes]
+    if t.dtype not in dtypes: _refuse(f"{name}.dtype", t.dtype, ", ".join(kinds[:-1]) + " or " + kinds[-1])
+
 def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
     for name, t in dict(q=q, k_cache=k_cache, v_cache=v_cache).items():
-        if not isinstance(t, torch.Tensor): _refuse(name, type(t).__name__, "a torch tensor")
+        _check_tensor(name, t, (torch.float16, torch.bfloat16, torch.float32, torch.float64))
         if t.dim() != 4: _refuse(f"{name}.shape", tuple(t.shape), "[batch, heads, tokens, D]")
-        if t.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64): _refuse(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
         if t.dtype != q.dtype: _refuse(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
         if t.device != q.device: _refuse(f"{name}.device", str(t.device), f"{q.device}, where q is")
     (B, H, T, D), (Bk, HKV, S, Dk) = q.shape, k_cache.shape
@@ -329,27 +400,55 @@ def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) 
     if v_cache.shape != k_cache.shape: _refuse("v_cache.shape", tuple(v_cache.shape), f"{tuple(k_cache.shape)}, as k_cache has")
 
 # %% ../nbs/27_decoding.ipynb #c045
+def _plain(t: torch.Tensor) -> bool:   # whether a tensor has memory of its own: it is not fake, and no transform has wrapped it
+    return type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta and not torch._C._functorch.is_functorch_wrapped_tensor(t)
+
+def _known(t: torch.Tensor) -> bool:   # whether its values can be read now, and without waiting for a GPU
+    return not torch.compiler.is_compiling() and _plain(t) and t.device.type == "cpu"
+
 def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> None:
     if lengths is None: return
-    T = q.shape[2]
-    if not isinstance(lengths, torch.Tensor) or lengths.dtype not in (torch.int32, torch.int64):
-        _refuse("cache_seqlens", getattr(lengths, "dtype", type(lengths).__name__), "a tensor of int32 or int64, or None for a full cache")
+    T, wanted = q.shape[2], "a tensor of int32 or int64, or None for a full cache"
+    if not isinstance(lengths, torch.Tensor): _refuse("cache_seqlens", type(lengths).__name__, wanted)
+    if lengths.dtype not in (torch.int32, torch.int64): _refuse("cache_seqlens", lengths.dtype, wanted)
+    _check_tensor("cache_seqlens", lengths, (torch.int32, torch.int64))
     if lengths.shape != q.shape[:1]: _refuse("cache_seqlens.shape", tuple(lengths.shape), f"one length a sequence, ({q.shape[0]},)")
     if lengths.device != q.device: _refuse("cache_seqlens.device", str(lengths.device), f"{q.device}, where q is")
-    if lengths.device.type == "cpu" and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
+    if _known(lengths) and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
         _refuse("cache_seqlens", bad[0].item(), f"lengths from {T}, the number of queries, to {S}, the size of the cache")
 
+def _number(name: str, value: float, least: float, most: float, expected: str) -> float:
+    if isinstance(value, bool) or not isinstance(value, numbers.Real) or not least <= value <= most: _refuse(name, value, expected)
+    return float(value)
+
 def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Tensor:
-    if not isinstance(ridge, torch.Tensor):
-        if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 <= ridge < math.inf: _refuse("ridge", ridge, "a finite number >= 0")
-        return float(ridge)
-    if not ridge.is_floating_point(): _refuse("ridge.dtype", ridge.dtype, "a floating dtype")
-    if ridge.dim() and ridge.device != q.device: _refuse("ridge.device", str(ridge.device), f"{q.device}, where q is")
-    if ridge.device.type == "cpu" and (bad := ridge.detach()[~((ridge >= 0) & ridge.isfinite())]).numel(): _refuse("ridge", bad.flatten()[0].item(), "finite numbers >= 0")
+    f = torch.promote_types(q.dtype, torch.float32)
+    most = torch.finfo(f).max
+    expected = f"finite numbers >= 0, at most {most:.3g} for {q.dtype}"
+    if not isinstance(ridge, torch.Tensor): return _number("ridge", ridge, 0, most, expected)
+    _check_tensor("ridge", ridge, (torch.float16, torch.bfloat16, torch.float32, torch.float64))
+    if (ridge.dim() or ridge.is_meta) and ridge.device != q.device: _refuse("ridge.device", str(ridge.device), f"{q.device}, where q is")
+    if _known(ridge) and (bad := ridge.detach()[~((ridge >= 0) & (ridge <= most))]).numel(): _refuse("ridge", bad[0].item(), expected)
     try: return ridge.to(q.device).expand(q.shape[:3])
     except RuntimeError: _refuse("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(q.shape[:3])}")
 
 # %% ../nbs/27_decoding.ipynb #c046
+def _autocast(*tensors: torch.Tensor) -> tuple:   # the tensors as autocast wants them, and a context without it
+    kind = getattr(getattr(tensors[0], "device", None), "type", None)
+    if kind is None or not torch.amp.is_autocast_available(kind): return *tensors, nullcontext()
+    def cast(t):
+        fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point() and t.dtype != torch.float64
+        return t.to(torch.get_autocast_dtype(kind)) if fits else t
+    return *(map(cast, tensors) if torch.is_autocast_enabled(kind) else tensors), torch.autocast(kind, enabled=False)
+
+def _kernels_fit(q: torch.Tensor, *others: torch.Tensor) -> str | None:   # None, or why they do not
+    ours = [t for t in (q, *others) if isinstance(t, torch.Tensor)]
+    tangent = lambda t: torch.autograd.forward_ad.unpack_dual(t).tangent is not None
+    if torch.is_grad_enabled() and any(t.requires_grad for t in ours): return ", with gradients"
+    if not torch.compiler.is_compiling() and not all(map(_plain, ours)): return ", not plain tensors"
+    if not torch.compiler.is_compiling() and any(map(tangent, ours)): return ", with gradients"
+    return None if can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64 else ""
+
 def lla_decode(
     q: torch.Tensor,                    # the new queries, [B, Hq, T, D], T from 1 to 8
     k_cache: torch.Tensor,              # keys, the last T filled ones those of the queries, [B, Hkv, S, D], any strides
@@ -360,20 +459,31 @@ def lla_decode(
     cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, whole numbers, [B]; None: all S
     backend: str = "auto",              # "auto", "triton" or "torch"
 ) -> torch.Tensor:                      # the answers, like q
-    """Local Linear Attention of the newest tokens over a cache: one pass over the cache; query t sees the first cache_seqlens - T + t + 1 keys.
+    """Local Linear Attention of the newest tokens over a cache: query t sees the first cache_seqlens - T + t + 1 keys.
 
-    The answers are those of `flash_lla` up to rounding. A ridge below 1e-3 tr(C) / D (1e-8 in float64) is raised to it. The kernels have no gradient; the twin has.
-    Raises `ValueError` naming the argument for wrong shapes, dtypes, devices or settings."""
-    _check_cache(q, k_cache, v_cache); _check_lengths(cache_seqlens, q, k_cache.shape[2])
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale)): _refuse("scale", scale, "a finite number, or None for 1 / sqrt(D)")
-    if backend not in ("auto", "triton", "torch"): _refuse("backend", backend, "one of 'auto', 'triton', 'torch'")
-    rows, scale = _ridge_of(ridge, q), q.shape[3]**-.5 if scale is None else float(scale)
-    wants_gradient = torch.is_grad_enabled() and any(getattr(t, "requires_grad", False) for t in (q, k_cache, v_cache, rows))
-    fits = can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64 and not wants_gradient
-    if backend == "triton" and not fits:
-        _refuse("backend", backend, f"'torch' for {q.dtype} with D={q.shape[3]} on {q.device}{', with gradients' if wants_gradient else ''} (the kernels need CUDA, D <= 128, at most 32 bits, no gradient)")
-    work = lla_decode_triton if fits and (backend == "triton" or backend == "auto" and q.is_cuda) else lla_decode_torch
-    return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
+    The answers are those of `flash_lla` up to rounding. With softmax weights p, mean key kbar and covariance C of the
+    keys that a query sees, the ridge is raised to floor tr(C) / D + 8 eps |kbar|^2, where floor is 1e-3 (1e-8 in float64)
+    and eps that of float32 (float64 in float64). The twin in PyTorch has gradients; they take the floor for a constant.
+
+    The kernels have none, and 1e-6 for 8 eps: they read the cache once and sum squares of keys in float32. They answer with
+    softmax attention where those sums cannot tell: tr(C) <= 1e-6 |kbar|^2 and a ridge <= 1e-4 |kbar|^2, or keys beyond 1e18.
+    Under autocast queries and cache are cast as PyTorch's own attention does. Raises `ValueError` naming the argument for
+    wrong shapes, dtypes, devices or settings; where values cannot be read at once (on a GPU, in a transform or compiled),
+    a wrong ridge or length gives NaN instead."""
+    q, k_cache, v_cache, plain = _autocast(q, k_cache, v_cache)
+    _check_cache(q, k_cache, v_cache)
+    _check_lengths(cache_seqlens, q, k_cache.shape[2])
+    most = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max / 2
+    if scale is None: scale = int(q.shape[3])**-.5
+    else: scale = _number("scale", scale, -most, most, f"a finite number, at most {most:.3g}, or None for 1 / sqrt(D)")
+    if not isinstance(backend, str) or backend not in ("auto", "triton", "torch"): _refuse("backend", backend, "one of 'auto', 'triton', 'torch'")
+    rows = _ridge_of(ridge, q)
+    why = _kernels_fit(q, k_cache, v_cache, rows)
+    if backend == "triton" and why is not None:
+        needs = "the kernels need plain tensors on CUDA, D <= 128, at most 32 bits, no gradient"
+        _refuse("backend", backend, f"'torch' for {q.dtype} with D={q.shape[3]} on {q.device}{why} ({needs})")
+    use = backend == "triton" or backend == "auto" and why is None and q.is_cuda
+    with plain: return (lla_decode_triton if use else lla_decode_torch)(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
 
 # %% ../nbs/27_decoding.ipynb #c054
 @dataclass(frozen=True)

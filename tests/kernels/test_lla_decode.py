@@ -88,7 +88,6 @@ def test_two_parts_survive_a_sharp_softmax_and_one_does_not(dtype):
 def test_splits_fill_the_gpu_and_stay_long():
     assert choose_splits(32, 32768, 64, 264) == 8 and choose_splits(32, 32768, 128, 132) == 4 and choose_splits(512, 131072, 128, 132) == 1
     assert choose_splits(1, 300, 64, 264) == 1 and 8 < choose_splits(1, 32768, 128, 132) < 32 and choose_splits(1, 10**6, 64, 264) == 64
-    assert choose_splits(512, 10**6, 64, 264, least=5) >= 5 and choose_splits(1, 300, 64, 264, least=3) == 3
 
 # ---- the kernels
 
