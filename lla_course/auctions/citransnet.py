@@ -229,14 +229,16 @@ class ContextNet(nn.Module):
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
         "The network itself, for callers who know their arguments."
         like = self.tokens[0].weight.dtype
-        bids, *contexts = (t.to(like) if t.is_floating_point() else t for t in (bids, *contexts))
-        (B, n, m), z = bids.shape, bids[..., None]
-        look_up = lambda f, c: (c[..., None] == torch.arange(self.types, device=c.device)).to(bids) @ f.weight   # indexing does not go into a CUDA graph so easily
-        x, y = [look_up(f, c) for f, c in zip(self.embed, contexts)] if self.embed else contexts or (bids.new_zeros(B, n, 0), bids.new_zeros(B, m, 0))
+        contexts = [t.to(like) if t.is_floating_point() else t for t in contexts]
+        (B, n, m), z = bids.shape, bids[..., None].to(like)
+        kinds = torch.arange(self.types or 0, device=bids.device)
+        look_up = lambda f, c: (c[..., None] == kinds).to(like) @ f.weight   # indexing fits no CUDA graph so easily
+        x, y = contexts or (z.new_zeros(B, n, 0), z.new_zeros(B, m, 0))
+        if self.embed: x, y = (look_up(f, c) for f, c in zip(self.embed, (x, y)))
         e = torch.cat([z, x[:, :, None].expand(B, n, m, -1), y[:, None].expand(B, n, m, -1)], -1)
         f1, f2, f3 = self.body(torch.cat([self.tokens(e), z], -1)).unbind(-1)
-        allocation = torch.softmax(f1, 1) * torch.sigmoid(f2)
-        return allocation, torch.sigmoid(f3.mean(2)) * (allocation * bids).sum(2)
+        allocation = (torch.softmax(f1, 1) * torch.sigmoid(f2)).to(bids.dtype)
+        return allocation, torch.sigmoid(f3.mean(2)).to(bids.dtype) * (allocation * bids).sum(2)
 
     def forward(
         self,

@@ -152,7 +152,11 @@ def box_revenue(
     a, b = (t.float() for t in as_box(low, high, m))
     require_whole("log2_points", log2_points, least=0, most=30)
     require_whole("block", block, least=1)
-    cube = torch.quasirandom.SobolEngine(m, scramble=True, seed=1).draw(2**log2_points, dtype=torch.float32)
+    usual = torch.get_default_dtype()
+    try:   # the engine rounds its first point to the usual dtype
+        torch.set_default_dtype(torch.float32)
+        cube = torch.quasirandom.SobolEngine(m, scramble=True, seed=1).draw(2**log2_points)
+    finally: torch.set_default_dtype(usual)
     types = (a + (b - a) * cube).view(-1, 1, m)
     with torch.no_grad(): return float(sum(mechanism(part)[1].double().sum() for part in types.split(block)) / len(types))
 
@@ -192,8 +196,8 @@ class RegretNet(nn.Module):
         z = (bids - self.low) / (self.high - self.low)
         if not ((z > -1e-5) & (z < 1 + 1e-5)).all(): fail("bids", "some", f"numbers between {self.low.tolist()} and {self.high.tolist()}")
         h = self.body((2 * z.flatten(1) - 1).to(self.shares.weight.dtype))
-        allocation = torch.softmax(self.shares(h).view(-1, self.n + 1, self.m), 1)[:, :-1]
-        return allocation, torch.sigmoid(self.fraction(h)) * (allocation * bids).sum(2)
+        allocation = torch.softmax(self.shares(h).view(-1, self.n + 1, self.m), 1)[:, :-1].to(bids.dtype)
+        return allocation, torch.sigmoid(self.fraction(h)).to(bids.dtype) * (allocation * bids).sum(2)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c027
 def report_utility(

@@ -430,7 +430,10 @@ class MatrixMemory(RuleInputs):
     ) -> tuple:          # matrices of zeros, [B, H, D, D]
         "A memory that has seen nothing."
         for name, size in dict(batch=batch, capacity=capacity).items(): require_whole(name, size, least=0)
-        return empty_state(self.rule, *2 * [self.to_out.weight.new_zeros(batch, self.heads, 0, len(self.to_out.weight) // self.heads)])
+        w = self.to_out.weight
+        exact = torch.promote_types(w.dtype, torch.float32)
+        none = w.new_zeros(batch, self.heads, 0, len(w) // self.heads, dtype=exact)
+        return empty_state(self.rule, none, none)
 
     def step(
         self,

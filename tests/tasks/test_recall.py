@@ -127,7 +127,8 @@ def test_what_fits_is_recalled_and_what_does_not_is_lost():
 
 @pytest.mark.parametrize("call, name", [
     (lambda: matrix_recall("hyena", 4, 2, 8, gen()), "method"),
-    (lambda: matrix_recall("sum", 4, 9, 8, gen()), "pairs"), (lambda: matrix_recall("sum", 4, 0, 8, gen()), "pairs"),
+    (lambda: matrix_recall("sum", 4, 9, 8, gen()), "pairs"),
+    (lambda: matrix_recall("sum", 4, 0, 8, gen()), "pairs"),
     (lambda: cells("slow"), "preset"), (lambda: lessons(64, 8, 10, -1), "first"),
     (lambda: replace(cells("fast")["softmax"], mixer="hyena"), "mixer")])
 def test_bad_arguments(call, name):
