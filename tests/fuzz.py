@@ -234,6 +234,7 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     eta = g * abs(x.scale) * (x.q.abs() @ x.k.abs().mT) + 2 * eps * (logits.abs() + 1)
     eta_mean = (x.p * eta).sum(-1, keepdim=True)
     dp = (x.logp + eta + eta_mean).clamp_max(0).exp() - x.p + eps * x.p
+    dp = dp + torch.finfo(problem.arithmetic).tiny * (x.p > 0)      # weights that small may be lost
     norm_k, norm_z, norm_u, b = size(x.k)[:, None], size(x.z), size(x.u), size(x.q - x.kbar)
     K2 = (x.p * norm_k.square()).sum(-1)
     K = K2.sqrt()
@@ -767,7 +768,7 @@ def judge_law(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
     problem, g = built.problem, built.generator
     rng = random.Random(f"law {case.seed} {case.number}")
     solid = {name: getattr(problem, name).clone(memory_format=torch.contiguous_format) for name in "qkv"}
-    problem = replace(problem, **solid)      # other strides may be multiplied in another order, with other bits
+    problem = replace(problem, **solid)      # other strides may be multiplied in another order
     found = judged(problem, doors, verdict)
     if not found:
         return
