@@ -730,7 +730,7 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
     e = rounding(x, problem, rho, max(torch.finfo(problem.q.dtype).eps, problem.eps))
     if case.backend != "triton":             # any gradient is finite
         compare_gradients(verdict, problem, tensors, torch.autograd.grad(o, tensors, G, retain_graph=True),
-                          gradients(x, e, G.double().reshape(x.q.shape), back), finite=True)
+                          gradients(x, e, G.double().reshape(x.q.shape), back), x.k.abs().amax(), finite=True)
     # compared: that of the rows whose solvers finish. The backward solver does not report. It is believed to
     # meet its tolerance where conjugate gradient must, or where the forward solver did in half of its steps
     keep = ~e.loose
@@ -740,11 +740,11 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
     G = torch.where(keep.reshape(o.shape[:-1])[..., None], G, 0)
     verdict.loose += int((~keep).sum() - found[2].loose.sum())
     compare_gradients(verdict, problem, tensors, torch.autograd.grad(o, tensors, G),
-                      gradients(x, e, G.double().reshape(x.q.shape), back))
+                      gradients(x, e, G.double().reshape(x.q.shape), back), x.k.abs().amax())
 
 
 def compare_gradients(verdict: Verdict, problem: Problem, tensors: list, got: tuple, want: Gradients,
-                      finite=False) -> None:
+                      unit: torch.Tensor, finite=False) -> None:
     "Compare the gradients, or ask only that they are finite where the exact ones are no giants."
     group = want.dq.shape[0] // max(1, math.prod(problem.k.shape[:-2]))
     def like_k(t): return t.unflatten(0, (-1, group)).sum(1).reshape(*problem.k.shape[:-1], -1)
@@ -758,7 +758,7 @@ def compare_gradients(verdict: Verdict, problem: Problem, tensors: list, got: tu
         if not checked_shape(verdict, f"d{name}", a, t):
             continue
         info = torch.finfo(t.dtype)
-        bound = bound + 2 * info.eps * size(b) + info.tiny
+        bound = bound + 2 * info.eps * size(b) + info.tiny * (1 + 64 * info.eps * unit)  # underflow
         small = b.abs().amax(-1) + bound < info.max / 1e4
         compare(verdict, f"d{name}", a.reshape(b.shape), b, bound, finite | ~small, small)
 
