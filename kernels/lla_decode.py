@@ -472,7 +472,8 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Ten
 # %% ../nbs/27_decoding.ipynb #c046
 def _autocast(*tensors: torch.Tensor) -> tuple:   # as autocast wants them, and a context without it
     kind = getattr(getattr(tensors[0], "device", None), "type", None)
-    if kind is None or not torch.amp.is_autocast_available(kind): return *tensors, nullcontext()
+    if kind in (None, "meta"): return *tensors, nullcontext()
+    if not (torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)): return *tensors, nullcontext()
     def cast(t: Any) -> Any:
         fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point()
         return t.to(torch.get_autocast_dtype(kind)) if fits and t.dtype != torch.float64 else t

@@ -286,7 +286,8 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
 # %% ../../nbs/28_flash_lla.ipynb #c015b
 def _autocast(device: str) -> torch.dtype | None:
     "The dtype of autocast on a kind of device, None where it is off."
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    known = device != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(device))
+    on = known and torch.is_autocast_enabled(device)        # torch.compile cannot read the question before PyTorch 2.13
     return torch.get_autocast_dtype(device) if on else None
 
 # %% ../../nbs/28_flash_lla.ipynb #c015c

@@ -423,7 +423,7 @@ def test_bad_settings_are_named(knobs, name):
 
 
 def test_triton_is_refused_where_it_cannot_run(monkeypatch):
-    with pytest.raises(ValueError, match="backend='triton'.*float64"): flash_lla(*(t.double() for t in inputs(2)), backend="triton")
+    with pytest.raises(ValueError, match="backend='triton'.*(float64|TRITON_INTERPRET)"): flash_lla(*(t.double() for t in inputs(2)), backend="triton")
     assert choose_backend("auto", torch.zeros(1, 1, 8)) == "tiled" and set(BACKENDS) == {"auto", "triton", "tiled", "dense"}
 
 

