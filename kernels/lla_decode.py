@@ -453,8 +453,10 @@ def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> Non
 # %% ../nbs/27_decoding.ipynb #c045b
 def _number(name: str, value: float, least: float, most: float, expected: str) -> float:
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not fits or not least <= value <= most: _refuse(name, value, expected)
-    return float(value)
+    try: number = float(value) if fits else math.nan
+    except OverflowError: number = math.nan
+    if not least <= number <= most: _refuse(name, value, expected)
+    return number
 
 # %% ../nbs/27_decoding.ipynb #c045c
 def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Tensor:
