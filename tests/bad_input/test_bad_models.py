@@ -3,7 +3,8 @@ import pytest
 import torch
 from models import CASES
 
-def changeable(): return torch.get_default_dtype(), torch.get_num_threads(), torch.get_float32_matmul_precision()
+def changeable():
+    return torch.get_default_dtype(), torch.get_num_threads(), torch.get_float32_matmul_precision()
 
 def test_there_are_enough_cases_and_each_has_a_name_of_its_own():
     labels = [label for label, _, _ in CASES]
