@@ -3,13 +3,17 @@ PYTHON ?= python3
 RUN = .venv/bin/
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: course test lab site setup export pictures clean
+.PHONY: course test fuzz lab site setup export pictures clean
 
 course: setup   ## run every chapter at preset fast and build the site
 	$(RUN)lla-course site
 
 test: setup     ## the whole suite: laws, house rules, every notebook, the browser
 	$(RUN)python -m pytest -n 2 --dist loadgroup
+
+N ?= 1000
+fuzz: setup     ## N random cases (make fuzz N=10000) of flash_lla and lla_decode against float64, row by row
+	$(RUN)python tests/fuzz.py $(N)
 
 lab: setup      ## JupyterLab on nbs/ (loopback, token on)
 	$(RUN)lla-course lab

@@ -9,7 +9,8 @@ __all__ = ['TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel',
 # %% ../nbs/26_flash_backward.ipynb #c003
 import torch
 
-from .flash_lla_forward import Forward, lla_add_rows, lla_fit, lla_halves, lla_key_tile, lla_launch_settings, lla_logits, lla_relative, lla_solve, lla_span
+from .flash_lla_forward import (Forward, lla_add_rows, lla_fit, lla_fitting_tile, lla_halves, lla_key_tile,
+                                                  lla_launch_settings, lla_logits, lla_relative, lla_solve, lla_span)
 from .setup import tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
@@ -219,11 +220,14 @@ def lla_backward(
     s, rows = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2]), (saved.kbar, saved.lse, saved.peak)
     lla_bwd_rhs_kernel[(NT * N,)](q, k, v, g, saved.o, *rows, y, mean, *s, NT=NT, **sizes, **constants)
     lla_solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
-    lla_bwd_dq_kernel[(NT * N,)](q, k, v, g, *rows, saved.u, y, mean, dq, e, dridge, *s, NT=NT, scale=scale, **sizes, **constants)
+    own = lla_fitting_tile("dq", constants, q)
+    NT = triton.cdiv(T, own["BT"])
+    lla_bwd_dq_kernel[(NT * N,)](q, k, v, g, *rows, saved.u, y, mean, dq, e, dridge, *s, NT=NT, scale=scale, **sizes, **own)
     cu, ct = (saved.u * saved.kbar).sum(-1), (y * saved.kbar).sum(-1) - mean
     (un, u, ul), (yn, y, yl) = _halves(saved.u, dtype), _halves(y, dtype)
-    BT, BS, warps, stages = (TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV)[constants["BD"]]; NS = triton.cdiv(S, BS)
+    own = lla_fitting_tile("dkv", constants, q, (TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV)[constants["BD"]])
+    NS = triton.cdiv(S, own["BS"])
     # grid: one program for each tile of keys of each key head, the longest first
-    lla_bwd_dkv_kernel[(NS * Nkv,)](q, k, v, g, u, ul, y, yl, saved.lse, un, yn, cu, ct, e, dk, dv, *s, NS=NS, scale=scale, **sizes,
-                                    **constants | dict(BT=BT, BS=BS, num_warps=warps, num_stages=stages))
+    lla_bwd_dkv_kernel[(NS * Nkv,)](q, k, v, g, u, ul, y, yl, saved.lse, un, yn, cu, ct, e, dk, dv, *s, NS=NS, scale=scale,
+                                    **sizes, **own)
     return (dq, dk, dv, dridge) if gain is None else (*((t.float() / gain).clamp(-65504, 65504).to(dtype) for t in (dq, dk, dv)), dridge / gain)

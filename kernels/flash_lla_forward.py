@@ -6,8 +6,8 @@
 __all__ = ['TILES', 'TILES_FP32', 'EVERY', 'ROUNDS', 'lla_key_tile', 'lla_logits', 'lla_span', 'lla_add_rows', 'lla_fit',
            'lla_mean_sweep', 'lla_length_sweep', 'lla_floored_ridge', 'lla_mean_kernel', 'lla_matrix_sweep',
            'lla_matrix_kernel', 'lla_covariance_sweep', 'lla_solve_tile', 'lla_solve_kernel', 'lla_halves',
-           'lla_relative', 'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_matrices',
-           'lla_solve', 'lla_forward']
+           'lla_relative', 'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings',
+           'lla_fitting_tile', 'lla_matrices', 'lla_solve', 'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from .setup import can_run, tile_precision, tl, triton
+from .setup import EXACT, can_run, describe_gpu, fitting, tile_precision, tl, triton
 
 # %% ../nbs/25_flash_forward.ipynb #c009
 @triton.jit
@@ -173,14 +173,14 @@ def lla_matrix_kernel(q, k, kbar, lse, ridge, inverse, sq_n, sq_t, sk_n, sk_s, G
     b_kbar = tl.load(kbar + o_n[:, None] * D + o_d[None, :], mask=m_i[:, None] & (o_d < D)[None, :], other=0.)
     b_I = (o_d[:, None] == o_d[None, :]).to(tl.float32)
     b_ridge = tl.load(ridge + o_n, mask=m_i, other=0.)
-    b_M += tl.sum(b_ridge, 0) * b_I - tl.dot(tl.trans(b_kbar), b_kbar, input_precision="tf32x3")
+    b_M += tl.sum(b_ridge, 0) * b_I - tl.dot(tl.trans(b_kbar), b_kbar, input_precision=EXACT)
     b_M = b_M + tl.trans(b_M)
     size = tl.max(tl.sum(tl.abs(b_M), 1), 0)
     good = (size > 0) & (size < 1e37)                    # else no preconditioner: keys of zero, or too long to be squared
     b_M = tl.where(good, b_M / tl.where(good, size, 1.), b_I)
     b_X = b_I
     for _ in range(ROUNDS):
-        b_X = tl.dot(b_X, 2 * b_I - tl.dot(b_M, b_X, input_precision="tf32x3"), input_precision="tf32x3")
+        b_X = tl.dot(b_X, 2 * b_I - tl.dot(b_M, b_X, input_precision=EXACT), input_precision=EXACT)
     tl.store(inverse + (n * NM + im) * BD * BD + o_d[:, None] * BD + o_d[None, :], .5 * (b_X + tl.trans(b_X)))
 
 # %% ../nbs/25_flash_forward.ipynb #c026
@@ -211,7 +211,7 @@ def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b
     b_x, b_rr = tl.zeros((BT, BD), tl.float32), (b_size > 0).to(tl.float32)
     b_best, b_at, step = b_rr, tl.zeros((BT,), tl.int32), 0
     b_live = (b_rr > tol2) & m_i & (b_limit > 0)
-    b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision="tf32x3"), b_r) if SHARED else b_r
+    b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision=EXACT), b_r) if SHARED else b_r
     b_d = (b_z / tl.sqrt(tl.maximum(tl.sum(b_z * b_z, 1), 1e-30))[:, None]).to(b_q.dtype)
     while (step < max_steps) & (tl.max(b_live.to(tl.int32), 0) > 0):
         b_c = tl.sum(tl.load(p_kbar, mask=m_id, other=0.) * b_d.to(tl.float32), 1)
@@ -230,9 +230,10 @@ def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b
         b_x += b_alpha[:, None] * b_df
         b_r -= b_alpha[:, None] * b_y
         b_rr = tl.where(b_live, tl.sum(b_r * b_r, 1), b_rr)
-        b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision="tf32x3"), b_r) if SHARED else b_r
+        b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision=EXACT), b_r) if SHARED else b_r
         b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df            # conjugate to the last direction
-        b_d = (b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]).to(b_q.dtype)
+        b_p = b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]
+        b_d = tl.where(b_live[:, None], b_p, 0.).to(b_q.dtype)                # a row that stops may hold a nan here
         step += 1
         b_at = tl.where(b_rr < b_best, step, b_at)
         b_best = tl.where(b_rr < b_best, b_rr, b_best)
@@ -374,6 +375,18 @@ def lla_launch_settings(
     return (dict(GROUP=max(N, 1) // max(Nkv, 1), past=S - T, T=T, S=S, D=D, scale2=scale * 1.4426950408889634),
             dict(CAUSAL=is_causal, EVEN_D=BD == D, BT=BT, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **precision))
 
+def lla_fitting_tile(
+    kernel: str,            # "output", "dq" or "dkv"
+    constants: dict,        # of `lla_launch_settings`
+    q: torch.Tensor,        # queries
+    tile: tuple | None = None,  # rows, columns, warps, stages; None: those of `constants`
+) -> dict[str, Any]:        # the constants, with the tile that the shared memory of this GPU has room for
+    "A smaller tile for a GPU of little shared memory. Raises `ValueError` where none fits."
+    rows, columns, warps, stages = tile or [constants[name] for name in ("BT", "BS", "num_warps", "num_stages")]
+    fits = fitting(kernel, (rows, columns, warps, stages), constants["BD"], q.dtype, describe_gpu(q.device))
+    if fits is None: raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={q.shape[-1]}")
+    return constants | dict(zip(("BT", "BS", "num_warps", "num_stages"), fits))
+
 # %% ../nbs/25_flash_forward.ipynb #c039
 def lla_matrices(
     T: int,              # queries
@@ -434,5 +447,7 @@ def lla_forward(
     lla_mean_kernel[(NT * N,)](q, k, top, ridge, kbar, lse, peak, many, used, u, *s, NT=NT, floor=floor, SHARED=NM > 0, **sizes, **constants)
     if NM: lla_matrix_kernel[(NM * N,)](q, k, kbar, lse, used, saved["inverse"], *s, NM=NM, EVERY=EVERY, ROUNDS=ROUNDS, **sizes, **constants)
     steps, residual = lla_solve(q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    constants = lla_fitting_tile("output", constants, q)
+    NT = triton.cdiv(T, constants["BT"])
     lla_output_kernel[(NT * N,)](q, k, v, kbar, peak, u, o, *s, *v.stride()[:2], NT=NT, **sizes, **constants)
     return Forward(o, u, **saved, steps=steps, residual=residual)

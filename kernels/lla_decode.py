@@ -9,8 +9,9 @@ __all__ = ['DECODE_FLOOR', 'DECODE_TILES', 'DECODE_TILES_FP32', 'MERGE_TILES', '
            'lla_decode', 'Config', 'cells', 'benchmark_cache', 'replay_ms', 'softmax_ms', 'run']
 
 # %% ../nbs/27_decoding.ipynb #c003
-import math, time
-from dataclasses import dataclass, fields
+import math, numbers, time
+from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any, Callable, NoReturn
 
 import torch
@@ -23,12 +24,12 @@ from .setup import can_run, tile_precision, tl, triton
 # %% ../nbs/27_decoding.ipynb #c010
 @dataclass(frozen=True)
 class Statistics:
-    "What a piece of the cache has to say to one query: averages under its own softmax, and how much weight stands behind them."
+    "A piece of the cache, as one query sees it: averages under its own softmax, and their weight."
     lse: torch.Tensor   # log of the sum of weights, [...]
     kbar: torch.Tensor  # average key, [..., D]
     vbar: torch.Tensor  # average value, [..., D]
-    kk: torch.Tensor    # average of k k', [..., D, D]
-    vk: torch.Tensor    # average of v k', [..., D, D]
+    kk: torch.Tensor    # average of (k - kbar) (k - kbar)', [..., D, D]
+    vk: torch.Tensor    # average of (v - vbar) (k - kbar)', [..., D, D]
 
 # %% ../nbs/27_decoding.ipynb #c011
 def decode_statistics(
@@ -41,17 +42,22 @@ def decode_statistics(
     round_to: torch.dtype | None = None,  # round weights and weighted keys, as tensor cores need them
     parts: int = 1,      # 2: weighted keys as a rounded part and a rounded rest
 ) -> Statistics:         # of this piece
-    "One pass over a piece of the cache. A piece in which nothing is seen has lse = -inf and averages of zero."
-    k, v = (torch.where(seen[..., None], t, 0) for t in (k, v))
+    "The averages over a piece. One in which nothing is seen has lse = -inf and averages of zero."
+    k = torch.where(seen[..., None], k, 0)
     rounded = (lambda t: t.to(round_to).to(t.dtype)) if round_to else (lambda t: t)
     logits = torch.where(seen, scale * (k @ q[..., None])[..., 0], -torch.inf)
-    top = F.pad(logits, (0, 1), value=torch.finfo(q.dtype).min).amax(-1, keepdim=True)   # an empty piece has a maximum too
-    w = rounded((logits - top).exp()); total = w.sum(-1)
+    least = torch.finfo(q.dtype).min                     # so that an empty piece has a maximum too
+    top = F.pad(logits.detach(), (0, 1), value=least).amax(-1, keepdim=True)
+    w = rounded((logits - top).exp())
+    total, w_j = w.sum(-1), w[..., None]
     part = torch.where(total > 0, 1 / total, 0)[..., None]
-    wk = rounded(w[..., None] * k)
-    if parts == 2: wk = wk + rounded(w[..., None] * k - wk)
-    return Statistics(top[..., 0] + total.log(), part * wk.sum(-2), part * (w[..., None] * v).sum(-2),
-                      part[..., None] * (k.mT @ wk), part[..., None] * (v.mT @ wk))
+    k, v = (torch.where(w_j > 0, t, 0) for t in (k, v))  # without weight no say, however long the key
+    lost = rounded(w_j * k) - w_j * k if round_to else 0.
+    if parts == 2 and round_to: lost = lost + rounded(-lost)
+    kbar, vbar = part * (w_j * k + lost).sum(-2), part * (w_j * v).sum(-2)
+    z, y = k - kbar[..., None, :], v - vbar[..., None, :]
+    wz = part[..., None] * (w_j * z + lost)
+    return Statistics(top[..., 0] + total.log(), kbar, vbar, z.mT @ wz, y.mT @ wz)
 
 # %% ../nbs/27_decoding.ipynb #c013
 def sweep_solve(
@@ -59,13 +65,16 @@ def sweep_solve(
     b: torch.Tensor,  # right-hand side, [..., D]
     steps: int | None = None,  # coordinates to let in; default all
 ) -> torch.Tensor:    # x with A x = b, [..., D]
-    "Solve by the sweep operator, one coordinate after the other. Source: Goodnight (1979)."
-    x = b
+    """Solve by the sweep operator, coordinate by coordinate, on a diagonal of ones. Source: Goodnight (1979).
+
+    After fewer steps, that many entries of x solve the system of their own coordinates."""
+    unit = A.diagonal(dim1=-2, dim2=-1).detach().rsqrt()   # any positive numbers give the same x
+    A, x = unit[..., :, None] * A * unit[..., None, :], unit * b
     for j in range(A.shape[-1] if steps is None else steps):
         d, xj = A[..., j, j, None], x[..., j, None]
         a = A[..., j, :] - torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)[j]
         A, x = A - a[..., :, None] * (a / d)[..., None, :], x - a * (xj / d)
-    return x
+    return unit * x
 
 # %% ../nbs/27_decoding.ipynb #c015
 DECODE_FLOOR = {torch.float64: 1e-8}   # smallest ridge over tr(C) / D; 1e-3 for every other dtype
@@ -76,34 +85,42 @@ def decode_solve(
     ridge: torch.Tensor,  # relative ridge, [...]
     floor: float = 1e-3,  # smallest ridge over tr(C) / D
 ) -> torch.Tensor:        # the answers, [..., D]
-    "The local line at the query, from its statistics."
-    outer = lambda a, b: a[..., :, None] * b[..., None, :]
-    C = s.kk - outer(s.kbar, s.kbar); C = (C + C.mT) / 2
+    """The local line at the query, from its statistics.
+
+    The ridge is raised to floor tr(C) / D + 8 eps |kbar|^2. Gradients take that floor for a constant."""
+    C = (s.kk + s.kk.mT) / 2
     trace, length2 = C.diagonal(dim1=-2, dim2=-1).sum(-1), s.kbar.square().sum(-1)
-    noise = 8 * torch.finfo(q.dtype).eps * length2
-    lam = torch.maximum(ridge, floor * trace / q.shape[-1] + noise)
-    spread = (trace > 8 * torch.finfo(q.dtype).eps * (trace + length2))[..., None]
-    A = C + torch.where(spread, lam[..., None], 1.)[..., None] * torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
-    u = sweep_solve(A, torch.where(spread, q - s.kbar, 0))
-    return s.vbar + ((s.vk - outer(s.vbar, s.kbar)) @ u[..., None])[..., 0]
+    least = (floor * trace / q.shape[-1] + 8 * torch.finfo(q.dtype).eps * length2).detach()
+    lam = torch.where(ridge < least, least, ridge)[..., None]
+    bare = lam == 0       # no ridge, and keys that are all zero: nothing to correct
+    A = C + torch.where(bare, 1, lam)[..., None] * torch.eye(q.shape[-1], dtype=q.dtype, device=q.device)
+    u = sweep_solve(A, torch.where(bare, 0, q - s.kbar))
+    return s.vbar + (s.vk @ u[..., None])[..., 0]
 
 # %% ../nbs/27_decoding.ipynb #c021
 def merge_statistics(
     pieces: list[Statistics],  # of any pieces of the cache, at least one of them not empty
 ) -> Statistics:               # of all of them together
-    "Merge the reports of pieces: average their averages with the softmax of their lse."
-    whole = Statistics(*(torch.stack([getattr(s, f.name) for s in pieces]) for f in fields(Statistics)))
-    p = whole.lse.softmax(0)
-    mean = lambda t: (p.reshape(p.shape + (1,) * (t.dim() - p.dim())) * t).sum(0)
-    return Statistics(whole.lse.logsumexp(0), *(mean(getattr(whole, f.name)) for f in fields(Statistics)[1:]))
+    "Merge the reports of pieces: averages by the softmax of their lse, plus how far the pieces lie apart."
+    lse, kbar, vbar, kk, vk = map(torch.stack, zip(*((s.lse, s.kbar, s.vbar, s.kk, s.vk) for s in pieces)))
+    p = lse.softmax(0)[..., None]
+    kbar, vbar = (torch.where(p > 0, t, 0) for t in (kbar, vbar))
+    kk, vk = (torch.where(p[..., None] > 0, t, 0) for t in (kk, vk))
+    k, v = (p * kbar).sum(0), (p * vbar).sum(0)
+    z, y = kbar - k, vbar - v
+    apart = lambda a, b: (p * a)[..., :, None] * b[..., None, :]
+    kk, vk = (p[..., None] * kk + apart(z, z)).sum(0), (p[..., None] * vk + apart(y, z)).sum(0)
+    return Statistics(lse.logsumexp(0), k, v, kk, vk)
 
 # %% ../nbs/27_decoding.ipynb #c029
 @triton.jit
 def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo, hi, n, o_d, sk_s, sv_s, D,
-                     MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Sums of w, w k, w v, w k k' and w v k' over the keys from lo to hi, with w relative to the logit ref, and the largest logit of each row of the tile."
+                     MASK: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
+                     PREC: tl.constexpr, WIDE: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+    "Sums of w, w k, w v, w k k' and w v k' over keys lo to hi, with w relative to ref; the largest logits."
     for j0 in tl.range(lo, hi, BS, num_stages=1 if MASK else None):
         o_j = j0 + tl.arange(0, BS)
+        if WIDE: o_j = o_j.to(tl.int64)               # key times stride exceeds 32 bits
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j, o_d, sv_s, n, D, UP, MASK, EVEN_D)
         b_s = tl.sum(b_k.to(tl.float32) * b_q[None, :], 1)
@@ -125,34 +142,42 @@ def lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, lo,
 
 # %% ../nbs/27_decoding.ipynb #c031
 @triton.jit
-def lla_peek(b_q, p_k, hi, n, o_d, sk_s, D, EVEN_D: tl.constexpr, UP: tl.constexpr, BS: tl.constexpr):
+def lla_peek(b_q, p_k, hi, n, o_d, sk_s, D,
+             EVEN_D: tl.constexpr, UP: tl.constexpr, WIDE: tl.constexpr, BS: tl.constexpr):
     "The largest logit over log 2 of the keys from 0 to hi, of which n exist."
     b_top = tl.full((BS,), float("-inf"), tl.float32)
     for j0 in tl.range(0, hi, BS, num_stages=1):
         o_j = j0 + tl.arange(0, BS)
+        if WIDE: o_j = o_j.to(tl.int64)
         b_k = lla_key_tile(p_k, o_j, o_d, sk_s, n, D, UP, True, EVEN_D)
-        b_top = tl.maximum(b_top, tl.where(o_j < n, tl.sum(b_k.to(tl.float32) * b_q[None, :], 1), float("-inf")))
+        b_s = tl.sum(b_k.to(tl.float32) * b_q[None, :], 1)
+        b_top = tl.maximum(b_top, tl.where(o_j < n, b_s, float("-inf")))
     return tl.max(b_top, 0)
 
 # %% ../nbs/27_decoding.ipynb #c032
 @triton.jit
 def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sv_s, D,
-                PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+                PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
+                WIDE: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
     "All sums over a piece of n keys, and the logit they are relative to. Full tiles end at mid."
-    ref = lla_peek(b_q, p_k, tl.minimum(n, peek), n, o_d, sk_s, D, EVEN_D, UP, BS)
+    ref = lla_peek(b_q, p_k, tl.minimum(n, peek), n, o_d, sk_s, D, EVEN_D, UP, WIDE, BS)
     b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
-    b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
+    b_sk, b_sv = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32)
+    b_l = tl.zeros((BS,), tl.float32)
     again = 1
     while again > 0:
         b_kk, b_vk = tl.zeros((BD, BD), tl.float32), tl.zeros((BD, BD), tl.float32)
-        b_sk, b_sv, b_l = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32), tl.zeros((BS,), tl.float32)
+        b_sk, b_sv = tl.zeros((16, BD), tl.float32), tl.zeros((BD, 16), tl.float32)
+        b_l = tl.zeros((BS,), tl.float32)
         b_top = tl.full((BS,), float("-inf"), tl.float32)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sv_s, D,
-                                                              False, PARTS, EVEN_D, UP, PREC, BS, BD)
-        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sv_s, D,
-                                                              True, PARTS, EVEN_D, UP, PREC, BS, BD)
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(
+            b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, 0, mid, n, o_d, sk_s, sv_s, D,
+            False, PARTS, EVEN_D, UP, PREC, WIDE, BS, BD)
+        b_kk, b_vk, b_sk, b_sv, b_l, b_top = lla_moment_sweep(
+            b_kk, b_vk, b_sk, b_sv, b_l, b_top, b_q, ref, p_k, p_v, mid, n, n, o_d, sk_s, sv_s, D,
+            True, PARTS, EVEN_D, UP, PREC, WIDE, BS, BD)
         top = tl.max(b_top, 0)
-        again = (top > ref + 60).to(tl.int32)         # the guess was too low, and sums may have overflowed
+        again = (top > ref + 30).to(tl.int32)         # the guess was too low, and sums may have overflowed
         ref = tl.where(again > 0, top, ref)
     return b_kk, b_vk, tl.sum(b_sk, 0), tl.max(b_sv, 1), tl.sum(b_l, 0), ref
 
@@ -161,95 +186,138 @@ def lla_moments(b_q, p_k, p_v, mid, n, peek, o_d, sk_s, sv_s, D,
 def lla_decode_split_kernel(q, k, v, lengths, lse, means, moments,
                             sq_b, sq_h, sq_t, sq_d, sk_b, sk_h, sk_s, sv_b, sv_h, sv_s,
                             HKV, GROUP, T, S, D, SPLITS, scale2, peek,
-                            LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "One program: one query, one piece of its cache. b, h: batch and key head; g, t: query head within the group, query; j, d: key, dimension."
+                            LENGTHS: tl.constexpr, PARTS: tl.constexpr, EVEN_D: tl.constexpr,
+                            UP: tl.constexpr, PREC: tl.constexpr, WIDE: tl.constexpr, BS: tl.constexpr,
+                            BD: tl.constexpr):
+    "One query, one piece. b, h: batch, key head; g, t: query head of the group, query; j, d: key, dimension."
     rows = GROUP * T
     r, rest = tl.program_id(0) % rows, tl.program_id(0) // rows
     split, bh = rest % SPLITS, (rest // SPLITS).to(tl.int64)
     b, h = bh // HKV, bh % HKV
     g, t = r // T, r % T
-    length = tl.load(lengths + b).to(tl.int32) if LENGTHS else S
-    seen = length - T + t + 1
+    length = tl.load(lengths + b) if LENGTHS else S
+    fits = (length >= T) & (length <= S)               # if not, nothing is seen, and the answer NaN
+    seen = tl.where(fits, length - T + t + 1, 0).to(tl.int32)
     chunk = tl.cdiv(tl.cdiv(seen, SPLITS), BS) * BS
-    lo = split * chunk; n = tl.maximum(tl.minimum(seen - lo, chunk), 0)
+    lo = split * chunk
+    n = tl.maximum(tl.minimum(seen - lo, chunk), 0)
     o_d = tl.arange(0, BD)
-    p_k, p_v = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s, v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
-    b_q = tl.load(q + b * sq_b + (h * GROUP + g) * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32) * scale2
-    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sv_s, D, PARTS, EVEN_D, UP, PREC, BS, BD)
-    some = tl.where(l > 0, l, 1.); il = 1 / some      # an empty piece reports zeros, with -inf behind them
+    p_k = k + b * sk_b + h * sk_h + lo.to(tl.int64) * sk_s
+    p_v = v + b * sv_b + h * sv_h + lo.to(tl.int64) * sv_s
+    p_q = q + b * sq_b + (h * GROUP + g) * sq_h + t.to(tl.int64) * sq_t + o_d.to(tl.int64) * sq_d
+    b_q = tl.load(p_q, mask=o_d < D, other=0.).to(tl.float32) * scale2
+    b_kk, b_vk, b_sk, b_sv, l, ref = lla_moments(b_q, p_k, p_v, n // BS * BS, n, peek, o_d, sk_s, sv_s, D,
+                                                 PARTS, EVEN_D, UP, PREC, WIDE, BS, BD)
+    some = tl.where(l == 0, 1., l)
+    il = 1 / some                                     # an empty piece reports zeros, with -inf behind them
     o = (bh * rows + r) * SPLITS + split
-    tl.store(lse + o, tl.where(l > 0, ref + tl.log2(some), float("-inf")))
-    tl.store(means + o * 2 * BD + o_d, b_sk * il); tl.store(means + o * 2 * BD + BD + o_d, b_sv * il)
+    tl.store(lse + o, tl.where(l == 0, float("-inf"), ref + tl.log2(some)))
+    tl.store(means + o * 2 * BD + o_d, b_sk * il)
+    tl.store(means + o * 2 * BD + BD + o_d, b_sv * il)
+    b_kk, b_vk = b_kk * il, b_vk * il
     o_dd = o * 2 * BD * BD + o_d[:, None] * BD + o_d[None, :]
-    tl.store(moments + o_dd, b_kk * il); tl.store(moments + o_dd + BD * BD, b_vk * il)
+    tl.store(moments + o_dd, tl.where(tl.abs(b_kk) < 3e38, b_kk, 3e38))   # infinity times no weight is NaN
+    tl.store(moments + o_dd + BD * BD, tl.where(tl.abs(b_vk) < 3e38, b_vk, 3e38))
 
 # %% ../nbs/27_decoding.ipynb #c036
 @triton.jit
 def lla_unit_solve(b_A, b_b, D):
-    "Solve A x = b for a symmetric positive matrix with ones on its diagonal: conjugate gradient, to a residual of 1e-6 of b or for 2 D steps."
-    b_x, b_r, b_p = tl.zeros_like(b_b), b_b, b_b
-    rr = tl.sum(b_r * b_r, 0); goal, step = 1e-12 * rr, 0
-    while (step < 2 * D) & (rr > goal):
-        b_Ap = tl.sum(b_A * b_p[:, None], 0)          # symmetric: columns for rows, and sums that stay within a thread
+    """Solve A x = b for a symmetric positive matrix with ones on its diagonal, by conjugate gradient.
+
+    It stops at a residual of 1e-6 of b, after 8 D steps, or lost to rounding, and returns its best x."""
+    size = tl.max(tl.abs(b_b), 0)
+    size = tl.where(size > 0, size, 1.)
+    b_r = b_b / size
+    b_x, b_best, b_p = tl.zeros_like(b_b), tl.zeros_like(b_b), b_r
+    rr = tl.sum(b_r * b_r, 0)
+    goal, low, step = 1e-12 * rr, rr, 0
+    while (step < 8 * D) & (rr > goal):
+        b_Ap = tl.sum(b_A * b_p[:, None], 0)          # symmetric: columns for rows, sums within a thread
         curve = tl.sum(b_p * b_Ap, 0)
         alpha = tl.where(curve > 0, rr / tl.where(curve > 0, curve, 1.), 0.)
-        b_x += alpha * b_p; b_r -= alpha * b_Ap
+        b_x += alpha * b_p
+        b_r -= alpha * b_Ap
         new = tl.sum(b_r * b_r, 0)
-        b_p = b_r + (new / rr) * b_p; rr = new
-        step = tl.where(curve > 0, step + 1, 2 * D)
-    return b_x
+        b_best = tl.where(new < low, b_x, b_best)
+        low = tl.minimum(low, new)
+        b_p = b_r + (new / rr) * b_p
+        rr = new
+        step = tl.where(curve > 0, step + 1, 8 * D)
+    return b_best * size
 
 # %% ../nbs/27_decoding.ipynb #c037
 @triton.jit
 def lla_decode_merge_kernel(q, ridge, lse, means, moments, o, sq_b, sq_h, sq_t, sq_d, sr_b, sr_h, sr_t,
-                            H, T, D, SPLITS, flat, floor, RIDGE: tl.constexpr, PIECES: tl.constexpr, STAGES: tl.constexpr, BD: tl.constexpr):
+                            H, T, D, SPLITS, flat, floor, RIDGE: tl.constexpr, PIECES: tl.constexpr,
+                            STAGES: tl.constexpr, BD: tl.constexpr):
     "One program: one query. b, h, t: batch, query head, query; i: piece; d: dimension."
     row = tl.program_id(0).to(tl.int64)
-    b, h, t = row // (H * T), row // T % H, row % T
+    b, h, t = row // (H * T), row // T % H, row % T   # 64 bits, as all that is multiplied by a stride
     o_i, o_d = tl.arange(0, PIECES), tl.arange(0, BD)
     o_dd = o_d[:, None] * BD + o_d[None, :]
     b_lse = tl.load(lse + row * SPLITS + o_i, mask=o_i < SPLITS, other=float("-inf"))
-    top = tl.max(b_lse, 0); total = tl.sum(tl.exp2(b_lse - top), 0)
-    b_kk, b_kbar, b_vbar = tl.zeros((BD, BD), tl.float32), tl.zeros((BD,), tl.float32), tl.zeros((BD,), tl.float32)
+    top = tl.max(b_lse, 0)
+    total = tl.sum(tl.exp2(b_lse - top), 0)
+    b_kk, b_kbar = tl.zeros((BD, BD), tl.float32), tl.zeros((BD,), tl.float32)
+    b_vbar = tl.zeros((BD,), tl.float32)
     for i in tl.range(0, SPLITS, num_stages=STAGES):
         p, p_1 = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total, means + (row * SPLITS + i) * 2 * BD
-        b_kbar += p * tl.load(p_1 + o_d); b_vbar += p * tl.load(p_1 + BD + o_d)
+        b_kbar += p * tl.load(p_1 + o_d)
+        b_vbar += p * tl.load(p_1 + BD + o_d)
         b_kk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + o_dd)
     b_C = .5 * (b_kk + tl.trans(b_kk)) - b_kbar[:, None] * b_kbar[None, :]
     m_eye = o_d[:, None] == o_d[None, :]
     b_c = tl.sum(tl.where(m_eye, b_C, 0.), 0)         # variances
-    trace, noise = tl.sum(b_c, 0), 1e-6 * tl.sum(b_kbar * b_kbar, 0)
+    trace, length2 = tl.sum(b_c, 0), tl.sum(b_kbar * b_kbar, 0)
+    noise = 1e-6 * length2                            # of float32 sums, in units of C
+    least = tl.maximum(floor * trace / D + noise, 1e-30)
     lam = tl.load(ridge + b * sr_b + h * sr_h + t * sr_t).to(tl.float32) if RIDGE else flat
-    lam = tl.maximum(lam, floor * trace / D + noise)
-    spread = trace > 1e-6 * trace + noise             # below rounding: all keys that count are equal
-    lam = tl.where(spread, lam, 1.)
-    b_q = tl.load(q + b * sq_b + h * sq_h + t * sq_t + o_d * sq_d, mask=o_d < D, other=0.).to(tl.float32)
-    b_s = tl.rsqrt(tl.maximum(b_c, 1e-37) + lam)      # makes the diagonal one
+    lam = tl.where((lam >= 0) & (lam < float("inf")), tl.maximum(lam, least), float("nan"))
+    # where the sums cannot tell: softmax attention
+    blind = (trace <= noise) & (lam <= 100 * noise) | (trace > 1e36) | (length2 > 1e36)
+    p_q = q + b * sq_b + h * sq_h + t * sq_t + o_d.to(tl.int64) * sq_d
+    b_q = tl.load(p_q, mask=o_d < D, other=0.).to(tl.float32)
+    b_s = tl.rsqrt(tl.maximum(b_c, 0.) + lam)         # makes the diagonal one
     b_A = (b_C + tl.where(m_eye, lam, 0.)) * b_s[:, None] * b_s[None, :]
-    b_u = b_s * lla_unit_solve(b_A, b_s * tl.where(spread, b_q - b_kbar, 0.), D)
+    b_u = b_s * lla_unit_solve(b_A, tl.where(blind, 0., b_s * (b_q - b_kbar)), D)
     b_vk = tl.zeros((BD, BD), tl.float32)
-    for i in tl.range(0, SPLITS, num_stages=STAGES):  # the other matrix, now that the first has left its registers
-        b_vk += tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + BD * BD + o_dd)
-    b_o = b_vbar * (1 - tl.sum(b_kbar * b_u, 0)) + tl.sum(b_vk * b_u[None, :], 1)
-    tl.store(o + row * D + o_d, b_o.to(o.dtype.element_ty), mask=o_d < D)
+    for i in tl.range(0, SPLITS, num_stages=STAGES):  # the other matrix, now that registers are free
+        p = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total
+        b_vk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + BD * BD + o_dd)
+    b_o = b_vbar + tl.sum((b_vk - b_vbar[:, None] * b_kbar[None, :]) * b_u[None, :], 1)
+    tl.store(o + row * D + o_d, tl.where(blind, b_vbar, b_o).to(o.dtype.element_ty), mask=o_d < D)
 
 # %% ../nbs/27_decoding.ipynb #c039
-DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (64, 8, 3, 132)}   # BD -> BS, warps, stages, programs at once
+# BD -> BS, warps, stages, programs at once
+DECODE_TILES = {16: (64, 4, 3, 396), 32: (64, 4, 3, 264), 64: (64, 4, 3, 264), 128: (64, 8, 3, 132)}
 DECODE_TILES_FP32 = {16: (32, 4, 2, 264), 32: (32, 4, 2, 264), 64: (32, 4, 2, 264), 128: (16, 8, 2, 132)}
 MERGE_TILES = {16: (4, 3), 32: (4, 3), 64: (4, 3), 128: (4, 1)}   # BD -> warps, stages
 
 def choose_splits(
-    rows: int,       # queries in all
-    S: int,          # keys in the cache
-    D: int,          # head dimension
-    programs: int,   # programs that run at once
-    least: int = 1,  # pieces there must be
-) -> int:            # pieces of each cache
+    rows: int,      # queries in all
+    S: int,         # keys in the cache
+    D: int,         # head dimension
+    programs: int,  # programs that run at once
+) -> int:           # pieces of each cache
     "Into how many pieces a cache is cut: those that take the least time, in tokens read by one program."
     time = lambda n: triton.cdiv(rows * n, programs) * (S / n + 4 * D) + n * D / 2
-    return min(range(least, max(least, min(S // 512, 64)) + 1), key=time)
+    return min(range(1, max(1, min(S // 512, 64)) + 1), key=time)
 
 # %% ../nbs/27_decoding.ipynb #c040
+def _settings(q: torch.Tensor, S: int, tiles: tuple | None, merge: tuple | None, splits: int | None) -> tuple:
+    BD = max(16, triton.next_power_of_2(q.shape[3]))
+    tiles = tiles or (DECODE_TILES_FP32 if q.dtype == torch.float32 else DECODE_TILES)[BD]
+    splits = splits or choose_splits(max(q.shape[:3].numel(), 1), S, BD, tiles[3])
+    return BD, tiles, merge or MERGE_TILES[BD], splits
+
+# %% ../nbs/27_decoding.ipynb #c040a
+def _addressable(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ridge: Any, lengths: Any) -> tuple:
+    q, k, v = (t.resolve_neg() for t in (q, k, v))                         # a view may promise a sign
+    k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (k, v))
+    if isinstance(ridge, torch.Tensor): ridge = ridge.resolve_neg()
+    return q, k, v, ridge, lengths if lengths is None else lengths.contiguous()
+
+# %% ../nbs/27_decoding.ipynb #c040b
 def lla_decode_triton(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D], any strides
@@ -266,25 +334,36 @@ def lla_decode_triton(
 ) -> torch.Tensor:               # answers, [B, Hq, T, D]
     "Launch both kernels. Arguments are checked by `lla_decode`."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
-    BD = max(16, triton.next_power_of_2(D))
-    BS, warps, stages, programs = tiles or (DECODE_TILES_FP32 if q.dtype == torch.float32 else DECODE_TILES)[BD]
-    rows, least = B * H * T, triton.cdiv(S * max(k.stride(2), v.stride(2), D), 2**30)   # offsets within a piece have 32 bits
-    splits, (merge_warps, merge_stages) = splits or choose_splits(max(rows, 1), S, BD, programs, least), merge or MERGE_TILES[BD]
-    new = lambda *shape: torch.empty(shape, device=q.device, dtype=torch.float32)
-    o, lse, means, moments = torch.empty((B, H, T, D), device=q.device, dtype=q.dtype), new(rows, splits), new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
+    rows, f32 = B * H * T, q.dtype == torch.float32
+    BD, (BS, warps, stages, _), (merge_warps, merge_stages), splits = _settings(q, S, tiles, merge, splits)
+    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
+    o, lse = new(*q.shape, dtype=q.dtype), new(rows, splits)
+    means, moments = new(rows, splits, 2, BD), new(rows, splits, 2, BD, BD)
     if not rows: return o
-    k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (k, v))
+    q, k, v, ridge, lengths = _addressable(q, k, v, ridge, lengths)
     # grid: one program for each query and each piece of its cache
-    lla_decode_split_kernel[(rows * splits,)](q, k, v, q if lengths is None else lengths, lse, means, moments, *q.stride(), *k.stride()[:3], *v.stride()[:3],
-        HKV, H // HKV, T, S, D, splits, scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS,
-        LENGTHS=lengths is not None, PARTS=1 if q.dtype == torch.float32 else parts, EVEN_D=BD == D, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
+    lla_decode_split_kernel[(rows * splits,)](
+        q, k, v, q if lengths is None else lengths, lse, means, moments,
+        *q.stride(), *k.stride()[:3], *v.stride()[:3], HKV, H // HKV, T, S, D, splits,
+        scale * 1.4426950408889634, S if q.dtype == torch.float16 else BS, LENGTHS=lengths is not None,
+        PARTS=1 if f32 else parts, EVEN_D=BD == D, WIDE=S * max(k.stride(2), v.stride(2)) >= 2**31,
+        BS=BS, BD=BD, num_warps=warps, num_stages=stages, **tile_precision(q.dtype), **options)
     # grid: one program for each query
     given = isinstance(ridge, torch.Tensor)
-    lla_decode_merge_kernel[(rows,)](q, ridge if given else q, lse, means, moments, o, *q.stride(), *(ridge.stride() if given else (0, 0, 0)),
-        H, T, D, splits, 0. if given else ridge, 1e-3, RIDGE=given, PIECES=triton.next_power_of_2(splits), STAGES=merge_stages, BD=BD, num_warps=merge_warps)
+    lla_decode_merge_kernel[(rows,)](
+        q, ridge if given else q, lse, means, moments, o,
+        *q.stride(), *(ridge.stride() if given else (0, 0, 0)), H, T, D, splits, 0. if given else ridge, 1e-3,
+        RIDGE=given, PIECES=triton.next_power_of_2(splits), STAGES=merge_stages, BD=BD, num_warps=merge_warps)
     return o
 
 # %% ../nbs/27_decoding.ipynb #c042
+def _unit(logits: torch.Tensor, sizes: torch.Tensor, ridge: torch.Tensor) -> torch.Tensor:
+    "A power of two about as large as the keys, each by the root of its weight, or the root of the ridge."
+    p, kind = logits.softmax(-1), torch.finfo(logits.dtype)
+    size = torch.maximum(torch.where(p > 0, p.sqrt() * sizes, 0).amax(-1), ridge.sqrt())
+    return size.clamp(kind.tiny**.75, kind.max**.75).log2().floor().exp2()
+
+# %% ../nbs/27_decoding.ipynb #c042b
 def lla_decode_torch(
     q: torch.Tensor,      # queries, [B, Hq, T, D]
     k: torch.Tensor,      # cache of keys, [B, Hkv, S, D]
@@ -298,82 +377,154 @@ def lla_decode_torch(
 ) -> torch.Tensor:        # answers, [B, Hq, T, D]
     "The twin: statistics of each piece, merged and solved. In float32 for 16-bit inputs."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
-    f = torch.promote_types(q.dtype, torch.float32); group = H // HKV
-    lam = (ridge if isinstance(ridge, torch.Tensor) else torch.full((), ridge, dtype=f, device=q.device)).to(f).expand(B, H, T)
+    f, group = torch.promote_types(q.dtype, torch.float32), H // HKV
+    if not H: return q.clone()
+    lam = ridge if isinstance(ridge, torch.Tensor) else torch.full((), ridge, dtype=f, device=q.device)
+    lam = torch.where(lam >= 0, lam, torch.nan).to(f).expand(B, H, T)
     length = torch.full((B, 1, 1), S, device=q.device) if lengths is None else lengths[:, None, None]
     bounds = [S * i // splits for i in range(splits + 1)]
-    def answer(h: int, t: int) -> torch.Tensor:   # query head h of each group, query t
-        b_q, seen = q[:, h::group, t].to(f), (torch.arange(S, device=q.device) < length - T + t + 1).expand(B, HKV, S)
-        pieces = [decode_statistics(b_q, k[:, :, lo:hi].to(f), v[:, :, lo:hi].to(f), seen[..., lo:hi], scale=scale, **rounding)
-                  for lo, hi in zip(bounds, bounds[1:]) if lo < hi]
-        return decode_solve(b_q, merge_statistics(pieces), lam[:, h::group, t], DECODE_FLOOR.get(q.dtype, 1e-3))
-    rows = [torch.stack([answer(h, t) for t in range(T)], 2) for h in range(group)]
-    return torch.stack(rows, 2).flatten(1, 2).to(q.dtype) if B * HKV else q.clone()
+    k, v, fits, sizes = k.to(f), v.to(f), (length >= T) & (length <= S), k.detach().to(f).abs().amax(-1)
+    def report(h: int, t: int) -> tuple:   # query head h of each group, query t: query, ridge and statistics
+        b_q, b_lam = q[:, h::group, t].to(f), lam[:, h::group, t]
+        seen = ((torch.arange(S, device=q.device) < length - T + t + 1) & fits).expand(B, HKV, S)
+        logits = torch.where(seen, scale * (k.detach() @ b_q.detach()[..., None])[..., 0], -torch.inf)
+        unit = _unit(logits, torch.where(seen, sizes, 0), b_lam.detach())[..., None]
+        b_k = k / unit[..., None]
+        piece = lambda i, j: decode_statistics(
+            b_q * unit, b_k[:, :, i:j], v[:, :, i:j], seen[..., i:j], scale=scale, **rounding)
+        s = merge_statistics([piece(i, j) for i, j in zip(bounds, bounds[1:]) if i < j])
+        return b_q / unit, b_lam / unit[..., 0] / unit[..., 0], s.lse, s.kbar, s.vbar, s.kk, s.vk
+    rows = [report(h, t) for h in range(group) for t in range(T)]
+    b_q, b_lam, *whole = (torch.stack(part, 2) for part in zip(*rows))
+    o = decode_solve(b_q, Statistics(*whole), b_lam, DECODE_FLOOR.get(q.dtype, 1e-3))
+    return o.reshape(B, H, T, D).to(q.dtype)
 
 # %% ../nbs/27_decoding.ipynb #c044
-def _refuse(name: str, value: Any, expected: str) -> NoReturn: raise ValueError(f"{name}={value!r}: expected {expected}")
+def _refuse(name: str, value: Any, expected: str) -> NoReturn:
+    raise ValueError(f"{name}={value!r}: expected {expected}")
 
+# %% ../nbs/27_decoding.ipynb #c044a
+def _check_tensor(name: str, t: torch.Tensor) -> None:
+    if not isinstance(t, torch.Tensor): _refuse(name, type(t).__name__, "a torch tensor")
+    if isinstance(t, torch.masked.MaskedTensor): _refuse(name, type(t).__name__, "a tensor without a mask")
+    layout = "nested" if t.is_nested else t.layout
+    if layout != torch.strided: _refuse(f"{name}.layout", layout, "a dense tensor")
+
+def _check_floats(name: str, t: torch.Tensor) -> None:
+    _check_tensor(name, t)
+    if t.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+        _refuse(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
+
+# %% ../nbs/27_decoding.ipynb #c044b
 def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
     for name, t in dict(q=q, k_cache=k_cache, v_cache=v_cache).items():
-        if not isinstance(t, torch.Tensor): _refuse(name, type(t).__name__, "a torch tensor")
+        _check_floats(name, t)
         if t.dim() != 4: _refuse(f"{name}.shape", tuple(t.shape), "[batch, heads, tokens, D]")
-        if t.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64): _refuse(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
         if t.dtype != q.dtype: _refuse(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
         if t.device != q.device: _refuse(f"{name}.device", str(t.device), f"{q.device}, where q is")
-    (B, H, T, D), (Bk, HKV, S, Dk) = q.shape, k_cache.shape
+    (B, H, T, D), (Bk, HKV, S, Dk), shape = q.shape, k_cache.shape, tuple(k_cache.shape)
     if not 1 <= T <= 8: _refuse("q.shape", tuple(q.shape), "1 to 8 queries, [B, Hq, T, D]")
     if not D: _refuse("q.shape", tuple(q.shape), "a head dimension of at least 1")
-    if (Bk, Dk) != (B, D): _refuse("k_cache.shape", tuple(k_cache.shape), f"[{B}, Hkv, S, {D}], as q has")
-    if HKV < 1 or H % HKV: _refuse("k_cache.shape", tuple(k_cache.shape), f"a number of heads that divides the {H} of q")
-    if S < T: _refuse("k_cache.shape", tuple(k_cache.shape), f"at least {T} keys, those of the queries themselves")
-    if v_cache.shape != k_cache.shape: _refuse("v_cache.shape", tuple(v_cache.shape), f"{tuple(k_cache.shape)}, as k_cache has")
+    if (Bk, Dk) != (B, D): _refuse("k_cache.shape", shape, f"[{B}, Hkv, S, {D}], as q has")
+    if HKV < 1 or H % HKV: _refuse("k_cache.shape", shape, f"a number of heads that divides the {H} of q")
+    if S < T: _refuse("k_cache.shape", shape, f"at least {T} keys, those of the queries themselves")
+    if v_cache.shape != shape: _refuse("v_cache.shape", tuple(v_cache.shape), f"{shape}, as k_cache has")
 
 # %% ../nbs/27_decoding.ipynb #c045
+def _plain(t: torch.Tensor) -> bool:   # whether it has memory of its own: not fake, not wrapped
+    wrapped = torch._C._functorch.is_functorch_wrapped_tensor(t)
+    return type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta and not wrapped
+
+def _known(t: torch.Tensor) -> bool:   # whether its values can be read, and without waiting for a GPU
+    return not torch.compiler.is_compiling() and _plain(t) and t.device.type == "cpu"
+
+# %% ../nbs/27_decoding.ipynb #c045a
 def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> None:
     if lengths is None: return
-    T = q.shape[2]
-    if not isinstance(lengths, torch.Tensor) or lengths.dtype not in (torch.int32, torch.int64):
-        _refuse("cache_seqlens", getattr(lengths, "dtype", type(lengths).__name__), "a tensor of int32 or int64, or None for a full cache")
-    if lengths.shape != q.shape[:1]: _refuse("cache_seqlens.shape", tuple(lengths.shape), f"one length a sequence, ({q.shape[0]},)")
-    if lengths.device != q.device: _refuse("cache_seqlens.device", str(lengths.device), f"{q.device}, where q is")
-    if lengths.device.type == "cpu" and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
-        _refuse("cache_seqlens", bad[0].item(), f"lengths from {T}, the number of queries, to {S}, the size of the cache")
+    T, name, whole = q.shape[2], "cache_seqlens", "a tensor of int32 or int64, or None for a full cache"
+    if not isinstance(lengths, torch.Tensor): _refuse(name, type(lengths).__name__, whole)
+    if lengths.dtype not in (torch.int32, torch.int64): _refuse(name, lengths.dtype, whole)
+    _check_tensor(name, lengths)
+    if lengths.shape != q.shape[:1]: _refuse(f"{name}.shape", tuple(lengths.shape), f"({q.shape[0]},)")
+    if lengths.device != q.device: _refuse(f"{name}.device", str(lengths.device), f"{q.device}, where q is")
+    if _known(lengths) and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
+        _refuse(name, bad[0].item(), f"from {T}, the number of queries, to {S}, the size of the cache")
 
+# %% ../nbs/27_decoding.ipynb #c045b
+def _number(name: str, value: float, least: float, most: float, expected: str) -> float:
+    fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not fits or not least <= value <= most: _refuse(name, value, expected)
+    return float(value)
+
+# %% ../nbs/27_decoding.ipynb #c045c
 def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Tensor:
-    if not isinstance(ridge, torch.Tensor):
-        if isinstance(ridge, bool) or not isinstance(ridge, (int, float)) or not 0 <= ridge < math.inf: _refuse("ridge", ridge, "a finite number >= 0")
-        return float(ridge)
-    if not ridge.is_floating_point(): _refuse("ridge.dtype", ridge.dtype, "a floating dtype")
-    if ridge.dim() and ridge.device != q.device: _refuse("ridge.device", str(ridge.device), f"{q.device}, where q is")
-    if ridge.device.type == "cpu" and (bad := ridge.detach()[~((ridge >= 0) & ridge.isfinite())]).numel(): _refuse("ridge", bad.flatten()[0].item(), "finite numbers >= 0")
+    most = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max
+    expected = f"finite numbers >= 0, at most {most:.3g} for {q.dtype}"
+    if not isinstance(ridge, torch.Tensor): return _number("ridge", ridge, 0, most, expected)
+    _check_floats("ridge", ridge)
+    if (ridge.dim() or ridge.is_meta) and ridge.device != q.device:
+        _refuse("ridge.device", str(ridge.device), f"{q.device}, where q is")
+    if _known(ridge) and (bad := ridge.detach()[~((ridge >= 0) & (ridge <= most))]).numel():
+        _refuse("ridge", bad[0].item(), expected)
     try: return ridge.to(q.device).expand(q.shape[:3])
-    except RuntimeError: _refuse("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(q.shape[:3])}")
+    except RuntimeError: _refuse("ridge.shape", tuple(ridge.shape), f"to broadcast to {tuple(q.shape[:3])}")
 
 # %% ../nbs/27_decoding.ipynb #c046
+def _autocast(*tensors: torch.Tensor) -> tuple:   # as autocast wants them, and a context without it
+    kind = getattr(getattr(tensors[0], "device", None), "type", None)
+    if kind is None or not torch.amp.is_autocast_available(kind): return *tensors, nullcontext()
+    def cast(t: Any) -> Any:
+        fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point()
+        return t.to(torch.get_autocast_dtype(kind)) if fits and t.dtype != torch.float64 else t
+    if torch.is_autocast_enabled(kind): tensors = map(cast, tensors)
+    return *tensors, torch.autocast(kind, enabled=False)
+
+# %% ../nbs/27_decoding.ipynb #c046a
+def _obstacle(q: torch.Tensor, *others: Any) -> str | None:   # what keeps the kernels from running, or None
+    ours, real = [t for t in (q, *others) if isinstance(t, torch.Tensor)], not torch.compiler.is_compiling()
+    if real and not all(map(_plain, ours)): return "in tensors without memory of their own"
+    tangent = lambda t: real and torch.autograd.forward_ad.unpack_dual(t).tangent is not None
+    wanted = torch.is_grad_enabled() and any(t.requires_grad for t in ours)
+    if wanted or any(map(tangent, ours)): return "with gradients"
+    fits = can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64
+    return None if fits else f"with D={q.shape[3]}"
+
+# %% ../nbs/27_decoding.ipynb #c046b
 def lla_decode(
     q: torch.Tensor,                    # the new queries, [B, Hq, T, D], T from 1 to 8
-    k_cache: torch.Tensor,              # keys, the last T filled ones those of the queries, [B, Hkv, S, D], any strides
+    k_cache: torch.Tensor,              # keys, the last T filled ones those of the queries, [B, Hkv, S, D]
     v_cache: torch.Tensor,              # values, like k_cache
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [B, Hq, T]
     scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
-    cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, whole numbers, [B]; None: all S
+    cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, whole, [B]; None: all S
     backend: str = "auto",              # "auto", "triton" or "torch"
 ) -> torch.Tensor:                      # the answers, like q
-    """Local Linear Attention of the newest tokens over a cache: one pass over the cache; query t sees the first cache_seqlens - T + t + 1 keys.
+    """Local Linear Attention of new tokens over a cache; query t sees cache_seqlens - T + t + 1 keys.
 
-    The answers are those of `flash_lla` up to rounding. A ridge below 1e-3 tr(C) / D (1e-8 in float64) is raised to it. The kernels have no gradient; the twin has.
-    Raises `ValueError` naming the argument for wrong shapes, dtypes, devices or settings."""
-    _check_cache(q, k_cache, v_cache); _check_lengths(cache_seqlens, q, k_cache.shape[2])
-    if scale is not None and (isinstance(scale, bool) or not isinstance(scale, (int, float)) or not math.isfinite(scale)): _refuse("scale", scale, "a finite number, or None for 1 / sqrt(D)")
-    if backend not in ("auto", "triton", "torch"): _refuse("backend", backend, "one of 'auto', 'triton', 'torch'")
-    rows, scale = _ridge_of(ridge, q), q.shape[3]**-.5 if scale is None else float(scale)
-    wants_gradient = torch.is_grad_enabled() and any(getattr(t, "requires_grad", False) for t in (q, k_cache, v_cache, rows))
-    fits = can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64 and not wants_gradient
-    if backend == "triton" and not fits:
-        _refuse("backend", backend, f"'torch' for {q.dtype} with D={q.shape[3]} on {q.device}{', with gradients' if wants_gradient else ''} (the kernels need CUDA, D <= 128, at most 32 bits, no gradient)")
-    work = lla_decode_triton if fits and (backend == "triton" or backend == "auto" and q.is_cuda) else lla_decode_torch
-    return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
+    The answers are those of `flash_lla` up to rounding. With softmax weights p, mean key kbar and covariance
+    C of the keys that it sees, the ridge is at least floor tr(C) / D + 8 eps |kbar|^2. Floor is 1e-3, eps that
+    of float32; in float64 1e-8 and its own. The twin has gradients, for which this floor is a constant.
+    The kernels have none. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
+    and softmax attention where such sums cannot tell: keys beyond 1e18, or tr(C) <= 1e-6 |kbar|^2 and a
+    ridge <= 1e-4 |kbar|^2. Under autocast q and cache are cast as PyTorch does. Raises `ValueError` by name
+    for wrong shapes, dtypes, devices, settings; where values cannot be read at once, wrong ones give NaN."""
+    q, k_cache, v_cache, uncast = _autocast(q, k_cache, v_cache)
+    _check_cache(q, k_cache, v_cache)
+    _check_lengths(cache_seqlens, q, k_cache.shape[2])
+    most = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max / 2
+    finite = f"a finite number up to {most:.3g}, or None for 1 / sqrt(D)"
+    scale = int(q.shape[3])**-.5 if scale is None else _number("scale", scale, -most, most, finite)
+    if not isinstance(backend, str) or backend not in ("auto", "triton", "torch"):
+        _refuse("backend", backend, "one of 'auto', 'triton', 'torch'")
+    rows = _ridge_of(ridge, q)
+    obstacle = _obstacle(q, k_cache, v_cache, rows)
+    if backend == "triton" and obstacle is not None:
+        needs = "the kernels need CUDA, D <= 128, at most 32 bits, no gradient"
+        _refuse("backend", backend, f"'torch' for {q.dtype} on {q.device} {obstacle} ({needs})")
+    kernels = backend == "triton" or backend == "auto" and obstacle is None and q.is_cuda
+    work = lla_decode_triton if kernels else lla_decode_torch
+    with uncast: return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
 
 # %% ../nbs/27_decoding.ipynb #c054
 @dataclass(frozen=True)

@@ -54,7 +54,6 @@ class Gpu:
     shared: int                  # bytes of shared memory that one program may have
     hip: bool = False            # an AMD GPU
 
-@torch.compiler.assume_constant_result     # torch.compile need not look inside
 def describe_gpu(
     device: torch.device | str,  # where the tensors are
 ) -> Gpu | None:                 # None under the interpreter, which has no limits
@@ -64,6 +63,10 @@ def describe_gpu(
     p = torch.cuda.get_device_properties(device)
     shared = getattr(p, "shared_memory_per_block_optin", 0) or getattr(p, "shared_memory_per_block", 0)
     return Gpu((p.major, p.minor), shared, HIP)
+
+# torch.compile need not look inside. `torch.compiler.assume_constant_result` sets this mark too, but it loads the whole
+# compiler, and that sets an environment variable: both too much for an import.
+describe_gpu._dynamo_marked_constant = True
 
 # %% ../nbs/04_triton.ipynb #c014
 LEAST = 99   # kB of shared memory that every kernel may take on an NVIDIA GPU

@@ -5,14 +5,15 @@
 # %% auto #0
 __all__ = ['fail', 'pick', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'require_finite',
            'seed_everything', 'pick_device', 'as_tensors', 'write_atomic', 'repo_root', 'content_hash', 'device_name',
-           'Record', 'save_result', 'keeping_parts', 'kept_part', 'StaleResult', 'load_result']
+           'Record', 'check_replacement', 'save_result', 'keeping_parts', 'kept_part', 'StaleResult', 'load_result']
 
 # %% ../nbs/00_core.ipynb #c002
-import hashlib, json, math, numbers, os, platform, random, tempfile, time
+import glob, hashlib, io, json, math, numbers, os, platform, random, re, tempfile, time, warnings, zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
 from datetime import datetime, timezone
+from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any, Callable, NoReturn
@@ -26,8 +27,9 @@ def fail(
     value: Any,     # what was given
     expected: str,  # what would have been right, in words
 ) -> NoReturn:
-    "Raise the one kind of error this library uses for a bad argument: `ValueError: name=value: expected ...`."
-    raise ValueError(f"{name}={value!r}: expected {expected}")
+    "Raise the one error for a bad argument, in one line: `ValueError: name=value: expected ...`."
+    shown = " ".join(repr(value).splitlines())
+    raise ValueError(f"{name}={shown if len(shown) <= 200 else shown[:200] + ' ...'}: expected {expected}")
 
 # %% ../nbs/00_core.ipynb #c006
 def pick(
@@ -38,7 +40,7 @@ def pick(
 ) -> Any:         # one of the two, untouched
     "Choose the settings of a run by the name of its preset. Raises `ValueError` for any other name."
     choices = {"fast": fast, "full": full}
-    if preset not in choices: fail("preset", preset, "'fast' or 'full'")
+    if not isinstance(preset, str) or preset not in choices: fail("preset", preset, "'fast' or 'full'")
     return choices[preset]
 
 # %% ../nbs/00_core.ipynb #c015
@@ -96,6 +98,7 @@ def require_finite(
     value: torch.Tensor,  # any shape, floating point
 ) -> torch.Tensor:        # the same tensor
     "Check that every entry is finite. Raises `ValueError` naming the first entry that is not."
+    if not isinstance(value, torch.Tensor): fail(name, type(value).__name__, "a torch tensor")
     bad = ~torch.isfinite(value)
     if bad.any():
         where = tuple(bad.nonzero()[0].tolist())
@@ -115,21 +118,49 @@ def seed_everything(
 
 # %% ../nbs/00_core.ipynb #c013
 def pick_device(
-    name: str = "auto",  # "auto", "cpu", "cuda" or "cuda:1"
-) -> torch.device:       # a device that exists on this machine
+    name: str | torch.device = "auto",  # "auto", "cpu", "cuda" or "cuda:1"
+) -> torch.device:                      # a device that exists on this machine
     "Choose a torch device. Raises `ValueError` when the name is unknown or the machine has no such device."
-    if name == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try: device = torch.device(name)
-    except (RuntimeError, TypeError): fail("device", name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        fail("device", name, f"a device of this machine, which has {torch.cuda.device_count()} CUDA devices")
-    return device
+    text, count = str(name) if isinstance(name, (str, torch.device)) else "", torch.cuda.device_count()
+    if text == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    known = re.fullmatch(r"cpu(:0)?|cuda(:(\d{1,4}))?", text, re.ASCII)
+    if not known: fail("device", text or name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if text.startswith("cuda") and int(known[3] or 0) >= count:
+        fail("device", text, f"a device of this machine, which has {count} CUDA devices")
+    return torch.device(text)
 
 # %% ../nbs/00_core.ipynb #c021
+def _masked(value: Any) -> tuple | None:
+    "Where the first masked entry stands, or None; in lists of masked arrays too."
+    if isinstance(value, np.ma.MaskedArray):
+        places = np.argwhere(np.ma.getmaskarray(value))
+        return tuple(places[0].tolist()) if len(places) else None
+    nested = enumerate(value) if isinstance(value, (list, tuple)) else ()
+    return next(((i, *place) for i, entry in nested if (place := _masked(entry)) is not None), None)
+
+def _numbers(array: np.ndarray) -> np.ndarray:
+    "The same numbers in a dtype that torch knows. Raises `TypeError` for objects that are none."
+    if array.dtype == object:
+        if not all(isinstance(entry, (numbers.Real, Decimal, np.bool_)) for entry in array.flat):
+            raise TypeError
+    if array.dtype == object or array.dtype == np.longdouble: array = array.astype(np.float64)
+    return array.astype(array.dtype.newbyteorder("="), copy=False)
+
+# %% ../nbs/00_core.ipynb #c021b
+def _refuse_masked(name: str, value: Any) -> None:
+    place = _masked(value)
+    if place is None: return
+    where = f"[{', '.join(map(str, place))}]" if place else ""
+    fail(name + where, np.ma.masked, "an array without masked entries: drop or fill them first")
+
 def _tensor(name: str, value: Any) -> torch.Tensor:
+    _refuse_masked(name, value)
     if not isinstance(value, torch.Tensor):
-        try: value = torch.as_tensor(np.array(value))
-        except (TypeError, ValueError, RuntimeError): fail(name, type(value).__name__, "an array of numbers")
+        try: value = torch.as_tensor(_numbers(np.array(value)))
+        except (TypeError, ValueError, RuntimeError, ArithmeticError):
+            fail(name, type(value).__name__, "an array of numbers")
+    if torch.masked.is_masked_tensor(value): fail(name, "MaskedTensor", "a tensor without a mask")
+    if value.layout != torch.strided: fail(name, value.layout, "a dense tensor")
     if value.is_complex(): fail(name, value.dtype, "real numbers")
     return value
 
@@ -139,8 +170,11 @@ def as_tensors(
 ) -> tuple[list[torch.Tensor], Callable[[torch.Tensor], Any]]:  # the tensors, in order; the way back for a result
     """Bring arrays to tensors of one floating dtype on one device, and say how to bring a result back.
 
-    The dtype is the widest floating dtype among the arrays that have one, float64 if none has; 16-bit inputs are computed in float32 and returned in 16 bits.
-    The result is a tensor if any input was, a numpy array otherwise. Raises `ValueError` for what is not real numbers and for tensors on several devices."""
+    The dtype is the widest floating dtype among the arrays that have one, float64 if none has;
+    16-bit inputs are computed in float32 and returned in 16 bits.
+    The result is a tensor if any input was, a numpy array otherwise.
+    Raises `ValueError` for what is not real numbers, for masked entries, for tensors on several devices,
+    and for those that hold no numbers (meta)."""
     tensors = {name: _tensor(name, value) for name, value in arrays.items()}
     given = [value for value in arrays.values() if isinstance(value, torch.Tensor)]
     typed = [tensors[name].dtype for name, value in arrays.items() if hasattr(value, "dtype")]
@@ -148,6 +182,8 @@ def as_tensors(
     kept = floating[0]
     for dtype in floating[1:]: kept = torch.promote_types(kept, dtype)
     if len({t.device for t in given}) > 1: fail("device", sorted({str(t.device) for t in given}), "all tensors on one device")
+    for name, value in tensors.items():
+        if value.is_meta: fail(f"{name}.device", "meta", "a tensor that holds numbers")
     to = dict(device=given[0].device if given else "cpu", dtype=torch.promote_types(kept, torch.float32))
     back = (lambda t: t.to(kept)) if given else (lambda t: t.to(kept).detach().numpy())
     return [t.to(**to) for t in tensors.values()], back
@@ -157,17 +193,22 @@ def write_atomic(
     path: str | Path,      # where the file should be
     content: str | bytes,  # what it should hold
 ) -> Path:                 # the path
-    "Write a file so that a reader sees either the old content or the whole new one."
-    path = Path(path); path.parent.mkdir(parents=True, exist_ok=True)
+    "Write a file so that a reader sees the old content or the whole new one. `ValueError` for other types."
+    if not isinstance(path, (str, Path)): fail("path", path, "a path")
+    if not isinstance(content, (str, bytes)): fail("content", type(content).__name__, "text or bytes")
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
             file.write(content.encode() if isinstance(content, str) else content)
-            file.flush(); os.fsync(file.fileno())
+            file.flush()
+            os.fsync(file.fileno())
         os.chmod(temporary, 0o644)
         os.replace(temporary, path)
     except BaseException:
-        Path(temporary).unlink(missing_ok=True); raise
+        Path(temporary).unlink(missing_ok=True)
+        raise
     return path
 
 # %% ../nbs/00_core.ipynb #c026
@@ -182,17 +223,27 @@ def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
 def content_hash(
     content: Any,  # anything that JSON can hold
 ) -> str:          # 64 hexadecimal digits
-    "SHA-256 of the canonical JSON text of `content`: keys sorted, no spaces."
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    "SHA-256 of the JSON text with sorted keys and no spaces. Raises `ValueError` for what JSON cannot hold."
+    try: text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        fail("content", type(content).__name__, f"finite numbers, texts, lists and dictionaries ({error})")
     return hashlib.sha256(text.encode()).hexdigest()
 
 # %% ../nbs/00_core.ipynb #c029
 def _plain(value: Any) -> Any:
     if is_dataclass(value) and not isinstance(value, type): return _plain(asdict(value))
-    if isinstance(value, dict): return {str(k): _plain(v) for k, v in value.items()}
+    if isinstance(value, dict):
+        plain = {str(k): _plain(v) for k, v in value.items()}
+        if len(plain) < len(value): fail("keys", list(value), "keys that differ as texts")
+        return plain
+    _refuse_masked("array", value)
     if isinstance(value, (list, tuple)): return [_plain(v) for v in value]
     if isinstance(value, (torch.Tensor, np.ndarray, np.generic)): return value.tolist()
     return str(value) if isinstance(value, (Path, torch.dtype, torch.device)) else value
+
+def _settings(config: Any) -> dict:
+    known = isinstance(config, dict) or is_dataclass(config) and not isinstance(config, type)
+    return _plain(config) if known else fail("config", config, "a dataclass or a dictionary")
 
 # %% ../nbs/00_core.ipynb #c030
 def _versions() -> dict[str, str]:
@@ -203,11 +254,24 @@ def _versions() -> dict[str, str]:
     return found
 
 def device_name(
-    device: torch.device | str = "cpu",  # a torch device
-) -> str:  # its name for a legend, as "NVIDIA H200" or "CPU, 2 threads"
-    "Name a device the way a reader would look it up."
-    if torch.device(device).type == "cuda": return torch.cuda.get_device_name(device)
+    device: torch.device | str = "cpu",  # a device of this machine
+) -> str:  # its name for a legend, as "NVIDIA H200" or "CPU (x86_64, 2 threads)"
+    "Name a device the way a reader would look it up. Raises `ValueError` as `pick_device` does."
+    device = pick_device(device)
+    if device.type == "cuda": return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+# %% ../nbs/00_core.ipynb #c031b
+def _name(value: str) -> str:
+    "Check that a name leads to a file below the folder it is used in."
+    good = lambda part: part.strip() and part.isprintable() and part[0] != "." and not set(part) & set("\\:")
+    if not isinstance(value, str) or not all(map(good, value.split("/"))):
+        fail("name", value, "a name like 'chapter/cell', of printable parts that do not begin with a dot")
+    return value
+
+def _path(name: str, folder: str | Path | None) -> Path:
+    if folder is not None and not isinstance(folder, (str, Path)): fail("folder", folder, "a path, or None")
+    return (Path(folder) if folder else repo_root()/"nbs"/"results")/f"{_name(name)}.json"
 
 # %% ../nbs/00_core.ipynb #c032
 @dataclass(frozen=True)
@@ -224,6 +288,28 @@ class Record:
         "Device and date, as every recorded curve is labelled."
         return f"recorded on {self.provenance['device']}, {self.provenance['date']}"
 
+# %% ../nbs/00_core.ipynb #c032c
+def check_replacement(
+    name: str,                           # of the record, "chapter/cell"
+    *,
+    preset: str,                         # of the run that would be stored
+    device: torch.device | str | None = None,  # where it ran; None if that is not known yet
+    folder: str | Path | None = None,    # default: nbs/results of the checkout
+) -> None:
+    "Raise `FileExistsError` over a record of another preset, or a full one of another kind of device."
+    require_choice("preset", preset, ("fast", "full"))
+    path, here = _path(name, folder), None if device is None else device_name(device)
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        held, where = about["preset"], str(about["device"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError): return  # nothing there, or no record
+    if held not in ("fast", "full"): return                                    # no record either
+    kind = lambda device: "CPU" if device.startswith("CPU") else device
+    if held == preset and (preset == "fast" or here is None or kind(here) == kind(where)): return
+    new = f"preset {preset}" + (f" made on {here}" if here else "")
+    raise FileExistsError(f"{path} holds a record of preset {held}, made on {where}: "
+                          f"only --replace (in Python, replace=True) puts one of {new} in its place")
+
 # %% ../nbs/00_core.ipynb #c033
 def save_result(
     name: str,                   # where to store it: "chapter/cell"
@@ -236,30 +322,61 @@ def save_result(
     device: torch.device | str = "cpu",  # where it ran
     arrays: dict | None = None,  # larger arrays, stored in an NPZ file beside it
     folder: str | Path | None = None,    # default: nbs/results of the checkout
+    replace: bool = False,       # whether it may take the place of any record, see `check_replacement`
 ) -> Path:                       # the JSON file
-    "Store a result with its provenance and the hash of its own content. Numbers must be finite."
-    path = (Path(folder) if folder else repo_root()/"nbs"/"results")/f"{name}.json"
-    body = dict(name=name, result=_plain(result), config=_plain(config), provenance=dict(
-        preset=preset, seed=int(seed), device=device_name(device), versions=_versions(),
-        date=datetime.now(timezone.utc).date().isoformat(), seconds=round(float(seconds), 3)))
-    try: content_hash(body)
-    except ValueError: fail("result", name, "finite numbers only: JSON has no nan and no infinity")
+    """Store a result with its provenance and the hash of its own content. Numbers must be finite.
+
+    Raises `ValueError` for what cannot be stored and `FileExistsError` as `check_replacement` does.
+    No file changes then."""
+    path = _path(name, folder)
+    if not require_flag("replace", replace):
+        check_replacement(name, preset=preset, device=device, folder=folder)
+    body = _body(name, result, config, dict(
+        preset=require_choice("preset", preset, ("fast", "full")), seed=require_whole("seed", seed),
+        seconds=round(require_positive("seconds", seconds, zero=True), 3), device=device_name(device),
+        versions=_versions(), date=datetime.now(timezone.utc).date().isoformat()))
     if arrays: body["arrays"] = _save_arrays(path, arrays)
     body["hash"] = content_hash(body)
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
-    for old in path.parent.glob(f"{path.stem}.{'[0-9a-f]' * 12}.npz"):
+    for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * 12}.npz"):
         if old.name != body.get("arrays"): old.unlink()
     return path
 
 # %% ../nbs/00_core.ipynb #c034
+_LARGEST = 2**26   # bytes of arrays that a record may hold, unpacked
+
+def _body(name: str, result: dict, config: Any, provenance: dict) -> dict:
+    if not isinstance(result, dict): fail("result", type(result).__name__, "a dictionary")
+    try: body = dict(name=name, result=_plain(result), config=_settings(config), provenance=provenance)
+    except RecursionError: fail("result", name, "a dictionary that is nested less deeply")
+    try: content_hash(body)
+    except ValueError as error: fail("result", name, f"what JSON can hold, no nan and no infinity ({error})")
+    return body
+
+def _array(name: str, value: Any) -> np.ndarray:
+    where = f"arrays[{name}]"
+    _refuse_masked(where, value)
+    if isinstance(value, torch.Tensor):
+        value = value.detach().cpu()
+        if value.dtype == torch.bfloat16: value = value.float()
+    try: array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError): fail(where, type(value).__name__, "an array of numbers")
+    if array.dtype.kind not in "biufc": fail(f"{where}.dtype", str(array.dtype), "numbers")
+    if not np.isfinite(array).all(): fail(where, array, "finite numbers only")
+    return array
+
+# %% ../nbs/00_core.ipynb #c034a
 def _save_arrays(path: Path, arrays: dict) -> str:
-    plain = {n: a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else np.asarray(a) for n, a in arrays.items()}
-    if any(a.dtype == object for a in plain.values()): fail("arrays", sorted(plain), "numeric arrays (objects would need pickles)")
-    for n, a in plain.items():
-        if a.dtype.kind == "f" and not np.isfinite(a).all(): fail(f"arrays[{n}]", "...", "finite numbers only")
+    if not isinstance(arrays, dict): fail("arrays", type(arrays).__name__, "a dictionary")
+    for name in arrays:
+        if "/" in _name(name) or name in ("file", "allow_pickle"): fail("name", name, "another name")
+    plain = {name: _array(name, value) for name, value in arrays.items()}
+    size = sum(array.nbytes for array in plain.values())
+    if size > _LARGEST: fail("arrays", f"{size} bytes", f"at most {_LARGEST} bytes in one record")
     with tempfile.TemporaryFile() as file:
         np.savez_compressed(file, **plain)
-        file.seek(0); content = file.read()
+        file.seek(0)
+        content = file.read()
     target = path.parent/f"{path.stem}.{hashlib.sha256(content).hexdigest()[:12]}.npz"
     return write_atomic(target, content).name
 
@@ -270,29 +387,61 @@ _parts: dict | None = None   # folder of the parts and seconds that were read ba
 def keeping_parts(
     folder: str | Path,   # where; not there yet, or left by a recording that was cut off
 ) -> Iterator[dict]:      # "seconds": how long the parts took that were read back
-    "Store what `kept_part` computes within."
+    "Store what `kept_part` computes within. Raises `ValueError` for what is no path."
     global _parts
+    if not isinstance(folder, (str, Path)): fail("folder", folder, "a path")
     before, _parts = _parts, dict(folder=Path(folder), seconds=0.)
     try: yield _parts
     finally: _parts = before
 
+def _read_part(path: Path) -> tuple[dict, float] | None:
+    if not path.exists(): return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(held["part"], dict): raise ValueError("no part")
+        return held["part"], require_positive("seconds", held["seconds"], zero=True)
+    except Exception as error:   # whatever is wrong with it
+        warnings.warn(f"{path} cannot be read ({_in_one_line(error)}): it is computed anew", stacklevel=3)
+
+# %% ../nbs/00_core.ipynb #c034d
 def kept_part(
     name: str,                   # of the part, fit for a file
     make: Callable[[], dict],    # computes it: numbers, texts, lists
 ) -> dict:                       # the part
-    "Compute a part of a long run, or read it back where the recording had come that far."
+    """Compute a part of a long run, or read it back where the recording had come that far.
+
+    Warns of a part that cannot be read, and computes it anew.
+    Raises `ValueError` for a name that fits no file, and for a part that is no dictionary."""
+    if "/" in _name(name): fail("name", name, "a name without '/'")
+    if not callable(make): fail("make", make, "a function without arguments")
     if _parts is None: return make()
     path = _parts["folder"]/f"{name}.json"
-    if path.is_file():
-        held = json.loads(path.read_text()); _parts["seconds"] += held["seconds"]
-        return held["part"]
-    start = time.perf_counter(); part = _plain(make())
+    if held := _read_part(path):
+        _parts["seconds"] += held[1]
+        return held[0]
+    start, part = time.perf_counter(), make()
+    if not isinstance(part, dict): fail(f"part {name}", type(part).__name__, "a dictionary")
+    part = _plain(part)
     write_atomic(path, json.dumps(dict(part=part, seconds=time.perf_counter() - start)))
     return part
 
 # %% ../nbs/00_core.ipynb #c036
 class StaleResult(ValueError):
-    "A stored result that does not belong to these settings, or that was altered after it was stored."
+    "A stored result of other settings, or one that was altered after it was stored or cannot be read."
+
+def _in_one_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
+def _check_body(body: dict) -> None:
+    "Whether a record holds what every record holds."
+    about = body["provenance"]
+    found = {key: body[key] for key in ("result", "config", "provenance", "name")}
+    found |= {key: about[key] for key in ("versions", "preset", "device", "date")}
+    for key, value in found.items():
+        kind = dict if key in ("result", "config", "provenance", "versions") else str
+        if not isinstance(value, kind): raise ValueError(f"{key} is no {kind.__name__}")
+    require_whole("seed", about["seed"])
+    require_positive("seconds", about["seconds"], zero=True)
 
 # %% ../nbs/00_core.ipynb #c037
 def load_result(
@@ -301,32 +450,48 @@ def load_result(
     *,
     folder: str | Path | None = None,  # default: nbs/results of the checkout
 ) -> Record | None:                    # None when nothing is stored under that name
-    "Read a stored result and check it. Raises `StaleResult` for other settings, a broken hash or an unreadable file."
-    folder = Path(folder) if folder else repo_root()/"nbs"/"results"
-    path = folder/f"{name}.json"
+    """Read a stored result and check it.
+
+    Raises `StaleResult` for other settings, for a broken hash, and for a file that cannot be read or holds no
+    record; `ValueError` for a name that leads out of the folder and for settings that are none."""
+    path, wanted = _path(name, folder), None if config is None else _settings(config)
+    if not path.is_file(): return None
     chapter, _, cell = name.partition("/")
     again = f"record it anew with: lla-course record {chapter} --preset full" + (f" --cells {cell}" if cell else "")
-    if not path.is_file(): return None
     try:
-        body = json.loads(path.read_text()); stored = body.pop("hash")
-        whole = content_hash(body) == stored
-        arrays = _load_arrays(path.parent, body.get("arrays")) if whole else {}
-    except (ValueError, KeyError, OSError, AttributeError, TypeError) as error: raise StaleResult(f"{path.name} cannot be read ({error}); {again}") from error
-    if not whole or body.get("name") != name: raise StaleResult(f"{path.name} was altered after it was stored; {again}")
-    if config is not None and (wanted := _plain(config)) != (held := _completed(body["config"], config)):
+        body = json.loads(path.read_text(encoding="utf-8"))
+        whole = body.pop("hash") == content_hash(body)
+        if whole: _check_body(body)
+        arrays = _load_arrays(path, body.get("arrays")) if whole else {}
+    except Exception as error:   # whatever is wrong with it
+        raise StaleResult(f"{path} cannot be read ({_in_one_line(error)}); {again}") from error
+    if not whole or body["name"] != name:
+        raise StaleResult(f"{path} was altered after it was stored; {again}")
+    if wanted is not None and wanted != (held := _completed(body["config"], config)):
         differs = sorted(k for k in {*wanted, *held} if wanted.get(k) != held.get(k))
-        raise StaleResult(f"{path.name} was made with other settings ({', '.join(differs)}); {again}")
+        raise StaleResult(f"{path} was made with other settings ({', '.join(differs)}); {again}")
     return Record(body["name"], body["result"], body["config"], body["provenance"], arrays)
 
 # %% ../nbs/00_core.ipynb #c038
-def _load_arrays(folder: Path, name: str | None) -> dict:
-    if not name: return {}
-    content = (folder/name).read_bytes()
-    if hashlib.sha256(content).hexdigest()[:12] not in name: raise ValueError(f"{name} was altered")
-    with np.load(folder/name, allow_pickle=False) as stored: return {n: stored[n] for n in stored.files}
+def _load_arrays(path: Path, name: str | None) -> dict:
+    "The arrays that belong to a record, and nothing that is too large to be them."
+    if name is None: return {}
+    pattern, file = rf"{re.escape(path.stem)}\.[0-9a-f]{{12}}\.npz", path.parent/str(name)
+    if not re.fullmatch(pattern, name): raise ValueError(f"{name!r} is no name of its arrays")
+    if file.stat().st_size > _LARGEST: raise ValueError(f"{name} is too large")
+    content = file.read_bytes()
+    if hashlib.sha256(content).hexdigest()[:12] != name[-16:-4]: raise ValueError(f"{name} was altered")
+    with zipfile.ZipFile(io.BytesIO(content)) as packed:
+        size = sum(part.file_size for part in packed.infolist())
+    if size > _LARGEST + 2**20: raise ValueError(f"{name} unpacks to {size} bytes")
+    with np.load(io.BytesIO(content), allow_pickle=False) as stored:
+        arrays = {key: stored[key] for key in stored.files}
+    for key, array in arrays.items():
+        kind = array.dtype.kind if isinstance(array, np.ndarray) else "O"
+        if kind not in "biufc": raise ValueError(f"{key} holds no numbers")
+    return arrays
 
-def _completed(held: Any, config: Any) -> Any:
+def _completed(held: dict, config: Any) -> dict:
     "A setting that did not exist when a record was made stood where its default is now."
-    if not (is_dataclass(config) and isinstance(held, dict)): return held
+    if not is_dataclass(config): return held
     return {f.name: _plain(f.default) for f in fields(config) if f.default is not MISSING} | held
-

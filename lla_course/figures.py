@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .core import fail
+from .core import fail, require_positive, require_whole
 
 # %% ../nbs/01_figures.ipynb #c004
 ROLES = {
@@ -33,7 +33,8 @@ def colour(
     alpha: float = 1.0,   # opacity from 0 to 1
 ) -> str:                 # a CSS colour
     "The colour of a role, as CSS. Raises `ValueError` for a role the book does not have."
-    if role not in ROLES: fail("role", role, "one of " + ", ".join(ROLES))
+    if not isinstance(role, str) or role not in ROLES: fail("role", role, "one of " + ", ".join(ROLES))
+    if require_positive("alpha", alpha, zero=True) > 1: fail("alpha", alpha, "an opacity from 0 to 1")
     r, g, b = (int(ROLES[role][i:i + 2], 16) for i in (1, 3, 5))
     return f"rgba({r},{g},{b},{alpha:g})"
 
@@ -165,7 +166,7 @@ def with_slider(
     counts = {len(f.data) for f in figures}
     if len(counts) != 1: fail("frames", sorted(counts), "at least one figure, all with the same number of traces")
     active = len(labels) // 2 if active is None else active
-    if active not in range(len(labels)): fail("active", active, f"a whole number from 0 to {len(labels) - 1}")
+    require_whole("active", active, least=0, most=len(labels) - 1)
     fig = go.Figure(figures[active])
     fig.frames = [go.Frame(name=k, data=f.data, layout=dict(annotations=f.layout.annotations, shapes=f.layout.shapes))
                   for k, f in zip(labels, figures)]
@@ -181,13 +182,22 @@ def live(
     draw: Callable,   # draw(**values) -> Figure, with the same traces each time
     **controls: Any,  # ipywidgets by the name of the argument they set
 ) -> Any:             # an ipywidgets VBox: controls, message, figure
-    "A figure that is drawn anew when a control changes. A `ValueError` of `draw` is shown as a message."
+    """A figure that is drawn anew when a control changes.
+
+    What goes wrong is shown as a message over the last good figure: the words of a `ValueError`, and of any
+    other error its kind, too."""
     import html, ipywidgets
     values = lambda: {name: control.value for name, control in controls.items()}
     shown, message = go.FigureWidget(draw(**values())), ipywidgets.HTML()
     def redraw(_: Any) -> None:
-        try: fresh = draw(**values())
-        except ValueError as error: message.value = f"<b style='color:{ROLES['error']}'>{html.escape(str(error))}</b>"; return
+        try:
+            fresh = draw(**values())
+            if len(fresh.data) != len(shown.data):
+                fail("traces", len(fresh.data), f"{len(shown.data)}, as at the start")
+        except Exception as error:
+            said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
+            message.value = f"<b style='color:{ROLES['error']}'>{html.escape(said)}</b>"
+            return
         message.value = ""
         with shown.batch_update():
             for old, new in zip(shown.data, fresh.data): old.update({k: new[k] for k in ("x", "y", "z", "name", "marker") if k in new and new[k] is not None})
@@ -263,6 +273,7 @@ def heat_map(
 ) -> go.Figure:                  # heat map
     "A matrix as colours, zero white when entries have signs. Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."
     values = np.asarray(values, float)
+    if values.ndim != 2 or not values.size: fail("values.shape", values.shape, "[M, N], nothing empty")
     signed = bool((values < 0).any()) if signed is None else signed
     top = top or float(np.nanmax(np.abs(values))) or 1.
     fig = _house_style(go.Figure(go.Heatmap(z=values, x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
@@ -294,6 +305,9 @@ def graph(
 ) -> go.Figure:                 # directed graph
     "A directed graph: labelled vertices coloured by role, arrows along the edges. Layout is the caller's."
     fig = _house_style(go.Figure(), height)
+    if not positions: fail("positions", positions, "at least one vertex")
+    for end in (end for edge in edges for end in edge):
+        if end not in positions: fail("edges", end, f"vertices of {list(positions)}")
     for a, b in edges:
         (x0, y0), (x1, y1) = positions[a], positions[b]
         fig.add_annotation(x=x1, y=y1, ax=x0, ay=y0, xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True,
@@ -312,7 +326,9 @@ def simplex(
     name: str = "",              # legend text; "" for none
 ) -> go.Figure:                  # triangle with the path in it
     "A path of distributions over three outcomes inside their triangle."
-    a, b, c = np.asarray(points, float).T
+    points = np.asarray(points, float)
+    if points.ndim != 2 or points.shape[1] != 3: fail("points.shape", points.shape, "[N, 3]")
+    a, b, c = points.T
     fig = _house_style(go.Figure(go.Scatterternary(a=a, b=b, c=c, mode="lines+markers", name=name, showlegend=name != "",
         line=dict(color=colour(role), width=2), marker=dict(size=7))), 420)
     return fig.update_ternaries(sum=1, aaxis_title_text=corners[0], baxis_title_text=corners[1], caxis_title_text=corners[2])

@@ -1,22 +1,59 @@
 "Core: presets, seeds, devices, argument checks, arrays, files and records."
-import hashlib, json, os, re
+import hashlib, io, json, os, re, warnings, zipfile
 from dataclasses import dataclass
+from decimal import Decimal
+from fractions import Fraction
 
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
+from hypothesis.extra.numpy import array_shapes, arrays
 
-from lla_course.core import (Record, StaleResult, as_tensors, content_hash, device_name, fail, load_result, pick, pick_device, repo_root,
-                             require_choice, require_finite, require_flag, require_positive, require_whole, save_result, seed_everything, write_atomic)
+from lla_course import core
+from lla_course.core import (
+    Record,
+    StaleResult,
+    as_tensors,
+    check_replacement,
+    content_hash,
+    device_name,
+    fail,
+    keeping_parts,
+    kept_part,
+    load_result,
+    pick,
+    pick_device,
+    repo_root,
+    require_choice,
+    require_finite,
+    require_flag,
+    require_positive,
+    require_whole,
+    save_result,
+    seed_everything,
+    write_atomic,
+)
 
 # ---- arguments
 
 def test_fail_names_the_argument_its_value_and_what_was_expected():
     with pytest.raises(ValueError, match=re.escape("kernel='gausian': expected a kernel")): fail("kernel", "gausian", "a kernel")
 
+def test_an_error_is_one_short_line():
+    for value in (np.zeros((50, 50)), torch.zeros(99, 99), "x" * 999, ["a\nb"] * 300):
+        with pytest.raises(ValueError) as error:
+            fail("x", value, "less")
+        assert (
+            len(str(error.value)) < 260
+            and "\n" not in str(error.value)
+            and str(error.value).endswith("...: expected less")
+        )
+    with pytest.raises(ValueError, match=r"^x='a  b': expected"):
+        fail("x", "a  b", "less")
+
 def test_pick():
     fast, full = object(), object()
     assert pick("fast", fast=fast, full=full) is fast and pick("full", fast=fast, full=full) is full
-    for wrong in ("Fast", "", None, 0, "medium"):
+    for wrong in ("Fast", "", None, 0, "medium", ["fast"], {}):
         with pytest.raises(ValueError, match="preset=.*'fast' or 'full'"): pick(wrong, fast=1, full=2)
 
 @pytest.mark.parametrize("value, zero", [(1, False), (1e-300, False), (np.float32(2), False), (torch.tensor(.5), False), (0, True), (7.5, True)])
@@ -87,14 +124,44 @@ def test_bad_seeds(seed):
 
 def test_devices(monkeypatch):
     assert pick_device("cpu") == torch.device("cpu") and device_name("cpu").startswith("CPU (")
-    for wrong in ("gpu", "", None, 3, "cuda:x"):
-        with pytest.raises(ValueError, match="^device="): pick_device(wrong)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: False); monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
+    for wrong in (
+        "gpu",
+        "",
+        None,
+        3,
+        True,
+        "cuda:x",
+        "mps",
+        "mps:0",
+        "meta",
+        "xpu",
+        "xpu:1",
+        "cpu:7",
+        "cpu:-1",
+        "cuda:-1",
+        "cuda:999",
+        "cuda:256",
+        "CPU",
+        ["cpu"],
+        torch.device("meta"),
+        torch.device("mps"),
+        torch.device("cpu", 7),
+    ):
+        for door in (pick_device, device_name):
+            with pytest.raises(ValueError, match="^device=.*: expected"):
+                door(wrong)
+    assert pick_device(torch.device("cpu")) == torch.device("cpu") and pick_device("cpu:0").type == "cpu"
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 0)
     assert pick_device() == pick_device("auto") == torch.device("cpu")
-    with pytest.raises(ValueError, match="device='cuda'.*0 CUDA devices"): pick_device("cuda")
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True); monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ValueError, match="device='cuda'.*0 CUDA devices"):
+        pick_device("cuda")
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     assert pick_device() == torch.device("cuda") and pick_device("cuda:1") == torch.device("cuda:1")
-    with pytest.raises(ValueError, match="device='cuda:2'.*2 CUDA devices"): pick_device("cuda:2")
+    for wrong in ("cuda:2", "cuda:256", torch.device("cuda:2")):
+        with pytest.raises(ValueError, match="device='cuda:2.*2 CUDA devices"):
+            pick_device(wrong)
 
 @pytest.mark.gpu
 def test_a_real_gpu():
@@ -145,10 +212,99 @@ def test_inputs_are_not_shared_and_graphs_are_kept():
 def test_what_is_not_real_numbers_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match="^y="): as_tensors(x=[1.], y=wrong)
 
+@given(st.data(), arrays(float, array_shapes(max_dims=3, max_side=4), elements=st.floats(-9, 9)))
+def test_a_masked_entry_is_refused_with_its_place_and_a_mask_that_hides_nothing_is_none(data, x):
+    mask = data.draw(arrays(bool, x.shape))
+    masked = np.ma.array(x, mask=mask)
+    if not mask.any():
+        assert np.array_equal(as_tensors(y=masked)[0][0].numpy(), x)
+        return
+    place = ", ".join(map(str, np.argwhere(mask)[0]))
+    for given in (masked, masked.astype(">f4"), np.ma.array(x.astype(int), mask=mask)):
+        with pytest.raises(ValueError, match=re.escape(f"y[{place}]=masked: expected")):
+            as_tensors(x=[1.0], y=given)
+    with pytest.raises(ValueError, match=re.escape(f"y[1, {place}]=masked")):
+        as_tensors(y=[x, masked])
+    with pytest.raises(ValueError, match=r"^y\[2\]=masked"):
+        as_tensors(y=[1.0, 2.0, np.ma.masked])
+
+def test_a_masked_tensor_is_refused():
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        hidden = torch.masked.masked_tensor(torch.ones(2), torch.tensor([True, False]))
+        with pytest.raises(ValueError, match="^y=.*without a mask"): as_tensors(y=hidden)
+
+@given(
+    arrays(
+        st.sampled_from(["f2", "f4", "f8", "i2", "i4", "i8", "u1", "u2"]),
+        array_shapes(max_dims=2, max_side=4),
+    )
+)
+def test_the_byte_order_does_not_matter(x):
+    (here,), back = as_tensors(x=x)
+    for order in "<>":
+        (t,), there = as_tensors(x=x.astype(x.dtype.newbyteorder(order)))
+        assert t.dtype == here.dtype and np.array_equal(t.numpy(), here.numpy(), equal_nan=True)
+        assert there(t).dtype == back(here).dtype == there(t).dtype.newbyteorder("=")
+
+@pytest.mark.parametrize(
+    "x, numbers",
+    [
+        ([Fraction(1, 3), Decimal("0.5")], [1 / 3, 0.5]),
+        (np.array([Fraction(1, 3), 2, True], object), [1 / 3, 2, 1]),
+        ([True, False], [1, 0]),
+        (np.array([10**30, 1.5], object), [1e30, 1.5]),
+        (np.array([1, 2.5], np.longdouble), [1, 2.5]),
+        (torch.tensor([True, False]), [1, 0]),
+        (np.array([2**63 + 2048], np.uint64), [2**63 + 2048]),
+        (range(3), [0, 1, 2]),
+        (np.ma.array([1.0, 2.0]), [1, 2]),
+    ],
+)
+def test_what_is_a_number_is_taken_as_one(x, numbers):
+    (t,), _ = as_tensors(x=x)
+    assert t.dtype == torch.float64 and t.tolist() == numbers
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        np.array(["1"], object),
+        np.array([None, 1.0], object),
+        [10**400],
+        {1, 2},
+        iter([1.0]),
+        [Fraction(1, 2), "a"],
+        np.array([1j], object),
+        np.array([np.ones(2), 3], object),
+        torch.eye(2).to_sparse(),
+        torch.ones(2, device="meta"),
+    ],
+    ids=str,
+)
+def test_what_only_looks_like_numbers_is_refused_by_name(wrong):
+    with pytest.raises(ValueError, match="^y[.=]"):
+        as_tensors(y=wrong)
+
 def test_two_devices_are_refused():
     with pytest.raises(ValueError, match="device=.*'cpu', 'meta'.*one device"): as_tensors(x=torch.ones(2), y=torch.ones(2, device="meta"))
 
 # ---- files
+
+@pytest.mark.parametrize(
+    "path, content, named",
+    [
+        (3, "x", "^path=3"),
+        (None, "x", "^path="),
+        ("x", 5, "^content='int'"),
+        ("x", None, "^content="),
+        ("x", ["a"], "^content="),
+    ],
+)
+def test_what_is_no_file_is_not_written(tmp_path, monkeypatch, path, content, named):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ValueError, match=named + ".*: expected"):
+        write_atomic(path, content)
+    assert os.listdir() == []
 
 def test_write_atomic(tmp_path):
     path = write_atomic(tmp_path/"a"/"b"/"c.txt", "hällo\n")
@@ -186,6 +342,20 @@ def test_the_hash_belongs_to_the_content(a, b):
     text = json.dumps(a, sort_keys=True, separators=(",", ":"))
     assert content_hash(a) == hashlib.sha256(text.encode()).hexdigest() == content_hash(json.loads(json.dumps(a)))
     assert (content_hash(a) == content_hash(b)) == (text == json.dumps(b, sort_keys=True, separators=(",", ":")))
+
+def deep(depth):
+    inner = {}
+    for _ in range(depth): inner = {"a": inner}
+    return inner
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{1, 2}, object(), float("nan"), [float("inf")], {1: 2, "1": 3}, {(1, 2): 3}, b"ab", 1j, deep(100_000)],
+    ids=lambda w: type(w).__name__,
+)
+def test_what_json_cannot_hold_has_no_hash(wrong):
+    with pytest.raises(ValueError, match="^content=.*: expected"):
+        content_hash(wrong)
 
 @dataclass(frozen=True)
 class Settings:
@@ -304,3 +474,344 @@ def test_a_killed_save_leaves_the_old_record_readable(save, tmp_path, monkeypatc
     record = load_result("chapter/cell", Settings(), folder=tmp_path)
     assert record.result == {"v": "old"} and len(record.arrays["w"]) == 2
     assert not [name for name in files(tmp_path) if "/." in name]
+
+# ---- records: names, bodies, parts
+
+BAD_NAMES = [
+    "../x",
+    "..",
+    ".",
+    "",
+    "/etc/x",
+    "a/../b",
+    "a//b",
+    "a/",
+    "/a",
+    "a/./b",
+    "a\\b",
+    "C:/x",
+    "a/b\0",
+    "a\nb",
+    ".hidden",
+    "a/ /b",
+    None,
+    5,
+    ["a"],
+    b"a",
+]
+
+@pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
+def test_a_name_cannot_leave_the_folder(save, tmp_path, name):
+    inside = tmp_path / "deep" / "inside"
+    with keeping_parts(inside):
+        for door in (
+            lambda: save(name, folder=inside),
+            lambda: load_result(name, folder=inside),
+            lambda: check_replacement(name, preset="fast", folder=inside),
+            lambda: kept_part(name, dict),
+        ):
+            with pytest.raises(ValueError, match="^name=.*: expected") as error:
+                door()
+            assert not isinstance(error.value, StaleResult)
+    assert files(tmp_path) == {}
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        (dict(result=[1]), "result='list'"),
+        (dict(result=None), "result="),
+        (dict(result={1: 2, "1": 3}), r"keys=\[1, '1'\]: expected keys that differ as texts"),
+        (dict(result={"a": {None: 1, "None": 2}}), "keys="),
+        (dict(result={"a": {1, 2}}), "result="),
+        (dict(result={"a": b"x"}), "result="),
+        (dict(result={"a": 1j}), "result="),
+        (dict(result=deep(100_000)), "result=.*nested"),
+        (dict(result={"a": np.ma.array([1, 2], mask=[0, 1])}), r"array\[1\]=masked"),
+        (dict(config=None), "config="),
+        (dict(config=Settings), "config="),
+        (dict(config=[1]), "config="),
+        (dict(preset="none"), "preset='none'"),
+        (dict(preset=None), "preset="),
+        (dict(preset="Full"), "preset="),
+        (dict(seed=1.5), "seed=1.5"),
+        (dict(seed="1"), "seed="),
+        (dict(seed=True), "seed="),
+        (dict(seconds="2"), "seconds='2'"),
+        (dict(seconds=-1), "seconds=-1"),
+        (dict(seconds=float("inf")), "seconds="),
+        (dict(device="mps"), "device='mps'"),
+        (dict(device=3), "device=3"),
+        (dict(replace="yes"), "replace='yes'"),
+        (dict(folder=5), "folder=5"),
+        (dict(arrays=[1]), "arrays='list'"),
+        (dict(arrays={"w": ["a"]}), r"arrays\[w\].dtype"),
+        (dict(arrays={"w": np.array(["2026"], "M8[D]")}), r"arrays\[w\].dtype"),
+        (dict(arrays={"w": np.array([complex(0, float("nan"))])}), r"arrays\[w\]="),
+        (dict(arrays={"file": [1.0]}), "name='file'"),
+        (dict(arrays={5: [1.0]}), "name=5"),
+        (dict(arrays={"../w": [1.0]}), "name="),
+        (dict(arrays={"w": np.ma.array([1.0, 2.0], mask=[0, 1])}), r"arrays\[w\]\[1\]=masked"),
+        (dict(arrays={"w": torch.eye(2).to_sparse()}), r"arrays\[w\]="),
+        (dict(arrays={"w": np.zeros(2**23 + 1)}), "arrays=.*at most"),
+    ],
+)
+def test_what_cannot_be_stored_is_refused_by_name(save, tmp_path, wrong, named):
+    save(arrays={"w": np.ones(2)})
+    before = files(tmp_path)
+    with pytest.raises(ValueError, match=f"^({named})") as error:
+        save_result(
+            **dict(name="chapter/cell", result={}, config=Settings(), seed=1, seconds=2.0, folder=tmp_path)
+            | wrong
+        )
+    assert ": expected" in str(error.value) and files(tmp_path) == before
+
+def test_numbers_of_many_kinds_come_back(save, tmp_path):
+    arrays = dict(
+        half=torch.ones(2, dtype=torch.bfloat16),
+        c=np.array([1 + 2j]),
+        i=np.array([3], ">i4"),
+        b=[True, False],
+        n=7,
+    )
+    save(arrays=arrays, result={"a": {1: 2, 2: 3}, "b": np.bool_(True)})
+    record = load_result("chapter/cell", folder=tmp_path)
+    assert {n: a.tolist() for n, a in record.arrays.items()} == dict(
+        half=[1, 1], c=[1 + 2j], i=[3], b=[True, False], n=7
+    )
+    assert record.result == {"a": {"1": 2, "2": 3}, "b": True}
+
+def signed(body): return json.dumps(body | {"hash": content_hash(body)})
+
+def spoiled(path, **changes):
+    "The record with changes and a hash that fits; None removes an entry, provenance_x is one of the provenance."
+    body = {k: v for k, v in json.loads(path.read_text()).items() if k != "hash"}
+    for key, value in changes.items():
+        place = body["provenance"] if key.startswith("provenance_") else body
+        place[key.removeprefix("provenance_")] = value
+        if value is None:
+            del place[key.removeprefix("provenance_")]
+    path.write_text(signed(body))
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        dict(result=None),
+        dict(config=None),
+        dict(provenance=None),
+        dict(name=None),
+        dict(result=[1]),
+        dict(result="x"),
+        dict(config=[]),
+        dict(config=5),
+        dict(provenance=[]),
+        dict(provenance="x"),
+        dict(name=5),
+        dict(name="other/cell"),
+        *(
+            {f"provenance_{key}": value}
+            for key, value in (
+                ("preset", None),
+                ("preset", 1),
+                ("device", None),
+                ("device", 5),
+                ("date", None),
+                ("date", 2026),
+                ("seconds", None),
+                ("seconds", "1"),
+                ("seconds", -1),
+                ("seed", None),
+                ("seed", 1.5),
+                ("versions", None),
+                ("versions", "1"),
+            )
+        ),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("config", [None, Settings(), {}])
+def test_a_record_whose_hash_fits_and_whose_body_is_wrong_is_stale(save, tmp_path, changes, config):
+    path = save(arrays={"w": np.ones(2)})
+    spoiled(path, **changes)
+    with pytest.raises(StaleResult) as error:
+        load_result("chapter/cell", config, folder=tmp_path)
+    assert (
+        str(path) in str(error.value)
+        and "\n" not in str(error.value)
+        and "lla-course record chapter" in str(error.value)
+    )
+
+def packed(**members):
+    with io.BytesIO() as file:
+        with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name, content in members.items(): archive.writestr(f"{name}.npy", content)
+        return file.getvalue()
+
+def header(shape, dtype="<f8", magic=b"\x93NUMPY\x01\x00"):
+    text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    return magic + len(text).to_bytes(2, "little") + text.encode()
+
+NPZ = {
+    "no zip": b"hello",
+    "empty": b"",
+    "an npy": header((1,)) + bytes(8),
+    "claims 10^13": packed(w=header((10**13,)) + bytes(8)),
+    "claims 10^10": packed(w=header((10**10,)) + bytes(8)),
+    "bomb": packed(w=header((9 * 2**20,)) + bytes(72 * 2**20)),
+    "pickle": packed(w=header((1,), "|O") + b"cos\nsystem\n(S'true'\ntR."),
+    "text": packed(w=header((1,), "<U1") + bytes(4)),
+    "no array": packed(w=b"abc"),
+    "cut": packed(w=header((5,)) + bytes(8)),
+}
+
+@pytest.mark.parametrize("content", NPZ.values(), ids=NPZ)
+def test_arrays_whose_hash_fits_and_whose_content_is_wrong_are_stale(save, tmp_path, content):
+    path = save()
+    name = f"cell.{hashlib.sha256(content).hexdigest()[:12]}.npz"
+    (path.parent / name).write_bytes(content)
+    spoiled(path, arrays=name)
+    with pytest.raises(StaleResult, match=re.escape(str(path))) as error:
+        load_result("chapter/cell", Settings(), folder=tmp_path)
+    assert "\n" not in str(error.value)
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "../other/a.{}.npz",
+        "{}.npz",
+        "cell.{}.npy",
+        "/cell.{}.npz",
+        "sell.{}.npz",
+        5,
+        ["cell"],
+        "",
+        "cell.{}.npz\n",
+    ],
+)
+def test_the_arrays_of_a_record_stand_beside_it(save, tmp_path, name):
+    path = save()
+    content = packed(w=header((1,)) + bytes(8))
+    digest = hashlib.sha256(content).hexdigest()[:12]
+    named = name.format(digest) if isinstance(name, str) else name
+    for place in (path.parent, tmp_path / "other", tmp_path):
+        place.mkdir(exist_ok=True)
+        for stem in ("a", "cell", "sell"):
+            (place / f"{stem}.{digest}.npz").write_bytes(content)
+    spoiled(path, arrays=named)
+    with pytest.raises(StaleResult):
+        load_result("chapter/cell", folder=tmp_path)
+    spoiled(path, arrays=f"cell.{digest}.npz")
+    assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0]
+
+@pytest.mark.parametrize(
+    "content",
+    ["[" * 200_000, '{"a":' * 200_000, '{"hash": "x", "a": ' + "9" * 5000 + "}", "\ud800"],
+    ids=["lists", "dictionaries", "digits", "surrogate"],
+)
+def test_json_that_is_too_deep_is_stale(save, tmp_path, content):
+    path = save()
+    path.write_bytes(content.encode("utf-8", "surrogatepass"))
+    with pytest.raises(StaleResult, match=re.escape(str(path))):
+        load_result("chapter/cell", Settings(), folder=tmp_path)
+
+@pytest.mark.parametrize("config", [5, "x", [1], Settings])
+def test_settings_that_are_none_are_refused(save, tmp_path, config):
+    save()
+    with pytest.raises(ValueError, match="^config=.*: expected"):
+        load_result("chapter/cell", config, folder=tmp_path)
+
+def on(monkeypatch, device): monkeypatch.setattr(core, "device_name", lambda _="cpu": device)
+
+def test_a_record_is_replaced_by_its_like_only(save, tmp_path, monkeypatch):
+    kinds = ["CPU (x86_64, 2 threads)", "CPU (arm64, 8 threads)", "NVIDIA H200", "NVIDIA A100"]
+    for before in ("fast", "full"):
+        for after in ("fast", "full"):
+            for here in kinds:
+                for there in kinds:
+                    on(monkeypatch, here)
+                    save(preset=before, result={"v": 1}, replace=True)
+                    on(monkeypatch, there)
+                    kept = files(tmp_path)
+                    alike = before == after and (
+                        before == "fast" or here == there or {here, there} == set(kinds[:2])
+                    )
+                    if alike:
+                        save(preset=after, result={"v": 2})
+                    else:
+                        with pytest.raises(
+                            FileExistsError,
+                            match=rf"chapter/cell\.json.*{before}.*{re.escape(here)}.*--replace",
+                        ):
+                            save(preset=after, arrays={"w": [1.0]})
+                        assert files(tmp_path) == kept
+                        save(preset=after, result={"v": 2}, replace=True)
+                    assert load_result("chapter/cell", folder=tmp_path).result == {"v": 2}
+
+def test_it_can_be_asked_before_anything_is_computed(save, tmp_path, monkeypatch):
+    check_replacement("chapter/cell", preset="fast", folder=tmp_path)  # nothing there
+    on(monkeypatch, "NVIDIA H200")
+    path = save()
+    check_replacement("chapter/cell", preset="full", folder=tmp_path)  # the device is not known yet
+    check_replacement("chapter/cell", preset="full", device="cuda", folder=tmp_path)
+    on(monkeypatch, "CPU (x86_64, 2 threads)")
+    for more in (dict(preset="fast"), dict(preset="full", device="cpu")):
+        with pytest.raises(FileExistsError):
+            check_replacement("chapter/cell", **more, folder=tmp_path)
+    path.write_text(path.read_text().replace("0.25", "0.26"))  # altered, and still what it says it is
+    with pytest.raises(FileExistsError):
+        save(preset="fast")
+    for content in (
+        "",
+        "{",
+        "null",
+        "{}",
+        '{"provenance": 5}',
+        '{"provenance": {"preset": "none", "device": 5}}',
+        "[" * 100_000,
+    ):
+        path.write_text(content)
+        save(preset="fast")  # no record at all
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"{",
+        b"null",
+        b"5",
+        b"[]",
+        b"{}",
+        b'{"part": 5, "seconds": 1}',
+        b'{"part": {}}',
+        b'{"part": {}, "seconds": "1"}',
+        b'{"part": {}, "seconds": -1}',
+        b'{"part": {}, "seconds": NaN}',
+        b"\xff\xfe",
+        b"[" * 100_000,
+    ],
+)
+def test_a_damaged_part_is_told_and_computed_anew(tmp_path, content):
+    (tmp_path / "one.json").write_bytes(content)
+    with keeping_parts(tmp_path) as kept:
+        with pytest.warns(UserWarning, match=re.escape(str(tmp_path / "one.json"))):
+            assert kept_part("one", lambda: {"v": (1, 2)}) == {"v": [1, 2]}
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert kept_part("one", lambda: 1 / 0) == {"v": [1, 2]}
+        assert kept["seconds"] >= 0 and os.listdir(tmp_path) == ["one.json"]
+
+def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
+    assert kept_part("one", lambda: {"v": 1}) == {"v": 1}
+    with keeping_parts(tmp_path / "parts"):
+        assert kept_part("one", lambda: {"v": float("inf")}) == {"v": float("inf")}
+    with keeping_parts(str(tmp_path / "parts")) as kept:
+        assert kept_part("one", lambda: 1 / 0) == {"v": float("inf")} and kept["seconds"] > 0
+    with keeping_parts(tmp_path / "parts"):
+        for wrong, named in (
+            (dict(name="two", make=5), "make=5"),
+            (dict(name="two", make=lambda: [1]), "part two='list'"),
+            (dict(name="a/b", make=dict), "name='a/b'"),
+        ):
+            with pytest.raises(ValueError, match=named):
+                kept_part(**wrong)
+    with pytest.raises(ValueError, match="^folder=None"), keeping_parts(None):
+        pass

@@ -224,9 +224,9 @@ def words(source):
 @pytest.mark.parametrize("path", NBS, **by_name)
 def test_code_cells_are_short(path):
     sizes = {c["id"]: code_lines(c["source"]) for c in cells(path, "code") if code_lines(c["source"])}
-    limit = {c["id"]: 40 if re.search(r"^(class |@triton\.jit)", c["source"], re.M) else 25 for c in cells(path, "code")}
+    limit = {c["id"]: 70 if re.search(r"^(class |@triton\.jit)", c["source"], re.M) else 40 for c in cells(path, "code")}
     assert {i: n for i, n in sizes.items() if n > limit[i]} == {}, "too long"
-    usual = [n for i, n in sizes.items() if limit[i] == 25]
+    usual = [n for i, n in sizes.items() if limit[i] == 40]
     if path in CHAPTERS: assert statistics.median(usual) <= 8, sorted(usual)   # the workshop is mostly signatures
 
 @pytest.mark.parametrize("path", CHAPTERS, **by_name)

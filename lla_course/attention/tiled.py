@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['TOLERANCE', 'FLOOR', 'fit', 'QueryTile', 'key_tiles', 'tile_logits', 'softmax_sweep', 'tile_weights',
-           'covariance_product', 'solve_rows', 'length', 'output_sweep', 'Tiled', 'solver_settings', 'lla_tile',
+           'covariance_product', 'length', 'solve_rows', 'output_sweep', 'Tiled', 'solver_settings', 'lla_tile',
            'lla_tiled']
 
 # %% ../../nbs/23_tiled_attention.ipynb #c002
@@ -136,6 +136,13 @@ def covariance_product(
     return b_y - b_sum * b_kbar
 
 # %% ../../nbs/23_tiled_attention.ipynb #c026
+def length(
+    b: torch.Tensor,  # vectors, [..., D]
+) -> torch.Tensor:    # their lengths, [..., 1]
+    "Euclidean length, also where the squares would be too large or too small for the format."
+    top = b.abs().amax(-1, keepdim=True)
+    return top * torch.linalg.vector_norm(b / top.clamp_min(torch.finfo(b.dtype).tiny), dim=-1, keepdim=True)
+
 def solve_rows(
     product: Callable,      # x -> A x for each row, A symmetric and positive, [N, BT, D] -> [N, BT, D]
     b_rhs: torch.Tensor,    # right-hand sides b, [N, BT, D]
@@ -143,38 +150,34 @@ def solve_rows(
     tol: float,             # a row stops when its residual |b - A x| is at most tol |b|
     max_steps: int,         # or after so many steps
     factor: Callable = lambda b: b,  # rounds a direction before it is used
+    b_limit: torch.Tensor | None = None,  # most steps of each row, [N, BT, 1]; None: max_steps
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # x [N, BT, D], its step [N, BT], |b - A x| / |b| [N, BT]
     "Sweep 2, many times: conjugate gradient on all rows at once, each stopping for itself; the iterate of smallest residual."
     def dot(a, b): return (a * b).sum(-1, keepdim=True)
-    def unit(b): return b / length(b).clamp_min(torch.finfo(b.dtype).tiny)
     b_size = length(b_rhs)
-    b_r, b_x = unit(b_rhs), torch.zeros_like(b_rhs)          # A x = b / |b|
+    tiny, top = torch.finfo(b_rhs.dtype).tiny, torch.finfo(b_rhs.dtype).max / 64
+    b_r, b_x = b_rhs / b_size.clamp_min(tiny), torch.zeros_like(b_rhs)       # A x = b / |b|
     b_d, b_rr = factor(b_r), (b_size > 0).to(b_rhs.dtype)
-    b_best, b_least, b_at = b_x, b_rr, torch.zeros(b_rhs.shape[:2], dtype=torch.int32, device=b_rhs.device)
-    b_live = b_rr > tol**2
-    for step in range(max_steps):
+    b_best, b_at = b_rr, torch.zeros_like(b_rr, dtype=torch.int32)
+    b_live = (b_rr > tol**2) & (True if b_limit is None else b_limit > 0)
+    for step in range(1, max_steps + 1):
         if not b_live.any(): break
         b_Ad = product(b_d)
         b_dAd = dot(b_d, b_Ad)
         b_alpha = dot(b_r, b_d) / b_dAd
-        b_next = b_x + b_alpha * b_d
-        b_live = b_live & (b_dAd > 0) & (b_size * b_next).isfinite().all(-1, keepdim=True)   # else lost to rounding
-        b_x, b_r = torch.where(b_live, b_next, b_x), torch.where(b_live, b_r - b_alpha * b_Ad, b_r)
+        b_live = b_live & (b_dAd > 0) & (b_size * b_alpha.abs() < top)       # else lost to rounding, or too long to be held
+        b_alpha = torch.where(b_live, b_alpha, 0)
+        b_x, b_r = b_x + b_alpha * b_d, b_r - b_alpha * b_Ad
         b_rr = torch.where(b_live, dot(b_r, b_r), b_rr)
-        b_better = b_live & (b_rr < b_least)
-        b_best, b_least = torch.where(b_better, b_x, b_best), torch.where(b_better, b_rr, b_least)
-        b_p = b_r - dot(b_r, b_Ad) / b_dAd * b_d             # conjugate to the last direction
-        b_d = torch.where(b_live, factor(unit(b_p)), b_d)
-        b_at = torch.where(b_better[..., 0], step + 1, b_at)
-        b_live = b_live & (b_rr > tol**2)
-    return b_size * b_best, b_at, b_least.sqrt()[..., 0]
-
-def length(
-    b: torch.Tensor,  # vectors, [..., D]
-) -> torch.Tensor:    # their lengths, [..., 1]
-    "Euclidean length, also where the squares would be too large or too small for the format."
-    top = b.abs().amax(-1, keepdim=True)
-    return top * (b / top.clamp_min(torch.finfo(b.dtype).tiny)).square().sum(-1, keepdim=True).sqrt()
+        b_d = b_r - dot(b_r, b_Ad) / b_dAd * b_d                             # conjugate to the last direction
+        b_d = b_d / torch.linalg.vector_norm(b_d, dim=-1, keepdim=True).clamp_min(tiny)
+        b_d = factor(torch.where(b_live, b_d, 0))                            # a row that stops may hold a nan here
+        b_at = torch.where(b_rr < b_best, step, b_at)
+        b_best = torch.where(b_rr < b_best, b_rr, b_best)
+        b_live = b_live & (b_rr > tol**2) & (True if b_limit is None else step < b_limit)
+    if b_limit is None and not (b_rr <= b_best).all():                       # a row was better off before its last step
+        return solve_rows(product, b_rhs, tol=tol, max_steps=max_steps, factor=factor, b_limit=b_at)
+    return b_size * b_x, b_at[..., 0], b_best.sqrt()[..., 0]
 
 # %% ../../nbs/23_tiled_attention.ipynb #c028
 def output_sweep(
@@ -190,9 +193,10 @@ def output_sweep(
         b_p = tile_weights(at, b_q, b_lse, b_k, j0)
         b_a = sum(centred_dot(part, b_k, b_kbar) for part in at.parts(b_u))   # u may be long: its rounding would not average out
         b_a = torch.where(b_p > 0, b_a, 0)                                    # 0 x inf is not 0
-        b_s = at.factor(b_p * (1 + b_a))
+        b_w = b_p * b_a
+        b_s = at.factor(b_p + b_w)
         b_o, b_sum = b_o + b_s @ b_v, b_sum + b_s.sum(-1, keepdim=True)
-        b_pa, b_paa = b_pa + (b_p * b_a).sum(-1, keepdim=True), b_paa + (b_p * b_a**2).sum(-1, keepdim=True)
+        b_pa, b_paa = b_pa + b_w.sum(-1, keepdim=True), b_paa + (b_w * b_a).sum(-1, keepdim=True)
     return b_o / torch.where(b_sum == 0, 1, b_sum), b_paa - b_pa**2
 
 # %% ../../nbs/23_tiled_attention.ipynb #c030

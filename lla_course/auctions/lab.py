@@ -21,7 +21,7 @@ from torch import nn
 from .citransnet import SETTINGS, build, cells as market_cells, measure as measure_market, train as train_market
 from .learned import RegretNet, as_menu, box_revenue, cells as net_cells, climb, find_lies, guarantee, posted, report_utility, train_menu, train_net, true_regret
 from .mechanisms import Distribution, myerson, truncated_normal, vcg
-from ..core import fail, load_result, require_choice
+from ..core import fail, load_result, require_choice, require_positive, require_whole
 from ..figures import DIVERGING, RISING, ROLES, canvas, choice, colour, live, slider, with_slider
 
 # %% ../../nbs/69_auction_lab.ipynb #c007
@@ -49,14 +49,19 @@ def panels(
 
 # %% ../../nbs/69_auction_lab.ipynb #c008
 CELLS = 40
-AXIS = (torch.arange(CELLS) + .5) / CELLS                   # middles of the cells of a panel
+AXIS = (torch.arange(CELLS, dtype=torch.float32) + .5) / CELLS   # middles of the cells of a panel
 SQUARE = torch.cartesian_prod(AXIS, AXIS)                   # [CELLS^2, 2]; the first coordinate moves slowly
 
 def mix(
     shares: Any,              # of each colour, [..., k], from 0 to 1
     roles: Sequence[str],     # k roles of the palette
 ) -> np.ndarray:              # red, green and blue from 0 to 255, [..., 3]
-    "Inks on white paper, each as strong as its share."
+    """Inks on white paper, each as strong as its share.
+
+    Raises `ValueError` for unknown roles, and shares of another number."""
+    for role in roles: colour(role)
+    if np.shape(shares)[-1:] != (len(roles),):
+        fail("shares.shape", np.shape(shares), f"[..., {len(roles)}], one for each role")
     ink = 255 - np.array([[int(ROLES[role][i:i + 2], 16) for i in (1, 3, 5)] for role in roles])
     return (255 - np.asarray(shares, float) @ ink).clip(0, 255).round().astype(int)
 
@@ -104,8 +109,10 @@ class Scene:
     item: int        # type of the item
 
     def __post_init__(self) -> None:
-        for name, types in (("bidders", self.bidders), ("item", (self.item,))):
-            if any(t not in range(5) for t in types) or name == "bidders" and len(types) != 3: fail(name, types, "types from 0 to 4, three of bidders and one of the item")
+        three = isinstance(self.bidders, tuple) and len(self.bidders) == 3
+        if not three: fail("bidders", self.bidders, "a tuple of three types from 0 to 4")
+        for t in self.bidders: require_whole("bidders", t, least=0, most=4)
+        require_whole("item", self.item, least=0, most=4)
 
     @property
     def centres(self) -> list[float]:  # middles of the bells, one for each bidder
@@ -147,7 +154,11 @@ def takings(
     grid: int = 61,       # reports
     seed: int = 0,        # of the values
 ) -> dict[str, tuple[float, float]]:  # mechanism -> revenue, true regret of a bidder
-    "What three sellers earn and leak at these contexts. Myerson and VCG leak nothing, whatever is drawn."
+    """What three sellers earn and leak at these contexts. Myerson and VCG leak nothing, whatever is drawn.
+
+    Raises `ValueError` for no auction."""
+    require_whole("profiles", profiles, least=1)
+    require_whole("judged", judged, least=1, most=profiles)
     u = torch.rand(profiles, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1)[..., None].float()
     regret = lambda name, f: float(true_regret(f, values[:judged], grid=grid).mean()) if name == "CITransNet" else 0.
@@ -160,9 +171,9 @@ def allocation_figure(
     third: float = 0.,                      # bid of bidder 3
 ) -> go.Figure:                             # three panels: who gets the item
     "Who gets the item, for all bids of bidders 1 and 2. Raises `ValueError` for types or a bid out of range."
-    if not 0 <= third <= 1: fail("third", third, "a bid from 0 to 1")
+    if require_positive("third", third, zero=True) > 1: fail("third", third, "a bid from 0 to 1")
     scene = Scene((x1, x2, x3), y)
-    bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third))], 1)[..., None]
+    bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third), dtype=torch.float32)], 1)[..., None]
     earned, (lines_x, lines_y), (c1, c2, c3) = takings(scene), scene.borders(third), scene.centres
     titles = [f"<b>{name.replace(' w', '<br>w')}</b><br>revenue {paid:.3f}<br>true regret<br>{leak:.5f}" for name, (paid, leak) in earned.items()]
     fig = panels(titles, ["bid of bidder 2"], "bid of bidder 1", 580)
@@ -221,7 +232,7 @@ def net_exhibit(
         return Exhibit(net, cfg.n, r["revenue"], r["regret"], {float(e): p for e, p in r.get("honest", {}).items()}, stored.label)
     net, _ = train_net(replace(cfg, search="batch", steps=400, groups=4 if cfg.n > 1 else 1, size=64 if cfg.n > 1 else 256, hidden=32, rate=5e-3))
     net.requires_grad_(False)
-    values = torch.rand(20_000, cfg.n, 2, generator=torch.Generator().manual_seed(9))
+    values = torch.rand(20_000, cfg.n, 2, generator=torch.Generator().manual_seed(9), dtype=torch.float32)
     revenue, regret = float(net(values)[1].sum(1).mean()), float(true_regret(net, values[:50], grid=41).mean())
     honest = {e: box_revenue(posted(*as_menu(net, discount=e)), 0, 1, log2_points=12) for e in DISCOUNTS} if cfg.n == 1 else {}
     return Exhibit(net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second")
@@ -246,7 +257,8 @@ def sellers_figure(
 ) -> go.Figure:                              # four columns: what each type buys, what he pays
     "Four sellers and one bidder with two items. Raises `ValueError` for unknown names."
     require_choice("net", net, SINGLE); require_choice("shown", shown, SHOWN)
-    if discount not in DISCOUNTS: fail("discount", discount, f"one of {DISCOUNTS}")
+    if isinstance(discount, bool) or discount not in DISCOUNTS:
+        fail("discount", discount, f"one of {DISCOUNTS}")
     shops = honest_exhibits() | {"RegretNet": net_exhibit(net)}
     told = lambda shop: f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made honest<br>{shop.honest[discount]:.4f}"
     fig = panels([f"<b>{name.replace(' ', '<br>')}</b><br>{told(shop)}" for name, shop in shops.items()], ["value of item 2"] * 2, "value of item 1", 760)
@@ -276,7 +288,7 @@ class Hunt:
     ends: dict[str, torch.Tensor]   # "careless" and "long": where the climbs found their best, [100, 2]
     pays: tuple[float, float]       # at the truth, and with the grid's lie
 
-STARTS, REPORTS = (1, 20, 100), torch.linspace(0, 1, 61)
+STARTS, REPORTS = (1, 20, 100), torch.linspace(0, 1, 61, dtype=torch.float32)
 
 @lru_cache(64)
 def hunt(
@@ -287,12 +299,13 @@ def hunt(
 ) -> Hunt:                  # the surface, the best lie, and what weaker searches find
     "Search for the best lie of one bidder by grid and by climbs. Raises `ValueError` for an unknown net and for values outside [0, 1]."
     shop = net_exhibit(net)
+    require_whole("seed", seed, least=0)
     values = torch.tensor([[[v1, v2], [w1, w2]]], dtype=torch.float32)[:, :shop.bidders]
     gains, lies = find_lies(shop.mechanism, values)
     gain = lambda reports: report_utility(shop.mechanism, values, 0, reports)
     told = gain(torch.stack([values[0, 0], lies[0, 0]])[None])[0]
-    start = torch.rand(1, max(STARTS), 2, generator=torch.Generator().manual_seed(seed))
-    zero, found, ends = torch.zeros(1, 1, 2), {}, {}
+    start = torch.rand(1, max(STARTS), 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
+    zero, found, ends = torch.zeros(1, 1, 2, dtype=torch.float32), {}, {}
     for name, steps, step in (("careless", 25, 1e-3), ("long", 100, .1)):
         best, where = climb(gain, start, zero, zero + 1, steps=steps, step=step)
         found |= {f"{name}, {k}": max(0., float(best[0, :k].max() - told[0])) for k in STARTS}
@@ -331,9 +344,9 @@ def lie_figure(
 ) -> go.Figure:                              # the surface of lies, and what each search finds
     "The best lie of one bidder, and who finds it. Raises `ValueError` for unknown names and values outside [0, 1]."
     require_choice("net", net, NETS)
-    if starts not in STARTS: fail("starts", starts, f"one of {STARTS}")
+    if isinstance(starts, bool) or starts not in STARTS: fail("starts", starts, f"one of {STARTS}")
     for name, x in dict(v1=v1, v2=v2, w1=w1, w2=w2).items():
-        if not 0 <= x <= 1: fail(name, x, "a number from 0 to 1")
+        if require_positive(name, x, zero=True) > 1: fail(name, x, "a number from 0 to 1")
     h, shop = hunt(net, v1, v2, w1, w2, seed), net_exhibit(net)
     fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, .002)
     fig.update_layout(xaxis2=dict(domain=[.28, .92], anchor="y2", range=[0, 112], title=dict(text="part of the best gain found (%)", standoff=4), zeroline=False, gridcolor="#eceef1", tickvals=[0, 50, 100]),

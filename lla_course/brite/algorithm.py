@@ -13,12 +13,13 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
-from ..core import fail, require_choice, require_positive
-from .model import LatentModel, _as_q, _as_signal, _log, observed
+from ..core import fail, require_choice, require_positive, require_whole
+from .model import LatentModel, _as_numbers, _as_q, _as_signal, _log, observed
 
 # %% ../../nbs/41_brite.ipynb #c007
 def _weights(weights: Any, X: int) -> np.ndarray:
-    w = np.full(X, 1 / X) if weights is None else np.asarray(weights, float)
+    if not X: fail("model", "no prompt", "at least one prompt")
+    w = np.full(X, 1 / X) if weights is None else _as_numbers("weights", weights)
     if w.shape != (X,): fail("weights.shape", w.shape, f"[{X}], one for each prompt")
     if not (np.isfinite(w) & (w >= 0)).all() or w.sum() <= 0: fail("weights", w.tolist(), "numbers >= 0, not all zero")
     return w / w.sum()
@@ -61,7 +62,13 @@ def theta_update(
     tol: float = 1e-12,    # largest entry of the gradient, in units of the largest feature
     max_steps: int = 200,  # of Newton's method
 ) -> LatentModel:          # the new writer
-    "M-step: argmax over theta of E_q log P(z, y | x, theta), supervised training on q. A prompt of weight zero keeps its row of a table. Source: Zhong et al. (2025), eq. 3.5."
+    """M-step: argmax over theta of E_q log P(z, y | x, theta), supervised training on q.
+
+    A prompt of weight zero keeps its row of a table.
+
+    Raises `ValueError` where Newton's method needs more steps. Source: Zhong et al. (2025), eq. 3.5."""
+    require_whole("max_steps", max_steps, least=1)
+    require_positive("tol", tol, zero=True)
     q, w, ridge = _as_q(q, model.logits.shape), _weights(weights, len(model.logits)), require_positive("ridge", ridge, zero=True)
     if model.features is None: return LatentModel(np.where(w[:, None, None] > 0, _log(q), model.logits))
     f, theta = model.features.reshape(len(w), -1, len(model.theta)), model.theta
@@ -86,7 +93,8 @@ def brite(
     weights: Any = None,   # of the prompts, [X]; default equal
     ridge: float = 0.,     # of the theta-update
 ) -> list[LatentModel]:    # theta_0, theta_1, ... theta_rounds
-    "Both updates by turns, exactly. Raises what they raise."
+    "Both updates by turns, exactly. Raises what they raise, and `ValueError` for fewer than 0 rounds."
+    require_whole("rounds", rounds, least=0)
     models = [model]
     for _ in range(rounds): models.append(theta_update(models[-1], psi_update(models[-1], signal), weights=weights, ridge=ridge))
     return models
@@ -110,7 +118,13 @@ def random_problem(
     answers: int = 4,       # answers of each
     features: int = 6,      # shared parameters
 ) -> Problem:               # with prompts * answers entries
-    "Gaussian features and answers drawn by a hidden writer, with their exact probabilities."
+    """Gaussian features and answers drawn by a hidden writer, with their exact probabilities.
+
+    Raises `ValueError` for sizes below 1."""
+    require_whole("seed", seed, least=0)
+    sizes = dict(prompts=prompts, rationales=rationales, answers=answers, features=features)
+    for name, size in sizes.items(): require_whole(name, size, least=1)
+    require_positive("start", start, zero=True)
     rng = np.random.default_rng(seed)
     f = require_positive("coupling", coupling) * rng.normal(size=(prompts, rationales, answers, features))
     best, first = rng.normal(size=features), start * rng.normal(size=features)
@@ -145,7 +159,10 @@ def divergence(
     *,
     weights: Any = None,    # of the prompts, [X]; default equal
 ) -> float:                 # in nats
-    "KL(P || P') over rationales and answers, averaged over prompts."
+    """KL(P || P') over rationales and answers, averaged over prompts.
+
+    Raises `ValueError` for models of different shapes."""
+    if a.logits.shape != b.logits.shape: fail("b", b.logits.shape, f"a model of shape {a.logits.shape}")
     p = np.exp(a.log_joint)
     return float(_weights(weights, len(p)) @ np.where(p > 0, p * (np.where(p > 0, a.log_joint, 0) - np.where(p > 0, b.log_joint, 0)), 0).sum((1, 2)))
 
@@ -164,7 +181,8 @@ def trace(
     models: list[LatentModel],  # theta_0 ... theta_T, log-linear
     problem: Problem,           # the data and the best writer
 ) -> Trace:                     # everything that the theorems compare
-    "Evaluate a path of writers."
+    "Evaluate a path of writers. Raises `ValueError` for a path without a writer."
+    if not len(models): fail("models", models, "at least one model")
     w = dict(weights=problem.weights)
     L, top = np.array([objective(m, problem.signal, **w) for m in models]), objective(problem.best, problem.signal, **w)
     rise = np.array([gradient(m, problem.signal, **w) @ (problem.best.theta - m.theta) for m in models])
@@ -199,7 +217,7 @@ def rejection_update(
 
     A prompt of which nothing survived has weight zero (its q is the writer itself, and counts for nothing). Raises `ValueError` if nothing survived at all."""
     require_choice("keep", keep, ("one", "all"))
-    if isinstance(draws, bool) or not isinstance(draws, (int, np.integer)) or draws < 1: fail("draws", draws, "a whole number >= 1")
+    require_whole("draws", draws, least=1)
     p = np.exp(model.log_joint).reshape(len(model.logits), -1); counts = np.zeros_like(p)
     for x, (px, gx) in enumerate(zip(p, _as_signal(signal, model.logits.shape).reshape(p.shape))):
         found = np.minimum(np.searchsorted(px.cumsum(), generator.random(draws), side="right"), len(px) - 1)
@@ -216,7 +234,7 @@ def coverage(
     draws: Any,  # N, samples
 ) -> np.ndarray: # probability that at least one sample is right
     "1 - (1 - p)^N. Raises `ValueError` for p outside of 0 to 1 and fewer than 0 draws."
-    p, N = np.asarray(p, float), np.asarray(draws, float)
+    p, N = _as_numbers("p", p), _as_numbers("draws", draws)
     if not ((0 <= p) & (p <= 1)).all(): fail("p", p.tolist(), "probabilities from 0 to 1")
-    if not (N >= 0).all(): fail("draws", N.tolist(), "numbers >= 0")
+    if not ((N >= 0) & (N < np.inf)).all(): fail("draws", N.tolist(), "finite numbers >= 0")
     with np.errstate(divide="ignore", invalid="ignore"): return np.where(N == 0, 0., -np.expm1(N * np.log1p(-p)))

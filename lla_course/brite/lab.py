@@ -17,7 +17,7 @@ from scipy.stats import binom
 from .algorithm import coverage, theta_update
 from .model import LatentModel, TokenTree, observed
 from .reasoner import cells
-from ..core import fail, load_result, require_choice, require_positive
+from ..core import fail, load_result, require_choice, require_positive, require_whole
 from ..figures import add_curve, add_points, add_weights, canvas, choice, colour, live, slider, with_slider
 
 # %% ../../nbs/49_brite_lab.ipynb #c005
@@ -30,7 +30,7 @@ def digit_writer(
     start: int,                        # the digit to begin with, 0 to 9
 ) -> tuple[LatentModel, np.ndarray]:   # the writer over all rationales and digits, and the digit that each rationale computes [Z]
     "A writer who calculates. Raises `ValueError` for a start that is no digit."
-    if start not in range(10): fail("start", start, "a digit from 0 to 9")
+    require_whole("start", start, least=0, most=9)
     phi, ends = np.zeros((1, len(TREE.rationales), 10, 17)), []
     for row, z in zip(phi[0], TREE.rationales):
         v = start
@@ -48,7 +48,10 @@ def half_rounds(
     count: int = 24,           # half rounds
 ) -> list[np.ndarray]:         # P(z), Q(z), P(z), Q(z), ...; each [Z]
     "What the writer and its posterior think, by turns. Raises `ValueError` for digits and temperatures that make no sense."
-    model, _ = digit_writer(start); beta = require_positive("beta", beta)
+    model, _ = digit_writer(start)
+    beta = require_positive("beta", beta)
+    require_whole("count", count, least=0)
+    require_whole("answer", answer, least=0, most=9)
     good, found = observed([answer], model.logits.shape), []
     for _ in range(count // 2 + 1):
         q = LatentModel(model.log_joint / beta).posterior(good)
@@ -66,7 +69,8 @@ def thoughts_figure(
 ) -> go.Figure:           # bars of the most probable rationales
     "The most probable thoughts now (bars) and half a round ago (ticks); blue arrives at the answer, red does not. Raises `ValueError` as `half_rounds` does."
     path, (_, ends) = half_rounds(start, answer, beta), digit_writer(start)
-    if half not in range(len(path)): fail("half", half, f"a whole number from 0 to {len(path) - 1}")
+    require_whole("half", half, least=0, most=len(path) - 1)
+    require_whole("show", show, least=1)
     now, before = path[half], path[max(half - 1, 0)]
     best = now.argsort(kind="stable")[::-1][:show]
     names = [f"{k + 1}. {TREE.text(TREE.rationales[i])} → {ends[i]}" for k, i in enumerate(best)]
@@ -87,7 +91,11 @@ def coverage_figure(
     draws: int = 30,      # N, samples
     success: float = .03, # p, success probability of one sample
 ) -> go.Figure:           # coverage over p, and the distribution of the number of successes
-    "Whether N samples cover a prompt, and how often they are right. Raises `ValueError` as `coverage` does."
+    """Whether N samples cover a prompt, and how often they are right.
+
+    Raises `ValueError` for numbers out of their range."""
+    require_whole("draws", draws, least=0)
+    if require_positive("success", success) > 1: fail("success", success, "a probability above 0, at most 1")
     chance = np.geomspace(1e-4, 1, 101); k = np.arange(13)
     fig = canvas("log₁₀ p (above); number of right samples (below)", "covered", "probability", height=520)
     fig.update_xaxes(matches=None, showticklabels=True)

@@ -14,17 +14,25 @@ from typing import Any, Callable
 import numpy as np
 from scipy.special import logsumexp
 
-from ..core import fail, require_positive
+from ..core import fail, require_positive, require_whole
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c009
 @dataclass(frozen=True)
 class TokenTree:
-    "All rationales of at most `depth` tokens, listed by length, and within a length in alphabetical order."
+    """All rationales of at most `depth` tokens, listed by length, and within a length in alphabetical order.
+
+    Raises `ValueError` for tokens that are no texts, and for a depth below 0."""
     tokens: tuple[str, ...]   # what can be written, without the stop
     depth: int                # at most so many tokens
 
+    def __post_init__(self) -> None:
+        texts = isinstance(self.tokens, tuple) and all(isinstance(token, str) for token in self.tokens)
+        if not texts: fail("tokens", self.tokens, "a tuple of texts")
+        require_whole("depth", self.depth, least=0)
+
     def beginnings(self, length: int) -> list[tuple[int, ...]]:  # length in tokens -> each as token numbers
-        "All beginnings of one length."
+        "All beginnings of one length. Raises `ValueError` for a length below 0."
+        require_whole("length", length, least=0)
         return list(product(range(len(self.tokens)), repeat=length))
 
     @property
@@ -38,8 +46,21 @@ class TokenTree:
         return np.array([len(z) for z in self.rationales])
 
     def text(self, z: tuple[int, ...]) -> str:  # token numbers -> words
-        "A rationale as it would be written."
+        "A rationale as it would be written. Raises `ValueError` for a number that is no token."
+        for a in z: require_whole("z", a, least=0, most=len(self.tokens) - 1)
         return " ".join(self.tokens[a] for a in z) or "(nothing)"
+
+# %% ../../nbs/40_latent_reasoning.ipynb #c009c
+def _check_levels(name: str, levels: list[np.ndarray]) -> None:
+    "Raise `ValueError` unless level h is [V**h, V + 1], without NaN."
+    if not len(levels): fail(name, levels, "at least one level")
+    wide = np.shape(levels[0])[-1] if np.ndim(levels[0]) == 2 else 0
+    for h, level in enumerate(levels):
+        wanted = (max(wide - 1, 0) ** h, wide)
+        if not wide or np.shape(level) != wanted:
+            fail(f"{name}[{h}].shape", np.shape(level), f"{wanted}, [V**h, V + 1]")
+        if not (np.asarray(level, float) < np.inf).all():
+            fail(f"{name}[{h}]", "nan or inf", "numbers below inf")
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c010
 def tree_policy(
@@ -49,15 +70,19 @@ def tree_policy(
     "Write down a habit for every beginning. Raises `ValueError` where probabilities do not sum to one."
     levels = [np.array([next_token(z) for z in tree.beginnings(h)], float) for h in range(tree.depth)]
     for h, level in enumerate(levels):
-        if level.shape[1:] != (len(tree.tokens) + 1,) or (level < 0).any() or not np.allclose(level.sum(-1), 1):
-            fail(f"next_token, level {h}", level[0].tolist(), f"{len(tree.tokens) + 1} probabilities that sum to one")
+        choices = len(tree.tokens) + 1
+        if level.shape[1:] != (choices,) or not (level >= 0).all() or not np.allclose(level.sum(-1), 1):
+            fail(f"next_token, level {h}", level.tolist()[:1], f"{choices} probabilities that sum to one")
     with np.errstate(divide="ignore"):
         return [np.log(p) for p in levels] + [np.log(np.eye(len(tree.tokens) + 1)[[-1] * len(tree.tokens) ** tree.depth])]
 
 def tree_log_probs(
     policy: list[np.ndarray],  # log-probabilities by level, as `tree_policy` gives them
 ) -> np.ndarray:               # log-probability of each rationale, [Z]
-    "Sum the log-probabilities of the tokens and of the stop along each rationale."
+    """Sum the log-probabilities of the tokens and of the stop along each rationale.
+
+    Raises `ValueError` for levels that do not fit."""
+    _check_levels("policy", policy)
     before, found = np.zeros(1), []
     for level in policy:
         found.append(before + level[:, -1])
@@ -65,17 +90,28 @@ def tree_log_probs(
     return np.concatenate(found)
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c019
+def _as_numbers(name: str, x: Any) -> np.ndarray:
+    try: return np.asarray(x, float)
+    except (TypeError, ValueError): fail(name, x, "an array of numbers")
+
 def _as_signal(signal: Any, shape: tuple) -> np.ndarray:
-    try: g = np.broadcast_to(np.asarray(signal, float), shape)
+    signal = _as_numbers("signal", signal)
+    try: g = np.broadcast_to(signal, shape)
     except ValueError: fail("signal.shape", np.shape(signal), f"a shape that broadcasts to [X, Z, Y] = {shape}")
     if not ((g >= 0) & (g <= 1)).all(): fail("signal", float(g[~((g >= 0) & (g <= 1))][0]), "probabilities from 0 to 1")
     return g
 
 def _as_q(q: Any, shape: tuple) -> np.ndarray:
-    q = np.asarray(q, float)
+    q = _as_numbers("q", q)
     if q.shape != shape: fail("q.shape", q.shape, f"[X, Z, Y] = {shape}")
     if not (q >= 0).all() or np.abs(q.sum((1, 2)) - 1).max() > 1e-8: fail("q", q.sum((1, 2)).tolist(), "probabilities that sum to one over z and y, for each prompt")
     return q
+
+def _check_logits(logits: Any) -> None:
+    if not isinstance(logits, np.ndarray) or logits.ndim != 3:
+        fail("logits.shape", np.shape(logits), "an array [X, Z, Y]")
+    if not (logits < np.inf).all() or not (logits > -np.inf).any((1, 2)).all():
+        fail("logits", "nan, inf or all -inf", "numbers below inf, not all -inf for any prompt")
 
 def _log(p: Any) -> np.ndarray:
     with np.errstate(divide="ignore"): return np.log(p)
@@ -88,10 +124,13 @@ class LatentModel:
     features: np.ndarray | None = None  # phi(x, z, y), [X, Z, Y, D]; None for a table
     theta: np.ndarray | None = None     # then logits = features @ theta, [D]
 
+    def __post_init__(self) -> None:
+        _check_logits(self.logits)
+
     @classmethod
     def tabular(cls, probabilities: Any) -> "LatentModel":  # P(z, y | x) up to a factor for each x, [X, Z, Y]
         "A model that is a table. Raises `ValueError` for negative numbers and for prompts without any possibility."
-        p = np.asarray(probabilities, float)
+        p = _as_numbers("probabilities", probabilities)
         if p.ndim != 3: fail("probabilities.shape", p.shape, "[X, Z, Y]")
         if not (np.isfinite(p) & (p >= 0)).all() or not (p.sum((1, 2)) > 0).all(): fail("probabilities", float(p.min()) if p.size else None, "finite numbers >= 0, not all zero for any prompt")
         return cls(_log(p / p.sum((1, 2), keepdims=True)))
@@ -99,7 +138,7 @@ class LatentModel:
     @classmethod
     def log_linear(cls, features: Any, theta: Any) -> "LatentModel":  # features [X, Z, Y, D], theta [D]
         "A model with shared parameters. Raises `ValueError` for shapes that do not fit and for numbers that are not finite."
-        f, t = np.asarray(features, float), np.asarray(theta, float)
+        f, t = _as_numbers("features", features), _as_numbers("theta", theta)
         if f.ndim != 4 or 0 in f.shape: fail("features.shape", f.shape, "[X, Z, Y, D], nothing empty")
         if t.shape != f.shape[-1:]: fail("theta.shape", t.shape, f"[{f.shape[-1]}], one for each feature")
         if not (np.isfinite(f).all() and np.isfinite(t).all()): fail("features, theta", "nan or inf", "finite numbers")
@@ -132,6 +171,8 @@ def observed(
     shape: tuple[int, int, int],  # [X, Z, Y] of the model
 ) -> np.ndarray:                # 1 where y is the right answer, otherwise 0; [X, Z, Y]
     "The signal of a known answer. Raises `ValueError` for an answer that does not exist."
+    if not isinstance(shape, tuple) or len(shape) != 3: fail("shape", shape, "(X, Z, Y)")
+    for size in shape: require_whole("shape", size, least=0)
     y = np.asarray(answers)
     if y.shape != shape[:1] or y.dtype.kind not in "iu": fail("answers", answers, f"{shape[0]} whole numbers")
     if not ((0 <= y) & (y < shape[2])).all(): fail("answers", answers, f"numbers from 0 to {shape[2] - 1}")
@@ -143,8 +184,9 @@ def rewarded(
     beta: float,      # temperature > 0, in units of the reward
 ) -> np.ndarray:      # exp((R - max R) / beta), [X, Z, Y]
     "The signal of a reward: the better, the more probably welcome. Raises `ValueError` unless beta > 0."
-    R = np.asarray(reward, float)
-    if R.ndim != 3 or not np.isfinite(R).all(): fail("reward", R.shape, "finite numbers, [X, Z, Y]")
+    R = _as_numbers("reward", reward)
+    if R.ndim != 3 or 0 in R.shape[1:] or not np.isfinite(R).all():
+        fail("reward", R.shape, "finite numbers, [X, Z, Y]")
     return np.exp((R - R.max((1, 2), keepdims=True)) / require_positive("beta", beta))
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c027
@@ -153,7 +195,8 @@ def shaped_rewards(
     bonus: Any,                # what stopping after each rationale brings in addition, [Z]; e.g. log P(y* | x, z)
 ) -> list[np.ndarray]:         # rewards by level, [V**h, V + 1]
     "Each token earns its own log-probability; the stop earns the bonus as well. Raises `ValueError` for a bonus of another length."
-    bonus, sizes = np.asarray(bonus, float), [len(level) for level in policy]
+    _check_levels("policy", policy)
+    bonus, sizes = _as_numbers("bonus", bonus), [len(level) for level in policy]
     if bonus.shape != (sum(sizes),) or np.isnan(bonus).any(): fail("bonus.shape", bonus.shape, f"[{sum(sizes)}], one number for each rationale")
     last = np.eye(policy[0].shape[1])[-1] > 0
     return [np.where(last, level + part[:, None], level) for level, part in zip(policy, np.split(bonus, np.cumsum(sizes)[:-1]))]
@@ -167,6 +210,7 @@ def soft_value_iteration(
     """The policy on a token tree that maximises E[sum of rewards - beta log pi], from the leaves to the root.
 
     Raises `ValueError` unless beta > 0, and if every rationale is forbidden. Where nothing is allowed any more, the policy stops. Source: Zhong et al. (2025), Proposition 3.7."""
+    _check_levels("rewards", rewards)
     beta, after, values, policy = require_positive("beta", beta), None, [], []
     for level in reversed(rewards):
         q = np.array(level, float)

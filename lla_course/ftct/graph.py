@@ -17,12 +17,14 @@ from typing import Any
 import networkx as nx
 import torch
 
-from ..core import fail
+from ..core import fail, require_flag, require_positive, require_whole
 
 # %% ../../nbs/50_causal_graphs.ipynb #c007
 @dataclass(frozen=True)
 class DataConfig:
-    "A causal graph and the sentences about it. The defaults are the small setting, in pair format."
+    """A causal graph and the sentences about it; the small setting, in pair format.
+
+    Raises `ValueError` as `check_data`."""
     N: int = 8                # vertices of a complete chain
     M: int = 4                # most vertices of a chain shown in training
     letters: int = 40         # of the alphabet; 2 N - 1 of them are in the graph, the others are noise
@@ -39,22 +41,29 @@ class DataConfig:
     equals: bool = False      # write "A = 100 ," instead of "A 100"
     graph_seed: int = 0       # of the letters and the operations
 
+    def __post_init__(self) -> None:
+        check_data(self)
+
 # %% ../../nbs/50_causal_graphs.ipynb #c009
 def check_data(
     cfg: DataConfig,   # settings
 ) -> DataConfig:       # the same
     "Raise `ValueError` for settings that no data can satisfy."
-    for name, least in dict(N=2, M=2, letters=3, root_values=1, noise_values=1, examples=1, shortest=2, extra=0, context_pool=0, graph_seed=0).items():
-        size = getattr(cfg, name)
-        if isinstance(size, bool) or not isinstance(size, int) or size < least: fail(name, size, f"a whole number >= {least}")
+    if not isinstance(cfg, DataConfig): fail("cfg", type(cfg).__name__, "a DataConfig")
+    least = dict(N=2, M=2, letters=3, shortest=2, extra=0, context_pool=0, graph_seed=0, root_low=None)
+    least |= dict.fromkeys(("root_values", "noise_values", "examples"), 1)
+    for name, low in least.items(): require_whole(name, getattr(cfg, name), least=low)
+    for name in ("overlap", "equals"): require_flag(name, getattr(cfg, name))
     if cfg.M > cfg.N: fail("M", cfg.M, f"at most N={cfg.N}: a fragment is no longer than the chain")
     longest, noise = cfg.N + cfg.extra, cfg.letters - (2 * cfg.N - 1)
     if max(cfg.M, cfg.shortest) > longest: fail("shortest", cfg.shortest, f"at most N + extra = {longest}")
     if noise < longest - 2: fail("letters", cfg.letters, f"at least {2 * cfg.N - 1 + longest - 2}: {2 * cfg.N - 1} for the graph, {longest - 2} for noise")
     if cfg.letters > len(ALPHABET): fail("letters", cfg.letters, f"at most {len(ALPHABET)}")
-    low, high = cfg.context
-    if not 0 <= low <= high <= cfg.context_pool <= 8: fail("context", cfg.context, f"fewest and most, between 0 and context_pool={cfg.context_pool} (itself at most 8)")
-    if not 0 <= cfg.icl <= 1: fail("icl", cfg.icl, "a number from 0 to 1")
+    wanted = f"a tuple, fewest and most, between 0 and context_pool={cfg.context_pool} (itself at most 8)"
+    if not isinstance(cfg.context, tuple) or len(cfg.context) != 2: fail("context", cfg.context, wanted)
+    low, high = (require_whole("context", size) for size in cfg.context)
+    if not 0 <= low <= high <= cfg.context_pool <= 8: fail("context", cfg.context, wanted)
+    if require_positive("icl", cfg.icl, zero=True) > 1: fail("icl", cfg.icl, "a number from 0 to 1")
     return cfg
 
 # %% ../../nbs/50_causal_graphs.ipynb #c011
@@ -97,7 +106,7 @@ class CausalGraph:
         m: int,   # vertices
     ) -> list[tuple[int, ...]]:  # vertices of each, first to last
         "All chains of m vertices along the arrows. Raises `ValueError` for m outside 1 to N."
-        if not 1 <= m <= self.cfg.N: fail("m", m, f"1 to N={self.cfg.N}")
+        require_whole("m", m, least=1, most=self.cfg.N)
         found = [(v,) for v in range(len(self.parent))]
         for _ in range(m - 1): found = [c + (v,) for c in found for v in range(1, len(self.parent)) if self.parent[v] == c[-1]]
         return found
@@ -106,7 +115,8 @@ class CausalGraph:
         self,
         root: int,   # value of the root
     ) -> dict[str, int]:  # letter -> value
-        "What follows from the value of the root."
+        "What follows from the value of the root. Raises `ValueError` for a value that is no whole number."
+        require_whole("root", root)
         return {ALPHABET[l]: root + o for l, o in zip(self.letter, self.offset)}
 
 # %% ../../nbs/50_causal_graphs.ipynb #c017
@@ -124,6 +134,7 @@ class Vocabulary:
         text: str,   # words separated by single spaces; newline is a word
     ) -> list[int]:  # tokens
         "Read words. Raises `ValueError` for a word that the vocabulary does not have."
+        if not isinstance(text, str): fail("text", type(text).__name__, "words of the vocabulary in one text")
         index = {name: i for i, name in enumerate(self.names)}
         words = text.split(" ") if text else []
         return [index[w] if w in index else fail("text", w, "words of the vocabulary") for w in words]
@@ -132,8 +143,10 @@ class Vocabulary:
         self,
         tokens: Any,   # [T]
     ) -> str:          # words separated by spaces
-        "Write tokens as words, without padding."
-        return " ".join(self.names[int(t)] for t in tokens if int(t) != PAD)
+        "Write tokens as words, without padding. Raises `ValueError` for a number that is no token."
+        numbers = [int(t) for t in tokens]
+        for t in numbers: require_whole("tokens", t, least=0, most=len(self.names) - 1)
+        return " ".join(self.names[t] for t in numbers if t != PAD)
 
 PAD, NEWLINE, QUESTION, EQUALS, COMMA = range(5)
 ROLES = ("padding", "question", "newline", "context", "chain", "noise", "mark")
@@ -183,8 +196,8 @@ def _tables(cfg: DataConfig, device: str) -> dict[str, torch.Tensor]:
 # %% ../../nbs/50_causal_graphs.ipynb #c022
 def _sentences(cfg: DataConfig, generator: torch.Generator, n: int) -> dict[str, torch.Tensor]:
     "Letters [n, T], which of them are of the chain [n, T], how many there are [n], and value tokens [n, E, T]."
-    device = generator.device; table, longest = _tables(cfg, str(device)), cfg.N + cfg.extra
-    draw = lambda *shape: torch.rand(*shape, generator=generator, device=device)
+    device, longest, table = generator.device, cfg.N + cfg.extra, _tables(cfg, str(generator.device))
+    draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float32, device=device)
     whole = lambda low, high, *shape: low + (draw(*shape) * (high - low + 1)).long()
     icl = draw(n) < cfg.icl
     T = torch.where(icl, whole(2, longest, n), whole(max(cfg.M, cfg.shortest), longest, n))
@@ -202,7 +215,7 @@ def _sentences(cfg: DataConfig, generator: torch.Generator, n: int) -> dict[str,
 def _values(cfg: DataConfig, generator: torch.Generator, vertex: torch.Tensor, chain: torch.Tensor) -> torch.Tensor:
     "Value tokens [n, E, T]: a fresh root value for each example, fresh noise for each place."
     table, shape = _tables(cfg, str(generator.device)), (len(vertex), cfg.examples, vertex.shape[1])
-    draw = lambda *size: torch.rand(*size, generator=generator, device=generator.device)
+    draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32, device=generator.device)
     root = cfg.root_low + (draw(*shape[:2], 1) * cfg.root_values).long()
     value = table["token"][(root + table["offset"][vertex][:, None] - table["lowest"]).clamp(0, len(table["token"]) - 1)]
     return torch.where(chain[:, None], value, table["noise_token"][(draw(*shape) * len(table["noise_token"])).long()])
@@ -211,7 +224,7 @@ def _values(cfg: DataConfig, generator: torch.Generator, vertex: torch.Tensor, c
 def _grid(cfg: DataConfig, generator: torch.Generator, s: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "Tokens, roles and head flags of all vertices, cells [n, E, T, W]; empty cells are PAD."
     words, table, (n, E, T) = vocabulary(cfg), _tables(cfg, str(generator.device)), s["values"].shape
-    draw = lambda *size: torch.rand(*size, generator=generator, device=generator.device)
+    draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32, device=generator.device)
     low, high = cfg.context; slots = torch.arange(T, device=generator.device)
     letter = s["letters"][:, None, :].expand(n, E, T)
     tokens = torch.full((n, E, T, high + 2 + 2 * cfg.equals), PAD, device=generator.device); roles = torch.zeros_like(tokens)
@@ -235,7 +248,10 @@ def render(
     generator: torch.Generator,   # for the context words
     s: dict,                      # letters [n, T], chain [n, T], T [n], values [n, E, T]
 ) -> tuple[torch.Tensor, ...]:    # tokens, loss mask, roles, number of the example; each [n, L]
-    "Write sentences: question, vertices, newline between examples; padded on the right."
+    """Write sentences: question, vertices, newline between examples; padded on the right.
+
+    Raises `ValueError` for no sentence."""
+    if not len(s["values"]): fail("s", 0, "at least one sequence")
     words, (n, E, _) = vocabulary(cfg), s["values"].shape
     tokens, roles, head = (t.flatten(2) for t in _grid(cfg, generator, s))
     last = words.letter + s["letters"].gather(1, s["T"][:, None] - 1)
@@ -259,7 +275,7 @@ def sample_batch(
     n: int,                       # sequences
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # token ids, loss mask (bool), roles (numbers into ROLES); each [n, L], L the longest
     "Draw training sequences, padded on the right with PAD. Raises `ValueError` for impossible settings."
-    if isinstance(n, bool) or not isinstance(n, int) or n < 1: fail("n", n, "a whole number >= 1")
+    require_whole("n", n, least=1)
     return render(cfg, generator, _sentences(cfg, generator, n))[:3]
 
 # %% ../../nbs/50_causal_graphs.ipynb #c033
@@ -279,8 +295,9 @@ def few_shot_prompts(
     n: int,                       # prompts
     k: int,                       # examples before the question
 ) -> Prompts:                     # prompts and their answers
-    "Draw test prompts on the complete chains. Raises `ValueError` for a negative k."
-    if isinstance(k, bool) or not isinstance(k, int) or k < 0: fail("k", k, "a whole number >= 0")
+    "Draw test prompts on the complete chains. Raises `ValueError` for no prompt, and for a negative k."
+    require_whole("n", n, least=1)
+    require_whole("k", k, least=0)
     table, device = _tables(cfg, str(generator.device)), generator.device
     vertex = table["complete"][torch.randint(len(table["complete"]), (n,), generator=generator, device=device)]
     chain, shots = torch.ones_like(vertex, dtype=torch.bool), replace(cfg, examples=k + 1)
@@ -301,8 +318,15 @@ def coverage(
     n: int,                       # sentences
     branch: int = 0,              # which of the complete chains
 ) -> torch.Tensor:                # [N, N], part of the sentences with a fragment whose examples hold both vertices
-    "How often two vertices of a complete chain are shown together."
+    """How often two vertices of a complete chain are shown together.
+
+    Raises `ValueError` where no sentence has a fragment."""
+    require_whole("n", n, least=1)
+    require_whole("branch", branch, least=0, most=1)
     s, table = _sentences(cfg, generator, n), _tables(cfg, str(generator.device))
     chain = table["letter"][table["complete"][branch]]
     has = ((s["letters"][:, :, None] == chain) & s["chain"][:, :, None]).any(1).double()
-    return has.mT @ has / s["chain"].any(1).sum()
+    shown = int(s["chain"].any(1).sum())
+    if not shown:
+        fail("n", n, f"more sentences, for none of these has a fragment (icl={cfg.icl:g} of all have none)")
+    return has.mT @ has / shown

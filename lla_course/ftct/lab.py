@@ -15,7 +15,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from ..core import fail, require_choice
+from ..core import fail, require_choice, require_flag, require_whole
 from ..figures import canvas, choice, colour, graph, live, slider, with_slider
 from .graph import ALPHABET, CausalGraph, DataConfig, NEWLINE, ROLES, few_shot_prompts, sample_batch, vocabulary
 from .mechanism import KINDS, SURGERIES, ablate_heads, operate, recorded_model, script, usual_heads
@@ -55,7 +55,7 @@ def explorer_figure(
 ) -> go.Figure:            # the graph with one vertex chosen
     "Parent, arrow and range of a vertex. Raises `ValueError` for a vertex that does not exist."
     world = world_of(graph_seed)
-    if vertex not in range(len(world.letter)): fail("vertex", vertex, f"a whole number from 0 to {len(world.letter) - 1}")
+    require_whole("vertex", vertex, least=0, most=len(world.letter) - 1)
     after = [v for v in range(vertex + 1, len(world.letter)) if vertex == 0 or v % 2 == vertex % 2]
     roles = dict.fromkeys(after, "light") | {vertex: "truth"} | ({world.parent[vertex]: "lla"} if vertex else {})
     name, low = (lambda v: ALPHABET[world.letter[v]]), 100 + world.offset[vertex]
@@ -85,7 +85,8 @@ def token_strip(
     step: float = .36,  # between lines
     wide: float = 8.6,  # longest line
 ) -> go.Figure:       # the same
-    "Lines of tokens, coloured by role."
+    "Lines of tokens, coloured by role. Raises `ValueError` for no line."
+    if not words: fail("words", words, "at least one line of tokens")
     ends = [np.cumsum([0, *(.13 + .08 * len(text) for text, _ in line)]) for line in words]
     scale = min(1., wide / max(e[-1] for e in ends))
     for row, (line, at) in enumerate(zip(words, ends)):
@@ -99,7 +100,9 @@ def sentence_figure(
     graph_seed: int = 0,   # of the graph
 ) -> go.Figure:            # fragment and sentence
     "A training sentence and its fragment. Raises `ValueError` as the data do."
-    data = DataConfig(M=M, graph_seed=graph_seed); world, words = world_of(graph_seed), vocabulary(data)
+    data = DataConfig(M=M, graph_seed=graph_seed)
+    world, words = world_of(graph_seed), vocabulary(data)
+    require_whole("number", number, least=0)
     tokens, _, roles = (t[0] for t in sample_batch(data, torch.Generator().manual_seed(number), 1))
     here = {int(t) - words.letter for t, r in zip(tokens, roles) if ROLES[r] == "chain" and words.letter <= t < words.value}
     lines, shade = [[]], lambda r: SHADES[ROLES[r]]
@@ -128,6 +131,7 @@ def surgery_figure(
 ) -> go.Figure:                 # the path on the graph, and the text
     "What a model makes of a damaged example. Raises `ValueError` for an unknown operation."
     require_choice("kind", kind, SURGERIES)
+    for name, which in dict(model=model, number=number).items(): require_whole(name, which, least=0)
     case, wrote = _written(model, kind, number)
     world, words = world_of(model), vocabulary(DataConfig(graph_seed=model))
     got, right = pairs(world.cfg, wrote)[:7], list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:]
@@ -176,7 +180,9 @@ def switch_figure(
     h10: bool = True,            # layer 1, head 0
     h11: bool = True,            # layer 1, head 1
 ) -> go.Figure:                  # two bars
-    "Accuracy with some heads switched off."
+    "Accuracy with some heads switched off. Raises `ValueError` for a switch that is neither True nor False."
+    require_whole("model", model, least=0)
+    for name, on in dict(h00=h00, h01=h01, h10=h10, h11=h11).items(): require_flag(name, on)
     off = tuple(head for head, on in zip(HEADS, (h00, h01, h10, h11)) if not on)
     now, whole, names = known_without(model, off, place), known_without(model, (), place), ["next vertex", "value"]
     fig = canvas("part that is right", "", height=260).update_xaxes(range=[0, 1.03]).update_yaxes(range=[1.6, -.6], showgrid=False, type="category")

@@ -17,10 +17,11 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import fail, load_result, pick, require_choice
-from .graph import ALPHABET, NEWLINE, PAD, QUESTION, CausalGraph, DataConfig, few_shot_prompts, graph_values, noise_values, render, sample_batch, vocabulary
+from ..core import fail, load_result, pick, require_choice, require_positive, require_whole
+from .graph import ALPHABET, NEWLINE, PAD, QUESTION, CausalGraph, DataConfig, Vocabulary, few_shot_prompts
+from .graph import graph_values, noise_values, render, sample_batch, vocabulary
 from .training import Config, build, cells as training_cells, longest, pairs, run as training_run, train
-from ..models import Config as Sizes, Decoder, look, replaced_heads
+from ..models import Config as Sizes, Decoder, as_tokens, evaluating, look, replaced_heads, require_below
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c007
 def cells(
@@ -60,8 +61,12 @@ def script(
     data: DataConfig,       # settings
     tokens: torch.Tensor,   # lines of one number of vertices each, [n, L]
 ) -> Script:                # where letters and values stand
-    "Find the vertices of every line. Raises `ValueError` for lines of different numbers of vertices."
+    """Find the vertices of every line.
+
+    Raises `ValueError` for lines of different numbers of vertices, and for no line."""
     words, n = vocabulary(data), len(tokens)
+    if not as_tokens(tokens, len(words.names)).numel():
+        fail("tokens.shape", tuple(tokens.shape), "at least one text")
     is_value, lines = (tokens >= words.value) & (tokens < words.context), int((tokens[0] == NEWLINE).sum()) + 1
     counts = is_value.sum(1)
     if (counts != counts[0]).any() or counts[0] % lines: fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
@@ -85,7 +90,7 @@ def knows(
     s: Script,          # complete sentences
 ) -> tuple[float, float]:  # parts of the vertices of the last line, without the first: next vertex right, value right
     "Ask for each next vertex and for each value of the last line, all before it being given."
-    guess, names = model(s.tokens).argmax(-1), letter_of(data)
+    with evaluating(model): guess, names = model(s.tokens).argmax(-1), letter_of(data)
     at, letter, value = s.value[:, -1, :-1], s.letter[:, -1, 1:], s.value[:, -1, 1:]
     vertex = names[guess.gather(1, at)] == names[s.tokens.gather(1, letter)]
     return vertex.float().mean().item(), (guess.gather(1, letter) == s.tokens.gather(1, value)).float().mean().item()
@@ -100,7 +105,10 @@ def gaze(
     s: Script,          # complete sentences of two lines or more
 ) -> dict[tuple[int, int], tuple[float, ...]]:  # (layer, head) -> mean weights, in the order of `LOOKS`
     """Where heads look in the last line. At values: the place of the next vertex in the first line, all letters there,
-    the letters of the own line. At letters: the value of the parent."""
+    the letters of the own line. At letters: the value of the parent.
+
+    Raises `ValueError` for a single line."""
+    if s.letter.shape[1] < 2: fail("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
     rows, found = torch.arange(len(s.tokens))[:, None], {}
     here, ask = s.value[:, -1, :-1], s.letter[:, -1, 1:]
     for l, layer in enumerate(look(model, s.tokens).weights):
@@ -121,9 +129,13 @@ def write_lines(
     *,
     letter: bool = False,         # whether to keep the letter after them, too
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, L], padded on the right, and lengths [n]
-    "Write lines that need not agree with each other, and cut the last one."
+    """Write lines that need not agree with each other, and cut the last one.
+
+    Raises `ValueError` for no line, and unknown letters."""
     words, parts = vocabulary(data), []
+    if not len(lines): fail("lines", lines, "at least one line")
     for letters, values in lines:
+        require_below("letters", letters, data.letters, "numbers of letters")
         s = dict(letters=letters, chain=torch.ones_like(letters, dtype=torch.bool), T=torch.full((len(letters),), letters.shape[1]), values=values[:, None])
         parts += [render(replace(data, examples=1), generator, s)[0], torch.full((len(letters), 1), NEWLINE)]
     last = parts[-2]
@@ -145,7 +157,8 @@ def chain_values(
     *,
     follow: bool = True,          # whether all values follow from one root; else each vertex has a root of its own
 ) -> tuple[torch.Tensor, torch.Tensor]:  # numbers of letters, value tokens, each [n, N]
-    "The complete chain of a branch, with values."
+    "The complete chain of a branch, with values. Raises `ValueError` for a branch that is neither 0 nor 1."
+    require_below("branch", branch, 2, "branches")
     world, words = CausalGraph(data), vocabulary(data)
     vertex = torch.tensor(world.chains(data.N))[branch]
     token = torch.full((max(words.values) + 1,), PAD)
@@ -160,9 +173,14 @@ def operate(
     n: int,                       # prompts
     kind: str,                    # one of `SURGERIES`
 ) -> dict[str, torch.Tensor]:     # tokens, lengths; example: its letters [n, T]; letters, values: the truth [n, N] (values as tokens)
-    "One-shot prompts with something wrong in the example. Raises `ValueError` for an unknown kind."
+    """One-shot prompts with something wrong in the example.
+
+    Raises `ValueError` for an unknown kind, no prompt, and chains too short."""
     require_choice("kind", kind, SURGERIES)
-    branch, r, draw = torch.randint(2, (n,), generator=generator), torch.arange(n)[:, None], lambda *size: torch.rand(*size, generator=generator)
+    require_whole("data.N", data.N, least=4)
+    require_whole("n", n, least=1)
+    branch, r = torch.randint(2, (n,), generator=generator), torch.arange(n)[:, None]
+    draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32)
     (letters, values), N = chain_values(data, generator, branch), data.N
     shown, worth = chain_values(data, generator, 1 - branch if kind == "other branch" else branch, follow=kind != "wrong values")
     if kind == "noise values":
@@ -185,9 +203,11 @@ def outcomes(
 ) -> dict[str, float]:     # parts of the prompts: as the example has it, as the graph has it (letters), whole chain right
     "Which order the model writes: that of the example, or the true one. The first pairs count, as in the strict measure."
     words, (letters, shown) = vocabulary(data), (case["letters"] + vocabulary(data).letter, case["example"] + vocabulary(data).letter)
+    if not len(letters): fail("case", 0, "at least one prompt")
     steps = min(longest(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
     found = dict.fromkeys(("example", "graph", "whole"), 0)
-    for row, right, above, values in zip(model.generate(case["tokens"], steps, lengths=case["lengths"]).tolist(), letters.tolist(), shown.tolist(), case["values"].tolist()):
+    written = model.generate(case["tokens"], steps, lengths=case["lengths"])
+    for row, right, above, values in zip(*(t.tolist() for t in (written, letters, shown, case["values"]))):
         got = pairs(data, row[:row.index(NEWLINE)] if NEWLINE in row else row)
         wrote = [a for a, _ in got]
         found["example"] += wrote[:len(above) - 1] == above[1:]
@@ -204,7 +224,8 @@ def shares(
 ) -> torch.Tensor:      # [N - 1, 4]
     "How the probability after each value is shared: the right vertex, the other branch, other vertices of this branch, noise."
     names, world = letter_of(data), CausalGraph(data)
-    p = model(s.tokens).softmax(-1).gather(1, s.value[:, -1, :-1, None].expand(-1, -1, len(names)))
+    with evaluating(model): logits = model(s.tokens)
+    p = logits.softmax(-1).gather(1, s.value[:, -1, :-1, None].expand(-1, -1, len(names)))
     by_letter = p.new_zeros(*p.shape[:2], data.letters).index_add_(2, names.clamp_min(0), p * (names >= 0))
     chain = names[s.tokens.gather(1, s.letter[:, -1])]                         # [n, N]
     right = by_letter.gather(2, chain[:, 1:, None])[..., 0]
@@ -246,10 +267,17 @@ def ablate_heads(
     heads: Sequence | None = None,  # sets of (layer, head) to switch off; default the empty set and each head alone
     at: Sequence[str] = KINDS,    # at which kinds of tokens
 ) -> dict[tuple, tuple[float, float]]:  # set -> next vertex right, value right
-    "Let heads say what they usually say, and count what is still known. Raises `ValueError` for an unknown kind."
+    """Let heads say what they usually say, and count what is still known.
+
+    Raises `ValueError` for an unknown kind or head."""
     for name in at: require_choice("at", name, KINDS)
+    for head in {head for group in heads or () for head in group} - set(usual):
+        fail("heads", head, f"heads of {list(usual)}")
     kind, found = kinds(data, s.tokens), {}
     off = torch.isin(kind, torch.tensor([KINDS.index(name) for name in at]))[..., None]
+    silent = {i for u in usual.values() for i in u.isnan().any(1).nonzero()[:, 0].tolist()}
+    unknown = [KINDS[i] for i in sorted(silent) if (off[..., 0] & (kind == i)).any()]
+    if unknown: fail("usual", unknown, "what heads usually say at all kinds of tokens that are there")
     for group in ((), *(((l, h),) for l, h in usual)) if heads is None else heads:
         says = {}
         for layer in sorted({l for l, _ in group}):   # later layers hear what earlier ones no longer say
@@ -263,6 +291,7 @@ def find_heads(
     looks: dict,   # of `gaze`
 ) -> dict[str, tuple[int, int]]:  # "parent", "path" -> (layer, head)
     "Name heads by what they look at: the largest weight on the value of the parent, and on the letters of the own line."
+    if not looks: fail("looks", looks, "at least one head")
     return {name: max(looks, key=lambda head: looks[head][LOOKS.index(name)]) for name in ("parent", "path")}
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c047
@@ -271,6 +300,8 @@ def perfect_probe(
     classes: int,    # equally likely answers
 ) -> float:          # its expected accuracy
     "A probe that reads perfectly and knows the name of a class once it has seen one example of it; what it has not seen it gets wrong."
+    for name, size, least in (("examples", examples, 0), ("classes", classes, 1)):
+        require_whole(name, size, least=least)
     return 1 - (1 - 1 / classes) ** examples
 
 def linear_probe(
@@ -280,7 +311,14 @@ def linear_probe(
     learn: int,        # so many rows to learn from; the others examine
     ridge: float = 1.,  # of the least squares
 ) -> float:            # accuracy on the others
-    "Least squares from x to one column per class; the largest column is the answer."
+    """Least squares from x to one column per class; the largest column is the answer.
+
+    Raises `ValueError` where nothing is left to examine."""
+    if x.dim() != 2 or y.shape != x.shape[:1]:
+        fail("y.shape", tuple(y.shape), f"one class for each row of x, {tuple(x.shape)}")
+    require_whole("learn", learn, least=2, most=len(x) - 1)
+    require_positive("ridge", ridge, zero=True)
+    require_below("y", y, 2**31, "classes")
     x = torch.cat([(x - x[:learn].mean(0)) / x[:learn].std(0).clamp_min(1e-6), torch.ones(len(x), 1)], 1).double()
     a, goal = x[:learn], nn.functional.one_hot(y[:learn], int(y.max()) + 1).double()
     w = torch.linalg.solve(a.mT @ a + ridge * torch.eye(a.shape[1]).double(), a.mT @ goal)
@@ -293,9 +331,10 @@ def last_hidden(
     tokens: torch.Tensor,   # [B, T]
 ) -> torch.Tensor:          # [B, T, C]
     "What the last layer leaves, before the logits are read off."
-    x = model.enter(tokens, torch.arange(tokens.shape[1]))
-    for block in model.blocks: x = block(x)
-    return model.norm(x)
+    with evaluating(model):
+        x = model.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+        for block in model.blocks: x = block(x)
+        return model.norm(x)
 
 def probe_table(
     model: Decoder,               # trained
@@ -305,7 +344,10 @@ def probe_table(
     k: int = 1,                   # examples
     n: int = 800,                 # prompts, three quarters of them to learn from
 ) -> torch.Tensor:                # [N - 1, N - 1]: accuracy for target vertex 1 + row and replaced vertex column; nan above the diagonal
-    "Replace the value of one vertex by another of its range, and read it off the letter of a later vertex."
+    """Replace the value of one vertex by another of its range, and read it off the letter of a later vertex.
+
+    Raises `ValueError`."""
+    require_whole("n", n, least=4)
     words, world, found = vocabulary(data), CausalGraph(data), torch.full((data.N - 1, data.N - 1), torch.nan)
     s = script(data, few_shot_prompts(data, generator, n, k).full)
     offset, rows = torch.zeros(data.letters).long(), torch.arange(n)
@@ -341,7 +383,14 @@ def set_head(
     start, r, a = head * D, query.shape[1], value.shape[1]
     for part, matrix, scale in ((0, query, math.sqrt(D)), (C, key, 1.), (2 * C, value, 1.)):
         mixer.to_qkv.weight[part + start:part + start + matrix.shape[1]] = scale * matrix.mT
-    mixer.to_out.weight[to, start:start + a] = torch.eye(a)
+    mixer.to_out.weight[to, start:start + a] = _eye(a)
+
+def _zeros(*shape: int) -> torch.Tensor: return torch.zeros(*shape, dtype=torch.float32)
+
+def _eye(n: int) -> torch.Tensor: return torch.eye(n, dtype=torch.float32)
+
+def _numbers(words: Vocabulary) -> torch.Tensor:
+    return torch.tensor(words.values, dtype=torch.float32)[:, None]
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c055
 @torch.no_grad()
@@ -354,12 +403,13 @@ def by_hand(
     require_choice("parent", parent, ("recent", "named"))
     if data.equals: fail("data.equals", data.equals, "the pair format, equals=False")
     slots, C = hand_slots(data)
-    model = Decoder(Sizes(len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], n_mlp=0, tied=False))
+    sizes = Sizes(len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], n_mlp=0, tied=False)
+    model = Decoder(sizes).float()   # scores of 1e7 need it, whatever the usual dtype is
     for p in model.parameters(): p.zero_()
     model.norm = nn.Identity()
     for block in model.blocks: block.norm_mix = nn.Identity()
-    model.embed.weight[:, slots["token"]] = torch.eye(model.cfg.vocab)
-    model.place.weight[:, slots["place"]] = torch.eye(model.cfg.length)
+    model.embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
+    model.place.weight[:, slots["place"]] = _eye(model.cfg.length)
     write_order(model, data, slots)
     write_parent(model, data, slots, parent)
     write_reading(model, data, slots)
@@ -376,16 +426,17 @@ def write_order(
     "Head 0 of both layers: the letter before me; the letter that comes after mine in the example."
     words, C, P = vocabulary(data), model.cfg.width, model.cfg.length
     letters, place, before = slice(words.letter, words.value), slots["place"], slots["before"]
-    copy = torch.zeros(C, data.letters); copy[letters] = torch.eye(data.letters)
-    query, key = torch.zeros(C, P), torch.zeros(C, P)
-    query[place] = torch.eye(P)                                             # I ask as the token at my place
-    key[place] = NEAR * torch.arange(P)[:, None] - NEVER * torch.eye(P)     # the nearer the better, but not myself
-    key[letters] = IS                                                       # letters only
+    copy, query, key = _zeros(C, data.letters), _zeros(C, P), _zeros(C, P)
+    copy[letters] = _eye(data.letters)
+    query[place] = _eye(P)                                             # I ask as the token at my place
+    at = torch.arange(P, dtype=torch.float32)[:, None]
+    key[place] = NEAR * at - NEVER * _eye(P)                           # the nearer the better, but not myself
+    key[letters] = IS                                                  # letters only
     set_head(model.blocks[0].mixer, 0, query, key, copy, before)
-    query, key = torch.zeros(C, data.letters), torch.zeros(C, data.letters)
-    query[before] = torch.eye(data.letters)                                 # at a value: my own letter
-    key[before] = MATCH * torch.eye(data.letters)                           # who was preceded by it?
-    key[letters] = 2 * IS                                                   # letters only
+    query, key = _zeros(C, data.letters), _zeros(C, data.letters)
+    query[before] = _eye(data.letters)                                 # at a value: my own letter
+    key[before] = MATCH * _eye(data.letters)                           # who was preceded by it?
+    key[letters] = 2 * IS                                              # letters only
     set_head(model.blocks[1].mixer, 0, query, key, copy, slots["next"])
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c059
@@ -398,15 +449,15 @@ def write_parent(
     "Head 1 of one layer: carry the number of the parent. The operation of a letter is in its embedding."
     words, world, C, P = vocabulary(data), CausalGraph(data), model.cfg.width, model.cfg.length
     values, of_graph = slice(words.value, words.context), set(graph_values(world))
-    number = torch.zeros(C, 1); number[values, 0] = torch.tensor([float(v) for v in words.values])
-    query, key = torch.zeros(C, data.letters + 1), torch.zeros(C, data.letters + 1)
+    number, query, key = _zeros(C, 1), _zeros(C, data.letters + 1), _zeros(C, data.letters + 1)
+    number[values] = _numbers(words)
     query[slots["place"], -1] = 1
-    key[slots["place"], -1] = NEAR * torch.arange(P)                                        # the nearer the better
-    key[values, -1] = 3 * IS * torch.tensor([float(v in of_graph) for v in words.values])   # large numbers only
+    key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)             # the nearer the better
+    key[values, -1] = torch.tensor([3 * IS * (v in of_graph) for v in words.values], dtype=torch.float32)   # large only
     for v, letter in enumerate(world.letter):
         model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
         if v and parent == "named": query[words.letter + letter, world.letter[world.parent[v]]] = 1   # edges of the graph
-    if parent == "named": key[slots["before"]] = torch.cat([MATCH * torch.eye(data.letters), torch.zeros(data.letters, 1)], 1)
+    if parent == "named": key[slots["before"], :-1] = MATCH * _eye(data.letters)
     set_head(model.blocks[parent == "named"].mixer, 1, query, key, number, slots["number"])
 
 def write_reading(
@@ -416,10 +467,10 @@ def write_reading(
 ) -> None:
     "Logits: after a letter the value nearest to the number, after a value the next letter, after a context word its owner."
     words, read, owner = vocabulary(data), model.read.weight, letter_of(data)
-    letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), torch.tensor([float(v) for v in words.values])
-    read[letters, slots["next"]] = torch.eye(data.letters)
-    read[values, slots["number"]] = 2 * v[:, None]
-    read[values, slots["place"]] = -v[:, None] ** 2          # 2 x v - v^2 is largest for the v nearest to x
+    letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), _numbers(words)
+    read[letters, slots["next"]] = _eye(data.letters)
+    read[values, slots["number"]] = 2 * v
+    read[values, slots["place"]] = -v ** 2                   # 2 x v - v^2 is largest for the v nearest to x
     read[values, letters], read[values, values] = IS, -IS    # a letter is followed by a value; a value is not
     for t in range(words.context, len(owner)): read[words.letter + owner[t], t] = IS
 
@@ -430,6 +481,7 @@ def decoys(
     n: int,                       # prompts
 ) -> dict[str, torch.Tensor]:     # tokens, lengths; parent, decoy: what follows from the true parent and from the noise, value tokens [n]
     "One line that ends at a letter. Between it and its parent stands a noise letter, with another value that the parent could have."
+    require_whole("n", n, least=1)
     world, words, r = CausalGraph(data), vocabulary(data), torch.arange(n)[:, None]
     branch, j = torch.randint(2, (n,), generator=generator), torch.randint(1, data.N, (n, 1), generator=generator)
     (letters, values), (_, others) = (chain_values(data, generator, branch) for _ in range(2))
@@ -446,7 +498,9 @@ def believes(
     model: nn.Module,      # trained
     case: dict,            # of `decoys`
 ) -> tuple[float, float]:  # parts of the prompts in which the value follows from the parent, and from the noise
-    "Whom a letter takes for its parent, where the two differ."
-    told = model(case["tokens"])[torch.arange(len(case["lengths"])), case["lengths"] - 1].argmax(-1)
+    "Whom a letter takes for its parent, where the two differ. Raises `ValueError` where they never do."
+    with evaluating(model):
+        told = model(case["tokens"])[torch.arange(len(case["lengths"])), case["lengths"] - 1].argmax(-1)
     differ = case["parent"] != case["decoy"]
+    if not differ.any(): fail("case", len(differ), "prompts in which the parent and the decoy differ")
     return tuple((told == case[who])[differ].float().mean().item() for who in ("parent", "decoy"))

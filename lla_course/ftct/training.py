@@ -15,14 +15,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice
+from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
 from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts, check_data, faithful, few_shot_prompts, sample_batch, vocabulary
-from ..models import Config as Sizes, Decoder, adamw, cross_entropy
+from ..models import Config as Sizes, Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
 @dataclass(frozen=True)
 class Config:
-    "One training: the world, the model, the schedule."
+    "One training: the world, the model, the schedule. Raises `ValueError` for settings that make none."
     data: DataConfig = DataConfig()   # the graph and its sentences
     kind: str = "transformer"   # or "mlp"
     layers: int = 2             # blocks; for the MLP, linear maps
@@ -44,6 +44,25 @@ class Config:
     keep: bool = False          # whether to store the weights
     seed: int = 0               # of weights, data and prompts
 
+    def __post_init__(self) -> None:
+        check_data(self.data)
+        least = dict(layers=0, heads=1, width=1, steps=1, batch=1, pool=0, warmup=0, prompts=1, seed=0)
+        for name, low in least.items(): require_whole(name, getattr(self, name), least=low)
+        for name in ("newline", "keep"): require_flag(name, getattr(self, name))
+        for name in ("rate", "minutes"): require_positive(name, getattr(self, name))
+        require_choice("precision", self.precision, ("float32", "bfloat16"))
+        if require_positive("decay", self.decay, zero=True) > 1:
+            fail("decay", self.decay, "a number from 0 to 1")
+        if not isinstance(self.betas, tuple) or len(self.betas) != 2:
+            fail("betas", self.betas, "a tuple of two numbers")
+        if require_choice("kind", self.kind, ("transformer", "mlp")) == "transformer": self.sizes()
+        else: require_whole("layers", self.layers, least=2)
+
+    def sizes(self, vocab: int = 1) -> Sizes:  # tokens -> of a transformer
+        "Raises `ValueError` for sizes that make no model."
+        about = dict(heads=self.heads, width=self.width, dropout=self.dropout, init=self.init)
+        return Sizes(vocab, self.layers, length=longest(self.data)[0], **about)
+
 # %% ../../nbs/51_ftct_training.ipynb #c009
 def longest(
     data: DataConfig,   # settings
@@ -56,9 +75,9 @@ def build(
     cfg: Config,    # settings
 ) -> nn.Module:     # a fresh model
     "The model of a training. Raises `ValueError` for an unknown kind."
-    vocab = len(vocabulary(check_data(cfg.data)).names)
-    if require_choice("kind", cfg.kind, ("transformer", "mlp")) == "mlp": return WindowMLP(vocab, layers=cfg.layers, hidden=cfg.width, seed=cfg.seed)
-    return Decoder(Sizes(vocab, cfg.layers, cfg.heads, cfg.width, length=longest(cfg.data)[0], dropout=cfg.dropout, init=cfg.init), seed=cfg.seed)
+    vocab = len(vocabulary(cfg.data).names)
+    if cfg.kind == "mlp": return WindowMLP(vocab, layers=cfg.layers, hidden=cfg.width, seed=cfg.seed)
+    return Decoder(cfg.sizes(vocab), seed=cfg.seed)
 
 # %% ../../nbs/51_ftct_training.ipynb #c011
 def batches(
@@ -67,8 +86,13 @@ def batches(
     ahead: int = 8,               # batches drawn together and sorted by length
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # tokens and loss mask, each [batch, L]
     "Training batches without end, each of sequences of similar length, so that little is padding. Raises `ValueError` for a pool smaller than what is drawn together."
-    some = cfg.batch * ahead
+    some = cfg.batch * require_whole("ahead", ahead, least=1)
     if cfg.pool and cfg.pool < some: fail("pool", cfg.pool, f"0 or at least {some}")
+    return _endless(cfg, generator, ahead)
+
+# %% ../../nbs/51_ftct_training.ipynb #c011b
+def _endless(cfg: Config, generator: torch.Generator, ahead: int) -> Iterator[tuple]:
+    some = cfg.batch * ahead
     kept = sample_batch(cfg.data, generator, cfg.pool)[:2] if cfg.pool else None
     while True:
         if kept:
@@ -90,7 +114,10 @@ def train(
     watch: Callable | None = None,   # watch(step, model), now and then and at the end
     every: int = 100,                # steps between
 ) -> tuple[nn.Module, dict]:         # the model, and its history: step, loss (mean since the last), steps, seconds
-    "Train on fresh sequences. Stops early, and says so in `steps`, when `minutes` are over."
+    """Train on fresh sequences. Stops early, and says so in `steps`, when `minutes` are over.
+
+    The model is given back in evaluation mode. Raises `ValueError` for settings that make no training."""
+    require_whole("every", every, least=1)
     device = pick_device(device); model = build(cfg).to(device).train()
     optimizer, schedule = adamw(model, rate=cfg.rate, steps=cfg.steps, warmup=cfg.warmup, decay=cfg.decay, betas=cfg.betas)
     run = torch.compile(model, dynamic=True) if device.type == "cuda" and cfg.kind == "transformer" else model
@@ -134,7 +161,11 @@ def score(
     written: torch.Tensor,   # what the model wrote, [n, S]
     prompts: Prompts,        # what it was asked
 ) -> dict[str, float]:       # whole, vertices, final and their strict versions, each a part of n
-    "Compare answers with the truth: lenient as the authors do, and strict."
+    """Compare answers with the truth: lenient as the authors do, and strict.
+
+    Raises `ValueError` where nothing is written."""
+    if not len(written) or len(written) != len(prompts.letters):
+        fail("written.shape", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts")
     found = {name: 0 for name in ("whole", "vertices", "final", "whole_strict", "vertices_strict")}
     for row, letters, values in zip(written.tolist(), prompts.letters.tolist(), prompts.values.tolist()):
         line = row[:row.index(NEWLINE)] if NEWLINE in row else row
@@ -155,11 +186,16 @@ def evaluate(
     *,
     n: int | None = None,   # prompts; default cfg.prompts
 ) -> dict[str, float]:  # whole, vertices, final, whole_strict, vertices_strict, values, each from 0 to 1
-    "Ask for complete chains, which were never shown in training."
-    device, model = next(model.parameters()).device, model.eval()
-    prompts = few_shot_prompts(cfg.data, torch.Generator(device).manual_seed(cfg.seed + 1000 + k), n or cfg.prompts, k)
-    written = model.generate(prompts.tokens, longest(cfg.data)[1], lengths=prompts.lengths)
-    right = [model(full).argmax(-1).gather(1, asked - 1) == full.gather(1, asked) for full, asked in zip(prompts.full.split(100), prompts.asked.split(100))]
+    """Ask for complete chains, which were never shown in training.
+
+    Raises `ValueError` for no prompt, and a negative k."""
+    device, n = next(model.parameters()).device, cfg.prompts if n is None else n
+    rng = torch.Generator(device).manual_seed(cfg.seed + 1000 + require_whole("k", k, least=0))
+    prompts = few_shot_prompts(cfg.data, rng, n, k)
+    parts = zip(prompts.full.split(100), prompts.asked.split(100))
+    with evaluating(model):
+        written = model.generate(prompts.tokens, longest(cfg.data)[1], lengths=prompts.lengths)
+        right = [model(t).argmax(-1).gather(1, asked - 1) == t.gather(1, asked) for t, asked in parts]
     return score(cfg.data, written, prompts) | dict(values=float(torch.cat(right).float().mean()))
 
 # %% ../../nbs/51_ftct_training.ipynb #c021
@@ -209,19 +245,23 @@ def run(
     cfg: Config,  # one training
 ) -> dict:        # by number of examples: accuracies, each a list; history; arrays: the weights of a small model
     "Train one model and examine it. Runs on a GPU where there is one."
-    device = pick_device("auto")
-    if device.type == "cuda": torch.set_float32_matmul_precision("high")
-    course, shots = {}, range(cfg.data.examples)
+    device, course, shots = pick_device("auto"), {}, range(cfg.data.examples)
     def watch(step: int, model: nn.Module) -> None:
         for k in shots[:2]: course.setdefault(f"{k}", []).append(evaluate(model, cfg, k, n=100)["whole_strict"])
-    model, history = train(cfg, watch=watch, every=max(1, cfg.steps // 10))
-    by_k = [evaluate(model, cfg, k) for k in shots]
+    before = torch.get_float32_matmul_precision()
+    try:
+        if device.type == "cuda": torch.set_float32_matmul_precision("high")
+        model, history = train(cfg, watch=watch, every=max(1, cfg.steps // 10))
+        by_k = [evaluate(model, cfg, k) for k in shots]
+    finally: torch.set_float32_matmul_precision(before)
     found = dict(history=history, course=course, parameters=sum(p.numel() for p in model.parameters()), device=device)
     return found | {name: [round(r[name], 4) for r in by_k] for name in by_k[0]} | (dict(arrays=model.state_dict()) if cfg.keep else {})
 
 # %% ../../nbs/51_ftct_training.ipynb #c042
 class WindowMLP(nn.Module):
-    "Next-token prediction from the last tokens, side by side, through linear maps with batch norm and ReLU between them."
+    """Next-token prediction from the last tokens, side by side, through linear maps, batch norm and ReLU.
+
+    Raises `ValueError` for sizes that make no model."""
 
     def __init__(
         self,
@@ -233,9 +273,11 @@ class WindowMLP(nn.Module):
         seed: int = 0,       # of the first weights
     ) -> None:
         super().__init__()
+        least = dict(vocab=(vocab, 1), window=(window, 1), layers=(layers, 2), hidden=(hidden, 1))
+        for name, (size, low) in least.items(): require_whole(name, size, least=low)
         self.vocab, self.window = vocab, window
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(seed)
             self.first = nn.EmbeddingBag(window * vocab, hidden, mode="sum")   # a linear map of one-hot vectors
             nn.init.normal_(self.first.weight, std=window**-.5)
             inner = [nn.Sequential(nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden)) for _ in range(layers - 2)]
@@ -245,7 +287,9 @@ class WindowMLP(nn.Module):
         self,
         tokens: torch.Tensor,   # [B, T]
     ) -> torch.Tensor:          # logits, [B, T, vocab]
-        "One window for each token."
+        "One window for each token. Raises `ValueError` for tokens that it does not know."
+        tokens = as_tokens(tokens, self.vocab)
+        if not tokens.numel(): return self.first.weight.new_zeros(*tokens.shape, self.vocab)
         windows = F.pad(tokens, (self.window - 1, 0)).unfold(1, self.window, 1)
         at = windows + torch.arange(self.window, device=tokens.device) * self.vocab
         return self.rest(self.first(at.flatten(0, 1))).view(*tokens.shape, -1)
@@ -256,12 +300,17 @@ class WindowMLP(nn.Module):
         tokens: torch.Tensor,    # prompts, [B, T]
         n: int,                  # tokens to write
         *,
-        lengths: torch.Tensor,   # of the prompts, [B]
+        lengths: torch.Tensor | None = None,  # of the prompts, [B]; default T
     ) -> torch.Tensor:           # [B, n]
-        "Write the most likely token, again and again."
-        self.eval(); text, rows = F.pad(tokens, (self.window, n)), torch.arange(len(tokens), device=tokens.device)
+        "Write the most likely token, again and again. Raises `ValueError` as `generate` of chapter 30 does."
+        require_whole("n", n, least=0)
+        tokens, lengths = padded_prompts(tokens, lengths, self.vocab)
+        if not len(tokens) or not n: return tokens.new_empty(len(tokens), n)
+        text, rows = F.pad(tokens, (self.window, n)), torch.arange(len(tokens), device=tokens.device)
         slots = torch.arange(self.window, device=tokens.device)
-        for k in range(n):
-            window = text.gather(1, (lengths + k)[:, None] + slots)
-            text[rows, self.window + lengths + k] = self.rest(self.first(window + slots * self.vocab)).argmax(-1)
+        with evaluating(self):
+            for k in range(n):
+                window = text.gather(1, (lengths + k)[:, None] + slots)
+                logits = self.rest(self.first(window + slots * self.vocab))
+                text[rows, self.window + lengths + k] = logits.argmax(-1)
         return text.gather(1, (self.window + lengths)[:, None] + torch.arange(n, device=tokens.device))

@@ -15,9 +15,25 @@ from typing import Callable, Sequence
 import torch
 from scipy.optimize import minimize_scalar
 
-from ..core import fail, pick, pick_device, require_positive, seed_everything
+from ..core import fail, pick, pick_device, require_choice
+from ..core import require_flag, require_positive, require_whole
+from .kernel import as_bandwidth, block_weights
 
 # %% ../../nbs/12_bias_variance.ipynb #c011
+def _smoothed(weights: Callable, x0: torch.Tensor, x: torch.Tensor, f: Callable) -> tuple[torch.Tensor, ...]:
+    "The rows of weights [M, N], and the truth at design points [N] and queries [M]; each is checked."
+    for name, call in (("weights", weights), ("f", f)):
+        if not callable(call): fail(name, call, "a function")
+    for name, t in (("x0", x0), ("x", x)):
+        if not isinstance(t, torch.Tensor) or not t.is_floating_point() or t.dim() not in (1, 2):
+            fail(name, type(t).__name__, "a floating tensor, [N] or [N, d]")
+    s, truth, at = weights(x0, x), f(x), f(x0)
+    shapes = {"weights(x0, x)": (s, (len(x0), len(x))), "f(x)": (truth, (len(x),)), "f(x0)": (at, (len(x0),))}
+    for name, (t, shape) in shapes.items():
+        if getattr(t, "shape", None) != shape:
+            fail(name, getattr(t, "shape", type(t).__name__), f"an array of shape {shape}")
+    return tuple(torch.as_tensor(t) for t in (s, truth, at))
+
 def bias_variance(
     weights: Callable,     # weights(x0, x) -> [M, N], of any linear smoother
     x0: torch.Tensor,      # queries, [M] or [M, d]
@@ -26,10 +42,12 @@ def bias_variance(
     *,
     noise: float,          # standard deviation of the noise, in units of y
 ) -> tuple[torch.Tensor, torch.Tensor]:  # bias [M] in units of y, variance [M] in units of y squared
-    "Exact bias and variance of a linear smoother at each query, for a fixed design. Raises `ValueError` for a negative noise."
+    """Exact bias and variance of a linear smoother at each query, for a fixed design.
+
+    Raises `ValueError` for a negative noise, and for functions that give other shapes."""
     noise = require_positive("noise", noise, zero=True)
-    s = weights(x0, x)
-    return s @ f(x) - f(x0), noise**2 * s.square().sum(-1)
+    s, truth, at = _smoothed(weights, x0, x, f)
+    return s @ truth - at, noise**2 * s.square().sum(-1)
 
 # %% ../../nbs/12_bias_variance.ipynb #c013
 def monte_carlo(
@@ -41,13 +59,20 @@ def monte_carlo(
     noise: float,                 # standard deviation of the noise
     draws: int,                   # how many noisy data sets
     generator: torch.Generator,   # the source of the noise
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # bias, its standard error, variance, its standard error; each [M]
-    "Bias and variance estimated from repeated noisy data, with standard errors. Raises `ValueError` for fewer than two draws."
-    if draws < 2: fail("draws", draws, "at least 2")
-    eps = torch.randn(draws, len(x), generator=generator, dtype=x.dtype)
-    fits = (f(x) + require_positive("noise", noise, zero=True) * eps) @ weights(x0, x).T
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # bias, its standard error, variance, its
+    """Bias and variance estimated from repeated noisy data, each [M], each with its standard error.
+
+    Raises `ValueError` for fewer than two draws, and as `bias_variance` does."""
+    require_whole("draws", draws, least=2)
+    noise = require_positive("noise", noise, zero=True)
+    if not isinstance(generator, torch.Generator):
+        fail("generator", type(generator).__name__, "a torch.Generator")
+    s, truth, at = _smoothed(weights, x0, x, f)
+    eps = torch.randn(draws, len(x), generator=generator, dtype=truth.dtype, device=generator.device)
+    fits = (truth + noise * eps.to(truth)) @ s.T
     variance = fits.var(0)
-    return fits.mean(0) - f(x0), (variance / draws).sqrt(), variance, variance * math.sqrt(2 / (draws - 1))
+    spread = variance * math.sqrt(2 / (draws - 1))
+    return fits.mean(0) - at, (variance / draws).sqrt(), variance, spread
 
 # %% ../../nbs/12_bias_variance.ipynb #c024
 def axis_weights(
@@ -56,27 +81,42 @@ def axis_weights(
     bandwidth: float,   # Gaussian bandwidth
     linear: bool,       # whether to tilt: local linear, otherwise Nadaraya-Watson
 ) -> tuple[torch.Tensor, torch.Tensor]:  # p [Q, m], and the tilt t = u (x - xbar) [Q, m]
-    "One axis of the product weights."
-    p = torch.softmax(-.5 * ((x - x0[:, None]) / bandwidth).square(), -1)
-    mean = (p @ x)[:, None]
-    centred = x - mean
-    tilt = (x0[:, None] - mean) / (p * centred.square()).sum(-1, keepdim=True) * centred
-    return p, tilt if linear else torch.zeros_like(p)
+    """One axis of the product weights. Where one point has all the weight there is no tilt.
+
+    Raises `ValueError` for other types and shapes."""
+    for name, t in (("x0", x0), ("x", x)):
+        if not isinstance(t, torch.Tensor) or t.dim() != 1:
+            fail(name, type(t).__name__, "a tensor with one dimension")
+    p = block_weights(x0[:, None], x[:, None], as_bandwidth(bandwidth, x[:, None]), "gaussian")
+    if not require_flag("linear", linear): return p, torch.zeros_like(p)
+    nearest = x[p.argmax(-1)][:, None]
+    mean = (p * (x - nearest)).sum(-1, keepdim=True)     # from the nearest: small numbers, little rounding
+    centred = x - nearest - mean
+    spread = (p * centred.square()).sum(-1, keepdim=True)
+    alone = spread <= torch.finfo(x.dtype).tiny
+    return p, torch.where(alone, 0, (x0[:, None] - nearest - mean) / torch.where(alone, 1, spread) * centred)
 
 # %% ../../nbs/12_bias_variance.ipynb #c025
 def along(
     values: torch.Tensor,              # an array with d axes, [m, ..., m]
     matrices: Sequence[torch.Tensor],  # one matrix for each axis, [Q, m]
 ) -> torch.Tensor:                     # [Q, ..., Q]
-    "Apply a matrix along each axis of an array."
+    "Apply a matrix along each axis of an array. Raises `ValueError` for what does not fit together."
+    if not isinstance(values, torch.Tensor): fail("values", type(values).__name__, "a tensor")
+    shapes = [tuple(getattr(matrix, "shape", ())) for matrix in matrices]
+    if [shape[1:] for shape in shapes] != [(size,) for size in values.shape]:
+        fail("matrices", shapes, f"a matrix [Q, m] for each axis of {tuple(values.shape)}")
     for matrix in matrices: values = torch.tensordot(values, matrix, dims=([0], [1]))
     return values
 
 def outer(
     factors: Sequence[torch.Tensor],  # d vectors, each [Q]
 ) -> torch.Tensor:                    # [Q, ..., Q]
-    "Outer product of vectors."
-    return reduce(lambda a, b: a[..., None] * b, factors)
+    "Outer product of vectors. Raises `ValueError` for none."
+    vectors = list(factors) if isinstance(factors, (list, tuple)) else []
+    if not vectors or any(getattr(v, "ndim", 0) != 1 for v in vectors):
+        fail("factors", factors, "at least one vector")
+    return reduce(lambda a, b: a[..., None] * b, vectors)
 
 # %% ../../nbs/12_bias_variance.ipynb #c027
 def grid_bias_variance(
@@ -89,10 +129,15 @@ def grid_bias_variance(
     linear: bool,          # local linear, otherwise Nadaraya-Watson
     noise: float,          # standard deviation of the noise
 ) -> tuple[torch.Tensor, torch.Tensor]:  # bias and variance, each [Q, ..., Q]
-    "Exact bias and variance on a product grid with a Gaussian kernel, at the cost of one axis at a time."
-    d, (p, t) = values.dim(), axis_weights(x0, x, bandwidth, linear)
+    """Exact bias and variance on a product grid with a Gaussian kernel, at the cost of one axis at a time.
+
+    Raises `ValueError` for a negative noise and for shapes that do not fit."""
+    noise = require_positive("noise", noise, zero=True)
+    d, (p, t) = getattr(values, "ndim", 0), axis_weights(x0, x, bandwidth, linear)
+    if getattr(truth, "shape", None) != (len(x0),) * d:
+        fail("truth", type(truth).__name__, f"{d} axes of {len(x0)}")
     swap = lambda factors, changes: [changes.get(k, factor) for k, factor in enumerate(factors)]
-    A0, A1, A2 = ((p.square() * t**r).sum(-1) for r in range(3))
+    A0, A1, A2 = (a.sum(-1) for a in (p.square(), p * (p * t), (p * t).square()))
     fit, variance = along(values, [p] * d), outer([A0] * d)
     for k in range(d if linear else 0):
         fit = fit + along(values, swap([p] * d, {k: p * t}))
@@ -105,9 +150,14 @@ def graded_nodes(
     order: int = 4,          # Gauss-Legendre nodes in each interval
     smallest: float = 1e-4,  # length of the interval at each edge
     pieces: int = 12,        # intervals from an edge to the middle
-) -> tuple[torch.Tensor, torch.Tensor]:  # nodes in (0, 1) and their weights, each [2 * order * (pieces - 1) + 2 * order]
-    "Quadrature on [0, 1], graded towards both ends."
+) -> tuple[torch.Tensor, torch.Tensor]:  # nodes in (0, 1) and their weights, each [2 * order * pieces]
+    """Quadrature on [0, 1], graded towards both ends.
+
+    Raises `ValueError` for counts or lengths that make none."""
     import numpy as np
+    require_whole("order", order, least=1, most=100)
+    require_whole("pieces", pieces, least=2)
+    if require_positive("smallest", smallest) >= .5: fail("smallest", smallest, "a length below 0.5")
     half = np.r_[0, np.geomspace(smallest, .5, pieces)]
     edges = np.unique(np.r_[half, 1 - half])
     g, w = np.polynomial.legendre.leggauss(order)
@@ -125,19 +175,34 @@ class Config:
     seed: int = 0               # unused: nothing here is random
 
 # %% ../../nbs/12_bias_variance.ipynb #c034
+_ESTIMATORS = ("local_constant", "local_linear", "global_linear")
+
+def _check(cfg: Config) -> Config:
+    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
+    require_choice("estimator", cfg.estimator, _ESTIMATORS)
+    require_whole("d", cfg.d, least=1)
+    if not isinstance(cfg.sides, (list, tuple)) or not cfg.sides:
+        fail("sides", cfg.sides, "at least one whole number")
+    for side in cfg.sides: require_whole("sides", side, least=1)
+    return cfg
+
 def integrated_error(
     bandwidth: float,   # Gaussian bandwidth; infinity for the global line
     side: int,          # grid points along each axis
     cfg: Config,        # estimator, dimension, noise
     device: torch.device | str = "cpu",  # where to compute
 ) -> tuple[float, float]:  # integrated squared bias, integrated variance
-    "Integrated squared bias and variance over the unit cube, for the truth sum_k sin(2 pi x_k)."
-    nodes, w = (t.to(device) for t in graded_nodes(*((4, 1e-4, 12) if cfg.d < 3 else (3, 1e-3, 8))))
-    x = (torch.arange(side, dtype=torch.float64, device=device) + .5) / side
-    wave = lambda a: sum(torch.meshgrid(*[torch.sin(2 * math.pi * a)] * cfg.d, indexing="ij"))
-    bias, variance = grid_bias_variance(nodes, x, wave(x), wave(nodes), bandwidth=min(bandwidth, 1e6),
+    """Integrated squared bias and variance over the unit cube, for the truth sum_k sin(2 pi x_k).
+
+    Raises `ValueError` for other settings, and for a device that this machine has not."""
+    d, device = _check(cfg).d, pick_device(device)
+    h = 1e6 if bandwidth == math.inf else min(require_positive("bandwidth", bandwidth), 1e6)
+    nodes, w = (t.to(device) for t in graded_nodes(*((4, 1e-4, 12) if d < 3 else (3, 1e-3, 8))))
+    x = (torch.arange(require_whole("side", side, least=1), dtype=torch.float64, device=device) + .5) / side
+    wave = lambda a: sum(torch.meshgrid(*[torch.sin(2 * math.pi * a)] * d, indexing="ij"))
+    bias, variance = grid_bias_variance(nodes, x, wave(x), wave(nodes), bandwidth=h,
                                         linear=cfg.estimator != "local_constant", noise=cfg.noise)
-    cube = outer([w] * cfg.d)
+    cube = outer([w] * d)
     return float((bias.square() * cube).sum()), float((variance * cube).sum())
 
 # %% ../../nbs/12_bias_variance.ipynb #c035
@@ -146,10 +211,15 @@ def oracle(
     cfg: Config, # estimator, dimension, noise
     device: torch.device | str = "cpu",  # where to compute
 ) -> tuple[float, float, float]:  # best bandwidth, and integrated squared bias and variance there
-    "The bandwidth that minimises the integrated mean squared error. The global line has none to choose."
-    if cfg.estimator == "global_linear": return (math.inf, *integrated_error(math.inf, side, cfg, device))
+    """The bandwidth that minimises the integrated mean squared error. The global line has none to choose.
+
+    Raises `ValueError` as `integrated_error` does."""
+    require_whole("side", side, least=1)
+    if _check(cfg).estimator == "global_linear":
+        return (math.inf, *integrated_error(math.inf, side, cfg, device))
     error = lambda log_h: sum(integrated_error(math.exp(log_h), side, cfg, device))
-    best = minimize_scalar(error, bounds=(math.log(.4 / side), math.log(.7)), method="bounded", options=dict(xatol=1e-4))
+    bounds = math.log(.4 / side), math.log(.7)
+    best = minimize_scalar(error, bounds=bounds, method="bounded", options=dict(xatol=1e-4))
     return (h := math.exp(best.x), *integrated_error(h, side, cfg, device))
 
 # %% ../../nbs/12_bias_variance.ipynb #c037
@@ -159,27 +229,40 @@ def cells(
     "The curves of this chapter: three estimators in one, two and three dimensions, four grids a decade of n."
     last = pick(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})   # n runs from 10^2 to 10^last
     sides = lambda d: tuple(round(10 ** (k / 4 / d)) for k in range(8, 4 * last[d] + 1))
-    return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in ("local_constant", "local_linear", "global_linear")}
+    return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in _ESTIMATORS}
 
 def run(
     cfg: Config,  # one curve
 ) -> dict:        # n, bandwidth, squared bias and variance, each [K]; the device
-    "Errors with the oracle bandwidth over growing grids. No randomness: the same settings give the same numbers."
-    device = pick_device("auto")
+    """Errors with the oracle bandwidth over growing grids. No randomness: the same settings give the same
+    numbers.
+
+    Raises `ValueError` for settings that are none."""
+    device, _ = pick_device("auto"), _check(cfg)
     found = [oracle(side, cfg, device) for side in cfg.sides]
     h, squared_bias, variance = map(list, zip(*found))
-    return dict(n=[side**cfg.d for side in cfg.sides], bandwidth=[min(v, 1e6) for v in h], squared_bias=squared_bias,
-                variance=variance, device=device)
+    n, bandwidth = [side**cfg.d for side in cfg.sides], [min(v, 1e6) for v in h]
+    return dict(n=n, bandwidth=bandwidth, squared_bias=squared_bias, variance=variance, device=device)
 
 # %% ../../nbs/12_bias_variance.ipynb #c042
 def decade_slopes(
     n: Sequence[float],      # sample sizes, ascending
     error: Sequence[float],  # errors, positive
 ) -> list[tuple[float, float]]:  # (last n of the decade, slope between its ends)
-    "Slopes of log error against log n over whole decades, counted back from the largest n."
-    out, end = [], len(n) - 1
+    """Slopes of log error against log n over whole decades, counted back from the largest n.
+
+    Raises `ValueError` for lists of different lengths, sizes that do not ascend, and errors that are not
+    positive."""
+    sizes, errors = (list(values) if hasattr(values, "__len__") else [] for values in (n, error))
+    for name, values in (("n", sizes), ("error", errors)):
+        for value in values: require_positive(name, value)
+    if not sizes or sorted(set(sizes)) != sizes: fail("n", n, "sizes in ascending order")
+    if len(errors) != len(sizes): fail("error", error, f"{len(sizes)} errors, one for each n")
+    out, end = [], len(sizes) - 1
+    decades = lambda start: math.log10(sizes[end] / sizes[start])
     while end > 0:
-        start = min(range(end + 1), key=lambda i: abs(math.log10(n[end] / n[i]) - 1))
-        if start == end or math.log10(n[end] / n[start]) < .9: break
-        out.append((n[end], math.log(error[end] / error[start]) / math.log(n[end] / n[start]))); end = start
+        start = min(range(end + 1), key=lambda i: abs(decades(i) - 1))
+        if start == end or decades(start) < .9: break
+        out.append((sizes[end], math.log10(errors[end] / errors[start]) / decades(start)))
+        end = start
     return out[::-1]

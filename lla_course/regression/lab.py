@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from ..core import fail, require_choice
+from ..core import fail, require_choice, require_positive, require_whole
 from ..figures import add_curve, add_points, add_query, add_weights, canvas, choice, live, slider, with_slider
 from .bias_variance import bias_variance
 from .kernel import LOG_KERNELS, kernel_weights, nadaraya_watson
@@ -48,9 +48,13 @@ def sample(
     noise: float, # standard deviation of the noise; a record has its own
     seed: int,    # of positions and noise
 ) -> tuple[np.ndarray, np.ndarray]:  # positions in [0, 1], ascending, and responses; each [N]
-    "Data for the bench. Raises `ValueError` for an unknown name or fewer than two points."
+    """Data for the bench.
+
+    Raises `ValueError` for an unknown name, fewer than two points, a negative noise or seed."""
     require_choice("data", data, [*TRUTHS, *RECORDS])
-    if n < 2: fail("n", n, "at least 2")
+    require_whole("n", n, least=2)
+    require_whole("seed", seed, least=0)
+    noise = require_positive("noise", noise, zero=True)
     if data in RECORDS:
         x, y = _record(data)
         keep = np.linspace(0, len(x) - 1, min(n, len(x))).round().astype(int)
@@ -72,6 +76,10 @@ def bench_figure(
 ) -> go.Figure:                 # three rows
     "The whole state of the bench as one figure. Raises `ValueError` where an estimator does."
     x, y = sample(data, n, noise, seed)
+    if not isinstance(query, (int, float)) or not 0 <= query <= 1:
+        fail("query", query, "a number from 0 to 1")
+    require_positive("bandwidth", bandwidth)
+    require_positive("ridge", ridge, zero=True)
     grid, at = np.linspace(0, 1, 161), np.array([query])
     knobs = dict(bandwidth=bandwidth, kernel=kernel); ridged = knobs | dict(ridge=ridge * bandwidth**2)
     fig = canvas("position x (scaled to 0 … 1)", "response y", "avg. weight", "line weight", heights=[.58, .21, .21], height=640)
@@ -119,8 +127,13 @@ def bias_variance_figure(
     noise: float = .3,          # standard deviation of the noise
     kernel: str = "gaussian",   # a name of LOG_KERNELS
 ) -> go.Figure:                 # squared bias, variance and their sum, along the axis
-    "Exact squared bias, variance and mean squared error of both estimators. Raises `ValueError` where an estimator does."
-    x = DESIGNS[require_choice("design", design, DESIGNS)](n)
+    """Exact squared bias, variance and mean squared error of both estimators.
+
+    Raises `ValueError` where an estimator does."""
+    x = DESIGNS[require_choice("design", design, DESIGNS)](require_whole("n", n, least=1))
+    require_choice("truth", truth, TRUTHS)
+    require_positive("bandwidth", bandwidth)
+    require_positive("ridge", ridge, zero=True)
     f = lambda t: torch.from_numpy(TRUTHS[truth](t.numpy()))
     grid = torch.linspace(0, 1, 161, dtype=torch.float64)
     fig = canvas("position x₀", "squared bias", "variance", "mean squared error", height=640)

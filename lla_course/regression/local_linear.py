@@ -9,48 +9,112 @@ __all__ = ['centred_moments', 'first_order_weights', 'local_linear', 'local_slop
 # %% ../../nbs/11_local_linear.ipynb #c002
 import time
 from dataclasses import dataclass
-from typing import Any, Sequence
+from typing import Any, Callable, Sequence
 
 import torch
 
-from ..core import as_tensors, fail, pick, require_choice, require_positive, seed_everything
+from ..core import as_tensors, fail, pick, require_choice, require_positive
+from ..core import require_whole, seed_everything
 from .kernel import LOG_KERNELS, as_bandwidth, as_design, block_weights, in_blocks
 
 # %% ../../nbs/11_local_linear.ipynb #c015
 def _inverse(
-    C: torch.Tensor,      # covariance of the neighbours' positions, [M, d, d]
-    scale: torch.Tensor,  # their mean squared distance from the query, [M]
-    ridge: float,         # relative ridge >= 0
-) -> torch.Tensor:        # inverse of C + ridge I; at ridge 0 its limit, the pseudo-inverse
-    zero = 8 * C.shape[-1] * torch.finfo(C.dtype).eps * scale.detach().clamp_min(torch.finfo(C.dtype).tiny)
-    return torch.linalg.pinv(C + ridge * torch.eye(C.shape[-1]).to(C), atol=zero, rtol=torch.zeros_like(zero), hermitian=True)
+    C: torch.Tensor,       # covariance, with coordinate j divided by scale j, [M, d, d]
+    ridge: torch.Tensor,   # ridge for each coordinate, in the same units, [M, 1, d]
+    scale: torch.Tensor,   # [M, 1, d]
+) -> torch.Tensor:         # inverse of C + ridge, or its limit where there is none; NaN for NaN
+    d, eps = C.shape[-1], torch.finfo(C.dtype).eps
+    A = C + torch.diag_embed(ridge[:, 0])
+    broken = ~A.isfinite().flatten(1).all(1)[:, None, None]
+    A = torch.where(broken, torch.eye(d, dtype=A.dtype, device=A.device), A)
+    size = A.detach().diagonal(dim1=1, dim2=2).sqrt()[:, None]
+    size = torch.where(size > 0, size, 1)
+    A = A / (size.mT * size)                                              # ones on the diagonal
+    eigenvalues, vectors = torch.linalg.eigh(A.detach())
+    differ = eigenvalues - ((ridge / size**2).detach() @ vectors**2)[:, 0]
+    flat = vectors * ((differ <= 8 * d * eps) & (eigenvalues <= 300 * d * eps))[:, None]
+    full = torch.linalg.inv(A + flat @ vectors.mT)
+    shortest = _shortest(A, full, flat, scale * size)
+    return torch.where(broken, torch.nan, shortest.mT @ full @ shortest / (size.mT * size))
+
+# %% ../../nbs/11_local_linear.ipynb #c015b
+def _shortest(
+    A: torch.Tensor,      # the scaled matrix, [M, d, d]
+    full: torch.Tensor,   # an inverse of it in all directions in which something differs, [M, d, d]
+    flat: torch.Tensor,   # orthonormal directions in which nothing does, as columns, others 0, [M, d, d]
+    scale: torch.Tensor,  # units of the coordinates, [M, 1, d]
+) -> torch.Tensor:        # [M, d, d]; takes the flat part out of a vector, at right angles in units of x
+    eps, eye = torch.finfo(A.dtype).eps, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
+    unit = (scale.amin(-1, keepdim=True) / scale).mT.clamp_min(eps**.25)  # larger ratios drown in rounding
+    moving = flat - full @ ((A - A.detach()) @ flat)                      # how they turn when A changes
+    length = torch.linalg.vector_norm((unit * moving).detach(), dim=1, keepdim=True)
+    moving = moving / torch.where(length > 0, length, 1)
+    gram = (unit * moving).mT @ (unit * moving)
+    regular = gram + ((length == 0).to(A) + len(eye) * eps) * eye
+    return eye - unit**2 * moving @ torch.linalg.solve(regular, moving.mT)
 
 # %% ../../nbs/11_local_linear.ipynb #c017
-def centred_moments(
-    p: torch.Tensor,   # weights that sum to one over N, [M, N]
-    x0: torch.Tensor,  # queries, [M, d]
-    x: torch.Tensor,   # design points, [N, d]
-    ridge: float,      # relative ridge >= 0
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # x_j - xbar [M, N, d], xbar - x0 [M, d], inverse of C + ridge I [M, d, d]
-    "The three quantities of the centred form, for each query."
-    z = x - x0[:, None, :]                        # measured from the query: small numbers, little rounding
-    mean = (p[:, None, :] @ z)[:, 0]
-    centred = z - mean[:, None, :]
-    centred = centred - p[:, None, :] @ centred   # once more: takes the rounding of the mean out
+def _moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: float | torch.Tensor) -> tuple:
+    "x_j - xbar [M, N, d], xbar - x0 [M, d, 1] and the inverse [M, d, d], in units of the last, [M, 1, d]."
+    x = x.expand(len(p), *x.shape[-2:])
+    nearest = torch.take_along_dim(x, p.argmax(-1)[:, None, None], 1).detach()
+    z = torch.where(p[..., None] > 0, x - nearest, 0)
+    z = torch.where(z.abs() > 4 * torch.finfo(x.dtype).eps * nearest.abs(), z, z - z.detach())
+    mean = p[:, None] @ z
+    centred = z - mean
+    ridge = torch.as_tensor(ridge, dtype=x.dtype, device=x.device)
+    spread = torch.linalg.vector_norm((p.sqrt()[..., None] * centred).detach(), torch.inf, 1, keepdim=True)
+    scale = torch.maximum(spread, ridge.detach().sqrt())
+    scale = torch.where(scale > 0, scale, 1)
+    centred = centred / scale
     C = (p[..., None] * centred).mT @ centred
-    return centred, mean, _inverse(C, C.diagonal(dim1=-2, dim2=-1).sum(-1) + mean.square().sum(-1), ridge)
+    inverse = _inverse(C, ridge / scale / scale, scale)
+    return centred, ((mean + (nearest - x0[:, None])) / scale).mT, inverse, scale
+
+# %% ../../nbs/11_local_linear.ipynb #c017b
+def _check_moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: float | torch.Tensor) -> None:
+    for name, t in (("p", p), ("x0", x0), ("x", x)):
+        if not isinstance(t, torch.Tensor) or not t.is_floating_point():
+            fail(name, type(t).__name__, "a floating tensor")
+    shapes = tuple(map(tuple, (p.shape, x0.shape, x.shape)))
+    fits = p.dim() == x0.dim() == 2 and len(p) == len(x0) and 0 not in x.shape[-2:]
+    wanted = (p.shape[-1], x0.shape[-1]) if fits else ()
+    if x.shape not in (wanted, (len(p), *wanted)): fail("p, x0, x", shapes, "[M, N], [M, d] and [N, d]")
+    if not isinstance(ridge, torch.Tensor): require_positive("ridge", ridge, zero=True)
+
+def centred_moments(
+    p: torch.Tensor,               # weights that sum to one over N, [M, N]
+    x0: torch.Tensor,              # queries, [M, d]
+    x: torch.Tensor,               # design points, [N, d], or those of each query, [M, N, d]
+    ridge: float | torch.Tensor,   # relative ridge >= 0, in units of x squared; one number, or [M, 1, 1]
+) -> tuple[torch.Tensor, ...]:     # x_j - xbar [M, N, d], xbar - x0 [M, d], inverse of C + ridge I [M, d, d]
+    """The three quantities of the centred form, for each query.
+
+    The inverse is right whatever the unit of each coordinate. Where the points do not differ in some
+    direction it is the limit ridge -> 0. A point without weight is taken to stand where the heaviest one
+    does. NaN and infinity make NaN of the queries that give them weight. Raises `ValueError` for other types
+    and shapes."""
+    _check_moments(p, x0, x, ridge)
+    centred, mean, inverse, scale = _moments(p, x0, x, ridge)
+    return centred * scale, (mean.mT * scale)[:, 0], inverse / scale.mT / scale
 
 # %% ../../nbs/11_local_linear.ipynb #c018
 def first_order_weights(
-    p: torch.Tensor,   # weights that sum to one over N, [M, N]
-    x0: torch.Tensor,  # queries, [M, d]
-    x: torch.Tensor,   # design points, [N, d]
-    ridge: float,      # relative ridge >= 0
-) -> torch.Tensor:     # s_j = p_j (1 + u.(x_j - xbar)), [M, N]
-    "Correct the weights of an average to first order."
-    centred, mean, inverse = centred_moments(p, x0, x, ridge)
-    u = inverse @ -mean[..., None]                # (C + ridge I) u = x0 - xbar
-    return p * (1 + (centred @ u)[..., 0])
+    p: torch.Tensor,               # weights that sum to one over N, [M, N]
+    x0: torch.Tensor,              # queries, [M, d]
+    x: torch.Tensor,               # design points, [N, d]
+    ridge: float | torch.Tensor,   # relative ridge >= 0, in units of x squared
+) -> torch.Tensor:                 # s_j = p_j (1 + u.(x_j - xbar)), [M, N]
+    "Correct the weights of an average to first order. Raises `ValueError` as `centred_moments` does."
+    _check_moments(p, x0, x, ridge)
+    centred, mean, inverse, _ = _moments(p, x0, x, ridge)
+    u = inverse @ -mean                           # (C + ridge I) u = x0 - xbar
+    return p + ((p[..., None] * centred) @ u)[..., 0]
+
+def _as_line(kernel: str, ridge: float, *design: Any) -> tuple:
+    "The checked arguments of a local line: the ridge, and what `as_design` makes of the arrays."
+    require_choice("kernel", kernel, LOG_KERNELS)
+    return require_positive("ridge", ridge, zero=True), *as_design(*design)
 
 # %% ../../nbs/11_local_linear.ipynb #c019
 def local_linear(
@@ -64,13 +128,15 @@ def local_linear(
 ) -> Any:                                # predictions, [M] or [M, c], numpy or torch like the input
     """Local linear regression: the height at the query of the weighted least squares line, in units of y.
 
-    At ridge 0 a slope is fitted only in directions in which the neighbours differ (the limit ridge -> 0): one neighbour gives its own response.
-    Raises `ValueError` for what `nadaraya_watson` refuses and for a negative or infinite ridge. Source: Fan (1993); centred form of chapter 11."""
-    require_choice("kernel", kernel, LOG_KERNELS); ridge = require_positive("ridge", ridge, zero=True)
-    queries, points, values, back = as_design(x0, x, y)
+    At ridge 0 affine functions are reproduced, whatever the unit of each coordinate. A slope is fitted only
+    in directions in which the neighbours differ (the limit ridge -> 0): one neighbour gives its own response.
+    So does the nearest one where the bandwidth is so small that the weights of all others are rounded to
+    zero; a compact kernel with no point inside is refused. Raises `ValueError` for what `nadaraya_watson`
+    refuses and for a negative or infinite ridge. Source: Fan (1993); centred form of chapter 11."""
+    ridge, queries, points, values, back = _as_line(kernel, ridge, x0, x, y)
     h = as_bandwidth(bandwidth, points)
-    height = lambda block: first_order_weights(block_weights(block, points, h, kernel), block, points, ridge) @ values
-    return back(in_blocks(height, queries, points.numel()))
+    weights = lambda block: first_order_weights(block_weights(block, points, h, kernel), block, points, ridge)
+    return back(in_blocks(lambda block: weights(block) @ values, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c023
 def local_slope(
@@ -81,16 +147,18 @@ def local_slope(
     bandwidth: float | Sequence[float],  # in units of x
     ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
     kernel: str = "gaussian",            # a name of LOG_KERNELS
-) -> Any:                                # the slope of the line at each query, [M, d], units of y over units of x
-    "The gradient w of the weighted least squares line at each query. Raises what `local_linear` raises, and `ValueError` for several responses."
-    require_choice("kernel", kernel, LOG_KERNELS); ridge = require_positive("ridge", ridge, zero=True)
-    queries, points, values, back = as_design(x0, x, y)
+) -> Any:                                # slope of the line at each query, [M, d], units of y over units of x
+    """The gradient w of the weighted least squares line at each query; 0 in directions in which the
+    neighbours agree.
+
+    Raises what `local_linear` raises, and `ValueError` for several responses."""
+    ridge, queries, points, values, _ = _as_line(kernel, ridge, x0, x, y)
     if values.shape[1] != 1: fail("y.shape", tuple(values.shape), "one response a design point, [N]")
     h = as_bandwidth(bandwidth, points)
     def slope(block):
         p = block_weights(block, points, h, kernel)
-        centred, _, inverse = centred_moments(p, block, points, ridge)
-        return (inverse @ (centred.mT @ (p[..., None] * values)))[..., 0]
+        centred, _, inverse, scale = _moments(p, block, points, ridge)
+        return (inverse @ (centred.mT @ (p[..., None] * values)) / scale.mT)[..., 0]
     return as_tensors(x0=x0, x=x, y=y)[1](in_blocks(slope, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c025
@@ -102,12 +170,13 @@ def equivalent_kernel(
     ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
     kernel: str = "gaussian",            # a name of LOG_KERNELS
 ) -> Any:                                # weights, [M, N]; each row sums to one, entries may be negative
-    "The weight that each query gives to each response under local linear regression. Raises what `local_linear` raises."
-    require_choice("kernel", kernel, LOG_KERNELS); ridge = require_positive("ridge", ridge, zero=True)
-    queries, points, _, back = as_design(x0, x)
+    """The weight that each query gives to each response under local linear regression.
+
+    Raises what `local_linear` raises."""
+    ridge, queries, points, _, back = _as_line(kernel, ridge, x0, x)
     h = as_bandwidth(bandwidth, points)
-    return back(in_blocks(lambda block: first_order_weights(block_weights(block, points, h, kernel), block, points, ridge),
-                          queries, points.numel()))
+    weights = lambda block: first_order_weights(block_weights(block, points, h, kernel), block, points, ridge)
+    return back(in_blocks(weights, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c031
 def global_linear(
@@ -117,11 +186,14 @@ def global_linear(
     *,
     ridge: float = 0.,  # ridge on the slope, in units of x squared
 ) -> Any:               # predictions, [M] or [M, c]
-    "One (ridge) regression line for all queries: the limit of `local_linear` as the bandwidth grows. Raises what `local_linear` raises."
+    """One (ridge) regression line for all queries: the limit of `local_linear` as the bandwidth grows.
+
+    Raises what `local_linear` raises."""
     ridge = require_positive("ridge", ridge, zero=True)
     queries, points, values, back = as_design(x0, x, y)
     even = lambda block: points.new_full((len(block), len(points)), 1 / len(points))
-    return back(in_blocks(lambda block: first_order_weights(even(block), block, points, ridge) @ values, queries, points.numel()))
+    height = lambda block: first_order_weights(even(block), block, points, ridge) @ values
+    return back(in_blocks(height, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c046
 @dataclass(frozen=True)
@@ -145,6 +217,8 @@ def run(
 ) -> dict:        # seconds, peak memory of the process in GB, error against the truth
     "Time `local_linear` once, in float64, and record the peak memory of the whole process."
     import resource
+    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
+    for name in ("n", "m", "d"): require_whole(name, getattr(cfg, name), least=1)
     generator = seed_everything(cfg.seed)
     x, x0 = (torch.rand(k, cfg.d, generator=generator, dtype=torch.float64) for k in (cfg.n, cfg.m))
     f = lambda t: torch.sin(6 * t).sum(-1)

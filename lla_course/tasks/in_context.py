@@ -15,16 +15,16 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice
-from ..models import Block, SoftmaxAttention, check_config
+from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
+from ..models import Block, SoftmaxAttention, evaluating
 from ..models import Config as Sizes
-from .mixers import MIXERS, LocalLinear, fit, mixer, tuned
-from .test_time import GRIDS, paired_ratio, predict
+from .mixers import MIXERS, LocalLinear, check_training, fit, mixer, tuned
+from .test_time import GRIDS, paired_ratio, predict, unit_rms
 
 # %% ../../nbs/33_in_context_regression.ipynb #c007
 @dataclass(frozen=True)
 class Config:
-    "One setting: a world, a mixer, and its training."
+    "One setting: a world, a mixer, and its training. Raises `ValueError` for a setting that makes none."
     mixer: str                 # of MIXERS, or "lines" for what needs no training
     segment: int               # tokens in a segment, S
     d: int = 32                # dimension of x and of y
@@ -44,6 +44,23 @@ class Config:
     precision: str = "bfloat16"   # of matrix products in training and test
     minutes: float = 4.        # of one training at most
 
+    def __post_init__(self) -> None:
+        require_choice("mixer", self.mixer, (*MIXERS, "lines"))
+        check_training(self, d=1, length=1)
+        require_whole("segment", self.segment, least=1, most=self.length)
+        require_positive("noise", self.noise, zero=True)
+        require_flag("told", self.told)
+        require_choice("positions", self.positions, ("none", "rotary"))
+        pairs = isinstance(self.knobs, tuple) and {(type(p), len(p)) for p in self.knobs} <= {(tuple, 2)}
+        if not pairs: fail("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
+        self.sizes()
+
+    def sizes(self) -> Sizes:  # for the blocks of a model
+        "What a mixer is built from. Raises `ValueError` for sizes that make no model."
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
+        require_whole("width", self.width, least=1)
+        return Sizes(vocab=1, n_mlp=0, init=self.width**-.5, **about)
+
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
     cfg: Config,                  # the world
@@ -52,13 +69,16 @@ def draw(
     *,
     shift: int = 0,               # how many tokens earlier each segment ends
 ) -> tuple[torch.Tensor, torch.Tensor]:  # x of length sqrt(d) and y, each [n, L, d]
-    "Sequences cut into segments with centres and linear maps of their own. Raises `ValueError` for a segment longer than a sequence, or a shift longer than a segment."
-    S, d = cfg.segment, cfg.d
-    if not 0 < S <= cfg.length: fail("segment", S, f"a whole number from 1 to length={cfg.length}")
-    if not 0 <= shift < S: fail("shift", shift, f"a whole number from 0 to segment - 1 = {S - 1}")
-    normal, m = lambda *shape: torch.randn(*shape, generator=generator, device=generator.device), -(-(cfg.length + shift) // S)
+    """Sequences cut into segments with centres and linear maps of their own, float32.
+
+    Raises `ValueError` for fewer than 0 sequences, and for a shift longer than a segment."""
+    require_whole("shift", shift, least=0, most=cfg.segment - 1)
+    S, d, m = cfg.segment, cfg.d, -(-(cfg.length + shift) // cfg.segment)
+    require_whole("n", n, least=0)
+    exact = dict(generator=generator, dtype=torch.float32, device=generator.device)
+    normal = lambda *shape: torch.randn(*shape, **exact)
     centre, W = normal(n, m, 1, d), normal(n, m, d, d) / d**.5
-    x = F.rms_norm(centre + normal(n, m, S, d), (d,))
+    x = unit_rms(centre + normal(n, m, S, d))
     y = x @ W.mT + cfg.noise * normal(n, m, S, d)
     return x.flatten(1, 2)[:, shift:cfg.length + shift], y.flatten(1, 2)[:, shift:cfg.length + shift]
 
@@ -68,8 +88,13 @@ def make_tokens(
     y: torch.Tensor,   # answers, [n, L, d]
     told: bool,        # whether a token that tells a y also tells its x
 ) -> torch.Tensor:     # [n, L, 2 d] or [n, L, 3 d]
-    "Question t beside the answer to question t - 1, and perhaps that question; zeros before the first."
-    last = lambda a: F.pad(a[:, :-1], (0, 0, 1, 0))
+    """Question t beside the answer to question t - 1, and perhaps that question; zeros before the first.
+
+    Raises `ValueError`."""
+    require_flag("told", told)
+    if x.dim() != 3 or x.shape != y.shape:
+        fail("y.shape", tuple(y.shape), f"that of x, {tuple(x.shape)}, [n, L, d]")
+    last = lambda a: F.pad(a, (0, 0, 1, 0))[:, :-1]
     return torch.cat([x, *([last(x)] if told else []), last(y)], -1)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c011
@@ -83,11 +108,10 @@ class Regressor(nn.Module):
         seed: int = 0,     # of the first weights
     ) -> None:
         super().__init__()
-        self.told = cfg.told
-        sizes = check_config(Sizes(vocab=1, layers=cfg.layers, heads=cfg.heads, width=cfg.width, n_mlp=0, positions=cfg.positions, init=cfg.width**-.5))
+        self.told, sizes = cfg.told, cfg.sizes()
         recipe = mixer(cfg.mixer, **dict(cfg.knobs))
         with torch.random.fork_rng(devices=[]):
-            torch.manual_seed(seed)
+            torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
             self.enter, self.read = nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width), nn.Linear(cfg.width, cfg.d)
             nn.init.normal_(self.enter.weight, std=cfg.d**-.5)
             for p in self.read.parameters(): nn.init.zeros_(p)
@@ -95,7 +119,7 @@ class Regressor(nn.Module):
 
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # each [n, L, d] -> predictions of y [n, L, d]
         "Predict each y from its x and all pairs before it."
-        h = self.enter(make_tokens(x, y, self.told))
+        h = self.enter(make_tokens(x, y, self.told).to(self.enter.weight.dtype))
         for block in self.blocks: h = block(h)
         return self.read(h)
 
@@ -107,19 +131,24 @@ def errors(
     *,
     precision: str = "float32",  # or "bfloat16", for the matrix products
 ) -> torch.Tensor:            # squared error, mean over coordinates, [n, L]
-    "Measure a model, sixteen sequences at a time."
-    with torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"):
-        return torch.cat([(model.eval()(a, b).float() - b).square().mean(-1) for a, b in zip(x.split(16), y.split(16))])
+    "Measure a model, sixteen sequences at a time. Raises `ValueError` for an unknown precision."
+    low = require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
+    with evaluating(model), torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+        parts = zip(x.split(16), y.split(16))
+        return torch.cat([(model(a, b).float() - b).square().mean(-1) for a, b in parts])
 
 def train(
     cfg: Config,   # the setting
     rate: float,   # highest learning rate
     seed: int,     # of weights and data
 ) -> tuple[Regressor, dict]:  # the model, and the history of `fit`
-    "Train one model on fresh sequences, on a GPU where there is one."
+    "Train one model on fresh sequences, on a GPU where there is one. It is given back in evaluation mode."
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor: return (model(x, y).float() - y).square().mean()
     model = Regressor(cfg, seed=seed).to(pick_device("auto"))
-    return model, fit(model, lambda step, generator: draw(cfg, cfg.batch, generator), loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), decay=.5, seed=seed)
+    fresh, every = lambda step, generator: draw(cfg, cfg.batch, generator), max(1, cfg.steps // 25)
+    how = dict(steps=cfg.steps, precision=cfg.precision, minutes=cfg.minutes, every=every)
+    history = fit(model, fresh, loss, rate=rate, decay=.5, seed=seed, **how)
+    return model.eval(), history
 
 # %% ../../nbs/33_in_context_regression.ipynb #c017
 def own_pairs(
@@ -127,7 +156,8 @@ def own_pairs(
     *,
     shift: int = 0,        # as in `draw`
 ) -> torch.Tensor:         # [L, L], whether pair s is of the same segment as question t, and before it
-    "Which pairs belong to the segment of a question."
+    "Which pairs belong to the segment of a question. Raises `ValueError` for a shift longer than a segment."
+    require_whole("shift", shift, least=0, most=cfg.segment - 1)
     t = torch.arange(cfg.length)
     piece = (t + shift) // cfg.segment
     return (piece[:, None] == piece) & (t[:, None] > t)
@@ -153,13 +183,15 @@ def held_out(
     *,
     shift: int = 0,    # as in `draw`
 ) -> list[torch.Tensor]:  # x and y, each [test, L, d], on the device of the models
-    "Sequences for measuring, the same on each machine."
+    "Sequences for measuring, the same on each machine. Raises `ValueError` as `draw` does."
+    require_whole("seed", seed, least=0)
     return [a.to(pick_device("auto")) for a in draw(cfg, cfg.test, torch.Generator().manual_seed(seed), shift=shift)]
 
 def lines(
     cfg: Config,   # the world
 ) -> dict:         # by name: errors [seeds, test] after the first segment, curve [L], and settings where there are any
     "What needs no training: zero, known segments, and three untrained rules of chapter 32 tuned on other sequences."
+    _check_later(cfg)
     found = {name: dict(tests=[], chosen=[]) for name in ("zero", "known", "softmax", "lla", "mesanet_fading")}
     for seed in cfg.seeds:
         (a, b), (x, y) = ([t.double() for t in held_out(cfg, n + seed)] for n in (20_000, 10_000))
@@ -170,6 +202,10 @@ def lines(
             answers[name] = F.pad(next(predict(name, [best], x, y))[1], (0, 0, 1, 0)); found[name]["chosen"].append(best)
         for name, o in answers.items(): found[name]["tests"].append(_note(cfg, (o - y).square().mean(-1)))
     return {name: about | _over_seeds(about.pop("tests")) for name, about in found.items()}
+
+def _check_later(cfg: Config) -> None:
+    if cfg.segment >= cfg.length:
+        fail("segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment")
 
 def _note(cfg: Config, e: torch.Tensor) -> dict:
     e = e.double().nan_to_num(1e3).clamp(max=1e3).cpu()   # a model that blew up
@@ -186,12 +222,20 @@ def inside(
     x: torch.Tensor,       # [n, L, d]
     y: torch.Tensor,       # [n, L, d]
 ) -> list[dict]:           # one a layer with softmax weights: tokens [heads], own [heads], and for LLA ridge [heads]
-    "Over how many tokens each head spreads, and what share of its weight is on its own segment, after the first segment."
+    """Over how many tokens each head spreads, and what share of its weight is on its own segment.
+
+    Raises `ValueError` where there is no sequence, or nothing after the first segment: only that counts."""
+    if not len(x): fail("x.shape", tuple(x.shape), "at least one sequence")
+    _check_later(cfg)
     seen, found, S = [], [], cfg.segment
-    hooks = [b.mixer.register_forward_pre_hook(lambda m, given: seen.append((m, given[0]))) for b in model.blocks if isinstance(b.mixer, SoftmaxAttention)]
+    note = lambda m, given: seen.append((m, given[0]))
+    mixers = [b.mixer for b in model.blocks if isinstance(b.mixer, SoftmaxAttention)]
+    hooks = [m.register_forward_pre_hook(note) for m in mixers]
     cast = torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16")
-    with cast: model(x, y)
-    for hook in hooks: hook.remove()
+    try:
+        with evaluating(model), cast: model(x, y)
+    finally:
+        for hook in hooks: hook.remove()
     own = F.pad(own_pairs(cfg), (1, 0))[:, :-1].to(x)   # token s tells pair s - 1
     for m, given in seen:
         with cast: p = SoftmaxAttention.weights(m, given)[:, :, S:].float()
@@ -209,7 +253,7 @@ def run(
 
     `shifted` is the curve where each segment ends half a segment earlier than in training. `inside` in each of `runs` has the state before and after."""
     device, made = pick_device("auto"), {} if models is None else models
-    require_choice("mixer", cfg.mixer, (*MIXERS, "lines"))
+    _check_later(cfg)
     if cfg.mixer == "lines": return lines(cfg) | dict(device=device)
     def trial(rate: float, seed: int) -> dict:
         probe = [a[:8] for a in held_out(cfg, seed + 20_000)]
@@ -249,10 +293,14 @@ def by_place(
     *,
     shift: int = 0,           # how many tokens earlier each segment ends
 ) -> list[float]:             # error at each place within the segments after the first, [S]
-    "Fold a curve into one segment."
-    t = torch.arange(len(curve)) + shift
+    "Fold a curve into one segment. Raises `ValueError` where a place within a segment has no error."
+    require_whole("segment", segment, least=1)
+    t = torch.arange(len(curve)) + require_whole("shift", shift, least=0, most=segment - 1)
     e = torch.as_tensor(curve, dtype=torch.float64)
-    return [float(e[(t >= segment) & (t % segment == i)].mean()) for i in range(segment)]
+    parts = [e[(t >= segment) & (t % segment == i)] for i in range(segment)]
+    if not all(map(len, parts)):
+        fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
+    return [float(part.mean()) for part in parts]
 
 # %% ../../nbs/33_in_context_regression.ipynb #c048
 RIVALS = dict(paper=("softmax", "mamba2", "gla", "gated_deltanet"), ours=("linear", "deltanet", "mesanet"))

@@ -19,10 +19,10 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.dense import lla_weights
-from ..core import fail, require_choice, require_positive, seed_everything
+from ..core import fail, require_choice, require_flag, require_positive, require_whole
 from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, choice, colour, live, log_axes, slider, with_slider
 from .mixers import chunked, mesa_question
-from .test_time import Config, make_sequences, predict
+from .test_time import Config, make_sequences, predict, unit_rms
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
 RULES = dict(   # rule -> role, name, dash; dashed is what fades
@@ -45,7 +45,7 @@ def answers(
 ) -> torch.Tensor:      # [..., M, Dv]
     "What a rule says after reading all pairs. Raises `ValueError` for an unknown rule and for numbers out of their range."
     require_choice("rule", rule, RULES); require_positive("ridge", ridge); require_positive("scale", scale, zero=True); require_positive("step", step)
-    if not 0 < decay <= 1: fail("decay", decay, "above 0, at most 1")
+    if require_positive("decay", decay) > 1: fail("decay", decay, "above 0, at most 1")
     if rule == "softmax": return (scale * q @ k.mT).softmax(-1) @ v
     if rule == "lla": return lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False) @ v
     one = torch.ones_like(k[..., :1]); fade = math.log(decay if RULES[rule][2] else 1.) * one
@@ -62,11 +62,16 @@ def in_force(
     back: bool,    # whether A returns after STAY tokens
 ) -> np.ndarray:   # 0 for A, 1 for B, [LENGTH]
     "Which piece is in force at each token. Raises `ValueError` for a change outside the sequence."
-    if change not in range(1, LENGTH): fail("change", change, f"a whole number from 1 to {LENGTH - 1}")
+    require_whole("change", change, least=1, most=LENGTH - 1)
+    require_flag("back", back)
     t = np.arange(LENGTH)
     return ((t >= change) & ((t < change + STAY) | (not back))).astype(int)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c011
+def _draw(seed: int) -> torch.Generator:
+    "Random numbers of our own, from a seed."
+    return torch.Generator().manual_seed(require_whole("seed", seed, least=0))
+
 @lru_cache(16)
 def two_pieces(
     d: int,          # dimension of keys and values, at least 2
@@ -76,11 +81,15 @@ def two_pieces(
     noise: float = .05,  # in the values
 ) -> tuple:          # keys and values [n, 2, LENGTH, d], matrices [n, 2, d, d]; float64
     "Both pieces of each sequence, whole. With spread 1 these are the segments of chapter 32. Raises `ValueError` for sizes that make no world."
-    if d < 2: fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
-    require_positive("spread", spread); require_positive("noise", noise, zero=True)
-    draw = seed_everything(seed); normal = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)
+    if require_whole("d", d) < 2:
+        fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
+    require_whole("n", n, least=1)
+    require_positive("spread", spread)
+    require_positive("noise", noise, zero=True)
+    draw = _draw(seed)
+    normal = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)
     centre, W = normal(n, 2, 1, d), normal(n, 2, d, d) / d**.5
-    k = F.rms_norm(centre + spread * normal(n, 2, LENGTH, d), (d,))
+    k = unit_rms(centre + spread * normal(n, 2, LENGTH, d))
     return k, k @ W.mT + noise * normal(n, 2, LENGTH, d), W
 
 # %% ../../nbs/39_tasks_lab.ipynb #c012
@@ -140,7 +149,7 @@ def circle_figure(
     **knobs: float,        # for `tuning`; default KNOBS
 ) -> go.Figure:            # values over angles
     "What each rule believes after `now` tokens in two dimensions. Raises `ValueError` as `tuning` and `in_force` do."
-    if now not in range(1, LENGTH): fail("now", now, f"a whole number from 1 to {LENGTH - 1}")
+    require_whole("now", now, least=1, most=LENGTH - 1)
     (k, v), W, which = changing(2, spread, 1, seed, change, back), two_pieces(2, spread, 1, seed)[2][0], in_force(change, back)
     k, v, here = k[0, :now], v[0, :now], which[now]
     angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64); q = 2**.5 * torch.stack([angle.cos(), angle.sin()], -1)
@@ -221,11 +230,11 @@ def recall_keys(
 ) -> torch.Tensor:   # keys of length one, [n, D]; float64
     "Names for the memory. Raises `ValueError` for more keys at right angles than there are dimensions, and for sizes out of their range."
     require_choice("kind", kind, ("random directions", "right angles"))
-    if D not in range(1, 65): fail("D", D, "a whole number from 1 to 64")
-    if n < 1: fail("pairs", n, "at least 1")
+    require_whole("D", D, least=1, most=64)
+    require_whole("pairs", n, least=1)
     if kind == "right angles" and n > D: fail("pairs", n, f"at most {D}: no more keys can stand at right angles in {D} dimensions")
     if kind == "right angles": return torch.eye(D, dtype=torch.float64)[:n]
-    return F.normalize(torch.randn(n, 64, generator=seed_everything(seed), dtype=torch.float64)[:, :D], dim=-1)
+    return F.normalize(torch.randn(n, 64, generator=_draw(seed), dtype=torch.float64)[:, :D], dim=-1)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c038
 def recall_prompt(
@@ -237,8 +246,10 @@ def recall_prompt(
     seed: int,     # of keys and values
 ) -> tuple:        # keys [T, D], number of the letter of each [T], which key is asked, its right letter, its old letter or -1
     "Pairs of a key and a letter, all letters different. Raises `ValueError` as `recall_keys` does, and for more pairs than letters."
-    if pairs > 25: fail("pairs", pairs, "at most 25, so that each value has a letter of its own and one is left")
-    k, letter = recall_keys(kind, pairs, D, seed), torch.randperm(26, generator=torch.Generator().manual_seed(seed))
+    if require_whole("pairs", pairs) > 25:
+        fail("pairs", pairs, "at most 25, so that each value has a letter of its own and one is left")
+    require_flag("twice", twice)
+    k, letter = recall_keys(kind, pairs, D, seed), torch.randperm(26, generator=_draw(seed))
     which = dict(zip(ASKED, (0, pairs // 2, pairs - 1)))[require_choice("asked", asked, ASKED)]
     order = [which] * twice + list(range(pairs)); old = int(letter[25]) if twice else -1
     return k[order], torch.cat([letter[25:26]] * twice + [letter[:pairs]]), which, int(letter[which]), old
@@ -307,7 +318,10 @@ def recalled(
     n: int = 8,    # prompts
 ) -> float:        # from 0 to 1
     "The part of all questions, one about each key, whose right value is heard loudest and alone; values are random directions in D dimensions. Raises `ValueError` as `answers` does."
-    draw = seed_everything(seed); unit = lambda m: F.normalize(torch.randn(n, m, D, generator=draw, dtype=torch.float64), dim=-1)
+    for name, size in dict(pairs=pairs, D=D, n=n).items(): require_whole(name, size, least=1)
+    require_flag("twice", twice)
+    draw = _draw(seed)
+    unit = lambda m: F.normalize(torch.randn(n, m, D, generator=draw, dtype=torch.float64), dim=-1)
     k, v = unit(pairs), unit(pairs * (1 + twice))
     heard = answers(rule, k, torch.cat([k] * (1 + twice), 1), v, scale=scale, ridge=ridge, decay=decay) @ v.mT
     right = heard[..., -pairs:].diagonal(dim1=-2, dim2=-1)
@@ -348,8 +362,8 @@ def line_keys(
 ) -> torch.Tensor:   # places from -1 to 1, in order, [n]; float64
     "Keys on a line. Raises `ValueError` for an unknown layout or no key."
     require_choice("layout", layout, LAYOUTS)
-    if n < 1: fail("n", n, "at least 1")
-    return LAYOUTS[layout](n, torch.rand(n, generator=seed_everything(seed), dtype=torch.float64)).sort().values
+    require_whole("n", n, least=1)
+    return LAYOUTS[layout](n, torch.rand(n, generator=_draw(seed), dtype=torch.float64)).sort().values
 
 # %% ../../nbs/39_tasks_lab.ipynb #c056
 def line_weights(
@@ -360,7 +374,11 @@ def line_weights(
     ridge: float,           # relative ridge > 0, of LLA
 ) -> tuple:                 # weights of softmax and of LLA, each [M, n]; rows sum to one
     "Lay the line on a circle of radius 10, so that all keys have one length, and ask. Raises `ValueError` for settings that make no sense."
-    require_positive("scale", scale, zero=True); require_positive("ridge", ridge)
+    require_positive("scale", scale, zero=True)
+    require_positive("ridge", ridge)
+    for name, x in dict(queries=queries, places=places).items():
+        x = torch.as_tensor(x, dtype=torch.float64)
+        if not (x.abs() <= 10).all(): fail(name, x.tolist(), "places at most 10 from zero")
     bend = lambda x: torch.stack([x, (100 - x.square()).sqrt()], -1)
     q, k = bend(torch.as_tensor(queries, dtype=torch.float64)), bend(places)
     return (scale * q @ k.mT).softmax(-1), lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False)

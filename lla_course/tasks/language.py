@@ -19,10 +19,11 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.flash import flash_lla
-from ..core import content_hash, fail, kept_part, pick, pick_device, require_choice, require_positive
+from ..core import content_hash, fail, kept_part, pick, pick_device
+from ..core import require_choice, require_positive, require_whole
 from ..models import Config as Sizes
-from ..models import Decoder, cross_entropy
-from .mixers import MIXERS, LocalLinear, MatrixMemory, fit, mixer, tuned
+from ..models import Decoder, cross_entropy, evaluating
+from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixer, tuned
 
 # %% ../../nbs/36_language_model.ipynb #c007
 PARTS = ("train", "valid", "test")
@@ -31,6 +32,7 @@ def part_of(
     name: str,  # path of a file below the library, with slashes
 ) -> str:       # of PARTS
     "A tenth of all names goes to the test, a tenth to the choice of settings, whatever else there is."
+    if not isinstance(name, str): fail("name", name, "a path as text")
     u = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
     return "test" if u < .1 else "valid" if u < .2 else "train"
 
@@ -45,7 +47,8 @@ class Corpus:
         self,
         part: str,  # of PARTS
     ) -> bytes:     # the files of a part, a zero byte before each
-        "One long text."
+        "One long text. Raises `ValueError` for an unknown part."
+        require_choice("part", part, tuple(self.parts))
         return b"".join(b"\0" + text for text in self.parts[part].values())
 
     @property
@@ -62,6 +65,7 @@ def read_corpus(
     root: str | Path | None = None,   # the library; default that of this Python
 ) -> Corpus:                          # its files, in three parts
     "Read Python's standard library. Raises `ValueError` where it cannot be read as files, or where a part of it would be empty."
+    if isinstance(only, str): fail("only", only, f"a sequence of packages, as ({only!r},)")
     root, parts = Path(root or sysconfig.get_paths()["stdlib"]), {p: {} for p in PARTS}
     if not root.is_dir(): fail("root", str(root), "a folder with the source of Python's standard library (this Python keeps it elsewhere, perhaps in a zip file)")
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
@@ -72,18 +76,25 @@ def read_corpus(
         except OSError as error: fail("root", str(root), f"files that can be read ({error})")
     for p, files in parts.items():
         if not any(files.values()): fail("root", str(root), f"a standard library with Python files for the part {p!r}" + (f" in {', '.join(only)}" if only else ""))
+    for package in set(only) - {name.split("/")[0] for name in names}:
+        fail("only", package, f"packages that {root} has")
     return Corpus(parts, platform.python_version())
 
 # %% ../../nbs/36_language_model.ipynb #c012
 PACKAGES = ("asyncio", "email", "http", "json", "logging", "multiprocessing", "unittest", "urllib", "wsgiref", "xml", "xmlrpc")
 
 # %% ../../nbs/36_language_model.ipynb #c015
+def _check_bytes(name: str, text: bytes, least: int = 0) -> None:
+    if not isinstance(text, (bytes, bytearray)): fail(name, type(text).__name__, "bytes")
+    if len(text) < least: fail(name, bytes(text), "at least one byte")
+
 def squeezed(
     text: bytes,           # to compress
     before: bytes = b"",   # what the compressor has seen already
 ) -> dict[str, float]:     # bits per byte: zlib, lzma, and lzma after the text before
     "Bits per byte of two general compressors, without headers. Raises `ValueError` for no text."
-    if not text: fail("text", text, "at least one byte")
+    _check_bytes("text", text, least=1)
+    _check_bytes("before", before)
     knobs = dict(format=lzma.FORMAT_RAW, filters=[dict(id=lzma.FILTER_LZMA2, preset=6, dict_size=1 << 26)])
     size = lambda t: len(lzma.compress(t, **knobs))
     sizes = {"zlib": len(zlib.compress(text, 9)) - 6, "lzma": size(text), "lzma after training text": size(before + text) - size(before)}
@@ -99,8 +110,9 @@ def count_contexts(
     text: bytes,    # to learn from
     order: int,     # longest context, at most 7 bytes
 ) -> list[tuple]:   # for each length of the context: pairs and how often each came; contexts, how often each came, with how many different bytes
-    "Count what follows what. Raises `ValueError` for an order outside 0 to 7."
-    if order not in range(8): fail("order", order, "a whole number from 0 to 7")
+    "Count what follows what. Raises `ValueError` for an order outside 0 to 7, and for no text."
+    require_whole("order", order, least=0, most=7)
+    _check_bytes("text", text, least=1)
     def table(n: int) -> tuple:
         pairs, c = np.unique(_keys(text, n), return_counts=True)
         contexts, first, u = np.unique(pairs >> np.uint64(8), return_index=True, return_counts=True)
@@ -112,7 +124,8 @@ def count_bits(
     tables: list[tuple],   # of `count_contexts`
     text: bytes,           # to read
 ) -> np.ndarray:           # surprise in bits, [order + 2, bytes]: knowing nothing, then by contexts of 0, 1, ... bytes
-    "Read with counts; contexts begin with zero bytes."
+    "Read with counts; contexts begin with zero bytes. Raises `ValueError` for what is no text."
+    _check_bytes("text", text)
     look_up = lambda keys, wanted, values: np.where(keys[i := np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted, values[i], 0)
     p = [np.full(len(text), 1 / 256)]
     for n, (pairs, counts, contexts, totals, kinds) in enumerate(tables):
@@ -127,7 +140,8 @@ def windows(
     length: int,     # T, at least 2
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, T], and which of them are targets [n, T]
     "Cut a file so that each byte is a target once. Raises `ValueError` for a length below 2."
-    if length < 2: fail("length", length, "a whole number >= 2")
+    require_whole("length", length, least=2)
+    _check_bytes("text", text)
     x = torch.frombuffer(bytearray(b"\0" + text), dtype=torch.uint8).long()
     n = max(-(-len(text) // (length - 1)), 1)
     x = F.pad(x, (0, n * (length - 1) + 1 - len(x)), value=-1).unfold(0, length, length - 1)
@@ -135,6 +149,13 @@ def windows(
     return x.clamp_min(0), target
 
 # %% ../../nbs/36_language_model.ipynb #c028
+def _surprise(model: Callable, x: torch.Tensor, precision: str) -> torch.Tensor:
+    "Bits of each byte after the first in its window, [B, T - 1], float64."
+    low = require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=low): logits = model(x)[:, :-1].float()
+    nats = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="none")
+    return nats.view(len(x), -1).cpu().double() / math.log(2)
+
 @torch.no_grad()
 def read_files(
     model: Callable,          # tokens [B, T] -> logits [B, T, 256]
@@ -145,18 +166,19 @@ def read_files(
     device: torch.device | str = "cpu",  # of the model
     precision: str = "float32",  # or "bfloat16"
 ) -> dict:                    # bits and bytes [files][4]; curve: (first place, bits per byte) over full windows
-    "Surprise of a model on files."
-    cut = [windows(f, length) for f in files]; bits = []
+    "Surprise of a model on files. Raises `ValueError` where there is no file."
+    if not len(files): fail("files", files, "at least one file")
+    cut = [windows(f, length) for f in files]
     tokens, target = (torch.cat([c[i] for c in cut]) for i in (0, 1))
-    for x in tokens.split(batch):
-        x = x.to(device)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=precision == "bfloat16"): logits = model(x)[:, :-1]
-        bits.append(F.cross_entropy(logits.float().flatten(0, 1), x[:, 1:].flatten(), reduction="none").view(len(x), -1).cpu().double() / math.log(2))
-    bits, target = torch.cat(bits), target[:, 1:]
+    pieces = tokens.split(require_whole("batch", batch, least=1))
+    with evaluating(model): bits = torch.cat([_surprise(model, x.to(device), precision) for x in pieces])
+    target = target[:, 1:]
     file, place = torch.repeat_interleave(torch.tensor([len(c[0]) for c in cut])), torch.arange(length - 1)
     sums = lambda x: torch.zeros(len(files), 4, dtype=x.dtype).index_add_(0, file, torch.zeros(len(x), 4, dtype=x.dtype).index_add_(1, place * 4 // (length - 1), x))
-    whole = bits[target.all(1)].mean(0) if target.all(1).any() else bits.mean(0)
-    octaves = [range(2**j, min(2**(j + 1), length)) for j in range((length - 1).bit_length())]
+    full = target.all(1)
+    whole = bits[full].mean(0) if full.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
+    reached = length - 1 if full.any() else int(target.any(0).sum())   # a short file has no late places
+    octaves = [range(2**j, min(2**(j + 1), reached + 1)) for j in range(reached.bit_length())]
     return dict(bits=sums(bits * target).round(decimals=1).tolist(), bytes=sums(target.long()).tolist(),
                 curve=[[r[0], round(float(whole[r[0] - 1:r[-1]].mean()), 4)] for r in octaves])
 
@@ -165,9 +187,14 @@ def per_byte(
     bits: Sequence,    # bits of each file (or their difference between two models), [files, 4] or [files]
     sizes: Sequence,   # its bytes, like bits
 ) -> tuple[float, float]:  # bits per byte, standard error over files
-    "Ratio of two sums over files. Raises `ValueError` for fewer than two files."
+    """Ratio of two sums over files.
+
+    Raises `ValueError` for fewer than two files, and for files that are all empty."""
+    if len(bits) < 2 or len(bits) != len(sizes):
+        fail("bits", len(bits), "at least two files, as many as sizes")
     b, n = (np.asarray(x, float).reshape(len(x), -1).sum(1) for x in (bits, sizes))
-    if len(b) < 2 or len(b) != len(n): fail("bits", len(b), "at least two files, as many as sizes")
+    if not (np.isfinite(b).all() and np.isfinite(n).all()): fail("bits", b.tolist(), "finite numbers")
+    if n.sum() <= 0: fail("sizes", n.tolist(), "at least one byte")
     r = b.sum() / n.sum()
     return float(r), float(np.sqrt(((b - r * n) ** 2).sum() * len(b) / (len(b) - 1)) / n.sum())
 
@@ -197,6 +224,15 @@ class Config:
     order: int = 6            # longest context of the counts
     letters: int = 300        # bytes to write at each temperature
 
+    def __post_init__(self) -> None:
+        check_cell(self)
+
+    def sizes(self) -> Sizes:  # for a decoder of bytes
+        "Raises `ValueError` for sizes that make no model."
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.length)
+        about |= dict(positions=self.positions, dropout=self.dropout, init=self.init)
+        return Sizes(256, **about)
+
 # %% ../../nbs/36_language_model.ipynb #c033
 def make_reader(
     cfg: Config,                           # sizes and mixer
@@ -204,8 +240,8 @@ def make_reader(
     device: torch.device | str = "cpu",    # where
 ) -> Decoder:                              # bytes in, logits out
     "A decoder for bytes. Softmax attention drops no weights: LLA has none to drop, and all shall be treated alike."
-    sizes = Sizes(256, layers=cfg.layers, heads=cfg.heads, width=cfg.width, length=cfg.length, positions=cfg.positions, dropout=cfg.dropout, init=cfg.init)
-    model = Decoder(sizes, mixer(cfg.mixer, **(dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {})), seed=seed)
+    knobs = dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {}
+    model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed)
     for block in model.blocks: block.mixer.dropout = 0.
     return model.to(device)
 
@@ -213,7 +249,9 @@ def draw_windows(
     text: torch.Tensor,   # all training bytes, [N], on the device of the model
     cfg: Config,          # batch and length
 ) -> Callable:            # (step, generator) -> bytes [batch, length], for `fit`
-    "Windows from random places."
+    "Windows from random places. Raises `ValueError` for a text that is not longer than a window."
+    if text.dim() != 1 or len(text) <= cfg.length:
+        fail("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
     def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         start = torch.randint(len(text) - cfg.length, (cfg.batch, 1), generator=generator, device=text.device)
         return text[start + torch.arange(cfg.length, device=text.device)].long(),
@@ -240,7 +278,8 @@ def look_inside(
         for name, value in dict(ridge=ridge, steps=info["steps"].float().mean((0, 2)), residual=info["residual"].amax((0, 2))).items(): found[name].append([float(f"{v:.3g}") for v in value.tolist()])
     for block in model.blocks:
         if isinstance(block.mixer, LocalLinear): hooks.append(block.mixer.register_forward_pre_hook(note))
-    try: model(tokens)
+    try:
+        with evaluating(model): model(tokens)
     finally:
         for hook in hooks: hook.remove()
     return found
@@ -252,6 +291,7 @@ def watched(
     every: int,             # steps between two looks
 ) -> tuple[Callable, list]: # the same draw; and where the looks go
     "Look inside the model before step 0, `every`, 2 `every` ... of a training."
+    require_whole("every", every, least=1)
     looks = []
     def seen(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         if step % every == 0: looks.append(dict(at=step, **look_inside(model, tokens)))
@@ -274,16 +314,21 @@ def train_reader(
     minutes: float | None = None,  # default cfg.minutes
     device: torch.device | str = "cpu",  # where
 ) -> tuple[Decoder, dict]:  # the model; score (bits per byte), bits, bytes, curve, history, inside, steps, planned, seconds, memory, loose
-    "Train one decoder and let it read files that it has not seen."
+    """Train one decoder and let it read files that it has not seen; it is given back in evaluation mode.
+
+    Raises `ValueError` for an unknown part, for no steps, and for a rate that is not positive."""
+    require_choice("part", part, PARTS)
+    require_whole("steps", steps, least=1)
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
     model, files = make_reader(cfg, cfg.seed, device), list(corpus.parts[part].values())
     few = torch.cat([windows(f, cfg.length)[0][:1] for f in corpus.parts["valid"].values()])[:4].to(device)
     draw, looks = watched(draw_windows(text, cfg), model, few, max(steps // 10, 1))
     found = fit(model, draw, byte_loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1, warmup=cfg.warmup)
-    looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model.eval(), few))) if l["ridge"]]
+    looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model, few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
     about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
-    return model, read | about | dict(score=round(per_byte(read["bits"], read["bytes"])[0], 4), planned=steps, rate=rate, history=_thin(found), inside=looks)
+    about |= dict(score=round(per_byte(read["bits"], read["bytes"])[0], 4), planned=steps, rate=rate)
+    return model.eval(), read | about | dict(history=_thin(found), inside=looks)
 
 # %% ../../nbs/36_language_model.ipynb #c039
 def cells(
@@ -308,15 +353,21 @@ def cache_gap(
     tokens: torch.Tensor,   # a text, [B, T]
     given: int = 8,         # how many of them are read at once as a prompt
 ) -> float:                 # largest difference of log probabilities, nats
-    "Compare reading over the cache, byte by byte, with reading at once."
-    if not 0 < given < tokens.shape[1]: fail("given", given, f"a whole number from 1 to {tokens.shape[1] - 1}")
-    (B, T), states = tokens.shape, [b.mixer.start(*tokens.shape) for b in model.eval().blocks]
-    whole, gap, pieces = model(tokens).log_softmax(-1), 0., [range(given), *([t] for t in range(given, T))]
-    for piece in pieces:
-        at = torch.tensor(list(piece), device=tokens.device).expand(B, -1)
-        x = model.enter(tokens.gather(1, at), at)
-        for i, block in enumerate(model.blocks): x, states[i] = block.step(x, states[i], at)
-        gap = max(gap, float((model.read(model.norm(x)).log_softmax(-1) - whole[:, piece[0]:piece[-1] + 1]).abs().max()))
+    """Compare reading over the cache, byte by byte, with reading at once.
+
+    Raises `ValueError` for no text, and no byte left to read."""
+    (B, T), states = tokens.shape, [b.mixer.start(*tokens.shape) for b in model.blocks]
+    if not B: fail("tokens.shape", (B, T), "at least one text")
+    require_whole("given", given, least=1, most=T - 1)
+    pieces = [range(given), *([t] for t in range(given, T))]
+    with evaluating(model):
+        whole, gap = model(tokens).log_softmax(-1), 0.
+        for piece in pieces:
+            at = torch.tensor(list(piece), device=tokens.device).expand(B, -1)
+            x = model.enter(tokens.gather(1, at), at)
+            for i, block in enumerate(model.blocks): x, states[i] = block.step(x, states[i], at)
+            said = model.read(model.norm(x)).log_softmax(-1)
+            gap = max(gap, float((said - whole[:, piece[0]:piece[-1] + 1]).abs().max()))
     return gap
 
 # %% ../../nbs/36_language_model.ipynb #c052
@@ -337,7 +388,11 @@ def write(
     seed: int = 0,              # of what is drawn
     **how: object,              # cache, of `generate`
 ) -> torch.Tensor:              # [n]
-    "Go on writing after a prompt that begins a file."
+    """Go on writing after a prompt that begins a file.
+
+    Raises `ValueError` for a prompt that is not ASCII, and as `generate` does."""
+    if not isinstance(prompt, str) or not prompt.isascii(): fail("prompt", prompt, "ASCII text")
+    require_whole("seed", seed, least=0)
     device = next(model.parameters()).device
     tokens = torch.tensor([[0, *prompt.encode("ascii")]], device=device)
     return model.generate(tokens, n, temperature=temperature, generator=torch.Generator(device).manual_seed(seed), **how)[0]
@@ -351,7 +406,8 @@ def step_seconds(
     steps: int = 14,        # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
 ) -> tuple[float, float]:   # seconds a step: softmax, the mixer
     "Time training steps of two mixers in turns. Raises `ValueError` for four steps or fewer."
-    if steps <= 4: fail("steps", steps, "a whole number above 4")
+    for name, value, least in (("steps", steps, 5), ("rounds", rounds, 1)):
+        require_whole(name, value, least=least)
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
     for turn in range(rounds + 1):
@@ -371,12 +427,14 @@ def check_cell(
     cfg: Config,   # to check
 ) -> Config:       # the same
     "Raise `ValueError` for a mixer, budget or size that does not exist."
-    if cfg.mixer != "counts": require_choice("mixer", cfg.mixer, tuple(MIXERS))
+    require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
     require_choice("budget", cfg.budget, ("steps", "time"))
-    for name in ("steps", "trial_steps", "batch"):
-        if getattr(cfg, name) < 1: fail(name, getattr(cfg, name), "a whole number >= 1")
-    if not cfg.rates: fail("rates", cfg.rates, "at least one learning rate")
-    require_positive("minutes", cfg.minutes)
+    check_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
+    require_whole("order", cfg.order, least=0, most=7)
+    require_positive("ridge", cfg.ridge)
+    texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
+    if not texts: fail("only", cfg.only, "a tuple of package names, as ('json',)")
+    cfg.sizes()
     return cfg
 
 def run_counts(
@@ -394,12 +452,17 @@ def written(
     n: int,           # bytes at each temperature
 ) -> dict:            # same (how many of n // 3 bytes until the cache makes a difference), gap (see `cache_gap`), text (by temperature)
     "Writing, in float32 and through the cache. Layers with a matrix memory use our pieces for it, not the kernels in bfloat16."
-    for block in model.eval().blocks:
-        if isinstance(block.mixer, MatrixMemory): block.mixer.backend = "chunked"
-    quick, slow = (write(model, PROMPT, max(n // 3, 1), cache=c) for c in (True, False))
-    tokens = torch.cat([torch.tensor([[0, *PROMPT.encode()]], device=quick.device), quick[None]], 1)[:, :96]
-    return dict(same=int((quick != slow).int().cumsum(0).eq(0).sum()), gap=float(f"{cache_gap(model, tokens):.2g}"),
-                text={f"{t:g}": readable(write(model, PROMPT, n, temperature=t)) for t in (.5, .8, 1.)})
+    require_whole("n", n, least=1)
+    before = {m: m.backend for m in model.modules() if isinstance(m, MatrixMemory)}
+    try:
+        for m in before: m.backend = "chunked"
+        quick, slow = (write(model, PROMPT, max(n // 3, 1), cache=c) for c in (True, False))
+        begun = torch.tensor([[0, *PROMPT.encode()]], device=quick.device)
+        gap = cache_gap(model, torch.cat([begun, quick[None]], 1)[:, :96])
+        return dict(same=int((quick != slow).int().cumsum(0).eq(0).sum()), gap=float(f"{gap:.2g}"),
+                    text={f"{t:g}": readable(write(model, PROMPT, n, temperature=t)) for t in (.5, .8, 1.)})
+    finally:
+        for m, backend in before.items(): m.backend = backend
 
 # %% ../../nbs/36_language_model.ipynb #c059
 def run(
@@ -429,6 +492,7 @@ def compare(
     "Difference of two mixers, file by file. Raises `ValueError` where there is nothing to compare, or the texts differ."
     if not a or not b: fail("a", len(a), "at least one result of each")
     if len({r["corpus"]["hash"] for r in (*a, *b)}) > 1: fail("corpus", sorted({r["corpus"]["hash"] for r in (*a, *b)}), "results on one text; record them on one machine")
+    if quarter is not None: require_whole("quarter", quarter, least=0, most=3)
     pick_quarter = lambda x: np.asarray(x, float) if quarter is None else np.asarray(x, float)[:, quarter]
     mean = lambda runs: np.mean([pick_quarter(r["bits"]) for r in runs], 0)
     d, se = per_byte(mean(a) - mean(b), pick_quarter(a[0]["bytes"]))

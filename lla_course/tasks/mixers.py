@@ -6,11 +6,12 @@
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_question',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'solved', 'side_by_side', 'choose_kernels',
            'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax',
-           'LocalLinear', 'mixer', 'fit', 'tuned']
+           'inverse_softplus', 'raw_ridges', 'LocalLinear', 'mixer', 'fit', 'check_rates', 'check_seeds',
+           'check_training', 'tuned']
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math, re, time, warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
 from importlib.metadata import version
@@ -22,10 +23,10 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from ..attention.dense import lla_weights
-from ..attention.flash import flash_lla, lla_decode
+from ..attention.flash import BACKENDS, flash_lla, lla_decode
 from ..attention.regression import write_delta
-from ..core import fail, kept_part, require_choice
-from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights
+from ..core import fail, kept_part, require_choice, require_flag, require_positive, require_whole
+from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights, remember
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -89,6 +90,23 @@ def empty_state(
     zeros = lambda rows: k.new_zeros(*k.shape[:-2], rows, k.shape[-1])
     return (zeros(v.shape[-1]), zeros(k.shape[-1])) if require_choice("rule", rule, RULES) == "mesa" else (zeros(v.shape[-1]),)
 
+def _check_rule(
+    rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, beta: torch.Tensor,
+    ridge: torch.Tensor | None,
+) -> None:
+    "Raise `ValueError` for an unknown rule, and for tokens of different numbers or sizes."
+    require_choice("rule", rule, RULES)
+    if k.dim() < 2: fail("k.shape", tuple(k.shape), "[..., T, D]")
+    T, D = k.shape[-2:]
+    fades = (1, D) if rule == "sum" else (1,)
+    given = ("q", q, (D,)), ("v", v, None), ("log_decay", log_decay, fades), ("beta", beta, (1,))
+    for name, t, sizes in given:
+        if t.dim() < 2 or t.shape[-2] != T or sizes and t.shape[-1] not in sizes:
+            wanted = "Dv" if sizes is None else " or ".join(str(s) for s in dict.fromkeys(sizes))
+            where = f"for keys of shape {tuple(k.shape)} and the rule {rule!r}"
+            fail(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] {where}")
+    if rule == "mesa" and ridge is None: fail("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
+
 # %% ../../nbs/31_mixers.ipynb #c017
 def recurrence(
     rule: str,                 # of RULES
@@ -100,7 +118,10 @@ def recurrence(
     ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
     state: tuple | None = None,  # memory at the start; default empty
 ) -> tuple[torch.Tensor, tuple]:  # answers [..., T, Dv], and the memory at the end
-    "Fade, write, read, a token at a time: the definition. Raises `ValueError` for an unknown rule."
+    """Fade, write, read, a token at a time: the definition.
+
+    Raises `ValueError` for an unknown rule and shapes that do not fit."""
+    _check_rule(rule, q, k, v, log_decay, beta, ridge)
     state, answers = state or empty_state(rule, k, v), [v[..., :0, :]]
     for t in range(k.shape[-2]):
         token = (k[..., t, :], v[..., t, :], log_decay[..., t, :].exp(), beta[..., t, :])
@@ -148,7 +169,8 @@ def chunked(
     chunk: int = 16,           # tokens in a piece
 ) -> tuple[torch.Tensor, tuple]:  # as `recurrence`
     "The same as `recurrence`, a piece at a time. Raises `ValueError` for an unknown rule or a piece of no tokens."
-    if chunk < 1: fail("chunk", chunk, "a whole number >= 1")
+    require_whole("chunk", chunk, least=1)
+    _check_rule(rule, q, k, v, log_decay, beta, ridge)
     state, answers = state or empty_state(rule, k, v), [v[..., :0, :]]
     for piece in zip(*(x.split(chunk, -2) for x in (q, k, v, log_decay, beta) if k.shape[-2])):
         o, state = chunk_forward(rule, *piece, ridge, state)
@@ -186,6 +208,7 @@ def solved(
     steps: int = 30,     # of conjugate gradients
 ) -> torch.Tensor:       # [..., D]
     "Solve many systems of which only products are known; gradients go to b and to whatever `times` holds."
+    require_whole("steps", steps, least=0)
     solve = torch.no_grad()(lambda b: _conjugate_gradient(times, b, steps))
     x = solve(b.detach())
     return _Solved.apply(b - times(x), x, solve)
@@ -211,8 +234,9 @@ def side_by_side(
     chunk: int | None = None,  # tokens in a piece; default 64, and 16 where each coordinate fades by itself
 ) -> tuple[torch.Tensor, tuple]:  # as `recurrence`
     "The same as `recurrence`, all pieces at once; MesaNet's systems by conjugate gradients. Raises `ValueError` for an unknown rule or a piece of no tokens."
+    _check_rule(rule, q, k, v, log_decay, beta, ridge)
     T, state = k.shape[-2], state or empty_state(rule, k, v)
-    if chunk is not None and chunk < 1: fail("chunk", chunk, "a whole number >= 1")
+    if chunk is not None: require_whole("chunk", chunk, least=1)
     if not T: return v, state
     c = min(chunk or (64 if log_decay.shape[-1] == 1 else 16), T)
     q, k, v, log_decay, beta = (F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta))
@@ -301,6 +325,7 @@ def run_rule(
 ) -> tuple[torch.Tensor, tuple]:  # answers and memory
     "Compute a layer by whoever is fastest here. Raises `ValueError` for an unknown backend."
     require_choice("backend", backend, ("auto", "fla", "side_by_side", "chunked", "recurrence"))
+    if not tokens[2].numel(): backend = "chunked"   # no row or no token: kernels cannot start for nothing
     if backend == "auto": backend = choose_kernels(tokens[0])
     return dict(fla=fla_kernels, side_by_side=side_by_side, chunked=chunked, recurrence=recurrence)[backend](rule, *tokens, state=state)
 
@@ -313,7 +338,7 @@ class HeadGate(nn.Module):
         cfg: Config,   # width, heads
     ) -> None:
         super().__init__()
-        steps = torch.logspace(-3, -1, cfg.heads)
+        steps = torch.logspace(-3, -1, cfg.heads, dtype=torch.float32)
         self.to_step = nn.Linear(cfg.width, cfg.heads)
         self.log_rate = nn.Parameter(torch.zeros(cfg.heads))
         init_weights(self, cfg)
@@ -344,7 +369,9 @@ def _split(x: torch.Tensor, heads: int) -> torch.Tensor: return x.unflatten(-1, 
 
 # %% ../../nbs/31_mixers.ipynb #c033
 class RuleInputs(MultiHead):
-    "What a rule gets to see at each token. Raises `ValueError` for a rule, gate or writing strength that does not exist."
+    """What a rule gets to see at each token.
+
+    Raises `ValueError` for a rule, gate or writing strength that does not exist or fit."""
 
     def __init__(
         self,
@@ -359,10 +386,16 @@ class RuleInputs(MultiHead):
         backend: str = "auto",    # see `run_rule`
     ) -> None:
         super().__init__(cfg)
+        for name, flag in dict(unit=unit, skip=skip, out_norm=out_norm).items(): require_flag(name, flag)
         self.unit, self.backend, H, D = unit, backend, cfg.heads, cfg.head_dim
-        self.rule, self.write, gate = require_choice("rule", rule, RULES), require_choice("write", write, ("one", "beta", "step")), require_choice("gate", gate, ("none", "head", "channel"))
+        self.rule = require_choice("rule", rule, RULES)
+        self.write = require_choice("write", write, ("one", "beta", "step"))
+        require_choice("gate", gate, ("none", "head", "channel"))
+        if gate == "channel" and rule != "sum": fail("gate", gate, f"'none' or 'head' for the rule {rule!r}")
+        if write == "step" and gate != "head": fail("write", write, "'one' or 'beta' without the head gate")
         if write == "beta":
-            self.to_beta = nn.Linear(cfg.width, H); init_weights(self.to_beta, cfg)
+            self.to_beta = nn.Linear(cfg.width, H)
+            init_weights(self.to_beta, cfg)
         if rule == "mesa": self.raw_ridge = nn.Parameter(torch.full((H * D,), math.log(math.expm1(.75))))
         self.skip = nn.Parameter(torch.ones(H)) if skip else None
         self.norm = nn.RMSNorm(D) if out_norm else nn.Identity()
@@ -396,7 +429,11 @@ class MatrixMemory(RuleInputs):
         capacity: int,   # not needed: the memory has one size
     ) -> tuple:          # matrices of zeros, [B, H, D, D]
         "A memory that has seen nothing."
-        return empty_state(self.rule, *2 * [self.to_out.weight.new_zeros(batch, self.heads, 0, len(self.to_out.weight) // self.heads)])
+        for name, size in dict(batch=batch, capacity=capacity).items(): require_whole(name, size, least=0)
+        w = self.to_out.weight
+        exact = torch.promote_types(w.dtype, torch.float32)
+        none = w.new_zeros(batch, self.heads, 0, len(w) // self.heads, dtype=exact)
+        return empty_state(self.rule, none, none)
 
     def step(
         self,
@@ -407,6 +444,7 @@ class MatrixMemory(RuleInputs):
         "Read on."
         tokens = self.tokens(x, positions)
         with torch.autocast(x.device.type, enabled=False): o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
+        if not o.numel(): o = o + 0 * sum(t.sum() for t in tokens if t is not None)   # all gradients are zero
         o = o if self.skip is None else o + self.skip[:, None, None] * tokens[2]
         return self.finish(self.norm(o).to(x.dtype)), state
 
@@ -425,9 +463,34 @@ class NormedSoftmax(SoftmaxAttention):
         "Divide each by its root mean square, times learned factors."
         return tuple(norm(t.to(norm.weight.dtype)).to(t.dtype) for norm, t in ((self.q_norm, q), (self.k_norm, k)))
 
+# %% ../../nbs/31_mixers.ipynb #c035b
+def inverse_softplus(
+    y: float,    # > 0
+) -> float:      # x with softplus(x) = y
+    """The raw number of a positive one; nothing overflows.
+
+    Raises `ValueError` unless y is finite and positive."""
+    y = require_positive("y", y)
+    return y + math.log(-math.expm1(-y))
+
+def raw_ridges(
+    ridge: float,        # > 0, where training begins
+    heads: int,          # H
+) -> nn.Parameter:       # [H]; their softplus is the ridge
+    "What a layer learns instead of its ridges. Raises `ValueError` for a ridge that their dtype cannot hold."
+    raw = torch.full((heads,), inverse_softplus(require_positive("ridge", ridge)), dtype=torch.float64)
+    raw = raw.to(torch.get_default_dtype())
+    held = F.softplus(raw)
+    if held.is_cpu and not (held.isfinite() & (held > 0)).all():
+        fail("ridge", ridge, f"a number > 0 that {held.dtype} can hold")
+    return nn.Parameter(raw)
+
 # %% ../../nbs/31_mixers.ipynb #c036
 class LocalLinear(NormedSoftmax):
-    "Local Linear Attention with a cache for writing, [B, T, C] -> [B, T, C]. After each text `info` holds mean solver steps and largest residual."
+    """Local Linear Attention with a cache for writing, [B, T, C] -> [B, T, C].
+
+    After each text `info` holds mean solver steps and largest residual.
+    Raises `ValueError` for a ridge that the weights cannot hold, a tolerance below 0, an unknown backend."""
 
     def __init__(
         self,
@@ -438,12 +501,17 @@ class LocalLinear(NormedSoftmax):
         backend: str = "auto",    # see `flash_lla`
     ) -> None:
         super().__init__(cfg)
-        self.tol, self.backend, self.info = tol, backend, {}
-        self.raw_ridge = nn.Parameter(torch.full((cfg.heads,), math.log(math.expm1(ridge))))
+        if tol is not None: require_positive("tol", tol, zero=True)
+        self.tol, self.backend, self.info = tol, require_choice("backend", backend, BACKENDS), {}
+        self.raw_ridge = raw_ridges(ridge, cfg.heads)
 
     def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:  # each [B, H, T, D] -> [B, H, T, D]
         "A text from its beginning."
-        o, info = flash_lla(q, k, v, ridge=F.softplus(self.raw_ridge)[:, None], tol=self.tol, backend=self.backend, return_info=True)
+        ridge = F.softplus(self.raw_ridge)[:, None]
+        if not q.numel():   # nobody asks: nothing to solve, and all gradients are zero
+            self.info = dict.fromkeys(("steps", "residual"), torch.zeros((), device=q.device))
+            return ((q + k + v) * ridge[..., None]).to(v.dtype)
+        o, info = flash_lla(q, k, v, ridge=ridge, tol=self.tol, backend=self.backend, return_info=True)
         self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].detach().max())
         return o
 
@@ -454,6 +522,7 @@ class LocalLinear(NormedSoftmax):
     def weights(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> [B, H, T, T]; rows sum to one, entries may be negative
         "The attention matrix."
         q, k, _ = self.project(x, torch.arange(x.shape[1], device=x.device))
+        if not q.numel(): return q @ k.mT
         return lla_weights(q, k, ridge=F.softplus(self.raw_ridge)[:, None], is_causal=True)
 
     def step(
@@ -462,12 +531,14 @@ class LocalLinear(NormedSoftmax):
         state: tuple,              # the cache, changed in place
         positions: torch.Tensor,   # where they stand, [B, T]: consecutive in each row
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the cache
-        "Attend from new tokens to everything up to them."
+        "Attend from new tokens to everything up to them. Raises `ValueError` for a place beyond the cache."
         q, k, v = self.project(x, positions)
-        for cache, new in zip(state, (k, v)): cache.scatter_(2, positions[:, None, :, None].expand_as(new), new.to(cache.dtype))
-        if int(positions.max()) < x.shape[1]: return self.finish(self.attend(q, k, v)), state
-        lengths, answer = positions + 1, partial(lla_decode, k_cache=state[0], v_cache=state[1], ridge=F.softplus(self.raw_ridge)[:, None])
-        parts = [answer(p, cache_seqlens=l[:, -1]) for p, l in zip(q.to(state[0].dtype).split(8, 2), lengths.split(8, 1))]
+        remember(state, k, v, positions)
+        if not q.numel() or int(positions.max()) < x.shape[1]: return self.finish(self.attend(q, k, v)), state
+        ridge = F.softplus(self.raw_ridge)[:, None]
+        answer = partial(lla_decode, k_cache=state[0], v_cache=state[1], ridge=ridge)
+        pieces = zip(q.to(state[0].dtype).split(8, 2), (positions + 1).split(8, 1))
+        parts = [answer(p, cache_seqlens=l[:, -1]) for p, l in pieces]
         return self.finish(torch.cat(parts, 2).to(x.dtype)), state
 
 # %% ../../nbs/31_mixers.ipynb #c038
@@ -500,6 +571,19 @@ def _note(found: dict, step: int, losses: list, infos: list) -> None:
     mean = float(torch.stack(losses).mean()); losses.clear()
     for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
                             residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
+
+def _learner(model: nn.Module, loss: Callable, optimizer: Any, noted: list, precision: str) -> Callable:
+    "One step on a batch, batch -> loss; what the solvers say goes to `noted`."
+    kind, cast = next(model.parameters()).device.type, precision == "bfloat16"
+    def learn(*batch: torch.Tensor) -> torch.Tensor:
+        with torch.autocast(kind, torch.bfloat16, enabled=cast): now = loss(model, *batch)
+        optimizer.zero_grad()
+        now.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        optimizer.step()
+        noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
+        return now.detach()
+    return learn
 
 # %% ../../nbs/31_mixers.ipynb #c043a2
 def _replayed(step: Callable, device: torch.device) -> Callable:
@@ -536,16 +620,16 @@ def fit(
     """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
 
     `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
-    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training; `loss` then ends in `inf`."""
-    device, cast = next(model.parameters()).device, require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
-    optimizer, schedule = adamw(model.train(), rate=rate, steps=steps, **knobs)
-    generator, found, recent, noted = torch.Generator(device).manual_seed(seed), dict(at=[], loss=[], solver_steps=[], residual=[]), [], []
-    def learn(*batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(device.type, torch.bfloat16, enabled=cast): now = loss(model, *batch)
-        optimizer.zero_grad(); now.backward(); nn.utils.clip_grad_norm_(model.parameters(), 1.); optimizer.step()
-        noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
-        return now.detach()
-    learn = _replayed(learn, device)
+    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training, as `inf`.
+    The model is left in training mode. Raises `ValueError` for settings that make no training."""
+    require_whole("every", every, least=1)
+    require_choice("precision", precision, ("float32", "bfloat16"))
+    require_positive("minutes", minutes)
+    optimizer, schedule = adamw(model, rate=rate, steps=steps, **knobs)
+    device = next(model.parameters()).device
+    generator = torch.Generator(device).manual_seed(require_whole("seed", seed, least=0))
+    found, recent, noted = dict(at=[], loss=[], solver_steps=[], residual=[]), [], []
+    learn = _replayed(_learner(model.train(), loss, optimizer, noted, precision), device)
     shapes, began = set(), time.perf_counter()
     with _own_stream(device):
         for step in range(1, steps + 1):
@@ -558,6 +642,40 @@ def fit(
     optimizer.zero_grad(); memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
     return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
 
+# %% ../../nbs/31_mixers.ipynb #c043eb
+def check_rates(
+    rates: Iterable,   # learning rates
+) -> tuple:            # the same
+    "Check learning rates to try. Raises `ValueError` unless they are finite numbers above 0, at least one."
+    if not isinstance(rates, Iterable) or isinstance(rates, str) or not (rates := tuple(rates)):
+        fail("rates", rates, "learning rates, at least one")
+    for rate in rates: require_positive("rates", rate)
+    return rates
+
+def check_seeds(
+    seeds: Iterable,   # seeds of weights and data
+) -> tuple:            # the same
+    "Check seeds. Raises `ValueError` unless they are whole numbers >= 0, at least one."
+    if not isinstance(seeds, Iterable) or isinstance(seeds, str) or not (seeds := tuple(seeds)):
+        fail("seeds", seeds, "seeds, at least one")
+    for seed in seeds: require_whole("seeds", seed, least=0)
+    return seeds
+
+def check_training(
+    cfg: Any,        # with fields of these names, where it has them
+    **least: int,    # further fields that are whole numbers, and the smallest they may be
+) -> None:
+    """Check the fields that trainings share: steps, batch, test, seed, rates, seeds, precision, minutes.
+
+    Raises `ValueError` for a value that makes no training."""
+    usual = {n: l for n, l in dict(steps=1, batch=1, test=1, seed=0).items() if hasattr(cfg, n)}
+    for name, low in (usual | least).items(): require_whole(name, getattr(cfg, name), least=low)
+    for name, check in dict(rates=check_rates, seeds=check_seeds).items():
+        check(given := getattr(cfg, name, (1,)))
+        if not isinstance(given, tuple): fail(name, given, "a tuple, as a setting cannot change")
+    if hasattr(cfg, "precision"): require_choice("precision", cfg.precision, ("float32", "bfloat16"))
+    if hasattr(cfg, "minutes"): require_positive("minutes", cfg.minutes)
+
 # %% ../../nbs/31_mixers.ipynb #c043f
 def tuned(
     trial: Callable,           # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for `kept_part`
@@ -566,8 +684,10 @@ def tuned(
     *,
     seen: Callable | None = None,  # gets (rate, seed, result) of each trial
 ) -> dict:                     # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
-    "Choose a learning rate with one seed, then run it with the others. Raises `ValueError` where no rate gives a finite score, or there is nothing to try."
-    if not rates or not seeds: fail("rates", (tuple(rates), tuple(seeds)), "at least one rate and one seed")
+    """Choose a learning rate with one seed, then run it with the others.
+
+    Raises `ValueError` where no rate gives a finite score, or there is nothing to try."""
+    rates, seeds = check_rates(rates), check_seeds(seeds)
     def once(rate: float, seed: int) -> dict:
         result = kept_part(f"{rate:g}_{seed}", lambda: trial(rate, seed))
         if seen: seen(rate, seed, result)

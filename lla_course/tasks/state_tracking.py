@@ -15,16 +15,18 @@ from itertools import combinations, permutations
 import torch
 import torch.nn.functional as F
 
-from ..core import fail, pick, pick_device, require_choice
-from ..models import Config as Sizes, Decoder
-from .mixers import MIXERS, MatrixMemory, fit, tuned
+from ..attention.flash import BACKENDS
+from ..core import fail, pick, pick_device, require_choice, require_positive, require_whole
+from ..models import Config as Sizes, Decoder, evaluating, require_below
+from .mixers import MIXERS, MatrixMemory, check_training, fit, tuned
 
 # %% ../../nbs/35_state_tracking.ipynb #c007
 def follow(
     moves: torch.Tensor,   # what each token does, [G, N]
     word: torch.Tensor,    # tokens, [..., L]
 ) -> torch.Tensor:         # place of each ball after each token, [..., L, N]
-    "Make one move after another."
+    "Make one move after another. Raises `ValueError` for a token without a move."
+    require_below("word", word, len(moves), "numbers of moves")
     place, places = torch.arange(moves.shape[1], device=word.device).expand(*word.shape[:-1], -1), []
     for t in range(word.shape[-1]):
         place = moves[word[..., t]].gather(-1, place)
@@ -48,7 +50,8 @@ def side_by_side(
 def ring(
     n: int,    # places
 ) -> list:     # n moves
-    "All turns of a ring."
+    "All turns of a ring. Raises `ValueError` for a ring of no places."
+    require_whole("n", n, least=1)
     return [tuple((c + s) % n for c in range(n)) for s in range(n)]
 
 # %% ../../nbs/35_state_tracking.ipynb #c010
@@ -58,7 +61,7 @@ def moves(
     "The moves of a world. Raises `ValueError` for a world that does not exist."
     shuffles = lambda n: [p for p in permutations(range(n)) if even(p)]
     named = {"A5": lambda: shuffles(5), "A4xZ5": lambda: side_by_side(shuffles(4), ring(5)), "Z60": lambda: side_by_side(side_by_side(ring(3), ring(4)), ring(5))}
-    if world in named: return torch.tensor(named[world]())
+    if isinstance(world, str) and world in named: return torch.tensor(named[world]())
     n = world[4:] if isinstance(world, str) and world[:4] == "swap" else ""
     if not (n.isascii() and n.isdigit()) or int(n) < 2: fail("world", world, "'swap' and a number of cups from 2 on, as 'swap5', or one of " + ", ".join(map(repr, named)))
     exchange = lambda i, j: [j if c == i else i if c == j else c for c in range(int(n))]
@@ -69,9 +72,14 @@ def at_home(
     n: int,               # cups, two or more
     t: torch.Tensor,      # swaps so far, any shape
 ) -> torch.Tensor:        # probability that a ball stands where it began, same shape
-    "What one knows without looking. Raises `ValueError` for fewer than two cups."
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2: fail("n", n, "a whole number of cups >= 2")
-    return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** torch.as_tensor(t, dtype=torch.float64)
+    """What one knows without looking.
+
+    Raises `ValueError` for fewer than two cups, and for swaps that are no whole numbers >= 0."""
+    require_whole("n", n, least=2)
+    t = torch.as_tensor(t, dtype=torch.float64)
+    if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all():
+        fail("t", t.tolist(), "whole numbers of swaps >= 0")
+    return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** t
 
 # %% ../../nbs/35_state_tracking.ipynb #c019
 def follow_doubling(
@@ -79,6 +87,7 @@ def follow_doubling(
     word: torch.Tensor,    # tokens, [..., L]
 ) -> torch.Tensor:         # as `follow`
     "The same in about log2(L) rounds: each joins what a position knows with what the one `step` places earlier knows."
+    require_below("word", word, len(moves), "numbers of moves")
     known, step = moves[word], 1
     while step < word.shape[-1]:
         joined = known[..., step:, :].gather(-1, known[..., :-step, :])
@@ -107,14 +116,15 @@ def swap_machine(
     n: int,      # cups
 ) -> Decoder:    # tokens of "swap n" after a start token -> logits; see `answers`
     "One layer of the delta rule with step size 2 and weights set by hand, right for words of any length. Raises `ValueError` for fewer than two cups."
-    if isinstance(n, bool) or not isinstance(n, int) or n < 2: fail("n", n, "a whole number of cups >= 2")
-    pairs, width, a = torch.tensor(list(combinations(range(n), 2))), 2 * n + 3, F.normalize(torch.linspace(-1, 1, n), dim=0)
+    pairs, width = torch.tensor(list(combinations(range(require_whole("n", n, least=2)), 2))), 2 * n + 3
+    a = F.normalize(torch.linspace(-1, 1, n, dtype=torch.float32), dim=0)
     sizes = Sizes(max(len(pairs) + 1, n * n), layers=1, heads=1, width=width, length=1, n_mlp=0, positions="none", tied=False)
-    model = Decoder(sizes, partial(RUNNERS["deltanet_2"], out_norm=False)); block = model.blocks[0]; mix = block.mixer
+    model = Decoder(sizes, partial(RUNNERS["deltanet_2"], out_norm=False)).float()
+    block, mix = model.blocks[0], model.blocks[0].mixer
     for p in model.parameters(): p.zero_()
     seen, told, start, one = torch.arange(n), n + torch.arange(n), 2 * n + torch.arange(2), 2 * n + 2
     model.embed.weight[:len(pairs), :n] = (F.one_hot(pairs[:, 0], n) - F.one_hot(pairs[:, 1], n)).float()
-    model.embed.weight[len(pairs), start] = torch.tensor([1., -1.])
+    model.embed.weight[len(pairs), start] = torch.tensor([1., -1.], dtype=torch.float32)
     block.norm_mix.weight.fill_(1.)
     mix.to_qkv.bias[:n] = a                                                 # q: the marks, always
     mix.to_qkv.weight[width + seen, seen] = 1.                              # k: the swap; made a unit vector by the layer
@@ -134,7 +144,7 @@ def make_words(
     generator: torch.Generator,   # of everything random; the words live on its device
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, L + 1], the first is G; places of the balls after each [n, L + 1, N]
     "Random words with a start token. Raises `ValueError` for words of no moves."
-    if length < 1: fail("length", length, "a whole number of moves >= 1")
+    for name, size, least in (("n", n, 0), ("length", length, 1)): require_whole(name, size, least=least)
     moves = moves.to(generator.device); G, N = moves.shape
     word = torch.randint(G, (n, length), generator=generator, device=generator.device)
     home = torch.arange(N, device=word.device).expand(n, 1, N)
@@ -145,13 +155,19 @@ def answers(
     tokens: torch.Tensor,   # [B, T]
     n: int,                 # balls, N
 ) -> torch.Tensor:          # logits of the place [.., N] of each ball, [B, T, N, N]
-    "What a model says of each ball after each token."
+    """What a model says of each ball after each token.
+
+    Raises `ValueError` for more balls than the vocabulary has places for."""
+    if require_whole("n", n, least=1) ** 2 > model.cfg.vocab:
+        fail("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
     return model(tokens)[..., :n * n].unflatten(-1, (n, n))
 
 # %% ../../nbs/35_state_tracking.ipynb #c035
 @dataclass(frozen=True)
 class Config:
-    "One contestant in one world."
+    """One contestant in one world.
+
+    Raises `ValueError` for a world or a mixer that does not exist, and for impossible sizes."""
     world: str              # see `moves`
     mixer: str              # of RUNNERS
     layers: int = 2         # blocks with an MLP each
@@ -169,16 +185,30 @@ class Config:
     precision: str = "float32"
     backend: str = "auto"   # of mixers that have one
 
+    def __post_init__(self) -> None:
+        moves(self.world)
+        require_choice("mixer", self.mixer, RUNNERS)
+        check_training(self, length=1, words=1)
+        require_choice("backend", self.backend, (*BACKENDS, "fla", "side_by_side", "chunked", "recurrence"))
+        require_choice("positions", self.positions, ("", "learned", "rotary", "none"))
+        self.sizes()
+
+    def sizes(self) -> Sizes:  # for a decoder
+        "Raises `ValueError` for sizes that make no model."
+        G, N = moves(self.world).shape
+        positions = self.positions or ("rotary" if self.mixer in ATTENTION else "none")
+        about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.test + 1)
+        return Sizes(max(G + 1, N * N), tied=False, positions=positions, **about)
+
 # %% ../../nbs/35_state_tracking.ipynb #c036
 def tracker(
     cfg: Config,     # contestant
     seed: int = 0,   # of the first weights
 ) -> Decoder:        # for the tokens of `make_words`
     "A decoder for a world. Raises `ValueError` for a world or a mixer that does not exist."
-    (G, N), recipe = moves(cfg.world).shape, RUNNERS[require_choice("mixer", cfg.mixer, tuple(RUNNERS))]
+    recipe = RUNNERS[cfg.mixer]
     if cfg.backend != "auto": recipe = partial(recipe, backend=cfg.backend)
-    positions = cfg.positions or ("rotary" if cfg.mixer in ATTENTION else "none")
-    return Decoder(Sizes(max(G + 1, N * N), cfg.layers, cfg.heads, cfg.width, cfg.test + 1, positions=positions, tied=False), recipe, seed=seed)
+    return Decoder(cfg.sizes(), recipe, seed=seed)
 
 @torch.no_grad()
 def grade(
@@ -188,12 +218,13 @@ def grade(
     length: int,             # moves in each, L
     generator: torch.Generator,   # of the words
 ) -> dict:                   # loss (nats a ball), and for each of L moves: rows all right, balls right; residual of LLA's solver or None
-    "Accuracy by position, on fresh words."
-    tokens, places = make_words(moves, words, length, generator)
+    "Accuracy by position, on fresh words. Raises `ValueError` without a word."
+    tokens, places = make_words(moves, require_whole("words", words, least=1), length, generator)
     said, worst = [], []
-    for part in tokens.split(128):
-        said.append(answers(model.eval(), part, moves.shape[1]))
-        worst += [float(b.mixer.info["residual"]) for b in model.blocks if hasattr(b.mixer, "info")]
+    with evaluating(model):
+        for part in tokens.split(128):
+            said.append(answers(model, part, moves.shape[1]))
+            worst += [float(b.mixer.info["residual"]) for b in model.blocks if hasattr(b.mixer, "info")]
     said, places = torch.cat(said)[:, 1:].float(), places[:, 1:]
     hit, share = said.argmax(-1) == places, lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()]
     return dict(loss=float(F.cross_entropy(said.flatten(0, 2), places.flatten())), rows=share(hit.all(-1), 0), balls=share(hit, (0, 2)), test_residual=float(f"{max(worst):.2g}") if worst else None)
@@ -240,7 +271,7 @@ def reach(
     level: float = .9,   # of being right
 ) -> int:                # how many moves are followed that well, from the first on without a gap
     "How far a model follows. Raises `ValueError` for a level that is not between 0 and 1."
-    if not 0 < level <= 1: fail("level", level, "a number above 0, at most 1")
+    if require_positive("level", level) > 1: fail("level", level, "a number above 0, at most 1")
     return next((t for t, share in enumerate(rows) if share < level), len(rows))
 
 def mean_rows(
@@ -248,8 +279,9 @@ def mean_rows(
     begin: int,     # first move that counts, from 1 on
     end: int,       # last one
 ) -> float:         # share of right rows, over seeds and positions
-    "Accuracy over a stretch of moves."
+    "Accuracy over a stretch of moves. Raises `ValueError` for a stretch that is empty or too long."
     rows = torch.tensor([r["rows"] for r in result["runs"]], dtype=torch.float64)
+    for at in (begin, end): require_whole("begin, end", at)
     if not 1 <= begin <= end <= rows.shape[1]: fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
     return float(rows[:, begin - 1:end].mean())
 

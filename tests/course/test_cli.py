@@ -50,16 +50,16 @@ def test_lab(root, monkeypatch):
     assert json.loads(settings.read_text()) == {"fetchNews": "false"} and settings.is_relative_to(root/"build"/"lab")
 
 def test_site(root, monkeypatch, capsys):
-    from types import ModuleType
+    from lla_course import site
     from lla_course.course import Outcome
-    site, built = ModuleType("lla_course.site"), []
-    site.build_site = lambda runs, out: built.append((runs, out)) or out/"index.html"
-    monkeypatch.setitem(sys.modules, "lla_course.site", site)
-    outcome = lambda state: lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1.0, out/"x.ipynb", "" if state == "ok" else "cell 1: Oh: no")])
+    built = []
+    monkeypatch.setattr(site, "build_site", lambda runs, out, **more: built.append((runs, out, more)) or out/"index.html")
+    def outcome(state): return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1., out/"x.ipynb", "" if state == "ok" else "cell 1: Oh: no")])
     monkeypatch.setattr(course, "_outcomes", outcome("failed"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
     monkeypatch.setattr(course, "_outcomes", outcome("ok"))
-    assert main(["site"]) == 0 and built == [(root/"build"/"runs"/"fast", root/"build"/"site")]
+    more = dict(chapters=["00_core"], folder=root/"nbs")
+    assert main(["site"]) == 0 and built == [(root/"build"/"runs"/"fast", root/"build"/"site", more)]
     assert capsys.readouterr().out.endswith(f"{root/'build'/'site'/'index.html'}\n")
 
 def test_missing_papermill_is_said_at_once(root, monkeypatch, capsys):

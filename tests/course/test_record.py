@@ -46,7 +46,7 @@ def test_resumes_and_forces(tmp_path):
     log.clear(); assert run() == ["kept", "recorded", "kept"] and log == [10]
     assert run(cells=["c", "a"]) == ["kept", "kept"]
     assert run(cells=["a"], again=True) == ["recorded"]
-    assert run(preset="fast") == ["kept", "recorded", "recorded"]  # a has the same settings in both
+    assert run(preset="fast", replace=True) == ["kept", "recorded", "recorded"]  # a has the same settings in both
     path = tmp_path/"toy"/"b.json"
     path.write_text(path.read_text().replace('"double": 2', '"double": 3'))
     assert run(preset="fast") == ["kept", "recorded", "kept"]      # an altered record is no record

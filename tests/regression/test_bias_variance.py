@@ -3,8 +3,21 @@ import math
 
 import numpy as np, pytest, torch
 
-from lla_course.regression.bias_variance import (Config, axis_weights, bias_variance, cells, decade_slopes, graded_nodes, grid_bias_variance,
-                                                 integrated_error, monte_carlo, oracle, run)
+from lla_course.regression.bias_variance import (
+    Config,
+    along,
+    axis_weights,
+    bias_variance,
+    cells,
+    decade_slopes,
+    graded_nodes,
+    grid_bias_variance,
+    integrated_error,
+    monte_carlo,
+    oracle,
+    outer,
+    run,
+)
 from lla_course.regression.kernel import kernel_weights
 from lla_course.regression.local_linear import equivalent_kernel, global_linear
 
@@ -98,3 +111,122 @@ def test_bad_input():
     with pytest.raises(ValueError, match="noise=-1"): bias_variance(ESTIMATORS["local_linear"], even(3), even(9), wave, noise=-1)
     with pytest.raises(ValueError, match="draws=1"):
         monte_carlo(ESTIMATORS["local_linear"], even(3), even(9), wave, noise=1, draws=1, generator=torch.Generator())
+
+
+@pytest.mark.parametrize("linear", [False, True])
+@pytest.mark.parametrize("h", [1e-3, 1e-9, 1e-100, 1e-200, 1e-320])
+def test_a_narrow_bandwidth_leaves_the_nearest_point_and_no_tilt(h, linear):
+    x, x0 = even(9), torch.tensor([0.0, 0.3, 1.0], dtype=torch.float64)
+    p, tilt = axis_weights(x0, x, h, linear)
+    assert torch.equal(p, torch.eye(9, dtype=torch.float64)[[0, 2, 8]]) and not tilt.any()
+    bias, variance = grid_bias_variance(x0, x, wave(x), wave(x0), bandwidth=h, linear=linear, noise=1.0)
+    torch.testing.assert_close(bias, wave(x[[0, 2, 8]]) - wave(x0))
+    torch.testing.assert_close(variance, torch.ones_like(variance))
+
+
+@pytest.mark.parametrize("h", [.004, .008, .02])
+def test_small_weights_tilt_as_the_long_way_does(h):
+    "At 0.3 the second neighbour weighs from e^-350 to e^-15."
+    x, x0 = even(9), torch.tensor([0., .3, .61], dtype=torch.float64)
+    p, tilt = axis_weights(x0, x, h, True)
+    torch.testing.assert_close(p * (1 + tilt), equivalent_kernel(x0, x, bandwidth=h), rtol=1e-7, atol=1e-9)
+
+
+@pytest.mark.parametrize("default", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_changes_nothing(default):
+    def answers():
+        x, x0, c = even(30), torch.linspace(0, 1, 5, dtype=torch.float64), Config("local_linear", 2, (9,))
+        draws = dict(noise=0.4, draws=10, generator=torch.Generator().manual_seed(0))
+        return [
+            *bias_variance(ESTIMATORS["ridge"], x0, x, wave, noise=0.5),
+            *monte_carlo(ESTIMATORS["ridge"], x0, x, wave, **draws),
+            *graded_nodes(),
+            *axis_weights(x0, x, 0.1, True),
+            torch.tensor(integrated_error(0.2, 9, c), dtype=torch.float64),
+            torch.tensor([run(c)[k] for k in ("bandwidth", "squared_bias", "variance")], dtype=torch.float64),
+        ]
+
+    before = answers()
+    torch.set_default_dtype(default)
+    try:
+        after = answers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(before, after):
+        assert a.dtype == b.dtype == torch.float64 and torch.equal(a, b)
+
+
+SMOOTH = dict(weights=ESTIMATORS["local_linear"], x0=even(3), x=even(9), f=wave, noise=1.)
+GRID = dict(
+    x0=even(3), x=even(9), values=wave(even(9)), truth=wave(even(3)), bandwidth=0.2, linear=True, noise=1.0
+)
+LINE = Config("local_linear", 1, (9,))
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: bias_variance(**SMOOTH | dict(weights="w")), "weights='w'"),
+        (lambda: bias_variance(**SMOOTH | dict(f=3)), "f=3"),
+        (lambda: bias_variance(**SMOOTH | dict(x0=[0.0])), "x0='list'"),
+        (lambda: bias_variance(**SMOOTH | dict(x=np.zeros(9))), "x='ndarray'"),
+        (lambda: bias_variance(**SMOOTH | dict(x=torch.arange(9))), "x='Tensor'"),
+        (lambda: bias_variance(**SMOOTH | dict(noise=math.nan)), "noise=nan"),
+        (lambda: bias_variance(**SMOOTH | dict(noise="a")), "noise='a'"),
+        (lambda: bias_variance(**SMOOTH | dict(f=lambda t: 1.0)), r"f\(x\)='float'"),
+        (lambda: bias_variance(**SMOOTH | dict(f=lambda t: t[:, None])), r"f\(x\)="),
+        (lambda: bias_variance(**SMOOTH | dict(weights=lambda q, x: torch.ones(2, 2))), r"weights\(x0, x\)="),
+        (lambda: monte_carlo(**SMOOTH, draws=2.5, generator=torch.Generator()), "draws=2.5"),
+        (lambda: monte_carlo(**SMOOTH, draws="3", generator=torch.Generator()), "draws='3'"),
+        (lambda: monte_carlo(**SMOOTH, draws=3, generator=0), "generator='int'"),
+        (lambda: monte_carlo(**SMOOTH, draws=3, generator=None), "generator="),
+        (lambda: axis_weights([0.0], even(3), 0.1, True), "x0='list'"),
+        (lambda: axis_weights(even(3), even(3)[:, None], 0.1, True), "x='Tensor'"),
+        (lambda: axis_weights(even(3), even(3), 0.0, True), "bandwidth=0"),
+        (lambda: axis_weights(even(3), even(3), 0.1, 1), "linear=1"),
+        (lambda: axis_weights(even(3), even(0), 0.1, True), "x.shape"),
+        (lambda: along([1.0], [even(2)]), "values='list'"),
+        (lambda: along(even(3), []), "matrices="),
+        (lambda: along(even(3), [torch.ones(2, 4)]), "matrices="),
+        (lambda: along(even(3), [torch.ones(2, 3)] * 2), "matrices="),
+        (lambda: outer([]), "factors="),
+        (lambda: outer(5), "factors=5"),
+        (lambda: outer([torch.ones(2, 2)]), "factors="),
+        (lambda: grid_bias_variance(**GRID | dict(noise=-1)), "noise=-1"),
+        (lambda: grid_bias_variance(**GRID | dict(truth=wave(even(4)))), "truth="),
+        (lambda: grid_bias_variance(**GRID | dict(values=wave(even(8)))), "matrices="),
+        (lambda: grid_bias_variance(**GRID | dict(linear="no")), "linear='no'"),
+        (lambda: grid_bias_variance(**GRID | dict(values=[0.0])), "truth=|values="),
+        (lambda: graded_nodes(0), "order=0"),
+        (lambda: graded_nodes(2.0), "order=2.0"),
+        (lambda: graded_nodes(smallest=0.5), "smallest=0.5"),
+        (lambda: graded_nodes(smallest=-1), "smallest=-1"),
+        (lambda: graded_nodes(pieces=1), "pieces=1"),
+        (lambda: integrated_error(-1.0, 9, LINE), "bandwidth=-1"),
+        (lambda: integrated_error("wide", 9, LINE), "bandwidth='wide'"),
+        (lambda: integrated_error(0.1, 0, LINE), "side=0"),
+        (lambda: integrated_error(0.1, 9, "line"), "cfg='str'"),
+        (lambda: integrated_error(0.1, 9, LINE, "mps"), "device='mps'"),
+        (lambda: integrated_error(0.1, 9, Config("line", 1, (9,))), "estimator='line'"),
+        (lambda: oracle(2.5, LINE), "side=2.5"),
+        (lambda: oracle(9, None), "cfg="),
+        (lambda: run(Config("local_linear", 0, (9,))), "d=0"),
+        (lambda: run(Config("local_linear", 1, ())), r"sides=\(\)"),
+        (lambda: run(Config("local_linear", 1, (0,))), "sides=0"),
+        (lambda: run(Config("local_linear", 1, 9)), "sides=9"),
+        (lambda: run("d1"), "cfg="),
+        (lambda: run(Config("local_linear", 1, (9,), noise=-1)), "noise=-1"),
+        (lambda: decade_slopes([], []), "n="),
+        (lambda: decade_slopes([10, 100], [1.0]), "error="),
+        (lambda: decade_slopes([100, 10], [1.0, 2.0]), "n="),
+        (lambda: decade_slopes([10, 100], [1.0, 0.0]), "error=0"),
+        (lambda: decade_slopes([10, 100], [1.0, math.nan]), "error=nan"),
+        (lambda: decade_slopes([0, 100], [1.0, 1.0]), "n=0"),
+        (lambda: decade_slopes(5, [1.0]), "n=5"),
+        (lambda: decade_slopes(["a"], [1.0]), "n='a'"),
+        (lambda: cells("medium"), "preset='medium'"),
+        (lambda: cells(["fast"]), "preset="),
+    ],
+)
+def test_more_bad_input_is_named(call, named):
+    with pytest.raises(ValueError, match=f"^({named}).*: expected"):
+        call()

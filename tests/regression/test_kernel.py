@@ -310,3 +310,111 @@ def test_the_doors_themselves():
     assert (q.shape, k.shape, v.shape) == ((1, 1), (2, 1), (2, 2)) and {t.dtype for t in (q, k, v)} == {torch.float32} and back(v).dtype == np.float32
     assert as_design([.1], [0.])[2] is None and as_design([.1], [0.], [3.])[3](torch.ones(1, 1)).shape == (1,)
     assert as_bandwidth(.5, torch.ones(2, 3)).shape == (1,) and as_bandwidth([1, 2, 3], torch.ones(2, 3, dtype=torch.float32)).dtype == torch.float32
+
+# ---- far away and very narrow
+
+@given(
+    st.data(), st.sampled_from([1e-3, 1e-8, 1e-16, 1e-100, 1e-155, 1e-200, 1e-308, 1e-320]), st.integers(1, 3)
+)
+def test_with_a_tiny_bandwidth_the_answer_is_the_mean_of_the_nearest(data, h, d):
+    grid = st.integers(-9, 9).map(float)
+    x0, x, y = (data.draw(arrays(float, shape, elements=grid)) for shape in ((3, d), (6, d), (6,)))
+    gaps = ((x0[:, None] - x) ** 2).sum(-1)
+    nearest = gaps == gaps.min(1, keepdims=True)
+    near(nadaraya_watson(x0, x, y, bandwidth=h), nearest @ y / nearest.sum(1))
+    near(nadaraya_watson(x0, x, y, bandwidth=[h] * d), nearest @ y / nearest.sum(1))
+    near(kernel_weights(x0, x, bandwidth=h), nearest / nearest.sum(1, keepdims=True))
+
+@given(st.data(), st.sampled_from([1e-3, 1e-8, 1e-20, 1e-30, 1e-44]))
+def test_with_a_tiny_bandwidth_in_single_precision(data, h):
+    x0, x, y = (data.draw(arrays(np.float32, n, elements=st.integers(-9, 9).map(float))) for n in (3, 6, 6))
+    gaps = np.abs(x0[:, None] - x)
+    nearest = gaps == gaps.min(1, keepdims=True)
+    near(nadaraya_watson(x0, x, y, bandwidth=h), nearest @ y / nearest.sum(1), rtol=1e-6, atol=1e-6)
+
+@pytest.mark.parametrize("far", [1e5, 1e9, 1e17, 1e100, 1e200, 1e300])
+def test_a_query_far_away_weighs_its_points_exactly(far):
+    "Log weights differ by step times way; the squares alone would round the differences away, or overflow."
+    near(nadaraya_watson([far, -far], [0.0, 1, 2], [5.0, 6, 9], bandwidth=0.1), [9, 5])
+    near(
+        nadaraya_watson([[far, 0.0]], [[0.0, 0.0], [0.0, 3.0]], [5.0, 6.0], bandwidth=1.0),
+        [(5 + 6 * np.exp(-4.5)) / (1 + np.exp(-4.5))],
+    )
+    if far < 1e150:
+        near(
+            kernel_weights([far], [0.0, 1.0], bandwidth=far**0.5),
+            [[1 / (1 + np.e), np.e / (1 + np.e)]],
+            rtol=1e-5,
+        )
+
+def test_each_bandwidth_decides_who_is_nearest():
+    x, y = [[3., 0.], [0., 1.]], [5., 6.]
+    for tiny in (1e-100, 1e-200, 1e-300):
+        assert nadaraya_watson([[0., 0.]], x, y, bandwidth=[4 * tiny, tiny]).tolist() == [5]
+        assert nadaraya_watson([[0., 0.]], x, y, bandwidth=[2 * tiny, tiny]).tolist() == [6]
+        assert nadaraya_watson([[0., 0.]], x, y, bandwidth=[1e300, tiny]).tolist() == [5]
+
+def test_derivatives_of_a_query_far_away():
+    x, y, h = leaf(6, 2), leaf(6), torch.tensor([0.3, 0.4], dtype=torch.float64, requires_grad=True)
+    q = torch.tensor([[6e3, 0.0], [6e3, 6e3]], dtype=torch.float64, requires_grad=True)
+    wide = torch.tensor([300.0], dtype=torch.float64, requires_grad=True)
+    assert kernel_module.block_weights(q, x, wide, "gaussian").amax() < 0.9
+    assert torch.autograd.gradcheck(lambda q, x, h: kernel_weights(q, x, bandwidth=h), (q, x, wide))
+    nearby = torch.autograd.grad(nadaraya_watson(q, x, y, bandwidth=h).sum(), (q, x, y, h))
+    assert all(g.isfinite().all() for g in nearby)
+
+@pytest.mark.parametrize("kernel", ["epanechnikov", "boxcar", "tricube"])
+def test_compact_kernels_have_no_nearest_point(kernel):
+    for h in (1e-9, 1e-160, 1e-320):
+        with pytest.raises(ValueError, match="^x0=.*expected a design point within"):
+            nadaraya_watson([0.5], [0.0, 1.0], [1.0, 2.0], bandwidth=h, kernel=kernel)
+        assert nadaraya_watson([1.0], [0.0, 1.0], [1.0, 2.0], bandwidth=h, kernel=kernel).tolist() == [2]
+
+# ---- more that is refused
+
+BLOCK = dict(x0=torch.zeros(2, 1), x=torch.zeros(3, 1), bandwidth=torch.ones(1), kernel="gaussian")
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        (dict(x0=[[0.0]]), "x0='list'"),
+        (dict(x=np.zeros((3, 1))), "x='ndarray'"),
+        (dict(bandwidth=0.1), "bandwidth='float'"),
+        (dict(x0=torch.zeros(2)), "x0.shape"),
+        (dict(x=torch.zeros(0, 1)), "x.shape"),
+        (dict(x0=torch.zeros(2, 2)), "x0.shape"),
+        (dict(bandwidth=torch.ones(2)), "bandwidth.shape"),
+        (dict(kernel="flat"), "kernel='flat'"),
+        (dict(x=torch.zeros(3, 1).long()), "x='Tensor'"),
+    ],
+)
+def test_what_is_no_block_is_refused(wrong, named):
+    with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+        kernel_module.block_weights(**BLOCK | wrong)
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: in_blocks(5, torch.ones(3), 1), "answer=5"),
+        (lambda: in_blocks(len, [1.0], 1), "x0='list'"),
+        (lambda: in_blocks(len, torch.tensor(1.0), 1), "x0='Tensor'"),
+        (lambda: in_blocks(len, torch.ones(3), -1), "row_size=-1"),
+        (lambda: in_blocks(len, torch.ones(3), 1.5), "row_size=1.5"),
+        (lambda: in_blocks(len, torch.ones(3), 1, 0), "budget=0"),
+        (lambda: in_blocks(len, torch.ones(3), 1, "many"), "budget='many'"),
+        (lambda: smoother_matrix([0.0, 1.0], weights="kernel"), "weights='kernel'"),
+        (lambda: degrees_of_freedom(np.zeros((0, 0))), "smoother.shape"),
+        (lambda: leave_one_out(np.zeros((0, 0)), []), "y.shape"),
+        (lambda: leave_one_out(np.eye(2), np.zeros((2, 0))), "y.shape"),
+        (lambda: cross_validate([0.0, 1.0], [0.0, 1.0], 0.5), "bandwidths=0.5"),
+        (lambda: cross_validate([0.0, 1.0], [0.0, 1.0], "ab"), "bandwidth='str'"),
+        (lambda: cross_validate([0.0, 1.0], [0.0, 1.0], [0.5], weights=3), "weights=3"),
+        (lambda: as_bandwidth(0.1, [0.0]), "x='list'"),
+        (lambda: as_bandwidth(0.1, torch.ones(3)), "x='Tensor'"),
+        (lambda: nadaraya_watson(np.zeros((2, 0)), np.zeros((3, 0)), [0.0] * 3, bandwidth=1.0), "x.shape"),
+        (lambda: nadaraya_watson([0.0], [0.0, 1], [0.0, 1], bandwidth=True), "bandwidth|x"),
+    ],
+)
+def test_more_bad_input_is_named(call, named):
+    with pytest.raises(ValueError, match=f"^({named}).*: expected"):
+        call()

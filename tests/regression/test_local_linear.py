@@ -340,3 +340,281 @@ def test_the_benchmark_runs_small():
     assert set(cells("fast")) and [(c.n, c.m) for c in cells("full").values()] == [(100_000, 10_000)] * 2
     for wrong in ("Full", "", None):
         with pytest.raises(ValueError, match="preset"): cells(wrong)
+
+# ---- units, and what is degenerate in them
+
+def affine(seed, d, n=40):
+    rng = np.random.default_rng(seed)
+    return rng.uniform(-.5, 1.5, (5, d)), rng.random((n, d)), rng.normal(size=d)
+
+def all_doors(x0, x, y, **knobs):
+    "Heights by three doors and slopes, of local lines and of the one for all."
+    return dict(
+        height=local_linear(x0, x, y, **knobs),
+        weights=equivalent_kernel(x0, x, **knobs) @ y,
+        slope=local_slope(x0, x, y, **knobs),
+        wide=local_linear(x0, x, y, bandwidth=np.asarray(knobs["bandwidth"]) * 1e4),
+        everywhere=global_linear(x0, x, y),
+    )
+
+@given(st.integers(0, 10**6), st.lists(st.integers(-150, 150), min_size=1, max_size=4))
+def test_affine_functions_are_reproduced_in_any_units(seed, powers):
+    x0, x, a = affine(seed, len(powers))
+    unit = 10.0 ** np.array(powers)
+    found = all_doors(x0 * unit, x * unit, x @ a, bandwidth=0.5 * unit)
+    near(found.pop("slope") * unit, np.tile(a, (5, 1)), rtol=1e-9, atol=1e-9)
+    for out in found.values():
+        near(out, x0 @ a, rtol=1e-9, atol=1e-9)
+
+@given(
+    st.integers(0, 10**6),
+    st.lists(st.floats(-3, 3), min_size=1, max_size=3),
+    st.sampled_from([-15, -3, 0, 15]),
+)
+def test_affine_functions_are_reproduced_in_any_units_in_single_precision(seed, powers, base):
+    "Ratios of a million, at sizes of 1e-18 to 1e18."
+    x0, x, a = affine(seed, len(powers))
+    unit = 10.0 ** (base + np.array(powers))
+    found = all_doors(np.float32(x0 * unit), np.float32(x * unit), np.float32(x @ a), bandwidth=0.5 * unit)
+    assert {out.dtype for out in found.values()} == {np.dtype("f4")}
+    near(found.pop("slope") * unit, np.tile(a, (5, 1)), rtol=1e-3, atol=1e-3)
+    for out in found.values():
+        near(out, x0 @ a, rtol=1e-3, atol=1e-3)
+
+def test_seconds_since_1970_beside_a_small_number():
+    rng = np.random.default_rng(0)
+    U = rng.uniform(0, 1, (400, 2))
+    y = 3 * U[:, 0] + 5 * U[:, 1]
+    Q = np.array([[0.5, 0.95], [0.2, 0.0]])
+    for s in (1.0, 1e7, 1e9, 1e12):
+        near(
+            local_linear(Q * [s, 1], U * [s, 1], y, bandwidth=[0.3 * s, 0.3]),
+            3 * Q[:, 0] + 5 * Q[:, 1],
+            rtol=1e-12,
+        )
+    t, u = np.linspace(1.6e9, 1.63e9, 400), rng.uniform(-1, 1, 400)
+    y = 2 * u + (t - t[0]) / 3e7
+    near(global_linear(np.c_[t, u][:3], np.c_[t, u], y), y[:3], rtol=1e-12, atol=1e-12)
+    single = np.float32(np.c_[t - t[0], u])
+    near(global_linear(single[:3], single, np.float32(y)), y[:3], rtol=1e-5, atol=1e-5)
+
+def test_local_linear_attention_without_ridge_does_not_mind_units_either():
+    from lla_course.attention.dense import lla_dense, lla_weights
+
+    for unit in ([1e9, 1, 1e-9, 1], [1e-18] * 4, [1e18] * 4, [1e6, 1, 1, 1]):
+        q, k, A = (torch.from_numpy(np.random.default_rng(i).normal(size=(20, 4))) for i in range(3))
+        unit = torch.tensor(unit, dtype=torch.float64)
+        knobs = dict(ridge=0.0, scale=0.0, is_causal=False)
+        for dtype, tolerance in ((torch.float64, 1e-9), (torch.float32, 1e-4)):
+            o = lla_dense((q * unit).to(dtype), (k * unit).to(dtype), (k @ A[:4]).to(dtype), **knobs)
+            near(o.double(), q @ A[:4], rtol=tolerance, atol=tolerance)
+        near(lla_weights(q * unit, k * unit, **knobs), lla_weights(q, k, **knobs), rtol=1e-9, atol=1e-9)
+
+@pytest.mark.parametrize("s", [1.0, 1e4, 1e9, 1e-9])
+def test_a_coordinate_that_is_given_twice_or_never_changes_takes_no_slope_from_the_others(s):
+    "Queries where the two copies agree: the answer is that of the coordinates that say something."
+    x0, x, _ = affine(3, 2)
+    y = np.sin(4 * x[:, 0]) + x[:, 1] ** 2
+    plain, knobs = (
+        local_linear(x0, x, y, bandwidth=0.4),
+        lambda d: dict(bandwidth=[0.4 * s * 2**0.5] * 2 + [0.4] + [1.0] * (d - 3)),
+    )
+    for repeat in (
+        lambda z: np.c_[s * z[:, 0], s * z[:, 0], z[:, 1]],
+        lambda z: np.c_[s * z[:, 0], s * z[:, 0], z[:, 1], np.full(len(z), 7.0)],
+    ):
+        X0, X = repeat(x0), repeat(x)
+        near(local_linear(X0, X, y, **knobs(X.shape[1])), plain, rtol=1e-8, atol=1e-8)
+    near(
+        global_linear(np.c_[s * x0, x0, 0 * x0 + 5], np.c_[s * x, x, 0 * x + 5], y),
+        global_linear(x0, x, y),
+        rtol=1e-7,
+        atol=1e-7,
+    )
+
+@given(st.integers(0, 10**6), st.integers(1, 5), st.integers(2, 6))
+def test_too_few_points_give_the_limit_of_a_vanishing_ridge(seed, n, d):
+    rng = np.random.default_rng(seed)
+    x, x0, y = rng.normal(size=(n, d)), rng.normal(size=(3, d)), rng.normal(size=n)
+    near(
+        local_linear(x0, x, y, bandwidth=3.0),
+        local_linear(x0, x, y, bandwidth=3.0, ridge=1e-10),
+        rtol=1e-4,
+        atol=1e-4,
+    )
+
+def test_a_query_far_from_all_data_is_on_the_line():
+    for far in (1e6, 1e9, 1e17, 1e200, -1e300):
+        near(global_linear([far], [0.0, 1, 2], [1.0, 3, 5]), 1 + 2 * far, rtol=1e-12)
+    for far in (1e6, 1e17, 1e30):
+        near(
+            global_linear(np.float32([far]), np.float32([0, 1, 2]), np.float32([1, 3, 5])),
+            1 + 2 * far,
+            rtol=1e-5,
+        )
+
+def test_points_that_differ_by_rounding_are_one_point():
+    for twins in ([0.3, 0.1 + 0.2], [0.7, 0.1 * 7], [1e9 / 3, np.nextafter(1e9 / 3, 0)]):
+        at = twins[0]
+        near(local_linear([at + 0.01, at + 1.0], twins, [1.0, 5.0], bandwidth=3.0), 3)
+        near(local_slope([at + 1.0], twins, [1.0, 5.0], bandwidth=3.0), 0)
+        near(
+            local_linear([at + 0.01], [*twins, at + 1.0], [1.0, 5.0, 9.0], bandwidth=0.02), 3, rtol=1e-5
+        )  # the third is there, and weighs nothing
+
+def test_very_small_weights_still_fit_the_line_through_the_nearest_two():
+    near(local_linear([0.3], [0.0, 1, 5], [2.0, 4.0, 1.0], bandwidth=0.03), 2.6)  # the second weighs e^-222
+    near(
+        local_linear(np.float32([0.3]), np.float32([0, 1, 5]), np.float32([2, 4, 1]), bandwidth=0.06),
+        2.6,
+        rtol=1e-5,
+    )
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-3])
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_nan_and_infinity_stay_in_the_queries_that_see_them(ridge, bad):
+    rng = np.random.default_rng(0)
+    p = rng.random((4, 6))
+    p[:2, 3] = 0
+    p /= p.sum(1, keepdims=True)
+    p, x0, x = (torch.from_numpy(a) for a in (p, rng.random((4, 2)), rng.random((6, 2))))
+    wrong = x.clone()
+    wrong[3, 1] = bad
+    for here, there in zip(
+        (*centred_moments(p, x0, wrong, ridge)[1:], first_order_weights(p, x0, wrong, ridge)),
+        (*centred_moments(p, x0, x, ridge)[1:], first_order_weights(p, x0, x, ridge)),
+    ):
+        near(here[:2], there[:2])
+        assert not here[2:].isfinite().flatten(1).all(1).any()
+    q = p.clone()
+    q[1] = bad
+    s = first_order_weights(q, x0, x, ridge)
+    assert s[1].isnan().all() and torch.equal(s[[0, 2, 3]], first_order_weights(p, x0, x, ridge)[[0, 2, 3]])
+
+def test_positions_whose_differences_overflow_are_refused():
+    for x in ([-1e308, 0, 1e308], [0.0, 1e308]):
+        with pytest.raises(ValueError, match="^x=1e.308: expected numbers up to 4.5e.307"):
+            local_linear([0.0], x, [0.0] * len(x), bandwidth=1e307)
+    with pytest.raises(ValueError, match="^x0=.*expected numbers up to 8.5e.37"):
+        global_linear(np.float32([3e38]), np.float32([0, 1]), np.float32([0, 1]))
+
+def test_derivatives_where_points_are_few_and_where_they_coincide():
+    q, few, y = leaf(0, 3, 4), leaf(1, 3, 4), leaf(2, 3)
+    assert torch.autograd.gradcheck(lambda q, x, y: local_linear(q, x, y, bandwidth=0.7), (q, few, y))
+    assert torch.autograd.gradgradcheck(lambda q, x, y: local_linear(q, x, y, bandwidth=0.7), (q, few, y))
+    equal, y = leaf(3, 1, 2).detach().expand(4, 2).clone().requires_grad_(), leaf(4, 4)
+    ridge = torch.tensor([[[0.3]]], dtype=torch.float64, requires_grad=True)
+    logits = leaf(5, 3, 4)
+
+    def weights(l, q, x, r):
+        return first_order_weights(l.softmax(-1), q, x, r)
+
+    assert torch.autograd.gradcheck(
+        weights, (logits, leaf(6, 3, 2), equal, ridge)
+    ) and torch.autograd.gradgradcheck(weights, (logits, leaf(6, 3, 2), equal, ridge))
+    assert torch.autograd.gradcheck(
+        lambda q, x, y: local_linear(q, x, y, bandwidth=0.5, ridge=0.3), (leaf(6, 3, 2), equal, y)
+    )
+
+def test_points_of_each_query_and_transforms():
+    rng = np.random.default_rng(0)
+    p, x0, x = (torch.from_numpy(rng.random(s)) for s in ((3, 5), (3, 2), (3, 5, 2)))
+    p = p / p.sum(1, keepdim=True)
+    ridges = torch.tensor([0.0, 0.1, 2.0], dtype=torch.float64)
+    all_at_once = centred_moments(p, x0, x, ridges[:, None, None])
+    for i, ridge in enumerate(ridges.tolist()):
+        for whole, one in zip(all_at_once, centred_moments(p[[i]], x0[[i]], x[i], ridge)):
+            near(whole[[i]], one)
+    mapped = torch.vmap(lambda p, q: first_order_weights(p[None], q[None], x[0], 0.1)[0])(p, x0)
+    near(mapped, first_order_weights(p, x0, x[0], 0.1))
+    f = lambda q: first_order_weights(p, q, x[0], 0.1)
+    (g,) = torch.autograd.grad((f(x0.requires_grad_()) * p).sum(), x0)
+    near((torch.func.jvp(f, (x0.detach(),), (g,))[1] * p).sum(), (g * g).sum())
+
+# ---- numbers that come as others keep them
+
+@pytest.mark.parametrize("name", DOORS)
+def test_masked_and_foreign_arrays(name):
+    x, y, x0 = np.linspace(0, 1, 11), np.linspace(0, 2, 11), np.array([0.5, 0.52])
+    door = DOORS[name]
+    hidden = np.ma.array(2 * x)
+    hidden[5] = np.ma.masked
+    hidden.data[5] = 1e6
+    for argument in ("x", "y")[: 1 if name == "equivalent_kernel" else 2]:
+        with pytest.raises(ValueError, match=rf"^{argument}\[5\]=masked: expected"):
+            door(**dict(x0=x0, x=x, y=y) | {argument: hidden})
+    with pytest.raises(ValueError, match=r"^x0\[1\]=masked"):
+        door(x0=np.ma.array(x0, mask=[0, 1]), x=x, y=y)
+    if name != "global_linear":
+        with pytest.raises(ValueError, match=r"^bandwidth\[0\]=masked"):
+            door(x0=x0, x=x, y=y, bandwidth=np.ma.array([0.1], mask=[1]))
+    here = door(x0=x0, x=x, y=y)
+    for order in ("<f8", ">f8"):
+        near(door(x0=x0.astype(order), x=x.astype(order), y=y.astype(order)), here, rtol=0, atol=0)
+    near(door(x0=np.ma.array(x0), x=np.ma.array(x), y=np.ma.array(y)), here, rtol=0, atol=0)
+
+@pytest.mark.parametrize("default", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+@pytest.mark.parametrize("given", [torch.float32, torch.float64, torch.float16], ids=str)
+def test_the_default_dtype_changes_nothing(default, given):
+    rng = np.random.default_rng(0)
+    x, x0, y = (torch.from_numpy(rng.random(s)).to(given) for s in ((30, 2), (4, 2), (30,)))
+
+    def answers():
+        out = [
+            fit(x0, x, y, **knobs)
+            for knobs in (dict(bandwidth=0.3), dict(bandwidth=[0.3, 2.0]))
+            for fit in (local_linear, local_slope, nadaraya_watson)
+        ]
+        out += [
+            local_linear(x0, x, y, bandwidth=3.0, kernel=kernel, ridge=0.01) for kernel in LOG_KERNELS
+        ] + [nadaraya_watson(x0, x, y, bandwidth=1e-9)]
+        return out + [
+            equivalent_kernel(x0, x, bandwidth=0.3),
+            global_linear(x0, x, y),
+            global_linear(x0, x, y, ridge=0.1),
+            torch.tensor(cross_validate(x, y, [0.3]), dtype=torch.float64),
+        ]
+
+    before = answers()
+    torch.set_default_dtype(default)
+    try:
+        after = answers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(before, after):
+        assert a.dtype == b.dtype and torch.equal(a, b)
+
+# ---- more that is refused
+
+def test_what_is_no_moment_is_refused():
+    p, x0, x = torch.full((2, 3), 1 / 3), torch.zeros(2, 1), torch.zeros(3, 1)
+    for door in (centred_moments, first_order_weights):
+        for wrong, named in (
+            (dict(p=None), "p='NoneType'"),
+            (dict(p=p.long()), "p='Tensor'"),
+            (dict(x0=[[0.0]]), "x0='list'"),
+            (dict(x=np.zeros((3, 1))), "x='ndarray'"),
+            (dict(p=p[0]), "p, x0, x="),
+            (dict(x0=x0[:1]), "p, x0, x="),
+            (dict(x=x[:2]), "p, x0, x="),
+            (dict(x=x[:, :0], x0=x0[:, :0]), "p, x0, x="),
+            (dict(x=x.expand(4, 3, 1)), "p, x0, x="),
+            (dict(ridge=-1.0), "ridge=-1"),
+            (dict(ridge="a"), "ridge='a'"),
+            (dict(ridge=float("nan")), "ridge=nan"),
+        ):
+            with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+                door(**dict(p=p, x0=x0, x=x, ridge=0.0) | wrong)
+
+def test_a_benchmark_of_nothing_is_refused():
+    for cfg, named in (
+        (Config(n=0), "n=0"),
+        (Config(m=-1), "m=-1"),
+        (Config(d=1.5), "d=1.5"),
+        (Config(n="9"), "n='9'"),
+        (Config(n=9, m=9, seed=-1), "seed=-1"),
+        ("full", "cfg='str'"),
+        (None, "cfg="),
+    ):
+        with pytest.raises(ValueError, match=f"^{named}"):
+            run(cfg)

@@ -19,8 +19,60 @@ def test_samples_are_sorted_scaled_and_repeatable(data):
 
 
 def test_bad_samples():
-    with pytest.raises(ValueError, match="data='tides'"): sample("tides", 10, 0., 0)
-    with pytest.raises(ValueError, match="n=1"): sample("wave", 1, 0., 0)
+    with pytest.raises(ValueError, match="data='tides'"):
+        sample("tides", 10, 0.0, 0)
+    with pytest.raises(ValueError, match="n=1"):
+        sample("wave", 1, 0.0, 0)
+    for wrong, named in (
+        (("wave", 2.5, 0.0, 0), "n=2.5"),
+        (("wave", "9", 0.0, 0), "n='9'"),
+        (("wave", 9, -1.0, 0), "noise=-1"),
+        (("wave", 9, float("nan"), 0), "noise=nan"),
+        (("wave", 9, 0.0, -1), "seed=-1"),
+        (("wave", 9, 0.0, 1.5), "seed=1.5"),
+        ((None, 9, 0.0, 0), "data=None"),
+    ):
+        with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+            sample(*wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        (dict(query=2.0), "query=2.0"),
+        (dict(query="x"), "query='x'"),
+        (dict(query=float("nan")), "query=nan"),
+        (dict(bandwidth=0), "bandwidth=0"),
+        (dict(bandwidth="wide"), "bandwidth='wide'"),
+        (dict(ridge=-1), "ridge=-1"),
+        (dict(kernel="flat"), "kernel='flat'"),
+        (dict(data="tides"), "data='tides'"),
+        (dict(n=1), "n=1"),
+        (dict(noise="loud"), "noise='loud'"),
+        (dict(seed=None), "seed=None"),
+    ],
+)
+def test_a_bench_of_bad_settings_is_refused(wrong, named):
+    with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+        bench_figure(**wrong)
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        (dict(truth="tides"), "truth='tides'"),
+        (dict(truth=None), "truth=None"),
+        (dict(n=0), "n=0"),
+        (dict(n=2.5), "n=2.5"),
+        (dict(noise=-1), "noise=-1"),
+        (dict(bandwidth=-1), "bandwidth=-1"),
+        (dict(ridge="r"), "ridge='r'"),
+        (dict(kernel=3), "kernel=3"),
+    ],
+)
+def test_a_bias_variance_bench_of_bad_settings_is_refused(wrong, named):
+    with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+        bias_variance_figure(**wrong)
 
 
 @pytest.mark.parametrize("control, value, changes, keeps", [

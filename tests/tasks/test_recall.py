@@ -125,8 +125,12 @@ def test_what_fits_is_recalled_and_what_does_not_is_lost():
     assert share("mesa", 12) > share("sum", 12) + .05 > share("delta", 12)
     assert share("sum", 1) == share("delta", 1) == 1.
 
-@pytest.mark.parametrize("call, name", [(lambda: matrix_recall("hyena", 4, 2, 8, gen()), "method"), (lambda: matrix_recall("sum", 4, 9, 8, gen()), "pairs"), (lambda: matrix_recall("sum", 4, 0, 8, gen()), "pairs"),
-                                        (lambda: cells("slow"), "preset"), (lambda: lessons(64, 8, 10, -1), "first"), (lambda: train(replace(cells("fast")["softmax"], mixer="hyena"), 1e-3, 0), "name")])
+@pytest.mark.parametrize("call, name", [
+    (lambda: matrix_recall("hyena", 4, 2, 8, gen()), "method"),
+    (lambda: matrix_recall("sum", 4, 9, 8, gen()), "pairs"),
+    (lambda: matrix_recall("sum", 4, 0, 8, gen()), "pairs"),
+    (lambda: cells("slow"), "preset"), (lambda: lessons(64, 8, 10, -1), "first"),
+    (lambda: replace(cells("fast")["softmax"], mixer="hyena"), "mixer")])
 def test_bad_arguments(call, name):
     with pytest.raises(ValueError, match=f"^{name}="): call()
 
