@@ -214,12 +214,13 @@ def _plain() -> bool:
     return top is not None and top.key() == torch._C._functorch.TransformType.Functionalize
 
 # %% ../../nbs/28_flash_lla.ipynb #c012p
-@torch.compiler.assume_constant_result
 def _nested() -> bool:
     "Whether a derivative is taken inside another transformation here, or in forward mode."
     kind = torch._C._functorch.TransformType
     stack = [t.key() for t in torch._C._functorch.get_interpreter_stack() or ()]
     return kind.Jvp in stack or kind.Grad in stack and len(stack) > 1
+
+_nested._dynamo_marked_constant = True     # `torch.compile` asks once, and does not look inside
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(*args: Any) -> tuple[torch.Tensor, ...]:

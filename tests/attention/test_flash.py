@@ -497,6 +497,29 @@ def test_auto_never_picks_a_kernel_that_cannot_run(gpu, dtype, D, grad, chosen, 
     assert choose_backend("auto", q, grad) == "tiled"
     with pytest.raises(ValueError, match="not installed"): choose_backend("triton", q, grad)
 
+@pytest.mark.slow
+@pytest.mark.skipif(not INTERPRET, reason="needs the interpreter")
+@pytest.mark.parametrize("dtype, D, kB", [(torch.bfloat16, 128, 99), (torch.float32, 64, 99), (torch.float32, 128, 163)])
+def test_a_gpu_with_little_memory_gives_the_same_answers(dtype, D, kB, monkeypatch):
+    from lla_course.kernels import flash_lla_forward as kernels
+    tensors, ridge = inputs(1, T=40, S=45, D=D, dtype=dtype), torch.tensor(.5)
+    def answer(): return value_and_gradients(flash_lla, tensors, ridge, backend="triton", tol=1e-4)
+    usual = answer()
+    monkeypatch.setattr(kernels, "describe_gpu", lambda device: Gpu((8, 6), kB * 1024))
+    for a, b in zip(answer(), usual): assert rms(a, b) < (1e-5 if dtype == torch.float32 else 2e-2)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not INTERPRET, reason="needs the interpreter")
+def test_the_output_kernel_of_a_gpu_with_little_memory(monkeypatch):
+    from lla_course.kernels import flash_lla_forward as kernels
+    tensors = inputs(1, T=40, S=45, D=128)
+    usual = flash_lla(*tensors, backend="triton")
+    monkeypatch.setattr(kernels, "describe_gpu", lambda device: Gpu((8, 6), 99 * 1024))
+    assert rms(flash_lla(*tensors, backend="triton"), usual) < 1e-6
+    leaves = [t.requires_grad_() for t in tensors]
+    with pytest.raises(ValueError, match="shared memory"): flash_lla(*leaves, backend="triton").sum().backward()
+
 # ---- nothing to do
 
 @pytest.mark.parametrize("backend", ["tiled", "dense", interpreted])
