@@ -220,7 +220,7 @@ def _nested() -> bool:
     stack = [t.key() for t in torch._C._functorch.get_interpreter_stack() or ()]
     return kind.Jvp in stack or kind.Grad in stack and len(stack) > 1
 
-_nested._dynamo_marked_constant = True     # `torch.compile` asks once, and does not look inside
+_nested._dynamo_marked_constant = True     # as in 04_triton: the decorator would load the compiler
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(*args: Any) -> tuple[torch.Tensor, ...]:
