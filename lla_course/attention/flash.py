@@ -347,7 +347,9 @@ def rotary(
     x: torch.Tensor,  # [..., T, D], D even
     base: float,      # wavelengths go from 2 pi to 2 pi base
 ) -> torch.Tensor:    # the same, each pair of coordinates turned by its position
-    "Rotary position embedding (Su et al., 2021), in float32 at least."
+    "Rotary position embedding (Su et al., 2021), in float32 at least. Raises `ValueError`: odd D, base <= 0."
+    base = require_positive("base", base)
+    if x.shape[-1] % 2: fail("x.shape", tuple(x.shape), "an even last dimension")
     half, as_wide = x.shape[-1] // 2, dict(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
     rates = base ** (-torch.arange(half, **as_wide) / half)
     angle = torch.arange(x.shape[-2], **as_wide)[:, None] * rates
