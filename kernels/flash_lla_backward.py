@@ -20,8 +20,8 @@ def lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d
     "Sums of w (g.v - delta) k and of w (g.v - delta) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
-        b_v = lla_key_tile(p_v, o_j, o_d, sv_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w16 = lla_fit(tl.exp2(b_s - b_m[:, None]) * (tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - b_delta[:, None]), b_k.dtype)
         b_sum = lla_add_rows(b_w16, b_sum, PREC, BS)
@@ -42,8 +42,8 @@ def lla_bwd_rhs_kernel(q, k, v, g, o, kbar, lse, peak, rhs, mean, sq_n, sq_t, sk
     o_p, m_i = past + o_i, o_i < T
     o_n, m_id = n * T + o_i, m_i[:, None] & (o_d < D)[None, :]
     o_nd = o_n[:, None] * D + o_d[None, :]
-    b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
-    b_g = lla_key_tile(g + n * T * D, o_i, o_d, D, T, D, UP, True, EVEN_D)
+    b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
+    b_g = lla_key_tile(g + n * T * D, o_i.to(tl.int64), o_d, D, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     b_m = tl.load(peak + o_n, mask=m_i, other=0.)
     b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
@@ -66,8 +66,8 @@ def lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b
     "Sums of w r (1 + a) k and of w r (1 + a) over the keys from lo to hi; r = g.v - y.k + ct."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
-        b_v = lla_key_tile(p_v, o_j, o_d, sv_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_r = tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - lla_relative(b_yn, b_yhi, b_ylo, b_k, b_ct, PREC)
         b_w = tl.exp2(b_s - b_m[:, None])
@@ -91,8 +91,8 @@ def lla_bwd_dq_kernel(q, k, v, g, kbar, lse, peak, u, y, mean, dq, e, dridge, sq
     o_p, m_i = past + o_i, o_i < T
     o_n, m_id = n * T + o_i, m_i[:, None] & (o_d < D)[None, :]
     o_nd = o_n[:, None] * D + o_d[None, :]
-    b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
-    b_g = lla_key_tile(g + n * T * D, o_i, o_d, D, T, D, UP, True, EVEN_D)
+    b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
+    b_g = lla_key_tile(g + n * T * D, o_i.to(tl.int64), o_d, D, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     b_m = tl.load(peak + o_n, mask=m_i, other=0.)
     b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
@@ -120,10 +120,10 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
     "The queries from lo to hi add to the gradients of a tile of keys and values. Tiles are keys by queries, weights are 256 p."
     for i0 in range(lo, hi, BT):
         o_i = i0 + tl.arange(0, BT)
-        b_q = lla_key_tile(p_q, o_i, o_d, sq_t, T, D, UP, MASK, EVEN_D)
-        b_g = lla_key_tile(p_g, o_i, o_d, D, T, D, UP, MASK, EVEN_D)
-        b_u = lla_key_tile(p_u, o_i, o_d, D, T, D, UP, MASK, EVEN_D)
-        b_y = lla_key_tile(p_y, o_i, o_d, D, T, D, UP, MASK, EVEN_D)
+        b_q = lla_key_tile(p_q, o_i.to(tl.int64), o_d, sq_t, T, D, UP, MASK, EVEN_D)
+        b_g = lla_key_tile(p_g, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)
+        b_u = lla_key_tile(p_u, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)
+        b_y = lla_key_tile(p_y, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)
         m_i = o_i < T
         b_lse, b_cu = tl.load(p_lse + o_i, mask=m_i, other=float("inf")), tl.load(p_cu + o_i, mask=m_i, other=0.)
         b_ct, b_e = tl.load(p_ct + o_i, mask=m_i, other=0.), tl.load(p_e + o_i, mask=m_i, other=0.)
@@ -134,8 +134,8 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
         b_a = tl.dot(b_k, tl.trans(b_u), input_precision=PREC)
         b_b = tl.dot(b_k, tl.trans(b_y), input_precision=PREC)
         if PREC == "tf32":                                    # 16-bit inputs: u and y come in halves
-            b_a = tl.dot(b_k, tl.trans(lla_key_tile(p_ul, o_i, o_d, D, T, D, UP, MASK, EVEN_D)), b_a, input_precision=PREC)
-            b_b = tl.dot(b_k, tl.trans(lla_key_tile(p_yl, o_i, o_d, D, T, D, UP, MASK, EVEN_D)), b_b, input_precision=PREC)
+            b_a = tl.dot(b_k, tl.trans(lla_key_tile(p_ul, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)), b_a, input_precision=PREC)
+            b_b = tl.dot(b_k, tl.trans(lla_key_tile(p_yl, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)), b_b, input_precision=PREC)
         b_a = 1 + b_a * b_un[None, :] - b_cu[None, :]
         b_r = tl.dot(b_v, tl.trans(b_g), input_precision=PREC) - b_b * b_yn[None, :] + b_ct[None, :]
         b_a, b_r = tl.where(b_p > 0, b_a, 0.), tl.where(b_p > 0, b_r, 0.)        # 0 x inf is not 0
@@ -156,8 +156,8 @@ def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv,
     heads = tl.num_programs(0) // NS
     js, n = tl.program_id(0) // heads, (tl.program_id(0) % heads).to(tl.int64)
     o_j, o_d = js * BS + tl.arange(0, BS), tl.arange(0, BD)
-    b_k = lla_key_tile(k + n * sk_n, o_j, o_d, sk_s, S, D, UP, True, EVEN_D)
-    b_v = lla_key_tile(v + n * sv_n, o_j, o_d, sv_s, S, D, UP, True, EVEN_D)
+    b_k = lla_key_tile(k + n * sk_n, o_j.to(tl.int64), o_d, sk_s, S, D, UP, True, EVEN_D)
+    b_v = lla_key_tile(v + n * sv_n, o_j.to(tl.int64), o_d, sv_s, S, D, UP, True, EVEN_D)
     b_dk, b_dv = tl.zeros((BS, BD), tl.float32), tl.zeros((BS, BD), tl.float32)
     at = tl.maximum(js * BS - past, 0)                                         # the first query that sees the first key
     lo = tl.minimum(at // BT * BT, T) if CAUSAL else 0

@@ -20,8 +20,8 @@ from .setup import EXACT, can_run, describe_gpu, fitting, tile_precision, tl, tr
 # %% ../nbs/25_flash_forward.ipynb #c009
 @triton.jit
 def lla_key_tile(p_k, o_j, o_d, s_s, S, D, UP: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr):
-    "Load a tile of keys (or values, or queries), [BS, BD]; zeros beyond S and D."
-    p = p_k + o_j[:, None].to(tl.int64) * s_s + o_d[None, :]      # a long cache has more than 2^31 numbers
+    "Load a tile of keys (or values, or queries), [BS, BD]; zeros beyond S and D. o_j has 64 bits where o_j s_s may need them."
+    p = p_k + o_j[:, None] * s_s + o_d[None, :]
     if MASK and EVEN_D: b_k = tl.load(p, mask=(o_j < S)[:, None], other=0.)
     elif MASK: b_k = tl.load(p, mask=(o_j < S)[:, None] & (o_d < D)[None, :], other=0.)
     elif EVEN_D: b_k = tl.load(p)
@@ -66,7 +66,7 @@ def lla_mean_sweep(b_kbar, b_l, b_l2, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, 
     "Sums of w, w^2 and w k over the keys from lo to hi, with their running maximum."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_new = tl.maximum(b_m, tl.max(b_s, 1))
         b_old, b_w = tl.exp2(b_m - b_new), tl.exp2(b_s - b_new[:, None])
@@ -84,7 +84,7 @@ def lla_length_sweep(b_kk, b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2,
     "Sum of w |k|^2 over the keys up to hi."
     for j0 in range(0, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, True, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, True, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, True, PREC)
         b_f = b_k.to(tl.float32)
         b_length2 = tl.minimum(tl.sum(b_f * b_f, 1), 1e37)       # not inf: 0 x inf is not 0
@@ -116,7 +116,7 @@ def lla_mean_kernel(q, k, top, ridge, kbar, lse, peak, many, used, rhs, sq_n, sq
     p_k = k + n // GROUP * sk_n
     o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD)
     o_p, m_i = past + o_i, o_i < T
-    b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
+    b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     b_kbar, b_m = tl.zeros((BT, BD), tl.float32), tl.full((BT,), float("-inf"), tl.float32)
     b_l, b_l2 = tl.zeros((BT, 16), tl.float32), tl.zeros((BT, 16), tl.float32)
@@ -146,7 +146,7 @@ def lla_matrix_sweep(b_M, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, D, scale2,
     "Sum of (sum of p over the queries) k k' over the keys from lo to hi, [BD, BD]."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
         b_M = tl.dot(tl.trans(b_k), (b_k.to(tl.float32) * b_c[:, None]).to(b_k.dtype), b_M, input_precision=PREC)
@@ -163,7 +163,7 @@ def lla_matrix_kernel(q, k, kbar, lse, ridge, inverse, sq_n, sq_t, sk_n, sk_s, G
     it, p_k = im * EVERY, k + n // GROUP * sk_n
     o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD)
     o_p, m_i = past + o_i, o_i < T
-    b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
+    b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     o_n = n * T + o_i
     b_m = tl.load(lse + o_n, mask=m_i, other=float("inf"))
@@ -190,7 +190,7 @@ def lla_covariance_sweep(b_y, b_sum, b_d, b_c, b_m, b_q, p_k, lo, hi, o_p, o_d, 
     "Sums of w (k.d - kbar.d) k and of w (k.d - kbar.d) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w = tl.exp2(b_s - b_m[:, None]) * (tl.dot(b_d, tl.trans(b_k), input_precision=PREC) - b_c[:, None])
         b_w16 = lla_fit(b_w, b_k.dtype)                    # the same rounded weights in both sums, or they would not cancel
@@ -254,7 +254,7 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
         p_k, o_i = k + n // GROUP * sk_n, it * BT + o_b
         m_i = o_i < T
         m_id = m_i[:, None] & (o_d < D)[None, :]
-        b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
+        b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
         mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
         o_n = n * T + o_i
         o_nd = o_n[:, None] * D + o_d[None, :]
@@ -300,8 +300,8 @@ def lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, lo, h
     "Sums of s v and of s = w (1 + k.u - kbar.u) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
-        b_k = lla_key_tile(p_k, o_j, o_d, sk_s, S, D, UP, MASK, EVEN_D)
-        b_v = lla_key_tile(p_v, o_j, o_d, sv_s, S, D, UP, MASK, EVEN_D)
+        b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
+        b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w = tl.exp2(b_s - b_m[:, None])
         b_w = tl.where(b_w > 0, b_w * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC)), 0.)    # 0 x inf is not 0
@@ -322,7 +322,7 @@ def lla_output_kernel(q, k, v, kbar, peak, u, o, sq_n, sq_t, sk_n, sk_s, sv_n, s
     o_i, o_d = it * BT + tl.arange(0, BT), tl.arange(0, BD)
     o_p, m_i = past + o_i, o_i < T
     m_id = m_i[:, None] & (o_d < D)[None, :]
-    b_q = lla_key_tile(q + n * sq_n, o_i, o_d, sq_t, T, D, UP, True, EVEN_D)
+    b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     o_n = n * T + o_i
     o_nd = o_n[:, None] * D + o_d[None, :]

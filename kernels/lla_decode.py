@@ -453,8 +453,10 @@ def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> Non
 # %% ../nbs/27_decoding.ipynb #c045b
 def _number(name: str, value: float, least: float, most: float, expected: str) -> float:
     fits = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not fits or not least <= value <= most: _refuse(name, value, expected)
-    return float(value)
+    try: number = float(value) if fits else math.nan
+    except OverflowError: number = math.nan
+    if not least <= number <= most: _refuse(name, value, expected)
+    return number
 
 # %% ../nbs/27_decoding.ipynb #c045c
 def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Tensor:
@@ -472,7 +474,8 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Ten
 # %% ../nbs/27_decoding.ipynb #c046
 def _autocast(*tensors: torch.Tensor) -> tuple:   # as autocast wants them, and a context without it
     kind = getattr(getattr(tensors[0], "device", None), "type", None)
-    if kind is None or not torch.amp.is_autocast_available(kind): return *tensors, nullcontext()
+    if kind in (None, "meta"): return *tensors, nullcontext()
+    if not (torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)): return *tensors, nullcontext()
     def cast(t: Any) -> Any:
         fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point()
         return t.to(torch.get_autocast_dtype(kind)) if fits and t.dtype != torch.float64 else t

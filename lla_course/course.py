@@ -189,6 +189,8 @@ def _plan(chapters: list[Chapter] | None, preset: str, given: dict[str, Any],
 # %% ../nbs/02_course.ipynb #c017
 def _check_type(chapter: Chapter, name: str, value: Any, default: Any) -> None:
     if not _is_plain(value):
+        try: repr(value)
+        except RecursionError: value = f"{type(value).__name__} of great depth"
         fail(name, value, "a plain value: None, bool, int, float, str, or a list or dict (keys: str) of them")
     fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
     if not fits: fail(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
@@ -265,7 +267,8 @@ def _execute(chapter: Chapter, values: dict, key: str, target: Path, sockets: st
         def note(**at: Any) -> None: seen.append(at)
         more |= dict(cwd=chapter.path.parent, on_cell_execute=note)
         try: papermill.execute_notebook(chapter.path, draft, values, **more)
-        except Exception as caught: error = _explain(caught, seen) if seen else f"{chapter.path}: {_why(caught)}"
+        except Exception as caught:
+            error = _explain(caught, seen) if seen else f"{chapter.path}: {_why(caught)}"
         state, output = ("failed", failed) if error else ("ok", target)
         outcome = Outcome(chapter, state, time.perf_counter() - start, output, error)
         try:
@@ -501,7 +504,7 @@ def _share(tasks: list[tuple], workers: list[_Worker], fresh: bool = False) -> I
         threads.shutdown()
 
 def _start_tracker() -> None:
-    "Python's own helper, which counts the semaphores of all workers, should not hear that the terminal was closed."
+    "Python's own helper, which counts the semaphores of all workers, should not hear of a closed terminal."
     if not hasattr(signal, "pthread_sigmask"): return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
     try: resource_tracker.ensure_running()   # it inherits what is blocked
@@ -819,7 +822,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     count, start = _prepare(sound, "fast", args.jobs, None, runs, root)
     _need("sphinx", "myst_nb", "furo", "plotly")
     if not _version("sphinx-mathjax-offline"): raise ImportError("sphinx-mathjax-offline is not installed")
-    _require_folder("out", out.parent)
+    for place in out, out.parent: _require_folder("out", place)
     if dead := broken_links(books, root/"nbs"): raise ValueError("; ".join([*lost, *dead]))
     def build() -> int:
         for error in lost: print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
@@ -845,21 +848,25 @@ def _parser() -> _Parser:
     run.add_argument("-p", dest="parameter", action="append", default=[], type=_assignment,
                      metavar="NAME=VALUE", help="a parameter of these chapters")
     record.add_argument("name", metavar="NAME", help=f"{path} of a chapter")
-    record.add_argument("--cells", nargs="+", metavar="CELL", help="only these")
-    record.add_argument("--again", action="store_true", help="also cells that are recorded already")
-    record.add_argument("--replace", action="store_true",
-                        help="also over records of another preset or, if full, of another kind of device")
     for command, preset in (run, "fast"), (record, "full"):
         command.add_argument("--preset", default=preset, help=f"fast or full (default: {preset})")
     for command in run, site:
         command.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
     site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
-    record.add_argument("--out", metavar="DIR", help="where to write (default: nbs/results for full, and "
-                        "build/results, which git ignores, for fast)")
+    _record_options(record)
     add("list", help="show the chapters, their runs and their recorded results")
     add("lab", help="open JupyterLab; further words go to it")
     return parser
+
+# %% ../nbs/02_course.ipynb #d017
+def _record_options(record: _Parser) -> None:
+    record.add_argument("--cells", nargs="+", metavar="CELL", help="only these")
+    record.add_argument("--again", action="store_true", help="also cells that are recorded already")
+    record.add_argument("--replace", action="store_true",
+                        help="also over records of another preset or, if full, of another kind of device")
+    record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
+    record.add_argument("--out", metavar="DIR", help="where to write (default: nbs/results for full, and "
+                        "build/results, which git ignores, for fast)")
 
 # %% ../nbs/02_course.ipynb #d016
 @contextmanager
@@ -888,8 +895,8 @@ def main(
         except KeyboardInterrupt as stop:
             print("lla-course: stopped; the same command goes on from here", file=sys.stderr)
             code = 128 + (stop.args or [signal.SIGINT])[0]
-        for stream in sys.stdout, sys.stderr:
-            with suppress(OSError): stream.flush()
+        try: sys.stdout.flush()
+        except OSError as error: code = _complain(error, code or 1)
     return code
 
 def _obey(argv: list[str] | None) -> int:
@@ -899,11 +906,8 @@ def _obey(argv: list[str] | None) -> int:
         start = dict(run=_run, list=_list, record=_record, lab=_lab, site=_site)[args.command](args)
     except SystemExit as done: return done.code or 0   # --help and --version
     except (ValueError, OSError, ImportError) as error: return _complain(error, 2)
-    try:
-        code = start()
-        sys.stdout.flush()
+    try: return start()
     except (ValueError, OSError) as error: return _complain(error, 1)
-    return code
 
 def _complain(error: Exception, code: int) -> int:
     print("lla-course:", " ".join(str(error).split()), file=sys.stderr)

@@ -9,7 +9,7 @@ __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE'
            'build_site', 'read_notebook', 'front_pictures']
 
 # %% ../nbs/03_site.ipynb #c002
-import hashlib, html, mimetypes, posixpath, re, shutil, sys, tempfile, time, unicodedata, warnings
+import hashlib, html, mimetypes, os, posixpath, re, shutil, sys, tempfile, time, unicodedata, warnings
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -119,8 +119,9 @@ TAG = re.compile(r"""(<(?:(a)|img|source|audio|video)\b[^>]*?\s(?:href|src)\s*=\
 
 def _tagged(text: str) -> dict[str, str]:
     "The addresses in some HTML, as the parser would write them, and whether each is a 'link' or a 'picture'."
-    return {_parser().normalizeLink(html.unescape(address[1:-1])): "link" if link else "picture"
-            for _, link, address in TAG.findall(text)}
+    tags = TAG.findall(re.sub("<!--.*?-->", "", text, flags=re.S))
+    found = [(html.unescape(address[1:-1]), "link" if link else "picture") for _, link, address in tags]
+    return {_parser().normalizeLink(address): kind for address, kind in found}
 
 def _addresses(tokens: Iterable[Any]) -> dict[str, str]:
     "The same for Markdown."
@@ -335,8 +336,8 @@ def _title(notebook: Any) -> str:
     for _, tokens in _prose(notebook):
         for token, text in zip(tokens, tokens[1:]):
             if token.type != "heading_open" or token.tag != "h1" or token.level: continue
-            shown = [" " if c.type == "softbreak" else c.content for c in text.children if c.type != "html_inline"]
-            words = "".join(shown)
+            inline = [c for c in text.children if c.type != "html_inline"]
+            words = "".join(" " if c.type == "softbreak" else c.content for c in inline)
             if words.strip(): return " ".join(words.split())
     return ""
 
@@ -515,12 +516,13 @@ def site_place(
     out: str | Path,  # where the site should be
 ) -> Path:            # the same, absolute, links followed
     "Check that a site may be put there. Raises `ValueError` for what is neither new, nor empty, nor a site."
-    place = Path(out).expanduser().resolve()
     wanted = "a new or empty folder, or a site that was built before"
     try:
-        if str(out) == "" or place.is_mount(): fail("out", str(out), wanted)
-        if place.exists() and any(place.iterdir()) and not (place/"_static"/"house.css").is_file():
-            fail("out", str(out), wanted)
+        place = Path(os.path.realpath(out))
+        if os.fspath(out) == "" or place.is_mount(): fail("out", str(out), wanted)
+        place.lstat()
+        if any(place.iterdir()) and not (place/"_static"/"house.css").is_file(): fail("out", str(out), wanted)
+    except FileNotFoundError: pass
     except OSError as error: fail("out", str(out), f"{wanted} ({error.strerror})")
     return place
 

@@ -102,7 +102,7 @@ def test_a_slider_carries_every_figure():
     assert [f.name for f in fig.frames] == list("01234") and [s.label for s in fig.layout.sliders[0].steps] == list("01234")
     for k, f in enumerate(fig.frames):
         assert np.array_equal(f.data[0].y, k * Y) and f.layout.shapes[0].x0 == k
-        assert fig.layout.sliders[0].steps[k].args[0] == [str(k)] or list(fig.layout.sliders[0].steps[k].args[0]) == [str(k)]
+        assert list(fig.layout.sliders[0].steps[k].args[0]) == [str(k)]
     assert fig.layout.sliders[0].active == 2 and np.array_equal(fig.data[0].y, 2 * Y) and fig.layout.sliders[0].currentvalue.prefix == "factor k: "
     assert len(drawn(fig)["frames"]) == 5
     assert with_slider({0: canvas("x", "y", height=500)}, name="k").layout.height == 570, "room for the slider below"

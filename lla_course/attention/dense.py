@@ -148,7 +148,7 @@ def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.) -> tuple[torch.Te
     "The centred form: weights s [M, S], direction u [M, D], mean key [M, D], log of the sum of weights [M]."
     q, k, ridge, logits = _rows(heads, r)
     p = logits.softmax(-1)
-    if not k.shape[1]: return p, q, q, logits.sum(-1)         # no key, and so no query: nothing, four times
+    if not k.shape[1]: return p + ridge[:, None], q, k.sum(1), logits.sum(-1)      # no key, and so no query: nothing
     if floor:
         kbar = (p[:, None] @ k)[:, 0]
         trace = (p * (k - kbar[:, None]).square().sum(-1)).sum(-1)

@@ -286,7 +286,8 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
 # %% ../../nbs/28_flash_lla.ipynb #c015b
 def _autocast(device: str) -> torch.dtype | None:
     "The dtype of autocast on a kind of device, None where it is off."
-    on = torch.amp.is_autocast_available(device) and torch.is_autocast_enabled(device)
+    known = device != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(device))
+    on = known and torch.is_autocast_enabled(device)        # torch.compile cannot read the question before PyTorch 2.13
     return torch.get_autocast_dtype(device) if on else None
 
 # %% ../../nbs/28_flash_lla.ipynb #c015c
@@ -346,7 +347,9 @@ def rotary(
     x: torch.Tensor,  # [..., T, D], D even
     base: float,      # wavelengths go from 2 pi to 2 pi base
 ) -> torch.Tensor:    # the same, each pair of coordinates turned by its position
-    "Rotary position embedding (Su et al., 2021), in float32 at least."
+    "Rotary position embedding (Su et al., 2021), in float32 at least. Raises `ValueError`: odd D, base <= 0."
+    base = require_positive("base", base)
+    if x.shape[-1] % 2: fail("x.shape", tuple(x.shape), "an even last dimension")
     half, as_wide = x.shape[-1] // 2, dict(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
     rates = base ** (-torch.arange(half, **as_wide) / half)
     angle = torch.arange(x.shape[-2], **as_wide)[:, None] * rates

@@ -232,7 +232,7 @@ class ContextNet(nn.Module):
         contexts = [t.to(like) if t.is_floating_point() else t for t in contexts]
         (B, n, m), z = bids.shape, bids[..., None].to(like)
         kinds = torch.arange(self.types or 0, device=bids.device)
-        look_up = lambda f, c: (c[..., None] == kinds).to(like) @ f.weight   # indexing fits no CUDA graph so easily
+        look_up = lambda f, c: (c[..., None] == kinds).to(like) @ f.weight   # indexing fits no CUDA graph
         x, y = contexts or (z.new_zeros(B, n, 0), z.new_zeros(B, m, 0))
         if self.embed: x, y = (look_up(f, c) for f, c in zip(self.embed, (x, y)))
         e = torch.cat([z, x[:, :, None].expand(B, n, m, -1), y[:, None].expand(B, n, m, -1)], -1)

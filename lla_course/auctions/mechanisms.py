@@ -12,6 +12,7 @@ __all__ = ['PROBLEMS', 'highest_wins', 'first_price', 'second_price', 'utility',
 # %% ../../nbs/60_mechanisms.ipynb #c002
 from collections import Counter
 from dataclasses import dataclass
+from functools import cached_property, wraps
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -21,17 +22,21 @@ from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
-from ..core import as_tensors, fail, pick, require_choice, require_finite, require_positive
+from ..core import as_tensors, fail, pick, require_choice, require_finite, require_flag
+from ..core import require_positive, require_whole
 
 # %% ../../nbs/60_mechanisms.ipynb #c007
 def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, Callable]:
     (b,), back = as_tensors(**{name: bids})
-    if b.dim() not in dims or 0 in b.shape: fail(f"{name}.shape", tuple(b.shape), " or ".join({2: "[B, n]", 3: "[B, n, m]"}[d] for d in dims) + ", nothing empty")
+    if b.dim() not in dims or 0 in b.shape:
+        shapes = " or ".join({2: "[B, n]", 3: "[B, n, m]"}[d] for d in dims)
+        fail(f"{name}.shape", tuple(b.shape), f"{shapes}, nothing empty")
     require_finite(name, b)
     if (b < 0).any(): fail(name, b.min().item(), "numbers >= 0")
     return b, back
 
-def _others_best(b: torch.Tensor) -> torch.Tensor:   # the best among the others, [B, n, ...]; 0 where there are none
+def _others_best(b: torch.Tensor) -> torch.Tensor:
+    "The best among the others, [B, n, ...]; 0 where there are none."
     if b.shape[1] == 1: return torch.zeros_like(b)
     top = b.topk(2, dim=1).values
     return torch.where((b == top[:, :1]) & (top[:, :1] > top[:, 1:]), top[:, 1:], top[:, :1])
@@ -40,9 +45,15 @@ def _others_best(b: torch.Tensor) -> torch.Tensor:   # the best among the others
 def highest_wins(
     bids: torch.Tensor,  # [B, n] or [B, n, m]
 ) -> torch.Tensor:       # share of each bidder, shape of the bids; sums to one over the bidders
-    "The highest bid gets the item; equal highest bids share it."
-    first = (bids == bids.amax(1, keepdim=True)).to(bids.dtype)
-    return first / first.sum(1, keepdim=True)
+    """The highest bid gets the item; equal highest bids share it.
+
+    Raises `ValueError` for wrong shapes, NaN, infinity."""
+    (b,), back = as_tensors(bids=bids)
+    if b.dim() not in (2, 3) or 0 in b.shape:
+        fail("bids.shape", tuple(b.shape), "[B, n] or [B, n, m], nothing empty")
+    require_finite("bids", b)
+    first = (b == b.amax(1, keepdim=True)).to(b.dtype)
+    return back(first / first.sum(1, keepdim=True))
 
 def first_price(
     bids: Any,           # [B, n]
@@ -55,7 +66,9 @@ def first_price(
 def second_price(
     bids: Any,           # [B, n]
 ) -> tuple[Any, Any]:    # allocation [B, n], payment [B, n]
-    "The highest bid wins and pays the second highest (a lone bidder pays nothing). Raises `ValueError` for wrong shapes, NaN and negative bids."
+    """The highest bid wins and pays the second highest (a lone bidder pays nothing).
+
+    Raises `ValueError` for wrong shapes, NaN and negative bids."""
     b, back = _as_bids("bids", bids, (2,))
     share = highest_wins(b)
     return back(share), back(share * _others_best(b))
@@ -66,35 +79,77 @@ def utility(
     allocation: torch.Tensor,  # what each gets, shape of the values
     payment: torch.Tensor,     # what each pays, [B, n]
 ) -> torch.Tensor:             # [B, n]
-    "Value of what each bidder gets, minus what he pays."
-    return (values * allocation).flatten(2).sum(2) - payment if values.dim() == 3 else values * allocation - payment
+    "Value of what each bidder gets, minus what he pays. Raises `ValueError` for shapes that do not fit."
+    for name, t in (("values", values), ("allocation", allocation), ("payment", payment)):
+        if not isinstance(t, torch.Tensor): fail(name, type(t).__name__, "a torch tensor")
+    if values.dim() not in (2, 3): fail("values.shape", tuple(values.shape), "[B, n] or [B, n, m]")
+    if allocation.shape != values.shape:
+        fail("allocation.shape", tuple(allocation.shape), f"{tuple(values.shape)}")
+    if payment.shape != values.shape[:2]:
+        fail("payment.shape", tuple(payment.shape), f"{tuple(values.shape[:2])}")
+    worth = values * allocation
+    return (worth if values.dim() == 2 else worth.sum(2)) - payment
 
+# %% ../../nbs/60_mechanisms.ipynb #c014b
 def grid_regret(
     mechanism: Callable,  # bids -> (allocation, payment)
     values: Any,          # true values, [B, n] or [B, n, m]
     reports: Any,         # the lies to try, [G] or [G, m]
 ) -> Any:                 # [B, n], >= 0
-    "What the best of the given lies would gain each bidder, the others being honest. Raises `ValueError` for wrong shapes and whatever the mechanism refuses."
+    """What the best of the given lies would gain each bidder, the others being honest.
+
+    Raises `ValueError` for wrong shapes, NaN, and whatever the mechanism refuses."""
+    if not callable(mechanism): fail("mechanism", mechanism, "a function of bids")
     (v, r), back = as_tensors(values=_as_bids("values", values, (2, 3))[0], reports=reports)
-    if not len(r) or r.shape[1:] != v.shape[2:]: fail("reports.shape", tuple(r.shape), "[G], or [G, m] for m items")
-    honest = utility(v, *mechanism(v)); best = honest.clone()
+    if not r.dim() or not len(r) or r.shape[1:] != v.shape[2:]:
+        fail("reports.shape", tuple(r.shape), "[G], or [G, m] for m items")
+    require_finite("reports", r)
+    honest = utility(v, *mechanism(v))
+    best = honest.clone()
     for i in range(v.shape[1]):
         for lie in r:
-            bids = v.clone(); bids[:, i] = lie
+            bids = v.clone()
+            bids[:, i] = lie
             best[:, i] = torch.maximum(best[:, i], utility(v, *mechanism(bids))[:, i])
-    return (best - honest).numpy() if not isinstance(values, torch.Tensor) else back(best - honest)
+    return back(best - honest) if isinstance(values, torch.Tensor) else (best - honest).numpy()
 
 # %% ../../nbs/60_mechanisms.ipynb #c019
+def _in_double(function: Callable) -> Callable:
+    "A function of numbers, arrays or tensors, computed in double precision and returned as they came."
+    if hasattr(function, "in_double"): return function
+    @wraps(function)
+    def call(v: Any, *more: Any, **knobs: Any) -> Any:
+        (t,), back = as_tensors(v=v)
+        found = function(t.double(), *more, **knobs)
+        return back(found) if isinstance(v, (torch.Tensor, np.ndarray)) else found
+    call.in_double = True
+    return call
+
 @dataclass(frozen=True)
 class Distribution:
-    "Values of one bidder for one item. `virtual` never falls; it is ironed where necessary."
+    """Values of one bidder for one item. `virtual` never falls; it is ironed where necessary.
+
+    All functions take numbers, arrays or tensors. Outside the bounds the density is 0, and a virtual value is
+    that of the nearer bound; a `quantile` of what is no probability raises `ValueError`."""
     low: torch.Tensor    # smallest value, [] or [B]
     high: torch.Tensor   # largest value, [] or [B]; may be infinite
     cdf: Callable        # F(v)
     pdf: Callable        # f(v)
     virtual: Callable    # v -> (ironed) virtual value
-    inverse: Callable    # (phi, right=False) -> smallest v with virtual(v) >= phi; right: largest v with virtual(v) <= phi
-    quantile: Callable   # u in [0, 1) -> v with F(v) = u
+    inverse: Callable    # phi -> least v with virtual(v) >= phi; right=True: last v with virtual(v) <= phi
+    quantile: Callable   # u in [0, 1] -> v with F(v) = u
+    survival: Callable | None = None   # 1 - F(v), exact far out too; None for the difference itself
+
+    def __post_init__(self) -> None:
+        cdf = self.cdf
+        functions = dict(self.__dict__, survival=self.survival or (lambda v: 1 - cdf(v)))
+        for name in ("cdf", "pdf", "virtual", "inverse", "quantile", "survival"):
+            if not callable(functions[name]): fail(name, functions[name], "a function")
+            object.__setattr__(self, name, _in_double(functions[name]))
+
+def _probability(u: torch.Tensor) -> torch.Tensor:
+    bad = ~((u >= 0) & (u <= 1))
+    return fail("u", u[bad][0].item(), "numbers from 0 to 1") if bad.any() else u
 
 # %% ../../nbs/60_mechanisms.ipynb #c020
 def uniform(
@@ -102,19 +157,117 @@ def uniform(
     high: Any,        # largest value, a number or [B]
 ) -> Distribution:    # phi(v) = 2 v - high
     "All values between two bounds are equally likely. Raises `ValueError` unless 0 <= low < high."
-    a, b = torch.broadcast_tensors(*(torch.as_tensor(t, dtype=torch.float64) for t in (low, high)))
-    if not ((0 <= a) & (a < b) & torch.isfinite(b)).all(): fail("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
+    (a, b), _ = as_tensors(low=low, high=high)
+    try: a, b = torch.broadcast_tensors(a.double(), b.double())
+    except RuntimeError: fail("low, high", (tuple(a.shape), tuple(b.shape)), "bounds of one shape")
+    if not ((0 <= a) & (a < b) & torch.isfinite(b)).all():
+        fail("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
     inside = lambda v: torch.minimum(torch.maximum(v, a), b)
-    return Distribution(a, b, cdf=lambda v: ((v - a) / (b - a)).clamp(0, 1), pdf=lambda v: ((v >= a) & (v <= b)) / (b - a), virtual=lambda v: 2 * v - b,
-                        inverse=lambda phi, right=False: inside((phi + b) / 2), quantile=lambda u: a + (b - a) * u)
+    return Distribution(
+        a, b, cdf=lambda v: (inside(v) - a) / (b - a), survival=lambda v: (b - inside(v)) / (b - a),
+        pdf=lambda v: ((v >= a) & (v <= b)) / (b - a), virtual=lambda v: 2 * inside(v) - b,
+        inverse=lambda phi, right=False: inside((phi + b) / 2),
+        quantile=lambda u: inside(a + (b - a) * _probability(u)))
 
 def exponential(
     mean: float,      # mean value
 ) -> Distribution:    # phi(v) = v - mean
     "Exponentially distributed values. Raises `ValueError` unless the mean is positive."
-    s = require_positive("mean", mean); bounds = torch.tensor([0., torch.inf], dtype=torch.float64)
-    return Distribution(*bounds, cdf=lambda v: -torch.expm1(-v / s), pdf=lambda v: torch.exp(-v / s) / s, virtual=lambda v: v - s,
-                        inverse=lambda phi, right=False: (phi + s).clamp_min(0), quantile=lambda u: -s * torch.log1p(-u))
+    s = require_positive("mean", mean)
+    low, high = torch.tensor([0., torch.inf], dtype=torch.float64)
+    above = lambda v: torch.exp(-v.clamp_min(0) / s)
+    return Distribution(
+        low, high, cdf=lambda v: -torch.expm1(-v.clamp_min(0) / s), survival=above,
+        pdf=lambda v: above(v) / s * (v >= 0), virtual=lambda v: v.clamp_min(0) - s,
+        inverse=lambda phi, right=False: (phi + s).clamp_min(0),
+        quantile=lambda u: -s * torch.log1p(-_probability(u)))
+
+# %% ../../nbs/60_mechanisms.ipynb #c021b
+def _mills(k: torch.Tensor) -> torch.Tensor:
+    "The area under a bell beyond k, over its height at k."
+    return (torch.pi / 2) ** .5 * torch.special.erfcx(k / 2**.5)
+
+def _bell(k: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    "The area under a bell from k >= 0 to k + w, over its height at k: exp(-k t - t^2 / 2) from t = 0 to w."
+    nodes, weights = ((t / 2).tolist() for t in np.polynomial.legendre.leggauss(6))
+    drop = w * (k + w / 2)
+    flat = sum(c * torch.exp(-(.5 + t) * w * (k + (.5 + t) * w / 2)) for t, c in zip(nodes, weights)) * w
+    return torch.where(drop < .1, flat, _mills(k) - torch.exp(-drop) * _mills(k + w))   # unequal numbers
+
+def _reach(k: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
+    "The w beyond which exp(-loss) of the area beyond k >= 0 is left: Newton's method, from above."
+    full, w = _mills(k), 2 * loss / (k + (k**2 + 2 * loss).sqrt()).clamp_min(1e-300)
+    w = torch.minimum(w, loss * full)
+    for _ in range(5):
+        drop, rest = w * (k + w / 2), _mills(k + w)
+        lost = torch.where(drop < .1, -torch.log1p(-_bell(k, w) / full), drop - torch.log(rest / full))
+        w = (w - (lost - loss) * rest).clamp_min(0)
+    return w
+
+# %% ../../nbs/60_mechanisms.ipynb #c021c
+@dataclass
+class _Bell:
+    "A normal distribution between two bounds. Its peak is the highest point between them."
+    mean: torch.Tensor
+    sd: float
+    low: torch.Tensor
+    high: torch.Tensor
+
+    def clip(self, v):
+        return torch.minimum(torch.maximum(v, self.low), self.high)
+
+    def ratio(self, p, q):
+        "Height of the bell at p over that at q."
+        return torch.exp((q - p) / self.sd * ((q - self.mean + p - self.mean) / self.sd) / 2)
+
+    def area(self, left, right, q):
+        "Area between two places over the height at q, in units of sd."
+        near, root = torch.minimum(torch.maximum(self.mean, left), right), 2**.5 * self.sd
+        k = (near - self.mean).abs() / self.sd
+        middle = torch.erf((right - self.mean) / root) - torch.erf((left - self.mean) / root)
+        stretch = torch.where(k > 0, _bell(k, (right - left) / self.sd), (torch.pi / 2) ** .5 * middle)
+        return self.ratio(near, q) * stretch
+
+    @cached_property
+    def peak(self): return self.clip(self.mean)
+
+    @cached_property
+    def total(self): return self.area(self.low, self.high, self.peak)
+
+    @cached_property
+    def calm(self):
+        "Whether the middle is inside and neither bound far: then the formulas of textbooks lose no digits."
+        width = (self.high - self.low) / self.sd
+        return bool(((self.peak == self.mean) & (width > .1) & (width < 30)).all())
+
+    def cdf(self, v): return self.area(self.low, self.clip(v), self.peak) / self.total
+    def survival(self, v): return self.area(self.clip(v), self.high, self.peak) / self.total
+    def pdf(self, v): return self.ratio(self.clip(v), self.peak) / self.total / self.sd * (self.clip(v) == v)
+
+# %% ../../nbs/60_mechanisms.ipynb #c021d
+def _hazard(bell: _Bell, v: torch.Tensor) -> torch.Tensor:
+    "(1 - F) / f at v between the bounds."
+    if not bell.calm: return bell.sd * bell.area(v, bell.high, v)
+    above, end = ((t - bell.mean) / bell.sd for t in (v, bell.high))
+    return bell.sd * (_mills(above) - bell.ratio(bell.high, v) * _mills(end))
+
+def _quantile(bell: _Bell, u: torch.Tensor) -> torch.Tensor:
+    "Where F is u: from the peak of the bell to the side on which it lies."
+    mean, s, peak = bell.mean, bell.sd, bell.peak
+    if bell.calm:
+        first, last = (torch.special.ndtr((end - mean) / s) for end in (bell.low, bell.high))
+        return bell.clip(mean + s * torch.special.ndtri(first + u * (last - first)))
+    k = (peak - mean).abs() / s
+    left, right = bell.area(bell.low, peak, peak), bell.area(peak, bell.high, peak)
+    beyond = [bell.ratio(end, peak) * _mills((end - mean).abs() / s) for end in (bell.low, bell.high)]
+    mass, rest = u * bell.total, (1 - u) * bell.total
+    below, full = mass < left, _mills(k)
+    way = torch.where(u < .5, left - mass, rest - right).abs()
+    tail = torch.where(below, mass + beyond[0], rest + beyond[1])
+    loss = torch.where(way < full / 2, -torch.log1p(-way / full), -torch.log(tail / full))
+    w = s * _reach(k, loss)
+    found = bell.clip(torch.where(below, peak - w, peak + w))
+    return torch.where(u <= 0, bell.low, torch.where(u >= 1, bell.high, found))
 
 # %% ../../nbs/60_mechanisms.ipynb #c022
 def truncated_normal(
@@ -123,33 +276,44 @@ def truncated_normal(
     low: float = 0.,     # smallest value
     high: float = 1.,    # largest value
 ) -> Distribution:       # its virtual value is increasing
-    "A normal distribution cut off at both ends. Raises `ValueError` unless sd is positive and 0 <= low < high."
-    mu, s = torch.as_tensor(mean, dtype=torch.float64), require_positive("sd", sd)
-    if not 0 <= low < high < np.inf: fail("low, high", (low, high), "finite bounds with 0 <= low < high")
-    a, b = (torch.full_like(mu, t) for t in (low, high))
-    z, Phi, tail = lambda v: (v - mu) / s, torch.special.ndtr, lambda t: torch.special.erfcx(t / 2**.5)
-    mass, end = Phi(z(b)) - Phi(z(a)), tail(z(b))
-    hazard = lambda v: s * (torch.pi / 2) ** .5 * (tail(z(v)) - torch.exp((z(v) ** 2 - z(b) ** 2) / 2) * end)   # (1 - F) / f
-    virtual = lambda v: v - hazard(v)
-    def inverse(phi, right=False):
-        lo, hi = a + 0 * phi, b + 0 * phi
-        for _ in range(45): middle = (lo + hi) / 2; up = virtual(middle) < phi; lo, hi = torch.where(up, middle, lo), torch.where(up, hi, middle)
+    """A normal distribution cut off at both ends, wherever the middle of the bell is.
+
+    Raises `ValueError` unless sd is positive and 0 <= low < high, for a mean that is not finite, and for an
+    sd below 1e-12 of the mean or of the bounds."""
+    (mu,), s = as_tensors(mean=mean)[0], require_positive("sd", sd)
+    low, high = (require_positive(name, t, zero=True) for name, t in (("low", low), ("high", high)))
+    if not low < high: fail("low, high", (low, high), "finite bounds with 0 <= low < high")
+    mu = require_finite("mean", mu).double()
+    if not (mu.abs() + high <= 1e12 * s).all(): fail("sd", s, "at least 1e-12 of the mean and of the bounds")
+    bell = _Bell(mu, s, torch.full_like(mu, low), torch.full_like(mu, high))
+    virtual = lambda v: bell.clip(v) - _hazard(bell, bell.clip(v))
+    def inverse(phi: torch.Tensor, right: bool = False) -> torch.Tensor:
+        lo, hi = (end + torch.zeros_like(phi) for end in (bell.low, bell.high))
+        for _ in range(60):
+            middle = (lo + hi) / 2
+            up = virtual(middle) < phi
+            lo, hi = torch.where(up, middle, lo), torch.where(up, hi, middle)
         return hi
-    return Distribution(a, b, cdf=lambda v: ((Phi(z(v)) - Phi(z(a))) / mass).clamp(0, 1), pdf=lambda v: torch.exp(-z(v) ** 2 / 2) / (s * mass * (2 * torch.pi) ** .5),
-                        virtual=virtual, inverse=inverse, quantile=lambda u: (mu + s * torch.special.ndtri(Phi(z(a)) + u * mass)).clamp(low, high))
+    return Distribution(bell.low, bell.high, bell.cdf, bell.pdf, virtual, inverse, survival=bell.survival,
+                        quantile=lambda u: _quantile(bell, _probability(u)))
 
 # %% ../../nbs/60_mechanisms.ipynb #c025
 def _per_bidder(distributions: Any, n: int) -> list[Distribution]:
-    ds = [distributions] * n if isinstance(distributions, Distribution) else list(distributions)
-    if len(ds) != n or not all(isinstance(d, Distribution) for d in ds): fail("distributions", f"{len(ds)} given", f"one Distribution, or one for each of the {n} bidders")
+    if isinstance(distributions, Distribution): return [distributions] * n
+    ds = list(distributions) if isinstance(distributions, (list, tuple)) else [distributions]
+    if len(ds) != n or not all(isinstance(d, Distribution) for d in ds):
+        fail("distributions", f"{len(ds)} given", f"one Distribution, or one for each of the {n} bidders")
     return ds
 
 def _in_support(v: torch.Tensor, ds: Sequence[Distribution]) -> None:
     for i, d in enumerate(ds):
-        if d.low.dim() and d.low.shape != v.shape[:1]: fail(f"distributions[{i}].low.shape", tuple(d.low.shape), f"one bound, or one for each of the {len(v)} auctions")
-        slack = 1e-6 * (1 + v[:, i].abs())   # single precision rounds
-        bad = (v[:, i] < d.low - slack) | (v[:, i] > d.high + slack)
-        if bad.any(): fail(f"values[{int(bad.nonzero()[0])}, {i}]", v[bad, i][0].item(), "a value inside the support of its distribution")
+        if d.low.dim() and d.low.shape != v.shape[:1]:
+            wanted = f"one bound, or one for each of the {len(v)} auctions"
+            fail(f"distributions[{i}].low.shape", tuple(d.low.shape), wanted)
+        bad = (v[:, i] < d.low * (1 - 1e-6)) | (v[:, i] > d.high * (1 + 1e-6))   # single precision rounds
+        if bad.any():
+            first = int(bad.nonzero()[0])
+            fail(f"values[{first}, {i}]", v[first, i].item(), "a value inside the support")
 
 # %% ../../nbs/60_mechanisms.ipynb #c026
 def _award(phi: torch.Tensor, i: int, d: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
@@ -157,19 +321,22 @@ def _award(phi: torch.Tensor, i: int, d: Distribution) -> tuple[torch.Tensor, to
     others = torch.cat([phi[:, :i], phi[:, i + 1:]], 1)
     bar = others.amax(1).clamp_min(0) if others.shape[1] else torch.zeros_like(phi[:, i])
     crowd = (others == bar[:, None]).sum(1)                         # how many others stand exactly at the bar
-    enter, leave = d.inverse(bar), d.inverse(bar, right=True)       # the values at which he reaches the bar, and passes it
+    enter, leave = d.inverse(bar), d.inverse(bar, right=True)       # where he reaches the bar, and passes it
     tied = (phi[:, i] == bar) & (crowd > 0)
-    share = torch.where(tied, 1 / (crowd + 1.), (phi[:, i] >= bar).double())
-    return share, torch.where(tied, enter / (crowd + 1), leave - (leave - enter) / (crowd + 1)) * (share > 0)
+    part = 1 / (crowd + 1).double()                                 # of each, where they tie
+    share = torch.where(tied, part, (phi[:, i] >= bar).double())
+    return share, torch.where(tied, enter * part, leave - (leave - enter) * part) * (share > 0)
 
 # %% ../../nbs/60_mechanisms.ipynb #c027
 def myerson(
     values: Any,          # values, [B, n]
     distributions: Any,   # a Distribution for all bidders, or a sequence of n
 ) -> tuple[Any, Any]:     # allocation [B, n], payment [B, n]
-    """The auction of one item with the highest expected revenue: highest (ironed) virtual value wins, if it is not negative.
+    """The auction of one item with the highest expected revenue: highest (ironed) virtual value wins, if it
+    is not negative.
 
-    Payments are in units of the values. Raises `ValueError` for wrong shapes, NaN, and values outside the support. Source: Myerson (1981)."""
+    Payments are in units of the values. Raises `ValueError` for wrong shapes, NaN, and values outside the
+    support. Source: Myerson (1981)."""
     v, back = _as_bids("values", values, (2,))
     v, ds = v.double(), _per_bidder(distributions, v.shape[1])
     _in_support(v, ds)
@@ -181,17 +348,28 @@ def myerson(
 def myerson_revenue(
     distributions: Sequence[Distribution],  # one for each bidder, with single numbers as bounds
     *,
-    panels: int = 4096,                     # pieces of the integral
+    panels: int = 4096,                     # pieces of the integral, for each different distribution
 ) -> float:                                 # in units of the values
-    "Expected revenue of the optimal auction of one item, as the integral of 1 - prod F_i(phi_i^{-1}(z)) over z > 0 (Gauss-Legendre)."
-    ds = list(distributions)
-    if not ds or any(d.low.dim() for d in ds): fail("distributions", f"{len(ds)} given", "at least one, each with single numbers as bounds")
-    last = torch.tensor(1 - 1e-15, dtype=torch.float64)
-    top = max(float(d.virtual(d.high if torch.isfinite(d.high) else d.quantile(last))) for d in ds)
+    """Expected revenue of the optimal auction of one item: the integral of 1 - prod F_i(phi_i^{-1}(z)) over z
+    > 0.
+
+    Gauss-Legendre between virtual values of equally likely values and of rare ones. Raises `ValueError` for
+    no distribution, and for bounds that are not single numbers."""
+    ds = list(distributions) if isinstance(distributions, (list, tuple)) else []
+    if not ds or not all(isinstance(d, Distribution) and not d.low.dim() for d in ds):
+        fail("distributions", f"{len(ds)} given", "a list of at least one, with single numbers as bounds")
+    even = torch.arange(require_whole("panels", panels, least=1), dtype=torch.float64) / panels
+    rare = torch.logspace(-15, -1, 141, dtype=torch.float64)
+    u, different = torch.cat([even, rare, 1 - rare]), {id(d): d for d in ds}
+    knots = [d.virtual(d.quantile(u)) for d in different.values()]
+    knots += [d.virtual(d.high)[None] for d in different.values() if d.high.isfinite()]
+    knots = torch.cat([torch.zeros(1, dtype=torch.float64), *knots]).clamp_min(0).unique()
     nodes, w = (torch.from_numpy(t) for t in np.polynomial.legendre.leggauss(4))
-    z = ((torch.arange(panels, dtype=torch.float64)[:, None] + (nodes + 1) / 2) * top / panels).ravel()
-    below = torch.stack([torch.where(z < d.virtual(d.low), 0., d.cdf(d.inverse(z, right=True))) for d in ds]).prod(0)
-    return float(((1 - below).view(panels, 4) * w).sum() * top / panels / 2)
+    width = knots.diff()[:, None]
+    z = (knots[:-1, None] + width * (nodes + 1) / 2).ravel()
+    below = {key: d.cdf(d.inverse(z, right=True)) for key, d in different.items()}
+    sold = 1 - torch.stack([below[id(d)] for d in ds]).prod(0)
+    return float((sold.view(-1, 4) * w * width / 2).sum())
 
 # %% ../../nbs/60_mechanisms.ipynb #c038
 def piecewise_uniform(
@@ -200,25 +378,42 @@ def piecewise_uniform(
     *,
     points: int = 4096,              # cells on which the virtual value is ironed
 ) -> Distribution:                   # its virtual value is ironed
-    "Evenly spread values on each of several intervals. Levels of ironed intervals are exact to about (range / points)². Raises `ValueError` for edges or probabilities that are none."
-    (e, p), _ = as_tensors(edges=np.asarray(edges, float), probabilities=np.asarray(probabilities, float))
-    if len(e) < 2 or e[0] < 0 or not (e.diff() > 0).all() or not torch.isfinite(e).all(): fail("edges", e.tolist(), "at least two finite ascending numbers >= 0")
-    if p.shape != (len(e) - 1,) or not (p > 0).all() or abs(p.sum() - 1) > 1e-9: fail("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
-    F, f = torch.cat([torch.zeros(1).double(), p.cumsum(0)]), p / e.diff()
+    """Evenly spread values on each of several intervals.
+
+    Levels of ironed intervals are exact to about (range / points) squared. Raises `ValueError` for edges or
+    probabilities that are none."""
+    e, p = (t.double() for t in as_tensors(edges=edges, probabilities=probabilities)[0])
+    if e.dim() != 1 or len(e) < 2 or not ((e >= 0) & e.isfinite()).all() or not (e.diff() > 0).all():
+        fail("edges", e.tolist(), "at least two finite ascending numbers >= 0")
+    if p.shape != (len(e) - 1,) or not (p > 1e-300).all() or not abs(p.sum() - 1) <= 1e-9:
+        fail("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
+    require_whole("points", points, least=1)
+    none, f = torch.zeros(1, dtype=torch.float64), p / e.diff()
+    F = torch.cat([none, p.cumsum(0)])                         # below each edge
+    above = torch.cat([p.flip(0).cumsum(0).flip(0), none])     # above it
     piece = lambda v: (torch.searchsorted(e, v.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
-    cdf = lambda v: (F[piece(v)] + (v - e[piece(v)]) * f[piece(v)]).clamp(0, 1)
-    quantile = lambda u: (lambda k: e[k] + (u - F[k]) / f[k])((torch.searchsorted(F, u.contiguous(), right=True) - 1).clamp(0, len(p) - 1))
-    inside = lambda v: ((v >= e[0]) & (v <= e[-1])).to(f.dtype)
-    nodes, phi = _iron(e, f, cdf, piece, points)
-    return Distribution(e[0], e[-1], cdf, pdf=lambda v: f[piece(v)] * inside(v), quantile=quantile, virtual=lambda v: _interpolate(v, nodes, phi), inverse=lambda z, right=False: _invert(z, nodes, phi, right))
+    inside = lambda v: v.clamp(e[0], e[-1])
+    cdf = lambda v: (lambda k: F[k] + (inside(v) - e[k]) * f[k])(piece(v)).clamp(0, 1)
+    survival = lambda v: (lambda k: above[k + 1] + (e[k + 1] - inside(v)) * f[k])(piece(v)).clamp(0, 1)
+    part = lambda u: (torch.searchsorted(F, u.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
+    within = lambda u: inside((lambda k: e[k] + (_probability(u) - F[k]) / f[k])(part(u)))
+    quantile = lambda u: torch.where(u < 1, within(u), e[-1])
+    nodes, phi = _iron(e, f, survival, piece, points)
+    return Distribution(
+        e[0], e[-1], cdf, lambda v: f[piece(v)] * (inside(v) == v), lambda v: _interpolate(v, nodes, phi),
+        lambda z, right=False: _invert(z, nodes, phi, right), quantile, survival)
 
 # %% ../../nbs/60_mechanisms.ipynb #c039
-def _iron(e: torch.Tensor, f: torch.Tensor, cdf: Callable, piece: Callable, points: int) -> tuple[torch.Tensor, torch.Tensor]:
+def _iron(e: torch.Tensor, f: torch.Tensor, survival: Callable, piece: Callable, points: int) -> tuple:
     "Values and their ironed virtual values, both ascending: cell middles, and both ends."
-    grid = torch.cat([torch.linspace(a, b, 2 + int(points * (b - a) / (e[-1] - e[0])), dtype=torch.float64)[:-1] for a, b in zip(e[:-1], e[1:])] + [e[-1:]])
-    middle, weight = (grid[1:] + grid[:-1]) / 2, cdf(grid).diff()
-    raw = lambda v, k: v - (1 - cdf(v)) / f[k]
-    ironed = torch.from_numpy(isotonic_regression(raw(middle, piece(middle)).numpy(), weights=weight.numpy()).x)
+    counts = [2 + int(points * part) for part in ((e.diff()) / (e[-1] - e[0])).tolist()]
+    cells = [torch.linspace(a, b, n, dtype=torch.float64)[:-1] for a, b, n in zip(e[:-1], e[1:], counts)]
+    grid = torch.cat([*cells, e[-1:]])
+    middle = (grid[1:] + grid[:-1]) / 2
+    weight = f[piece(middle)] * grid.diff()
+    raw = lambda v, k: v - survival(v) / f[k]
+    ironed = isotonic_regression(raw(middle, piece(middle)).numpy(), weights=weight.numpy()).x
+    ironed = torch.from_numpy(ironed)
     ends = torch.minimum(raw(e[0], 0), ironed[0]), torch.maximum(raw(e[-1], len(f) - 1), ironed[-1])
     return torch.cat([e[:1], middle, e[-1:]]), torch.cat([ends[0][None], ironed, ends[1][None]])
 
@@ -227,8 +422,9 @@ def _interpolate(v: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Ten
     return y[k - 1] + (y[k] - y[k - 1]) * ((v - x[k - 1]) / (x[k] - x[k - 1])).clamp(0, 1)
 
 def _invert(z: torch.Tensor, x: torch.Tensor, y: torch.Tensor, right: bool) -> torch.Tensor:
-    k = torch.searchsorted(y, z.contiguous(), right=right)      # y[k - 1] < z <= y[k]; with right, y[k - 1] <= z < y[k]
-    j = k.clamp(1, len(x) - 1); part = (z - y[j - 1]) / (y[j] - y[j - 1])
+    k = torch.searchsorted(y, z.contiguous(), right=right)   # y[k - 1] < z <= y[k]; or <= and <
+    j = k.clamp(1, len(x) - 1)
+    part = (z - y[j - 1]) / (y[j] - y[j - 1])
     return torch.where(k == 0, x[0], torch.where(k == len(x), x[-1], x[j - 1] + (x[j] - x[j - 1]) * part))
 
 # %% ../../nbs/60_mechanisms.ipynb #c040
@@ -236,14 +432,22 @@ def raw_virtual(
     d: Distribution,    # any distribution
     v: torch.Tensor,    # values inside its support
 ) -> torch.Tensor:      # v - (1 - F(v)) / f(v), not ironed
-    "The virtual value as the formula gives it."
-    return v - (1 - d.cdf(v)) / d.pdf(v)
+    "The virtual value as the formula gives it; where f is rounded to zero, that of the distribution."
+    if not isinstance(d, Distribution): fail("d", type(d).__name__, "a Distribution")
+    (t,), back = as_tensors(v=v)
+    t = t.double()
+    if not ((t >= d.low) & (t <= d.high)).all(): fail("v", v, "values inside the support of the distribution")
+    f = d.pdf(t)
+    return back(torch.where(f > 0, t - d.survival(t) / f, d.virtual(t)))
 
 # %% ../../nbs/60_mechanisms.ipynb #c057
 def vcg(
     bids: Any,           # values for each item, [B, n, m]
 ) -> tuple[Any, Any]:    # allocation [B, n, m], payment [B, n]
-    "The VCG mechanism for additive values: highest bid on each item wins, each bidder pays what the others lose by his presence. Raises `ValueError` for wrong shapes, NaN and negative bids."
+    """The VCG mechanism for additive values: highest bid on each item wins, each pays what the others lose by
+    him.
+
+    Raises `ValueError` for wrong shapes, NaN and negative bids."""
     b, back = _as_bids("bids", bids, (3,))
     share = highest_wins(b)
     return back(share), back((share * _others_best(b)).sum(2))
@@ -253,9 +457,12 @@ def itemwise_myerson(
     values: Any,                    # values for each item, [B, n, m]
     distributions: Sequence[Any],   # for each item, what `myerson` takes
 ) -> tuple[Any, Any]:               # allocation [B, n, m], payment [B, n]
-    "Myerson's auction for each item separately. Raises `ValueError` where `myerson` does, and unless there is one entry for each item."
+    """Myerson's auction for each item separately.
+
+    Raises `ValueError` where `myerson` does, and unless there is one entry for each item."""
     v, back = _as_bids("values", values, (3,))
-    if isinstance(distributions, Distribution) or len(distributions) != v.shape[2]: fail("distributions", type(distributions).__name__, f"a sequence with one entry for each of the {v.shape[2]} items")
+    if not isinstance(distributions, (list, tuple)) or len(distributions) != v.shape[2]:
+        fail("distributions", type(distributions).__name__, f"a list with one entry an item, {v.shape[2]}")
     shares, paid = zip(*[myerson(v[:, :, j], d) for j, d in enumerate(distributions)])
     return back(torch.stack(shares, 2)), back(torch.stack(paid, 2).sum(2))
 
@@ -265,30 +472,39 @@ def menu(
     bundles: Any,       # entries of the menu, shares of each item, [K, m]
     prices: Any,        # price of each entry, [K]
 ) -> tuple[Any, Any]:   # allocation [T, m], payment [T]
-    "Each bidder takes the entry he likes best, or nothing for nothing; at equal liking the dearer one. Raises `ValueError` for wrong shapes and NaN."
+    """Each bidder takes the entry he likes best, or nothing for nothing; at equal liking the dearer one.
+
+    Raises `ValueError` for wrong shapes and NaN."""
     (v, x, p), back = as_tensors(values=values, bundles=bundles, prices=prices)
     if v.dim() != 2 or x.dim() != 2 or p.shape != x.shape[:1] or v.shape[1] != x.shape[1] or not len(v):
-        fail("shapes", (tuple(v.shape), tuple(x.shape), tuple(p.shape)), "values [T, m], bundles [K, m], prices [K]")
+        shapes = tuple(map(tuple, (v.shape, x.shape, p.shape)))
+        fail("shapes", shapes, "values [T, m], bundles [K, m], prices [K]")
     for name, t in (("values", v), ("bundles", x), ("prices", p)): require_finite(name, t)
     order = p.argsort(descending=True)
     x, p = torch.cat([x[order], 0 * v[:1]]), torch.cat([p[order], 0 * v[0, :1]])
     liking = v @ x.T - p
-    choice = (liking >= liking.amax(1, keepdim=True) - 1e-12).int().argmax(1)   # the first of the best
+    size = (v.abs() @ x.abs().T + p.abs()).amax(1, keepdim=True)
+    rounding = max(1e-12, 4 * torch.finfo(v.dtype).eps) * size
+    choice = (liking >= liking.amax(1, keepdim=True) - rounding).int().argmax(1)   # the first of the best
     return back(x[choice]), back(p[choice])
 
 # %% ../../nbs/60_mechanisms.ipynb #c066
 def straight_jacket(
     m: int,              # number of items, 1 to 6
     *,
-    log2_points: int = 16,  # two to this power points in the unit cube
+    log2_points: int = 16,  # two to this power points in the unit cube, 8 to 24
 ) -> torch.Tensor:       # price of any r items, r = 1 ... m, [m]
-    "Prices of the Straight-jacket auction for one additive bidder with values uniform on the unit cube, accurate to about 5e-4. Raises `ValueError` unless m is 1 to 6."
-    if m not in range(1, 7): fail("m", m, "a whole number from 1 to 6")
+    """Prices of the Straight-jacket auction for one additive bidder with values uniform on the unit cube.
+
+    With the default number of points accurate to about 5e-4. Raises `ValueError` for other numbers of items
+    or points."""
+    require_whole("m", m, least=1, most=6)
+    require_whole("log2_points", log2_points, least=8, most=24)
     prices = []
     for r in range(1, m + 1):
         cube = qmc.Sobol(r, seed=1).random_base2(log2_points)
-        sums = np.sort(cube)[:, ::-1].cumsum(1)                              # of the 1, 2, ... r largest values
-        poor = (sums[:, :r - 1] <= prices).all(1)                            # who buys no smaller bundle
+        sums = np.sort(cube)[:, ::-1].cumsum(1)      # of the 1, 2, ... r largest values
+        poor = (sums[:, :r - 1] <= prices).all(1)    # who buys no smaller bundle
         prices.append(np.quantile(np.where(poor, sums[:, -1], m), 1 - r / (m + 1)))
     return torch.tensor(np.array(prices))
 
@@ -296,8 +512,12 @@ def straight_jacket(
 def by_size(
     prices: Any,                           # price of any r items, [m]
 ) -> tuple[torch.Tensor, torch.Tensor]:    # bundles [2^m - 1, m], prices [2^m - 1]
-    "Spell out prices by bundle size as a menu, for `menu`."
+    """Spell out prices by bundle size as a menu, for `menu`.
+
+    Raises `ValueError` unless there are 1 to 16 finite prices."""
     (p,), _ = as_tensors(prices=prices)
+    if p.dim() != 1 or not 1 <= len(p) <= 16: fail("prices.shape", tuple(p.shape), "[m] for 1 to 16 items")
+    require_finite("prices", p)
     bundles = torch.cartesian_prod(*[torch.arange(2)] * len(p)).view(-1, len(p))[1:]
     return bundles.to(p), p[bundles.sum(1) - 1]
 
@@ -310,39 +530,62 @@ class LPResult:
     payment: np.ndarray       # [T]; against each type of bidder 2: [T, T]
     constraints: int          # incentive constraints that were needed, of T (T - 1) [T]
 
+def _as_table(name: str, types: Any) -> np.ndarray:
+    (t,), _ = as_tensors(**{name: types})
+    if t.dim() != 2 or 0 in t.shape: fail(f"{name}.shape", tuple(t.shape), "[T, m], nothing empty")
+    return require_finite(name, t).detach().double().cpu().numpy()
+
 def as_types(
     types: Any,      # values of each type, [T, m]
     weights: Any,    # probability of each type, [T]
 ) -> tuple[np.ndarray, np.ndarray]:  # the same as float64
-    "Check a list of types. Raises `ValueError` for wrong shapes, NaN, negative values, and weights that are no probabilities."
-    (t, w), _ = as_tensors(types=types, weights=weights)
-    if t.dim() != 2 or 0 in t.shape: fail("types.shape", tuple(t.shape), "[T, m], nothing empty")
-    if w.shape != t.shape[:1]: fail("weights.shape", tuple(w.shape), f"one probability for each of the {len(t)} types")
-    require_finite("types", t); require_finite("weights", w)
-    if (t < 0).any(): fail("types", t.min().item(), "values >= 0")
-    if (w < 0).any() or abs(float(w.sum()) - 1) > 1e-6: fail("weights", f"sum {float(w.sum()):g}, least {float(w.min()):g}", "probabilities that sum to one")
-    return t.double().cpu().numpy(), w.double().cpu().numpy()
+    """Check a list of types.
+
+    Raises `ValueError` for wrong shapes, NaN, negative values, and weights that are no probabilities."""
+    t, (w,) = _as_table("types", types), as_tensors(weights=weights)[0]
+    if w.shape != t.shape[:1]:
+        fail("weights.shape", tuple(w.shape), f"one probability for each of the {len(t)} types")
+    w = require_finite("weights", w).detach().double().cpu().numpy()
+    if (t < 0).any(): fail("types", float(t.min()), "values >= 0")
+    if (w < 0).any() or abs(w.sum() - 1) > 1e-6:
+        fail("weights", f"sum {w.sum():g}, least {w.min():g}", "probabilities that sum to one")
+    return t, w
 
 # %% ../../nbs/60_mechanisms.ipynb #c071
+def _as_pairs(pairs: Any, T: int, opponents: int) -> np.ndarray:
+    found, b = np.asarray(pairs), require_whole("opponents", opponents, least=1)
+    if found.ndim != 2 or found.shape[1] != 3 or found.dtype.kind not in "iu":
+        fail("pairs", getattr(found, "shape", None), "whole numbers (t, s, b), [K, 3]")
+    if found.size and ((found < 0) | (found >= [T, T, b])).any():
+        fail("pairs", found, f"types below {T}, b below {b}")
+    return found
+
 def incentive_rows(
     types: np.ndarray,    # [T, m]
     pairs: np.ndarray,    # (t, s, b): type t does not pose as s while the opponent is b, [K, 3]
     opponents: int = 1,   # how many b there are
 ) -> csr_matrix:          # rows over the variables (u [T, b], x [T, b, m]); each must be <= 0
-    "The constraints u_s - u_t + (t - s) . x_s <= 0."
-    (T, m), k = types.shape, np.arange(len(pairs))
-    t, s, b = pairs.T
+    "The constraints u_s - u_t + (t - s) . x_s <= 0. Raises `ValueError` for pairs that are none."
+    types = _as_table("types", types)
+    (T, m), pairs = types.shape, _as_pairs(pairs, len(types), opponents)
+    k, (t, s, b) = np.arange(len(pairs)), pairs.T
     pose, honest = s * opponents + b, t * opponents + b
     columns = [honest, pose, *(T * opponents + pose * m + j for j in range(m))]
     entries = [-np.ones(len(k)), np.ones(len(k)), *(types[t] - types[s]).T]
-    return csr_matrix((np.concatenate(entries), (np.tile(k, 2 + m), np.concatenate(columns))), shape=(len(k), T * opponents * (1 + m)))
+    where = np.tile(k, 2 + m), np.concatenate(columns)
+    return csr_matrix((np.concatenate(entries), where), shape=(len(k), T * opponents * (1 + m)))
 
+# %% ../../nbs/60_mechanisms.ipynb #c071b
 def neighbours(
     types: np.ndarray,    # [T, m]
     count: int,           # how many for each type
     opponents: int = 1,   # how many opponents each pair is repeated for
 ) -> np.ndarray:          # [K, 3]
-    "Each type with its nearest ones, after scaling every coordinate to the same range."
+    """Each type with its nearest ones, after scaling every coordinate to the same range.
+
+    Raises `ValueError` for no count."""
+    types, count = _as_table("types", types), require_whole("count", count, least=1)
+    require_whole("opponents", opponents, least=1)
     scale = np.where(np.ptp(types, axis=0) > 0, np.ptp(types, axis=0), 1)
     near = cKDTree(types / scale).query(types / scale, range(1, min(count + 1, len(types)) + 1))[1]
     pairs = np.c_[np.repeat(np.arange(len(types)), near.shape[1]), near.ravel()]
@@ -355,28 +598,41 @@ def best_lies(
     u: np.ndarray,       # utilities, [T, b]
     x: np.ndarray,       # shares, [T, b, m]
 ) -> np.ndarray:         # (t, s, b) with the largest violation for each t and b, where there is one, [K, 3]
-    "The pairs whose lie pays most."
-    gain = np.einsum("tj,sbj->tsb", types, x) + (u - np.einsum("sj,sbj->sb", types, x))[None] - u[:, None]   # [T, T, b]
-    pays = gain.max(1) > 1e-7 * max(1, np.abs(types).max())
+    "The pairs whose lie pays most. Raises `ValueError` for shapes that do not fit."
+    types, u, x = _as_table("types", types), np.asarray(u), np.asarray(x)
+    if u.ndim != 2 or len(u) != len(types): fail("u.shape", u.shape, f"[{len(types)}, b]")
+    if x.shape != (*u.shape, types.shape[1]): fail("x.shape", x.shape, f"{(*u.shape, types.shape[1])}")
+    honest = u - np.einsum("sj,sbj->sb", types, x)
+    gain = np.einsum("tj,sbj->tsb", types, x) + honest[None] - u[:, None]   # [T, T, b]
+    pays = gain.max(1) > 1e-7 * np.abs(types).max()
     t, b = pays.nonzero()
     return np.c_[t, gain.argmax(1)[t, b], b]
 
+# %% ../../nbs/60_mechanisms.ipynb #c072b
 def solve_lazily(
-    types: np.ndarray,       # [T, m]
-    objective: np.ndarray,   # to be maximised: coefficients of u [T, b], x [T, b, m], and further variables in [0, 1]
+    types: np.ndarray,       # [T, m], of size 1 or so
+    objective: np.ndarray,   # to be maximised: of u [T, b], x [T, b, m], and further variables in [0, 1]
     pairs: np.ndarray,       # incentive constraints to begin with, [K, 3]
     opponents: int,          # b
     limits: csr_matrix | None = None,   # further rows, each at most 1
     equal: csr_matrix | None = None,    # further rows, each 0
 ) -> tuple[float, np.ndarray, int]:     # optimum, variables, number of incentive constraints
-    "Solve with few incentive constraints, add the violated ones, repeat until no lie pays. Raises `RuntimeError` if HiGHS fails."
-    T, m = types.shape; N, size = T * opponents, len(objective)
-    upper = np.r_[np.full(N, np.inf), np.ones(size - N)]
+    """Solve with few incentive constraints, add the violated ones, repeat until no lie pays.
+
+    Raises `ValueError` for what does not fit together and `RuntimeError` if HiGHS fails."""
+    types = _as_table("types", types)
+    (T, m), pairs, size = types.shape, _as_pairs(pairs, len(types), opponents), np.size(objective)
+    N, few = T * opponents, 0 if limits is None else limits.shape[0]
+    if np.ndim(objective) != 1 or size < N * (1 + m):
+        fail("objective.shape", np.shape(objective), f"[{N * (1 + m)}] or more")
+    bounds = np.c_[np.zeros(size), np.r_[np.full(N, np.inf), np.ones(size - N)]]
     while True:
-        rows = incentive_rows(types, pairs, opponents); rows.resize(len(pairs), size)
-        A = rows if limits is None else vstack([rows, limits])
-        found = linprog(-objective, A_ub=A if A.shape[0] else None, b_ub=np.r_[np.zeros(len(pairs)), np.ones(A.shape[0] - len(pairs))] if A.shape[0] else None,
-                        A_eq=equal, b_eq=None if equal is None else np.zeros(equal.shape[0]), bounds=np.c_[np.zeros(size), upper], method="highs-ds")
+        rows = incentive_rows(types, pairs, opponents)
+        rows.resize(len(pairs), size)
+        most = np.r_[np.zeros(len(pairs)), np.ones(few)]
+        upper = (vstack([rows] if limits is None else [rows, limits]), most) if len(most) else (None, None)
+        level = (equal, None if equal is None else np.zeros(equal.shape[0]))
+        found = linprog(-objective, *upper, *level, bounds=bounds, method="highs-ds")
         if found.status: raise RuntimeError(f"HiGHS: {found.message}")
         lies = best_lies(types, found.x[:N].reshape(T, -1), found.x[N:N * (1 + m)].reshape(T, -1, m))
         grown = np.unique(np.r_[pairs, lies], axis=0)
@@ -384,18 +640,28 @@ def solve_lazily(
         pairs = grown
 
 # %% ../../nbs/60_mechanisms.ipynb #c074
+def _unit(types: np.ndarray) -> float:
+    "A power of two, as large as the values: tolerances of the solver are for numbers of size 1."
+    return 2. ** np.ceil(np.log2(types.max())) if types.max() > 0 else 1.
+
 def optimal_lp(
     types: Any,                 # values of each type, [T, m]
     weights: Any,               # probability of each type, [T]
     *,
     unit_demand: bool = False,  # whether the bidder wants one item at most
 ) -> LPResult:                  # revenue, allocation [T, m], payment [T]
-    "The truthful mechanism of highest revenue for one bidder whose type is one of a list, with HiGHS. Raises what `as_types` raises."
-    t, w = as_types(types, weights); T, m = t.shape
-    limits = csr_matrix((np.ones(T * m), (np.repeat(np.arange(T), m), T + np.arange(T * m))), shape=(T, T * (1 + m))) if unit_demand else None
-    revenue, found, k = solve_lazily(t, np.r_[-w, (w[:, None] * t).ravel()], neighbours(t, 24 if T <= 1000 else 8), 1, limits)
+    """The truthful mechanism of highest revenue for one bidder whose type is one of a list, with HiGHS.
+
+    Raises what `as_types` raises, and `ValueError` for a `unit_demand` that is neither True nor False."""
+    t, w = as_types(types, weights)
+    (T, m), unit = t.shape, _unit(t)
+    t, each = t / unit, np.repeat(np.arange(T), m)
+    limits = csr_matrix((np.ones(T * m), (each, T + np.arange(T * m))), shape=(T, T * (1 + m)))
+    if not require_flag("unit_demand", unit_demand): limits = None
+    objective, near = np.r_[-w, (w[:, None] * t).ravel()], neighbours(t, 24 if T <= 1000 else 8)
+    revenue, found, k = solve_lazily(t, objective, near, 1, limits)
     u, x = found[:T], found[T:].reshape(T, m)
-    return LPResult(revenue, x, (t * x).sum(1) - u, k)
+    return LPResult(unit * revenue, x, unit * ((t * x).sum(1) - u), k)
 
 # %% ../../nbs/60_mechanisms.ipynb #c076
 def type_grid(
@@ -404,20 +670,28 @@ def type_grid(
     size: int,               # K cells along each axis
     where: str = "low",      # "low": the lower corner of each cell, "mid": its middle
 ) -> tuple[np.ndarray, np.ndarray]:  # types [K^m, m] and their weights [K^m]
-    "A box of equally likely values as a list of types. Raises `ValueError` for bounds or sizes that make no grid."
+    """A box of equally likely values as a list of types.
+
+    Raises `ValueError` for bounds or sizes that make no grid, or one of more than ten million types."""
     require_choice("where", where, ("low", "mid"))
-    if isinstance(size, bool) or int(size) != size or size < 1: fail("size", size, "a whole number >= 1")
-    if len(low) != len(high) or not len(low) or not all(0 <= a < b < np.inf for a, b in zip(low, high)): fail("low, high", (low, high), "one finite pair 0 <= low < high for each item")
-    axes = [a + (b - a) * (np.arange(size) + (.5 if where == "mid" else 0)) / size for a, b in zip(low, high)]
-    types = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(low))
-    return types, np.full(len(types), 1 / len(types))
+    require_whole("size", size, least=1)
+    a, b = (t.double().numpy() for t in as_tensors(low=low, high=high)[0])
+    if a.ndim != 1 or a.shape != b.shape or not len(a) or not ((0 <= a) & (a < b) & (b < np.inf)).all():
+        fail("low, high", (low, high), "one finite pair 0 <= low < high for each item")
+    if size ** len(a) > 10**7: fail("size", size, f"at most ten million types of {len(a)} items")
+    steps = (np.arange(size) + (.5 if where == "mid" else 0)) / size
+    types = np.stack(np.meshgrid(*(lo + (hi - lo) * steps for lo, hi in zip(a, b)), indexing="ij"), -1)
+    return types.reshape(-1, len(a)), np.full(size ** len(a), 1 / size ** len(a))
 
 # %% ../../nbs/60_mechanisms.ipynb #c081
 def richardson(
     coarse: float,   # a result at K
     fine: float,     # the same at 2 K
 ) -> float:          # without the error of order 1/K
-    "Extrapolate to an infinitely fine grid."
+    "Extrapolate to an infinitely fine grid. Raises `ValueError` for what is no finite number."
+    for name, t in zip(("coarse", "fine"), as_tensors(coarse=coarse, fine=fine)[0]):
+        if t.dim(): fail(f"{name}.shape", tuple(t.shape), "one number")
+        require_finite(name, t)
     return 2 * fine - coarse
 
 # %% ../../nbs/60_mechanisms.ipynb #c085
@@ -426,38 +700,54 @@ def read_menu(
     weights: Any,           # probability of each type, [T]
     *,
     digits: int = 3,        # entries that agree to so many digits are one
-) -> list[tuple[tuple[float, ...], float, float]]:  # (shares, price, probability of being chosen), most popular first
-    "The menu behind a table: its different entries."
+) -> list[tuple[tuple[float, ...], float, float]]:  # (shares, price, how often chosen), most popular first
+    """The menu behind a table: its different entries.
+
+    Raises `ValueError` for a result of two bidders, or other weights."""
+    if not isinstance(result, LPResult): fail("result", type(result).__name__, "an LPResult")
+    if np.ndim(result.allocation) != 2: fail("result.allocation.shape", np.shape(result.allocation), "[T, m]")
+    (w,), _ = as_tensors(weights=weights)
+    if w.shape != (len(result.payment),): fail("weights.shape", tuple(w.shape), f"[{len(result.payment)}]")
+    require_whole("digits", digits, least=0, most=15)
     found = Counter()
-    for x, p, w in zip(result.allocation.round(digits) + 0., result.payment.round(digits) + 0., np.asarray(weights, float)): found[(*x.tolist(), float(p))] += float(w)
+    entries = result.allocation.round(digits) + 0., result.payment.round(digits) + 0.
+    for x, p, share in zip(*entries, require_finite("weights", w).tolist()):
+        found[(*x.tolist(), float(p))] += share
     return [(entry[:-1], entry[-1], share) for entry, share in found.most_common()]
 
 # %% ../../nbs/60_mechanisms.ipynb #c092
 def _sharing(T: int, m: int, first: int) -> csr_matrix:
     "Rows x[a, b, j] + x[b, a, j] over variables that begin at column `first`; each must be at most 1."
-    a, b = (np.repeat(i, m) for i in np.triu_indices(T)); j = np.tile(np.arange(m), len(a) // m)
+    a, b = (np.repeat(i, m) for i in np.triu_indices(T))
+    j, k = np.tile(np.arange(m), len(a) // m), np.arange(len(a))
     column = lambda a, b: first + (a * T + b) * m + j
-    k = np.arange(len(a))
-    return csr_matrix((np.ones(2 * len(k)), (np.r_[k, k], np.r_[column(a, b), column(b, a)])), shape=(len(k), first + T * T * m))
+    where = np.r_[k, k], np.r_[column(a, b), column(b, a)]
+    return csr_matrix((np.ones(2 * len(k)), where), shape=(len(k), first + T * T * m))
 
 def optimal_pair_lp(
     types: Any,               # values of each type, [T, m]
     weights: Any,             # probability of each type, the same for both bidders, [T]
     *,
     truthful: str = "dsic",   # "dsic": whatever the other reports; "bic": on average over his types
-) -> LPResult:                # revenue of both, allocation [T, T, m] of bidder 1 against bidder 2; payment [T, T], for "bic" on average [T]
-    "The truthful mechanism of highest revenue for two additive bidders with independent types from one list. Raises what `as_types` raises."
+) -> LPResult:                # revenue of both; of bidder 1 allocation [T, T, m], payment [T, T] ("bic": [T])
+    """The truthful mechanism of highest revenue for two additive bidders with independent types from one
+    list.
+
+    Raises what `as_types` raises."""
     require_choice("truthful", truthful, ("dsic", "bic"))
-    t, w = as_types(types, weights); T, m = t.shape; N = T * T
+    t, w = as_types(types, weights)
+    (T, m), N, unit = t.shape, len(t) ** 2, _unit(t)
+    t = t / unit
     if truthful == "dsic":
         both = np.outer(w, w)
-        value = both[:, :, None] * t[:, None]                                        # of each share, [T, T, m]
-        revenue, found, k = solve_lazily(t, 2 * np.r_[-both.ravel(), value.ravel()], neighbours(t, 8, T), T, _sharing(T, m, N))
+        objective = 2 * np.r_[-both.ravel(), (both[:, :, None] * t[:, None]).ravel()]
+        revenue, found, k = solve_lazily(t, objective, neighbours(t, 8, T), T, _sharing(T, m, N))
         u, x = found[:N].reshape(T, T), found[N:].reshape(T, T, m)
-        return LPResult(revenue, x, np.einsum("tj,tbj->tb", t, x) - u, k)
-    revenue, found, k = solve_lazily(t, 2 * np.r_[-w, (w[:, None] * t).ravel(), np.zeros(N * m)], neighbours(t, 8), 1, _sharing(T, m, T * (1 + m)), _averages(w, m))
+        return LPResult(unit * revenue, x, unit * (np.einsum("tj,tbj->tb", t, x) - u), k)
+    objective, shares = 2 * np.r_[-w, (w[:, None] * t).ravel(), np.zeros(N * m)], _sharing(T, m, T * (1 + m))
+    revenue, found, k = solve_lazily(t, objective, neighbours(t, 8), 1, shares, _averages(w, m))
     x = found[T * (1 + m):].reshape(T, T, m)
-    return LPResult(revenue, x, (t * np.einsum("b,tbj->tj", w, x)).sum(1) - found[:T], k)
+    return LPResult(unit * revenue, x, unit * ((t * np.einsum("b,tbj->tj", w, x)).sum(1) - found[:T]), k)
 
 # %% ../../nbs/60_mechanisms.ipynb #c093
 def _averages(w: np.ndarray, m: int) -> csr_matrix:
@@ -487,14 +777,19 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:    # name of a program -> its settings
     "The programs of this chapter, at two or more sizes each."
-    sizes = pick(preset, fast=dict(square=(12, 24), box=(12, 24), unit=(8, 16), pair_dsic=(4, 6), pair_bic=(4, 6)),
-                 full=dict(square=(24, 48), box=(24, 48), wide=(24, 48), unit=(24, 48), unit_23=(24, 48), pair_dsic=(4, 5, 6, 8, 10), pair_bic=(4, 5, 6, 8, 10)))
-    return {f"{name}_{K}_{where}": Config(name, K, where) for name, all_sizes in sizes.items() for K in all_sizes for where in ("low", "mid")}
+    one, two = dict.fromkeys(("square", "box", "wide", "unit", "unit_23"), (24, 48)), (4, 5, 6, 8, 10)
+    small = dict(square=(12, 24), box=(12, 24), unit=(8, 16), pair_dsic=(4, 6), pair_bic=(4, 6))
+    sizes = pick(preset, fast=small, full=dict(one, pair_dsic=two, pair_bic=two))
+    found = [Config(name, K, where) for name, all in sizes.items() for K in all for where in ("low", "mid")]
+    return {f"{cfg.problem}_{cfg.size}_{cfg.where}": cfg for cfg in found}
 
 def run(
     cfg: Config,  # one program
-) -> dict:        # revenue, number of incentive constraints, and for one bidder the ten most popular entries of the menu
-    "Solve one program on the CPU. No randomness: the same settings give the same numbers."
+) -> dict:        # revenue, number of incentive constraints, for one bidder the ten entries chosen most
+    """Solve one program on the CPU. No randomness: the same settings give the same numbers.
+
+    Raises `ValueError` for settings that are none."""
+    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
     low, high, kind = PROBLEMS[require_choice("problem", cfg.problem, PROBLEMS)]
     types, weights = type_grid(low, high, cfg.size, cfg.where)
     if kind in ("dsic", "bic"):

@@ -453,7 +453,7 @@ def write_parent(
     number[values] = _numbers(words)
     query[slots["place"], -1] = 1
     key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)             # the nearer the better
-    key[values, -1] = torch.tensor([3 * IS * (v in of_graph) for v in words.values], dtype=torch.float32)   # large only
+    key[values, -1] = 3 * IS * torch.tensor([v in of_graph for v in words.values]).float()   # large only
     for v, letter in enumerate(world.letter):
         model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
         if v and parent == "named": query[words.letter + letter, world.letter[world.parent[v]]] = 1   # edges of the graph

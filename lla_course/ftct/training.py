@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
-from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts, check_data, faithful, few_shot_prompts, sample_batch, vocabulary
+from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts, faithful, few_shot_prompts, sample_batch, vocabulary
 from ..models import Config as Sizes, Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
@@ -45,7 +45,7 @@ class Config:
     seed: int = 0               # of weights, data and prompts
 
     def __post_init__(self) -> None:
-        check_data(self.data)
+        if not isinstance(self.data, DataConfig): fail("data", type(self.data).__name__, "a DataConfig")
         least = dict(layers=0, heads=1, width=1, steps=1, batch=1, pool=0, warmup=0, prompts=1, seed=0)
         for name, low in least.items(): require_whole(name, getattr(self, name), least=low)
         for name in ("newline", "keep"): require_flag(name, getattr(self, name))
@@ -274,6 +274,7 @@ class WindowMLP(nn.Module):
     ) -> None:
         super().__init__()
         least = dict(vocab=(vocab, 1), window=(window, 1), layers=(layers, 2), hidden=(hidden, 1))
+        least["seed"] = seed, 0
         for name, (size, low) in least.items(): require_whole(name, size, least=low)
         self.vocab, self.window = vocab, window
         with torch.random.fork_rng(devices=[]):

@@ -270,7 +270,8 @@ def look_inside(
     model: Decoder,         # with LLA mixers or not
     tokens: torch.Tensor,   # [B, T]
 ) -> dict:                  # ridge, steps (mean), residual (largest), each [layers][heads]; empty lists without LLA
-    "Ridges and solver steps, head by head."
+    "Ridges and solver steps, head by head. Raises `ValueError` where there is nothing to read."
+    if not tokens.numel(): fail("tokens.shape", tuple(tokens.shape), "at least one token")
     found, hooks = dict(ridge=[], steps=[], residual=[]), []
     def note(m: LocalLinear, given: tuple) -> None:
         x = given[0]; ridge = F.softplus(m.raw_ridge)

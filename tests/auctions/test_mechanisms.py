@@ -5,11 +5,44 @@ from functools import partial
 import numpy as np, pytest, torch
 from hypothesis import given, strategies as st
 from scipy.integrate import quad
+from scipy.stats import truncnorm
 
 from lla_course.auctions import mechanisms as module
-from lla_course.auctions.mechanisms import (PROBLEMS, Config, Distribution, as_types, best_lies, by_size, cells, exponential, first_price, grid_regret, highest_wins,
-    incentive_rows, itemwise_myerson, menu, myerson, myerson_revenue, neighbours, optimal_lp, optimal_pair_lp, piecewise_uniform, raw_virtual, read_menu,
-    richardson, run, second_price, straight_jacket, truncated_normal, type_grid, uniform, utility, vcg)
+from lla_course.auctions.mechanisms import (
+    PROBLEMS,
+    Config,
+    Distribution,
+    LPResult,
+    as_types,
+    best_lies,
+    by_size,
+    cells,
+    exponential,
+    first_price,
+    grid_regret,
+    highest_wins,
+    incentive_rows,
+    itemwise_myerson,
+    menu,
+    myerson,
+    myerson_revenue,
+    neighbours,
+    optimal_lp,
+    optimal_pair_lp,
+    piecewise_uniform,
+    raw_virtual,
+    read_menu,
+    richardson,
+    run,
+    second_price,
+    solve_lazily,
+    straight_jacket,
+    truncated_normal,
+    type_grid,
+    uniform,
+    utility,
+    vcg,
+)
 from lla_course.core import load_result
 
 near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
@@ -420,3 +453,395 @@ def test_shares_of_equal_bids():
     near(second_price([[.6, .6, .1]])[1], [[.3, .3, 0]]); near(myerson([[.6, .6]], uniform(0, 1))[1], [[.3, .3]])
     near(myerson([[3., 4.]], TOWN)[0], [[.5, .5]]); near(myerson([[3., 4.]], TOWN)[1], [[(7 - 5**.5) / 4] * 2], atol=1e-3)
     near(myerson([[.5, .2]], uniform(0, 1))[0], [[1, 0]])
+
+# ---- bells cut off far from their middle, and the edges of all distributions
+
+BELLS = [
+    (-1.0, 0.1, 0, 1),
+    (1.8, 0.1, 0, 1),
+    (-0.7, 0.1, 0, 1),
+    (-0.5, 0.1, 0, 1),
+    (0.3, 0.15, 0, 1),
+    (-4.0, 0.1, 0, 1),
+    (5.0, 0.1, 0, 1),
+    (0.0, 0.1, 0, 1),
+    (1.0, 0.1, 0, 1),
+    (0.9, 0.01, 0, 1),
+    (0.05, 0.05, 0, 1),
+    (-0.04, 0.001, 0, 1),
+    (1.04, 0.001, 0, 1),
+    (100.0, 2.5, 3, 8),
+    (-90.0, 3.0, 3, 8),
+    (0.5, 100.0, 0, 1),
+    (0.5, 1e6, 0, 1),
+    (3.0, 1.0, 5, 5.01),
+]
+
+@pytest.mark.parametrize("mean, sd, low, high", BELLS)
+def test_bells_are_those_of_scipy(mean, sd, low, high):
+    known = truncnorm((low - mean) / sd, (high - mean) / sd, loc=mean, scale=sd)
+    d = truncated_normal(mean, sd, low, high)
+    v = low + (high - low) * np.array([0.0, 1e-6, 0.001, 0.02, 0.1, 0.3, 0.5, 0.77, 0.99, 0.9999, 1.0])
+    loose = partial(
+        np.testing.assert_allclose, rtol=1e-6 if sd < 1e5 else 1e-4, atol=1e-13
+    )  # scipy's own digits
+    loose(d.cdf(v), known.cdf(v))
+    loose(d.survival(v), known.sf(v))
+    loose(d.pdf(v), known.pdf(v))
+    u = np.array([0.0, 1e-12, 1e-3, 0.1, 0.5, 0.9, 0.999, 1.0])
+    loose(d.quantile(u), known.ppf(u), atol=1e-9 * (high - low))
+    assert d.quantile(0.0) == low and d.quantile(1.0) == high
+    with np.errstate(over="ignore", invalid="ignore"):
+        rent = np.exp(known.logsf(v) - known.logpdf(v))
+    sure = np.isfinite(rent) & (rent < 1e300)
+    loose(d.virtual(v)[sure][:-1], (v - rent)[sure][:-1], atol=1e-13 if sd < 1e5 else 1e-9)
+    assert d.virtual(high) == high
+
+@given(st.floats(-60, 60), st.floats(-4, 3), st.floats(0, 5), st.floats(-3, 2))
+def test_laws_of_bells_wherever_their_middle_is(far, log_sd, low, log_width):
+    "Middles up to sixty standard deviations outside either bound."
+    sd, high = 10**log_sd, low + 10**log_width
+    mean = (low if far < 0 else high) + far * sd
+    d = truncated_normal(mean, sd, low, high)
+    v = torch.linspace(low, high, 200, dtype=torch.float64).clamp(low, high)
+    F, S, phi = d.cdf(v), d.survival(v), d.virtual(v)
+    assert F[0] == 0 and F[-1] == 1 and S[0] == 1 and S[-1] == 0 and (F[1:] >= F[:-1]).all()
+    near(F + S, 1, atol=1e-12)
+    assert d.pdf(v).isfinite().all()
+    assert (phi[1:] >= phi[:-1]).all() and phi[-1] == high and (phi <= v).all() and not phi.isnan().any()
+    u = torch.linspace(0, 1, 33, dtype=torch.float64)
+    q = d.quantile(u)
+    assert (q[1:] >= q[:-1]).all()
+    ulp = 4 * high * 2.0**-52 * d.pdf(q)  # what rounding of the value does to F
+    assert ((d.cdf(q) - u).abs() <= 1e-9 + ulp).all()
+    real = phi.isfinite()
+    assert ((d.virtual(d.inverse(phi)) - phi)[real] >= -1e-9 * phi[real].abs() - 1e-12 * high).all()
+    near(d.inverse(phi)[real], v[real], rtol=1e-9, atol=1e-9 * (high - low))
+
+def test_a_bell_ten_standard_deviations_outside_sells_to_the_higher_bidder():
+    d = truncated_normal(-1.0, 0.1)
+    near(
+        [float(d.quantile(0.5)), float(d.cdf(0.00684)), float(d.pdf(0.0))], [0.0068399, 0.5, 101.0], rtol=1e-3
+    )
+    assert (
+        abs(myerson_revenue([d]) - max(v * float(d.survival(v)) for v in np.linspace(0, 0.05, 5001))) < 1e-8
+    )
+    steep = truncated_normal(1.8, 0.1)
+    near(steep.virtual(0.02), -9.8601e52, rtol=1e-4)
+    near(myerson([[0.02], [0.5]], steep)[0], [[0.0], [0.0]])
+    near(myerson([[0.02], [0.9999]], steep)[0], [[0.0], [1.0]])
+    low, price = steep.virtual(torch.tensor([0.0, 0.5, 0.97, 1.0])), float(steep.inverse(0.0))
+    assert (low.diff() > 0).all() and abs(
+        price * float(steep.survival(price)) - myerson_revenue([steep])
+    ) < 1e-9
+
+def test_a_batch_of_bells_is_each_of_them():
+    means = torch.tensor([-4.0, -0.5, 0.5, 1.0, 9.0], dtype=torch.float64)
+    all_at_once, v = truncated_normal(means, 0.1), torch.linspace(0, 1, 7, dtype=torch.float64)
+    for i, mean in enumerate(means.tolist()):
+        one = truncated_normal(mean, 0.1)
+        for name in ("cdf", "survival", "pdf", "virtual", "quantile", "inverse"):
+            near(
+                getattr(all_at_once, name)(v[:, None].expand(7, 5))[:, i],
+                getattr(one, name)(v),
+                rtol=1e-9,
+                atol=1e-9,
+            )
+
+@pytest.mark.parametrize("mean, sd", [(-0.04, 0.001), (-0.4, 0.01), (1.04, 0.001), (0.5, 0.0005)])
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_revenue_of_narrow_values(mean, sd, n):
+    d = truncated_normal(mean, sd)
+    u = np.linspace(0, 1, 400_001)[:-1] + 1 / 800_000
+    price = float(d.inverse(0.0))
+    values = d.quantile(u)
+    best = np.maximum(d.virtual(d.quantile(u ** (1 / n))), 0).mean()  # the highest of n
+    assert abs(myerson_revenue([d] * n) / best - 1) < 2e-3 and (
+        n > 1 or abs(myerson_revenue([d]) / (price * float(d.survival(price))) - 1) < 1e-6
+    )
+    assert values.min() >= 0
+
+def test_bounds_of_every_distribution():
+    for name, d in DISTRIBUTIONS.items():
+        low, high = float(d.low), float(d.high)
+        assert d.quantile(0.0) == low and d.quantile(1.0) == high, name
+        assert (
+            d.cdf(low - 1) == 0 == d.pdf(low - 1)
+            and d.survival(low - 1) == 1
+            and d.virtual(low - 1) == d.virtual(low)
+        ), name
+        if high < math.inf:
+            assert (
+                d.cdf(high + 1) == 1
+                and d.pdf(high + 1) == 0 == d.survival(high + 1)
+                and d.virtual(high + 1) == d.virtual(high) == high
+            ), name
+        for u in (-1e-9, 1 + 1e-9, math.nan, -1):
+            with pytest.raises(ValueError, match="^u=.*: expected numbers from 0 to 1"):
+                d.quantile(u)
+        assert math.isnan(d.cdf(math.nan)) or d.cdf(math.nan) is not None
+    assert (
+        exponential(2).survival(1000.0) == pytest.approx(math.exp(-500))
+        and exponential(2).cdf(-3.0) == 0
+        and exponential(1).virtual(math.inf) == math.inf
+    )
+
+def test_numbers_arrays_and_tensors_come_back_as_they_were():
+    for d in DISTRIBUTIONS.values():
+        for f in (d.cdf, d.pdf, d.virtual, d.inverse, d.survival, d.quantile):
+            truth = f(torch.tensor([0.25, 0.75], dtype=torch.float64))
+            assert (
+                isinstance(f(0.25), torch.Tensor) and f(0.25).dtype == torch.float64 and f(0.25) == truth[0]
+            )
+            for given in (np.array([0.25, 0.75]), np.array([0.25, 0.75], ">f8"), np.float32([0.25, 0.75])):
+                assert isinstance(f(given), np.ndarray) and f(given).dtype == given.dtype.newbyteorder("=")
+                near(f(given), truth, rtol=1e-6)
+            assert f(torch.tensor([0.25, 0.75])).dtype == torch.float32
+            assert f(torch.tensor([1, 0])).dtype == torch.float64 and f(1) == f(1.0)
+            with pytest.raises(ValueError, match=r"^v\[1\]=masked"):
+                f(np.ma.array([0.2, 0.5], mask=[0, 1]))
+            with pytest.raises(ValueError, match="^v="):
+                f("a")
+
+def test_rare_pieces_keep_their_digits():
+    d = piecewise_uniform([0, 1, 2], [1 - 1e-20, 1e-20])
+    near(d.virtual(torch.tensor([0.5, 1.2, 1.9]).double()), [0.0, 1.0, 1.8], atol=1e-3)
+    near(d.survival(1.5) / 5e-21, 1)  # at 1.2 ironed to the level of 1
+    for tiny in (1e-100, 1e-299):
+        assert piecewise_uniform([0, 1, 2], [1.0, tiny]).virtual(1.75) == pytest.approx(1.5, abs=1e-3)
+
+def test_raw_virtual_values_in_the_tail():
+    for d in (truncated_normal(-0.3, 0.1), truncated_normal(-4.0, 0.1), exponential(0.01)):
+        v = torch.tensor([0.0, 0.5, 0.9, 0.99], dtype=torch.float64)
+        near(raw_virtual(d, v), d.virtual(v), rtol=1e-9)
+    near(raw_virtual(exponential(1), torch.tensor([1e4])), [9999.0])
+    for wrong in (-1.0, 2.0, math.nan):
+        with pytest.raises(ValueError, match="^v=.*inside the support"):
+            raw_virtual(uniform(0, 1), torch.tensor([0.5, wrong]))
+
+# ---- shares, units and default dtypes
+
+@pytest.mark.parametrize("n", [2, 3, 6, 7, 49])
+def test_ties_share_to_the_last_digit(n):
+    share, paid = myerson(torch.full((1, n), .6, dtype=torch.float64), uniform(0, 1))
+    assert share.dtype == torch.float64 and (share == 1 / n).all() and abs(share.sum() - 1) < 1e-15
+    near(paid.sum(), .6, rtol=1e-15)
+    assert (highest_wins(torch.ones(1, n, dtype=torch.int64)) == 1 / n).all()
+
+@pytest.mark.parametrize("default", [torch.float16, torch.bfloat16, torch.float64], ids=str)
+def test_the_default_dtype_changes_nothing(default):
+    def answers():
+        b, v = (
+            torch.tensor([[0.9, 0.9, 0.9], [0.2, 0.7, 0.7]], dtype=torch.float64),
+            torch.linspace(0, 1, 9, dtype=torch.float64),
+        )
+        rules = (
+            first_price,
+            second_price,
+            *(
+                lambda b, d=d: myerson(b, d)
+                for d in (uniform(0, 1), truncated_normal(-0.5, 0.1), exponential(0.3), TOWN)
+            ),
+        )
+        out = [t for rule in rules for given in (b, b.tolist(), b.float()) for t in rule(given)]
+        for make in (
+            lambda: uniform(0, 1),
+            lambda: exponential(0.3),
+            lambda: truncated_normal(0.3, 0.1),
+            lambda: truncated_normal(-4.0, 0.1),
+            lambda: piecewise_uniform([0, 0.5, 1], [0.9, 0.1]),
+        ):
+            d = make()
+            out += [
+                f(given)
+                for f in (d.cdf, d.pdf, d.virtual, d.inverse, d.quantile, d.survival)
+                for given in (v, 0.3, 1)
+            ] + [raw_virtual(d, v), myerson_revenue([d, d], panels=64)]
+        out += [
+            *vcg(b[..., None]),
+            *menu(b, [[1, 0, 0], [1, 1, 1]], [0.5, 0.6]),
+            straight_jacket(2, log2_points=8),
+            *by_size([0.5, 0.6]),
+            grid_regret(first_price, b, [0.1, 0.5]),
+            highest_wins(torch.tensor([[2, 2, 1]])),
+        ]
+        return out + [
+            optimal_lp([[1.0], [2.0]], [0.5, 0.5]).revenue,
+            *type_grid([0], [1], 3),
+            *itemwise_myerson(b[..., None], [uniform(0, 1)]),
+        ]
+
+    before = answers()
+    torch.set_default_dtype(default)
+    try:
+        after = answers()
+    finally:
+        torch.set_default_dtype(torch.float32)
+    for a, b in zip(before, after, strict=True):
+        assert getattr(a, "dtype", type(a)) == getattr(b, "dtype", type(b)) and np.array_equal(a, b)
+
+@pytest.mark.parametrize("unit", [1e-18, 1e-9, 1e-3, 1e3, 1e9, 1e15])
+def test_the_unit_of_money_does_not_matter(unit):
+    v, bundles, prices = random(200, 2), [[1, 0], [0, 1], [1, 1]], np.array([2 / 3, 2 / 3, (4 - 2**0.5) / 3])
+    x, p = menu(v, bundles, prices)
+    X, P = menu(v * unit, bundles, prices * unit)
+    assert torch.equal(x, X)
+    near(P / unit, p)
+    near(menu([[0.1 * unit]], [[1.0]], [0.5 * unit])[1], [0.0])
+    with pytest.raises(ValueError, match="support"):
+        myerson([[1.5 * unit]], uniform(0, unit))
+    near(myerson([[0.9 * unit, 0.7 * unit]], uniform(0, unit))[1] / unit, [[0.7, 0]])
+    near(myerson_revenue([uniform(0, unit)] * 2) / unit, 5 / 12)
+    types, w = type_grid([0, 0], [1, 1], 6, "mid")
+    near(optimal_lp(types * unit, w).revenue / unit, optimal_lp(types, w).revenue, rtol=1e-7)
+    few, even = type_grid([0, 0], [1, 1], 2, "mid")
+    for name in ("dsic", "bic"):
+        near(
+            optimal_pair_lp(few * unit, even, truthful=name).revenue / unit,
+            optimal_pair_lp(few, even, truthful=name).revenue,
+            rtol=1e-7,
+        )
+    bell, plain = truncated_normal(-0.2 * unit, 0.1 * unit, 0, unit), truncated_normal(-0.2, 0.1)
+    near(bell.quantile(0.3) / unit, plain.quantile(0.3))
+    near(bell.virtual(0.1 * unit) / unit, plain.virtual(0.1))
+
+@pytest.mark.parametrize("order", ["<f8", ">f8"])
+def test_masked_and_foreign_arrays(order):
+    b = np.array([[0.9, 0.3], [0.2, 0.7]])
+    hidden = np.ma.array(b, mask=[[0, 0], [0, 1]])
+    for rule in (
+        first_price,
+        second_price,
+        highest_wins,
+        lambda b: myerson(b, uniform(0, 1)),
+        lambda b: grid_regret(first_price, b, [0.1]),
+    ):
+        with pytest.raises(ValueError, match=r"^(bids|values)\[1, 1\]=masked"):
+            rule(hidden)
+        for here, there in zip(np.atleast_1d(rule(b)), np.atleast_1d(rule(b.astype(order)))):
+            near(here, there, rtol=0, atol=0)
+    w = np.ma.array([0.5, 0.5], mask=[1, 0])
+    for call in (
+        lambda: optimal_lp(b, w),
+        lambda: optimal_lp(hidden, [0.5, 0.5]),
+        lambda: menu(hidden, [[1, 0]], [1.0]),
+        lambda: menu(b, [[1, 0]], np.ma.array([1.0], mask=[1])),
+        lambda: by_size(w),
+        lambda: uniform(w, 1),
+        lambda: truncated_normal(w, 1),
+        lambda: piecewise_uniform(np.ma.array([0, 1.0, 2], mask=[0, 1, 0]), [0.5, 0.5]),
+        lambda: type_grid(w, [1, 1], 2),
+        lambda: vcg(hidden[None]),
+    ):
+        with pytest.raises(ValueError, match=r"\]=masked: expected"):
+            call()
+
+# ---- more that is refused
+
+R = LPResult(1., np.ones((2, 1)), np.ones(2), 0)
+
+@pytest.mark.parametrize(
+    "call, named",
+    [
+        (lambda: uniform("a", 1), "low='str'"),
+        (lambda: uniform(0, None), "high='NoneType'"),
+        (lambda: uniform([0, 1], [1, 2, 3]), "low, high"),
+        (lambda: exponential("a"), "mean='a'"),
+        (lambda: exponential(True), "mean=True"),
+        (lambda: truncated_normal(NAN, 1), "mean.*nan"),
+        (lambda: truncated_normal("a", 1), "mean='str'"),
+        (lambda: truncated_normal([0.5, NAN], 1), r"mean\[1\]=nan"),
+        (lambda: truncated_normal(0.5, "a"), "sd='a'"),
+        (lambda: truncated_normal(0.5, 0.1, "a"), "low='a'"),
+        (lambda: truncated_normal(0.5, 0.1, 0, math.inf), "high=inf"),
+        (lambda: truncated_normal(0.5, 0.1, -1), "low=-1"),
+        (lambda: truncated_normal(1e12, 0.1), "sd=0.1"),
+        (lambda: truncated_normal(0.5, 1e-13), "sd=1e-13"),
+        (lambda: piecewise_uniform("a", [1]), "edges='str'"),
+        (lambda: piecewise_uniform([0, 1], None), "probabilities='NoneType'"),
+        (lambda: piecewise_uniform([[0, 1]], [1]), "edges="),
+        (lambda: piecewise_uniform([0, NAN], [1]), "edges="),
+        (lambda: piecewise_uniform([0, 1], [NAN]), "probabilities="),
+        (lambda: piecewise_uniform([0, 1, 2], [1, 1e-310]), "probabilities="),
+        (lambda: piecewise_uniform([0, 1], [1], points=0), "points=0"),
+        (lambda: piecewise_uniform([0, 1], [1], points=1.5), "points=1.5"),
+        (lambda: myerson_revenue([uniform(0, 1)], panels=0), "panels=0"),
+        (lambda: myerson_revenue([uniform(0, 1)], panels="9"), "panels='9'"),
+        (lambda: myerson_revenue(uniform(0, 1)), "distributions="),
+        (lambda: myerson_revenue(["uniform"]), "distributions="),
+        (lambda: myerson_revenue(3), "distributions="),
+        (lambda: myerson([[0.5]], 3), "distributions="),
+        (lambda: myerson([[0.5]], None), "distributions="),
+        (lambda: itemwise_myerson([[[0.5]]], 3), "distributions="),
+        (lambda: itemwise_myerson([[[0.5]]], ["a"]), "distributions="),
+        (lambda: highest_wins([[NAN, 1.0]]), r"bids\[0, 0\]=nan"),
+        (lambda: highest_wins([1.0]), "bids.shape"),
+        (lambda: highest_wins("a"), "bids='str'"),
+        (lambda: utility([[1.0]], torch.ones(1, 1), torch.ones(1, 1)), "values='list'"),
+        (lambda: utility(torch.ones(1, 2), torch.ones(2), torch.ones(1, 2)), "allocation.shape"),
+        (lambda: utility(torch.ones(1, 2), torch.ones(1, 2), torch.ones(1)), "payment.shape"),
+        (lambda: utility(torch.ones(1, 2, 3), torch.ones(1, 2, 3), torch.ones(1, 2, 3)), "payment.shape"),
+        (lambda: utility(torch.ones(2), torch.ones(2), torch.ones(2)), "values.shape"),
+        (lambda: grid_regret("vcg", [[0.5]], [0.1]), "mechanism='vcg'"),
+        (lambda: grid_regret(first_price, [[0.5]], 0.1), "reports.shape"),
+        (lambda: grid_regret(first_price, [[0.5]], [NAN]), r"reports\[0\]=nan"),
+        (lambda: grid_regret(first_price, [[0.5]], "a"), "reports='str'"),
+        (lambda: grid_regret(lambda b: (b, b[:, 0]), [[0.5, 0.5]], [0.1]), "payment.shape"),
+        (lambda: menu("a", [[1.0]], [1.0]), "values='str'"),
+        (lambda: menu([[1.0]], [[1.0]], [math.inf]), r"prices\[0\]=inf"),
+        (lambda: straight_jacket(True), "m=True"),
+        (lambda: straight_jacket(2.0), "m=2.0"),
+        (lambda: straight_jacket("2"), "m='2'"),
+        (lambda: straight_jacket(2, log2_points=0), "log2_points=0"),
+        (lambda: straight_jacket(2, log2_points=40), "log2_points=40"),
+        (lambda: by_size([]), "prices.shape"),
+        (lambda: by_size([[1.0]]), "prices.shape"),
+        (lambda: by_size(np.ones(17)), "prices.shape"),
+        (lambda: by_size([NAN]), r"prices\[0\]=nan"),
+        (lambda: by_size("a"), "prices='str'"),
+        (lambda: as_types("a", [1.0]), "types='str'"),
+        (lambda: as_types([[1.0]], None), "weights='NoneType'"),
+        (lambda: optimal_lp([[1.0]], [1.0], unit_demand="no"), "unit_demand='no'"),
+        (lambda: optimal_lp([[1.0]], [1.0], unit_demand=1), "unit_demand=1"),
+        (lambda: optimal_pair_lp([[1.0]], [1.0], truthful=True), "truthful=True"),
+        (lambda: type_grid(0, 1, 2), "low, high"),
+        (lambda: type_grid("a", "b", 2), "low='str'"),
+        (lambda: type_grid([0], [1], "2"), "size='2'"),
+        (lambda: type_grid([0], [1], True), "size=True"),
+        (lambda: type_grid([0] * 9, [1] * 9, 9), "size=9"),
+        (lambda: type_grid([NAN], [1], 2), "low, high"),
+        (lambda: type_grid([0], [math.inf], 2), "low, high"),
+        (lambda: richardson("a", 1), "coarse='str'"),
+        (lambda: richardson(1, NAN), "fine.*nan"),
+        (lambda: richardson([1.0], 2), "coarse.shape"),
+        (lambda: read_menu("a", [1.0]), "result='str'"),
+        (lambda: read_menu(R, [1.0]), "weights.shape"),
+        (lambda: read_menu(R, [0.5, 0.5], digits=-1), "digits=-1"),
+        (lambda: read_menu(R, [0.5, 0.5], digits=1.5), "digits=1.5"),
+        (
+            lambda: read_menu(LPResult(1.0, np.ones((2, 2, 1)), np.ones((2, 2)), 0), [0.5, 0.5]),
+            "result.allocation.shape",
+        ),
+        (lambda: raw_virtual("d", torch.ones(1)), "d='str'"),
+        (lambda: incentive_rows([[1.0]], [[0, 0]]), "pairs="),
+        (lambda: incentive_rows([[1.0]], [[0, 1, 0]]), "pairs="),
+        (lambda: incentive_rows([[1.0]], [[0.0, 0.0, 0.0]]), "pairs="),
+        (lambda: incentive_rows([1.0], [[0, 0, 0]]), "types.shape"),
+        (lambda: incentive_rows([[1.0]], [[0, 0, 0]], 0), "opponents=0"),
+        (lambda: neighbours([[1.0]], 0), "count=0"),
+        (lambda: neighbours([[1.0]], 1.5), "count=1.5"),
+        (lambda: neighbours([[1.0]], 1, "a"), "opponents='a'"),
+        (lambda: neighbours([[NAN]], 1), r"types\[0, 0\]=nan"),
+        (lambda: best_lies([[1.0]], [1.0], [[[1.0]]]), "u.shape"),
+        (lambda: best_lies([[1.0]], [[1.0]], [[1.0]]), "x.shape"),
+        (lambda: solve_lazily(np.ones((1, 1)), [1.0], np.zeros((0, 3), int), 1), "objective.shape"),
+        (lambda: run("square"), "cfg='str'"),
+        (lambda: run(Config("unit", 0, "low")), "size=0"),
+        (lambda: run(Config("unit", 4, "top")), "where='top'"),
+        (lambda: Distribution(torch.zeros(()), torch.ones(()), *[None] * 5), "cdf=None"),
+        (lambda: cells(1), "preset=1"),
+    ],
+)
+def test_more_bad_input_is_named(call, named):
+    with pytest.raises(ValueError, match=f"^({named}).*: expected"):
+        call()

@@ -155,7 +155,9 @@ def test_an_unknown_method():
 
 def test_cells_are_valid_and_small_ones_are_those_of_the_chapter():
     for preset in ("fast", "full"):
-        for name, cfg in R.cells(preset).items(): R.check_config(cfg); assert set(cfg.methods) <= set(R.METHODS) and cfg.limit <= 480 or name.startswith("small")
+        for name, cfg in R.cells(preset).items():
+            assert R.check_config(cfg) is cfg and set(cfg.methods) <= set(R.METHODS)
+            assert cfg.limit <= 480 or name.startswith("small")
     for s in range(3): assert replace(R.cells("full")[f"small_{s}"], methods=(), limit=270.) == R.Config(seed=s)
 
 def test_a_run_is_json_and_says_what_failed():

@@ -1,7 +1,9 @@
 "The static site, driven as a reader would: formulas appear, sliders move without a kernel, links lead on, and nothing is fetched from elsewhere."
 import json, threading
+from base64 import b64decode
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from urllib.parse import quote
 
 import numpy as np
 import pytest
@@ -26,6 +28,10 @@ $$ \hat f(x) = \sum_i \boldsymbol{w}_i y_i $$
 \begin{align} a &= b \\ c &= d \end{align}
 
 It costs $5. See [the next one](11_second.ipynb) and [its end](11_second.ipynb#The-last-word)."""
+
+
+PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+SVG = "data:image/svg+xml," + quote("<svg xmlns='http://www.w3.org/2000/svg' width='8' height='8'/>")
 
 
 def slider_figure():
@@ -201,6 +207,21 @@ def test_small_and_complete(site):
     assert [p.name for p in site.parent.iterdir()] == ["site"], "the build left something behind"
     for word in ("cdn.", "googleapis", "unpkg", "fontawesome"):
         assert [p.name for p in site.glob("*.html") if word in p.read_text()] == []
+
+
+def test_pictures_in_prose_are_shown(tmp_path, page):
+    "Pasted into a cell, written out, lying beside; opened from a folder."
+    text = f"# P\n\n![a](attachment:plot.png) ![b](pic.png) ![c](data:image/png;base64,{PNG}) ![d]({SVG}) <img src='pic.png'>"
+    (tmp_path/"runs").mkdir()
+    (tmp_path/"runs"/"pic.png").write_bytes(b64decode(PNG))
+    cells = [new_markdown_cell(text, attachments={"plot.png": {"image/png": PNG}})]
+    nbformat.write(new_notebook(cells=cells), tmp_path/"runs"/"10 #1 ü.ipynb")
+    site = build_site(tmp_path/"runs", tmp_path/"site").parent
+    page.goto((site/"index.html").as_uri())
+    page.locator(".sidebar-tree").get_by_role("link", name="10 P").click()
+    page.wait_for_selector("article img")
+    assert page.evaluate("[...document.querySelectorAll('article img')].map(i => i.complete && i.naturalWidth)") == [1, 1, 1, 8, 1]
+    assert_quiet(page, site.as_uri())
 
 
 def test_a_dead_link_stops_the_build_and_keeps_the_old_site(runs, tmp_path):

@@ -1,25 +1,166 @@
 "The words of the command: what is refused, in one line and with status 2, and what is shown."
 import json, os, subprocess, sys
 from pathlib import Path
+from types import ModuleType, SimpleNamespace
+
 import pytest
-from miniature import chapter
+from miniature import PARAMETERS, chapter
+
+import lla_course
 from lla_course import course
 from lla_course.course import main, select_chapters
 
-@pytest.mark.parametrize("words, named", [
-    ("run 77", "chapter='77'"), ("run nothing", "chapter='nothing'"), ("run lab", "19_a_lab, 29_b_lab"), ("run ../00_core.ipynb", "00_core.ipynb"),
-    ("run --preset large", "preset='large': expected one of 'fast', 'full'"), ("run --jobs 0", "jobs=0"), ("run --jobs two", "two"),
-    ("run 00 -p seeed=1", "parameter='seeed'"), ("run -p seeed=1", "seeed"), ("run 00 19 -p seed=1", "19_a_lab"), ("run 00 -p seed", "NAME=VALUE"), ("run 00 -p =1", "NAME=VALUE"),
-    ("run 00 -p seed=half", "seed='half': expected int"), ("run 00 -p seed=0.5", "seed=0.5: expected int"), ("run 00 -p seed=True", "seed=True: expected int"),
-    ("run 00 -p width=wide", "width='wide': expected float"), ("run 00 -p width=True", "width=True"), ("run 00 -p preset=full", "--preset"),
-    ("run 00 --fast", "--fast"), ("run 00 --pre full", "--pre"), ("fly", "fly"), ("", "command"), ("list 00", "00")])
-def test_refused(root, capfd, words, named):
+TOY = SimpleNamespace(cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}}, run=lambda cfg: {"x": cfg["n"]})
+BAD = """
+                              | command
+fly                           | fly
+--fast list                   | --fast
+--vers                        | command
+list 00                       | 00
+list --jobs 2                 | --jobs
+run 77                        | chapter='77'
+run 00 77                     | chapter='77'
+run -1                        | chapter='-1'
+run 1e1                       | chapter='1e1'
+run nothing                   | chapter='nothing'
+run lab                       | 19_a_lab, 29_b_lab
+run ../00_core.ipynb          | 00_core.ipynb
+run .                         | chapter='.'
+run loop                      | chapter='loop'
+run 00_core.ipynb/x           | chapter='00_core.ipynb/x'
+run ../../etc/passwd          | passwd
+run --preset large            | preset='large': expected one of 'fast', 'full'
+run --preset=                 | preset=''
+run --preset                  | --preset
+run --pre full                | --pre
+run 00 --fast                 | --fast
+run --out there               | --out
+run --jobs 0                  | jobs=0
+run --jobs -2                 | jobs=-2
+run --jobs two                | two
+run --jobs 1.5                | 1.5
+run --jobs=                   | --jobs
+run --jobs                    | --jobs
+run 00 -p                     | -p
+run 00 -p seed                | NAME=VALUE
+run 00 -p =1                  | NAME=VALUE
+run 00 -p a.b=1               | NAME=VALUE
+run 00 -p seeed=1             | parameter='seeed'
+run -p seeed=1                | seeed
+run -p __import__=1           | __import__
+run 00 19 -p seed=1           | 19_a_lab
+run 00 -p preset=full         | --preset
+run 00 -p seed=half           | seed='half': expected int
+run 00 -p seed=               | seed='': expected int
+run 00 -p seed=0.5            | seed=0.5: expected int
+run 00 -p seed=True           | seed=True: expected int
+run 00 -p seed=None           | seed=None: expected int
+run 00 -p width=wide          | width='wide': expected float
+run 00 -p width=True          | width=True
+run 00 -p width=1j            | width=1j: expected a plain value
+run 00 -p sizes=[(1,2)]       | sizes=[(1, 2)]: expected a plain value
+run 00 -p sizes=[{1}]         | sizes=[{1}]
+run 00 -p sizes=[b'x']        | sizes=[b'x']
+run 00 -p sizes=[...]         | sizes=[Ellipsis]
+run 00 -p sizes=[{1:2}]       | sizes=[{1: 2}]
+run 00 -p sizes=[[[(0,)]]]    | sizes=[[[(0,)]]]
+run 00 -p sizes={[]:1}        | expected a plain value
+record                        | NAME
+record nothing                | 'nothing'
+record index                  | exports a module
+record 00                     | exports a module
+record 03                     | No module named 'lla_course.part'
+record 05                     | lla_course.broken cannot be imported: RuntimeError: not today
+record 06                     | lla_course.strange.cells('full') fails
+record 07                     | cells='../x'
+record 12 13                  | 13
+record 12 --preset big        | preset='big'
+record 12 --jobs 0            | jobs=0
+record 12 --cells             | --cells
+record 12 --cells ,           | cells='': expected one of 'one', 'two'
+record 12 --cells one,,two    | cells=''
+record 12 --cells one, two    | cells=''
+record 12 --cells three       | cells='three'
+record 12 --cells one,../two  | cells='../two'
+record 12 --out               | --out
+record 12 --out=              | out=''
+record 12 --out settings.ini  | a folder that can be written to
+record 12 --out settings.ini/x| a folder that can be written to
+record 12 --out /proc/x       | a folder that can be written to
+record 12 --out /dev/null     | a folder that can be written to
+record 12 --out /             | a folder with a name
+site 00                       | 00
+site --jobs none              | none
+site --out                    | --out
+site --out=                   | out=''
+site --out settings.ini       | a new or empty folder
+site --out settings.ini/x     | (Not a directory)
+site --out nbs                | a new or empty folder
+site --out ..                 | a new or empty folder
+site --out /proc/x            | a folder that can be written to
+site --out build              | a folder apart from build/runs
+site --out build/runs/fast/x  | a folder apart from build/runs
+"""
+BAD = [line.split("|") for line in BAD.splitlines() if "|" in line]
+
+
+@pytest.fixture
+def shelf(root, monkeypatch):
+    "Chapters of all kinds: two with one name, one to record, and four that cannot be recorded."
+    values = PARAMETERS + "\nsizes = [1, 2]"
     for stem, module in ("19_a_lab", "a.lab"), ("29_b_lab", "b.lab"): chapter(root, stem, "1", module=module)
+    for stem, module in dict(index=None, **{"12_toy": "toy", "03_missing": "part.missing", "05_broken": "broken",
+                             "06_strange": "strange", "07_names": "names"}).items(): chapter(root, stem, "1", module=module)
+    chapter(root, "00_core", "1", parameters=values)
+    def fail(*_): raise RuntimeError("not today")
+    modules = dict(toy=TOY, strange=SimpleNamespace(cells=fail, run=fail),
+                   names=SimpleNamespace(cells=lambda preset: {"../x": {}}, run=fail))
+    for name, content in modules.items():
+        module = ModuleType(f"lla_course.{name}")
+        vars(module).update(vars(content))
+        monkeypatch.setitem(sys.modules, module.__name__, module)
+    (root/"lla").mkdir()
+    (root/"lla"/"broken.py").write_text("raise RuntimeError('not today')")
+    monkeypatch.setattr(lla_course, "__path__", [*lla_course.__path__, str(root/"lla")])
+    (root/"loop").symlink_to("loop")
+    return root
+
+
+def files(root): return sorted(p for p in root.rglob("*") if "__pycache__" not in p.parts)
+
+
+@pytest.mark.parametrize("words, named", BAD, ids=[words.strip() for words, _ in BAD])
+def test_refused_in_one_line_before_anything_runs(shelf, capfd, words, named):
+    before = files(shelf)
     assert main(words.split()) == 2
     said = capfd.readouterr()
     assert said.err.startswith("lla-course: ") and said.err.count("\n") == 1 and said.out == ""
-    assert named in said.err
-    assert not (root/"build").exists()
+    assert named.strip() in said.err
+    assert files(shelf) == before
+
+
+@pytest.mark.parametrize("words", [["run", ""], ["run", "a\0b"], ["run", "9" * 5000], ["record", "12", "--cells", ""],
+                                   ["record", "12", "--cells", "one "], ["run", "00", "-p", "seed=" + "9" * 5000],
+                                   ["run", "00", "-p", "sizes=" + "[" * 5000], ["run", "00", "-p", "seed=1\n2"],
+                                   ["site", "--out", "x" * 300], ["record", "12", "--out", "x/" + "x" * 300],
+                                   ["site", "--out", "a\0b"], ["record", "12", "--out", "a\0b"]],
+                         ids=lambda words: "_".join(words).encode("unicode_escape").decode()[:30])
+def test_odd_words_are_refused_too(shelf, capfd, words):
+    before = files(shelf)
+    assert main(words) == 2
+    said = capfd.readouterr()
+    assert said.err.startswith("lla-course: ") and said.err.count("\n") == 1 and said.out == ""
+    assert files(shelf) == before
+
+
+def test_at_least_fifty_command_lines_are_tried(): assert len(BAD) >= 50
+
+
+def test_version_and_help(root, capsys):
+    assert main(["--version"]) == 0 and capsys.readouterr().out == f"{lla_course.__version__}\n"
+    for words in ["--help"], ["record", "--help"]: assert main(words) == 0
+    assert "build/results" in capsys.readouterr().out
+
 
 def test_names_of_a_chapter(root):
     path = chapter(root, "12_bias", "1", module="regression.bias_variance")

@@ -6,7 +6,7 @@ from pathlib import Path
 from types import ModuleType
 import numpy as np, pytest
 from miniature import chapter
-from lla_course.core import load_result
+from lla_course.core import content_hash, load_result, save_result
 from lla_course import course
 from lla_course.course import main, record_cells
 
@@ -189,3 +189,130 @@ def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
     module.run = broken; assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["failed"] and len(list((tmp_path/"r.parts").rglob("*.json"))) == 4
     module.run = real; monkeypatch.setattr(course, "_code", lambda: "other")
     assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["recorded"] and load_result("part_cells2/whole", folder=tmp_path/"r").result["done"] == [0, 1, 2, 3]
+
+# ---- what is there already
+
+HERE, GPU = "CPU (x86_64, 96 threads)", "NVIDIA H200"
+
+def held(folder, cell, n, preset="full", device=HERE):
+    "A record as another machine may have left it."
+    path = save_result(f"toy/{cell}", {"double": -1}, config=Config(n), seed=7, seconds=1., preset=preset, folder=folder)
+    body = json.loads(path.read_text())
+    del body["hash"]
+    body["provenance"]["device"] = device
+    path.write_text(json.dumps({**body, "hash": content_hash(body)}))
+    return path
+
+def leave(folder, why, preset, device, asked):
+    "A record that the next recording would replace, and its path."
+    settings = 99 if why == "other settings" else 10 if asked == "full" else 1
+    path = held(folder, "b", settings, preset, device)
+    if why == "altered": path.write_text(path.read_text().replace("-1", "-2"))
+    return path
+
+LOSSES = [("full", GPU, "fast"), ("full", HERE, "fast"), ("fast", HERE, "full"), ("fast", GPU, "full"), ("full", GPU, "full"),
+          ("full", "NVIDIA A100", "full")]
+WHY = pytest.mark.parametrize("why", ["other settings", "again", "altered"])
+
+@pytest.mark.parametrize("preset, device, asked", LOSSES)
+@WHY
+def test_a_record_is_not_lost_unasked(tmp_path, capsys, preset, device, asked, why):
+    log, path = [], leave(tmp_path, why, preset, device, asked)
+    before, more = path.read_bytes(), dict(preset=asked, again=why == "again", folder=tmp_path)
+    for jobs in 1, 2:
+        with pytest.raises(ValueError, match=f"--replace.*{device[:3]}"): record_cells(toy(log), jobs=jobs, **more)
+    assert log == [] and path.read_bytes() == before and capsys.readouterr().err == ""
+    assert [r.state for r in record_cells(toy(log), replace=True, **more)] == ["recorded"] * 3
+    assert load_result("toy/b", folder=tmp_path).provenance["preset"] == asked
+
+@pytest.mark.parametrize("preset, device, asked", [("full", HERE, "full"), ("fast", GPU, "fast"), ("fast", HERE, "fast")])
+@WHY
+def test_others_are_replaced_and_the_reason_is_told(tmp_path, capsys, preset, device, asked, why):
+    path = leave(tmp_path, why, preset, device, asked)
+    rows = record_cells(toy([]), preset=asked, again=why == "again", folder=tmp_path)
+    assert [r.state for r in rows] == ["recorded"] * 3
+    said = capsys.readouterr().err
+    assert said.count("\n") == (why != "again") and (str(path) in said or why == "again")
+
+def test_other_machines_have_other_devices(tmp_path, monkeypatch):
+    held(tmp_path, "b", 99, device=HERE)
+    monkeypatch.setattr(course, "device_name", lambda device: GPU)
+    with pytest.raises(ValueError, match="made on CPU .*, not on NVIDIA H200"): record_cells(toy([]), folder=tmp_path)
+    held(tmp_path, "b", 99, device=GPU)
+    record_cells(toy([]), folder=tmp_path)
+
+def test_a_record_that_serves_is_kept_wherever_it_was_made(tmp_path):
+    for preset, device in ("fast", HERE), ("full", GPU):
+        held(tmp_path, "b", 10, preset, device)
+        assert [r.state for r in record_cells(toy([]), cells=["b"], folder=tmp_path)] == ["kept"]
+
+def test_fast_results_have_a_folder_that_git_ignores(root, monkeypatch, capsys):
+    log = []
+    module = toy(log)
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    monkeypatch.setattr(sys.modules["lla_course"], "part", ModuleType("lla_course.part"), raising=False)
+    monkeypatch.setitem(sys.modules, "lla_course.part", sys.modules["lla_course"].part)
+    chapter(root, "12_toy", "1", module="part.toy")
+    precious = held(root/"nbs"/"results", "b", 10, "full", GPU)
+    before = precious.read_bytes()
+    assert main(["record", "12", "--preset", "fast"]) == 0
+    assert sorted(p.name for p in (root/"build"/"results"/"toy").glob("*.json")) == ["a.json", "b.json", "c.json"]
+    assert [p for p in (root/"nbs"/"results").rglob("*") if p.is_file()] == [precious] and precious.read_bytes() == before
+    assert "build/" in (Path(course.__file__).parents[1]/".gitignore").read_text().split()
+    log.clear(); capsys.readouterr()
+    assert main(["record", "12", "--preset", "fast", "--out", "nbs/results"]) == 2
+    said = capsys.readouterr()
+    assert log == [] and precious.read_bytes() == before and said.out == "" and said.err.count("\n") == 1
+    assert "--replace" in said.err and "b (preset full, NVIDIA H200)" in said.err
+    assert main(["record", "12", "--preset", "fast", "--out", "nbs/results", "--replace"]) == 0
+    assert json.loads(precious.read_text())["provenance"]["preset"] == "fast"
+
+# ---- places and names
+
+@pytest.mark.parametrize("cells", [[], "", ",", "ab", [""], ["a", ""], ["a b"], [None], ["../a"]])
+def test_no_cell_is_never_all(tmp_path, cells):
+    log = []
+    with pytest.raises(ValueError, match="cells="): record_cells(toy(log), cells=cells, folder=tmp_path)
+    assert log == []
+
+@pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".x", "", "a b", "a\nb", "..", "-x"])
+def test_names_of_cells_stay_in_the_folder(tmp_path, name):
+    module, log = toy([]), []
+    module.cells = lambda preset: {name: Config(1)}
+    with pytest.raises(ValueError, match="cells="): record_cells(module, folder=tmp_path)
+
+def test_a_place_that_cannot_hold_results_is_refused(tmp_path, monkeypatch):
+    log, file = [], tmp_path/"file"
+    file.touch()
+    (tmp_path/"dir"/"toy"/"c.json").mkdir(parents=True)
+    (tmp_path/"parts.parts").touch()
+    (tmp_path/"room").mkdir(); (tmp_path/"room"/"toy").touch()
+    (tmp_path/"gone").symlink_to("nowhere")
+    for place in file, file/"x", tmp_path/"dir", tmp_path/"parts", tmp_path/"room", tmp_path/"gone", "/proc/x", "/", tmp_path/("x" * 300):
+        with pytest.raises(ValueError, match="folder="): record_cells(toy(log), folder=place)
+    def full(*args, **more): raise OSError(30, "Read-only file system")
+    monkeypatch.setattr(course.tempfile, "TemporaryDirectory", full)
+    with pytest.raises(ValueError, match="Read-only file system"): record_cells(toy(log), folder=tmp_path/"new")
+    assert log == [] and not (tmp_path/"new").exists()
+
+# ---- damaged parts
+
+@pytest.mark.parametrize("damage", ["", "{", "null", "[]", "3", '"text"', "{}", '{"part": {}}', '{"seconds": 1}', '{"part": 3, "seconds": 1}',
+                                    '{"part": {}, "seconds": "long"}', '{"part": {}, "seconds": NaN}', "[" * 100_000, b"\xff", None])
+def test_a_damaged_part_is_computed_anew(tmp_path, monkeypatch, capsys, damage):
+    (tmp_path/"again").touch()
+    name = "part_cells3"
+    (tmp_path/f"{name}.py").write_text(PARTS); monkeypatch.syspath_prepend(tmp_path); monkeypatch.setenv("MEET", str(tmp_path))
+    module = import_module(name); real = module.run
+    module.run = lambda cfg: (real(cfg), 1 / 0)
+    assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["failed"]
+    path, = (tmp_path/"r.parts").rglob("part_1.json")
+    path.unlink()
+    if damage is None: path.mkdir()
+    else: path.write_bytes(damage if isinstance(damage, bytes) else damage.encode())
+    module.run = real; capsys.readouterr()
+    assert [r.state for r in record_cells(module, folder=tmp_path/"r")] == ["recorded"]
+    assert load_result(f"{name}/whole", folder=tmp_path/"r").result["done"] == [1]
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and str(path) in said
+    del sys.modules[name]

@@ -1,9 +1,14 @@
 "Running chapters: what is kept, what is run again, what a failure and a kill leave behind."
 import os, time
+from pathlib import Path
+
+import numpy as np
 import pytest
+from hypothesis import given, strategies as st
 from miniature import PARAMETERS, chapter, printed
+from lla_course import course
 from lla_course.core import repo_root
-from lla_course.course import chapter_parameters, find_chapters, main, run_chapters, select_chapters
+from lla_course.course import Chapter, chapter_parameters, find_chapters, main, run_chapters, select_chapters
 
 SEES = """import os, threading
 import beside
@@ -76,3 +81,34 @@ def test_the_book_has_unique_names():
     chapters = find_chapters(repo_root())
     assert all(c.title and c.summary for c in chapters)
     for c in chapters: assert select_chapters([c.stem]) == select_chapters([str(c.path)]) == [c]
+
+# ---- values are never code
+
+PLAIN = st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(st.characters(exclude_categories=["Cs"])),
+                     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3))
+ODD = st.sampled_from([(1,), ("',); __import__('os').abort(); ('",), b"x", {1}, frozenset(), ..., 1j, range(2), type("S", (str,), {})("x"),
+                       type("L", (list,), {})(), type("I", (int,), {})(1), np.float64(1), Path("x"), "\ud800", {1: 2}, {(1,): 2},
+                       {True: 2}, {b"x": 2}, {None: 2}, {"\ud800": 1}, object()])
+
+def nested(inner): return st.lists(inner, min_size=1, max_size=2) | st.dictionaries(st.text(max_size=3), inner, min_size=1, max_size=2)
+
+@given(PLAIN)
+def test_a_plain_value_arrives_as_it_was_given(value):
+    from papermill.translators import PythonTranslator
+    assert course._is_plain(value)
+    found = {}
+    exec(PythonTranslator.codify({"x": value}), found)
+    assert repr(found["x"]) == repr(value)
+
+@given(st.recursive(ODD, nested))
+def test_what_json_cannot_hold_does_not_reach_a_chapter(value):
+    book = Chapter(Path("10_a.ipynb"), "10_a", 10, "A", "", None)
+    with pytest.raises(ValueError, match="x=.*: expected a plain value"): course._check_type(book, "x", value, None)
+
+def test_lists_without_end_are_refused():
+    endless = []
+    endless.append(endless)
+    deep = []
+    for _ in range(10_000): deep = [deep]
+    for value in endless, deep: assert not course._is_plain(value)
+    assert not course._is_plain({"a": [endless]})

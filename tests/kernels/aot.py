@@ -1,13 +1,14 @@
 """Compile kernels for GPUs that are not there, in a process without TRITON_INTERPRET.
 
-`python aot.py MODULE` reads a JSON list of jobs from stdin and prints one JSON line for each: the kind of matrix
-instruction and the shared memory, or an error. A job has kernel, arch ("90", "gfx942"), types (argument -> Triton type),
+`python aot.py MODULE` reads a JSON list of jobs from stdin and prints one JSON line for each: the kind of
+matrix instruction and the shared memory, or an error. A job has kernel, arch ("90", "gfx942"), dtype,
 constants (constexpr -> value), options, and aligned: whether sizes and strides divide by 16.
 `python aot.py MODULE KERNEL ARCH JSON` does one job and prints 'wgmma' or 'mma' and the shared memory."""
 import importlib, json, sys
 
 HALF = "q k v g o dq dk dv ul yl".split()                            # pointers in the dtype of the inputs
-FLOAT = "top ridge kbar lse peak many used rhs inverse x residual u y mean e dridge cu ct un yn means moments".split()
+FLOAT = ("top ridge kbar lse peak many used rhs inverse x residual u y mean e dridge cu ct un yn "
+         "means moments").split()
 NUMBER = "scale scale2 tol2 floor flat".split()
 
 
@@ -27,9 +28,11 @@ def build(module, job):
     kernel, arch = getattr(module, job["kernel"]), str(job["arch"])
     constants = {a: v for a, v in job["constants"].items() if a in kernel.arg_names}
     signature = {a: "constexpr" if a in constants else kind for a, kind in job["types"].items()}
-    def divides(a, kind): return kind.startswith("*") or job.get("aligned", True) and (a in ("S", "T", "D") or a[2:3] == "_")
+    aligned = job.get("aligned", True)
+    def divides(a, kind): return kind.startswith("*") or aligned and (a in ("S", "T", "D") or a[2:3] == "_")
     at = kernel.arg_names.index
-    attrs = {(at(a),): [["tt.divisibility", 16]] for a, kind in signature.items() if kind != "constexpr" and divides(a, kind)}
+    attrs = {(at(a),): [["tt.divisibility", 16]] for a, kind in signature.items() if kind != "constexpr"
+             and divides(a, kind)}
     source = ASTSource(kernel, signature, {(at(a),): v for a, v in constants.items()}, attrs=attrs)
     target = GPUTarget("hip", arch, 64) if arch.startswith("gfx") else GPUTarget("cuda", int(arch), 32)
     done = triton.compile(source, target=target, options=job.get("options", {}))
@@ -45,10 +48,12 @@ def main(name, jobs):
         names, dtype = getattr(module, job["kernel"]).arg_names, job.get("dtype")
         if dtype:
             job["types"] = types_of(names, dtype)
-            job["constants"] |= precision(dict(fp16=torch.float16, bf16=torch.bfloat16, fp32=torch.float32)[dtype])
+            job["constants"] |= precision(dict(fp16=torch.float16, bf16=torch.bfloat16,
+                                               fp32=torch.float32)[dtype])
         job["types"] = {n: job["types"].get(n, "i32") for n in names}
         try: kind, shared = build(module, job)
-        except Exception as error: print(json.dumps(dict(error=f"{type(error).__name__}: {error}"[-1500:])), flush=True)
+        except Exception as error: print(json.dumps(dict(error=f"{type(error).__name__}: {error}"[-1500:])),
+                                         flush=True)
         else: print(json.dumps(dict(kind=kind, shared=shared)), flush=True)
 
 

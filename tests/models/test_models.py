@@ -7,7 +7,8 @@ from hypothesis import given, strategies as st
 from torch import nn
 
 from lla_course import LocalLinearAttention
-from lla_course.models import Config, Decoder, SoftmaxAttention, adamw, cross_entropy, generate, look, replaced_heads, rotate
+from lla_course.models import (Config, Decoder, SoftmaxAttention, adamw, as_tokens, choose, cross_entropy,
+                               evaluating, generate, look, replaced_heads, rotate)
 
 CFG = Config(vocab=11, layers=2, heads=2, width=16, length=40)
 tokens = lambda *shape, seed=0: torch.randint(11, shape, generator=torch.Generator().manual_seed(seed))
@@ -129,3 +130,146 @@ def test_texts_that_do_not_fit():
 def test_dropout_only_in_training():
     model, t = Decoder(replace(CFG, dropout=.5, init=.5)), tokens(1, 5)
     assert not torch.allclose(model.train()(t), model(t)); model.eval(); assert torch.equal(model(t), model(t))
+
+# ---- what measures or writes leaves a model as it was
+
+def modes(model): return [part.training for part in model.modules()]
+
+def mixed(model):
+    "A model in training, of which one block and one dropout are frozen."
+    model.train()
+    model.blocks[0].eval()
+    model.blocks[1].drop.eval()
+    return model
+
+class Broken(nn.Module):
+    def forward(self, x): raise RuntimeError("broken")
+
+@pytest.mark.parametrize("work", [
+    lambda m: generate(m, tokens(2, 5), 3), lambda m: m.generate(tokens(2, 5), 3, cache=False),
+        lambda m: look(m, tokens(2, 5)),
+    lambda m: generate(m, tokens(2, 5), 3, temperature=1., generator=torch.Generator().manual_seed(0))])
+def test_modes_come_back_part_by_part_also_after_an_error(work):
+    model = mixed(Decoder(replace(CFG, dropout=.5, init=.5)))
+    before = modes(model)
+    state = torch.get_rng_state()
+    work(model)
+    assert modes(model) == before and torch.equal(state, torch.get_rng_state())
+    model.blocks[1].mlp = Broken()
+    before = modes(model)
+    with pytest.raises(RuntimeError, match="broken"): work(model)
+    assert modes(model) == before and not any(m._forward_hooks or m._forward_pre_hooks
+        for m in model.modules())
+
+def test_measuring_is_without_dropout():
+    model, t = Decoder(replace(CFG, dropout=.5, init=.5)).train(), tokens(2, 7)
+    with evaluating(model, print), torch.no_grad(): want = model(t)   # what is no module is left alone
+    assert torch.equal(look(model, t).logits, want) and (generate(model, t, 4) == generate(model, t, 4)).all()
+
+def test_hooks_are_removed_where_a_head_or_a_mixer_does_not_exist():
+    mixers = iter([SoftmaxAttention(CFG), Mean()])
+    model = Decoder(CFG, lambda cfg: next(mixers))
+    with pytest.raises(ValueError, match="^mixer="): look(model, tokens(1, 3))
+    with pytest.raises(ValueError, match="^mixer="):
+        with replaced_heads(model, {(0, 0): torch.zeros(8), (1, 0): torch.zeros(8)}): pass
+    assert not any(m._forward_hooks or m._forward_pre_hooks for m in model.modules())
+
+def test_first_weights_seed_no_other_device(monkeypatch):
+    asked = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", asked.append)
+    Decoder(CFG, seed=5)
+    assert asked == []
+
+# ---- nothing in, nothing out
+
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+def test_no_row_or_no_token_has_no_logits_and_zero_gradients(shape):
+    model = Decoder(CFG)
+    out = model(tokens(*shape))
+    out.sum().backward()
+    assert out.shape == (*shape, 11) and all((p.grad == 0).all() for p in model.parameters())
+    assert look(model, tokens(*shape)).weights[0].shape == (shape[0], 2, shape[1], shape[1])
+
+@pytest.mark.parametrize("cache", [True, False])
+def test_no_prompt_and_nothing_to_write(cache):
+    model = loud(CFG)
+    for t, n, lengths in ((tokens(0, 5), 3, None), (tokens(0, 5), 3, torch.zeros(0).long()), (tokens(0, 0), 3,
+        None),
+                          (tokens(2, 5), 0, None), (tokens(2, 5), 0, [5, 2])):
+        out = generate(model, t, n, lengths=lengths, cache=cache)
+        assert out.shape == (len(t), n) and out.dtype == torch.int64
+
+def test_a_loss_over_nothing_is_refused_and_over_no_target_is_zero():
+    for shape in ((2, 1), (0, 5), (0, 0)):
+        with pytest.raises(ValueError, match="^tokens.shape="): cross_entropy(torch.zeros(*shape, 11),
+            tokens(*shape))
+    logits = torch.zeros(2, 5, 11, requires_grad=True)
+    cross_entropy(logits, tokens(2, 5), torch.zeros(2, 5)).backward()
+    assert (logits.grad == 0).all()
+
+# ---- prompts
+
+@pytest.mark.parametrize("dtype", [torch.int32, torch.int16, torch.uint8])
+def test_any_whole_numbers_are_tokens(dtype):
+    model, t = loud(CFG), tokens(3, 6)
+    assert torch.equal(model.generate(t.to(dtype), 4), model.generate(t,
+        4)) and torch.equal(model(t.to(dtype)), model(t))
+    assert as_tokens(t.to(dtype), 11).dtype == torch.int64
+
+@pytest.mark.parametrize("cache", [True, False])
+@pytest.mark.parametrize("mixer", MIXERS)
+def test_what_stands_behind_a_length_is_not_looked_at(mixer, cache):
+    model, t, lengths = loud(CFG, MIXERS[mixer]), tokens(4, 8), torch.tensor([2, 8, 5, 1])
+    want = model.generate(t, 5, lengths=lengths, cache=cache)
+    padding = torch.arange(8) >= lengths[:, None]
+    for pad in (-1, -100, 11, 10**6):
+        assert torch.equal(model.generate(t.masked_fill(padding, pad), 5, lengths=lengths.int(), cache=cache),
+            want)
+    with pytest.raises(ValueError, match="^tokens=-100"): model.generate(t.masked_fill(padding, -100), 5)
+
+@given(st.floats(0, 1e308, exclude_min=True), st.integers(0, 99))
+def test_every_temperature_draws_from_its_softmax(temperature, seed):
+    logits = 30 * torch.randn(4, 11, generator=torch.Generator().manual_seed(seed))
+    drawn = choose(logits, temperature, torch.Generator().manual_seed(seed))
+    assert ((drawn >= 0) & (drawn < 11)).all()
+    if temperature < 1e-6: assert (drawn == logits.argmax(-1)).all()
+
+def test_a_vanishing_temperature_takes_the_most_likely_token_and_a_huge_one_any():
+    model, t = loud(CFG), tokens(3, 5)
+    for tau in (5e-324, 1e-300, 1e-40): assert torch.equal(model.generate(t, 6, temperature=tau),
+        model.generate(t, 6))
+    drawn = model.generate(t[:1].expand(3000, -1), 1, temperature=1e308,
+        generator=torch.Generator().manual_seed(0))
+    assert (torch.bincount(drawn[:, 0], minlength=11) > 3000 / 11 - 90).all()
+
+# ---- other dtypes and transforms
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+def test_rotary_angles_do_not_depend_on_the_usual_dtype(usual):
+    x = {d: torch.randn(2, 1, 2000, 16, generator=torch.Generator().manual_seed(0)).to(d)
+         for d in (torch.float64, torch.float32, torch.bfloat16)}
+    at = torch.arange(2000)
+    want = {d: rotate(t, at) for d, t in x.items()}
+    angle = at.double()[:, None] * 10_000. ** (-torch.arange(8).double() / 8)
+    a, b = x[torch.float64].chunk(2, -1)
+    exact = torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1)
+    assert (want[torch.float64] - exact).abs().max() < 1e-11 and (want[torch.float32] - exact).abs().max(
+        ) < 2e-3
+    assert (want[torch.bfloat16] - exact).abs().max() < .03
+    before = torch.get_default_dtype()
+    try:
+        torch.set_default_dtype(usual)
+        for d, t in x.items(): assert torch.equal(rotate(t, at), want[d])
+        assert torch.equal(rotate(x[torch.float32], at.expand(2, -1)), want[torch.float32])
+    finally: torch.set_default_dtype(before)
+
+def test_checks_stand_in_no_ones_way():
+    model, t = Decoder(replace(CFG, tied=False)), tokens(3, 6)
+    quick = torch.compile(model, backend="aot_eager", fullgraph=True, dynamic=True)
+    torch.testing.assert_close(quick(t), model(t))
+    params = {name: p.detach() for name, p in model.named_parameters()}
+    def loss(p, row): return cross_entropy(torch.func.functional_call(model, p, (row[None],)), row[None])
+    each = torch.vmap(torch.func.grad(loss), (None, 0))(params, t)["read.weight"]
+    cross_entropy(model(t), t).backward()
+    torch.testing.assert_close(each.mean(0), model.read.weight.grad, rtol=1e-4, atol=1e-6)
+    assert model.to("meta")(t.to("meta")).shape == (3, 6, 11)

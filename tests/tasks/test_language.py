@@ -107,7 +107,7 @@ def test_files_are_read_with_the_models_own_logits():
 def test_a_model_that_knows_nothing_takes_eight_bits():
     found = read_files(lambda x: torch.zeros(*x.shape, 256), [b"abc" * 20, b"x"], 8)
     assert per_byte(found["bits"], found["bytes"])[0] == pytest.approx(8) and all(y == 8 for _, y in found["curve"])
-    assert found["bytes"][0] == [18, 18, 16, 8] or sum(found["bytes"][0]) == 60
+    assert found["bytes"][0] == [18, 18, 16, 8]
 
 def test_the_error_over_files_is_that_of_repeated_draws():
     rng = np.random.default_rng(0)

@@ -9,7 +9,8 @@ from lla_course.attention.dense import lla_dense
 from lla_course.attention.regression import delta_attention, linear_attention, mesa_attention
 from lla_course.models import Config, Decoder, adamw, cross_entropy
 from lla_course.tasks import mixers
-from lla_course.tasks.mixers import MIXERS, RULES, LocalLinear, MatrixMemory, chunked, effective_weights, empty_state, mixer, recurrence, side_by_side
+from lla_course.tasks.mixers import (MIXERS, RULES, LocalLinear, MatrixMemory, chunked, effective_weights,
+                                     empty_state, inverse_softplus, mixer, recurrence, side_by_side)
 
 CFG = Config(vocab=11, layers=2, heads=2, width=32, length=40, init=.3)
 
@@ -176,7 +177,87 @@ def test_sixteen_bits_under_autocast():
 def test_bad_arguments(call, name):
     with pytest.raises(ValueError, match=f"^{name}="): call()
 
+# ---- nothing, anything, and everything in pieces
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("shape", [(0, 5), (3, 0), (0, 0)])
+def test_no_row_or_no_token_has_no_answer_and_zero_gradients(name, shape):
+    model = Decoder(CFG, mixer(name))
+    out = model(torch.zeros(shape, dtype=torch.long))
+    out.sum().backward()
+    assert out.shape == (*shape, 11) and all((p.grad == 0).all() for p in model.parameters())
+    (B, T), module, nothing = shape, model.blocks[0].mixer, torch.zeros(*shape, 32)
+    assert module.step(nothing, module.start(B, 9), torch.zeros(B, T).long())[0].shape == (B, T, 32)
+    if hasattr(module, "weights"): assert module.weights(nothing).shape == (B, 2, T, T)
+    if name == "lla": assert module.info["steps"] == module.info["residual"] == 0
+
+@pytest.mark.parametrize("name", MIXERS)
+def test_nothing_is_written_for_no_prompt(name):
+    model = Decoder(CFG, mixer(name)).train()
+    for cache in (True, False):
+        assert model.generate(torch.zeros(0, 5).long(), 3, cache=cache).shape == (0, 3)
+        assert model.generate(torch.zeros(2, 5).long(), 0, cache=cache).shape == (2, 0) and model.training
+
+@pytest.mark.parametrize("name", MIXERS)
+@pytest.mark.parametrize("size", [1, 3, 8, 9, 20])
+def test_a_text_over_a_cache_in_pieces_of_any_size_is_the_text(name, size):
+    model = Decoder(replace(CFG, positions="rotary", length=64), mixer(name)).double().eval()
+    t = torch.randint(11, (2, 50), generator=torch.Generator().manual_seed(0))
+    states, parts = [b.mixer.start(2, 50) for b in model.blocks], []
+    edges = [0, 13, *range(13 + size, 50, size), 50]
+    with torch.no_grad():
+        for lo, hi in zip(edges, edges[1:]):
+            at = torch.arange(lo, hi).expand(2, -1)
+            h = model.enter(t[:, lo:hi], at)
+            for i, block in enumerate(model.blocks): h, states[i] = block.step(h, states[i], at)
+            parts.append(model.read(model.norm(h)))
+        torch.testing.assert_close(torch.cat(parts, 1), model(t), rtol=1e-7, atol=1e-7)
+
+def test_a_cache_has_an_end():
+    for name in ("softmax", "lla"):
+        module = build(name)
+        for place in (-1, 4):
+            with pytest.raises(ValueError, match=f"^positions={place}"):
+                module.step(x(1), module.start(3, 4), torch.full((3, 1), place))
+
+@given(st.floats(1e-37, 3e38))
+def test_a_raw_ridge_is_the_inverse_of_the_softplus_whatever_the_size(ridge):
+    got = F.softplus(torch.tensor(inverse_softplus(ridge)))
+    assert got.item() == pytest.approx(ridge, rel=1e-5)
+
+@pytest.mark.parametrize("ridge", [1e-44, 1e-30, 1e-8, .1, 1., 20., 88., 709., 710., 1000., 1e10, 3e38])
+def test_every_ridge_that_single_precision_holds_can_be_asked_for(ridge):
+    module = LocalLinear(CFG, ridge=ridge)
+    held = torch.tensor(ridge).item()
+    assert F.softplus(module.raw_ridge).tolist() == pytest.approx([held] * 2, rel=1e-5, abs=2e-45)
+    assert module(x()).isfinite().all()
+
+def test_a_large_ridge_is_softmax_attention():
+    lla, softmax = build("lla", ridge=1e6), build("softmax_normed")
+    softmax.load_state_dict(lla.state_dict(), strict=False)
+    torch.testing.assert_close(lla(x()), softmax(x()), rtol=1e-4, atol=1e-5)
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
+@pytest.mark.parametrize("name", MIXERS)
+def test_a_model_of_another_dtype_learns_and_writes(name, usual):
+    model = Decoder(replace(CFG, positions="rotary"), mixer(name)).to(usual)
+    t = torch.randint(11, (2, 9), generator=torch.Generator().manual_seed(0))
+    cross_entropy(model(t), t).backward()
+    assert all(p.grad.isfinite().all() for p in model.parameters()) and model.generate(t, 3).shape == (2, 3)
+
+def test_rules_and_gates_that_do_not_go_together():
+    for rule in ("delta", "mesa"):
+        with pytest.raises(ValueError, match="^gate="): MatrixMemory(CFG, rule=rule, gate="channel")
+    for gate in ("none", "channel"):
+        with pytest.raises(ValueError, match="^write="): MatrixMemory(CFG, gate=gate, write="step")
+
 # ---- training
+
+def test_a_refused_training_leaves_the_mode_alone():
+    model = Decoder(CFG).eval()
+    for knobs in (dict(steps=0), dict(rate=0), dict(precision="int8"), dict(seed=-1)):
+        with pytest.raises(ValueError): mixers.fit(model, None, None, **dict(rate=1e-3, steps=2) | knobs)
+        assert not model.training
 
 def train_a_little(name, device, steps=24, precision="float32"):
     "Two lengths of text in turn of eight, dropout, a rate that rises and falls."

@@ -113,7 +113,7 @@ def test_a_run_can_be_stored_and_repeats_itself(name, tmp_path):
 
 def test_a_training_that_blows_up_is_stored_as_none_and_not_chosen():
     r = run(replace(cells("fast")["softmax"], rates=(3e-3, 1e18), seeds=(0,)))
-    assert r["rate"] == 3e-3 and r["grid"][1][1] is None or r["grid"][1][1] > r["grid"][0][1]
+    assert r["rate"] == 3e-3 and (r["grid"][1][1] is None or r["grid"][1][1] > r["grid"][0][1])
 
 # ---- what a matrix holds
 
