@@ -144,18 +144,29 @@ def floored_ridge(
     least = (floor * trace / kbar.shape[-1] + 8 * eps * kbar.square().sum(-1)).detach()
     return torch.where(ridge < least, least, ridge)
 
+def _solved(p: torch.Tensor, q: torch.Tensor, k: torch.Tensor, ridge: torch.Tensor, floor: float, eps: float) -> tuple:
+    "Centred keys, mean key and u with a floored ridge: no inverse, whose gradient would lose twice as many digits."
+    kbar = (p[:, None] @ k)[:, 0]
+    centred = k - kbar[:, None]
+    centred = centred - p[:, None] @ centred
+    lam = floored_ridge(ridge, (p * centred.square().sum(-1)).sum(-1), kbar, floor, eps)
+    some = lam > 0                                # else all keys are zero: nothing to fit
+    A = (p[..., None] * centred).mT @ centred + torch.where(some, lam, 1.)[:, None, None] * torch.eye(q.shape[-1]).to(q)
+    return centred, kbar, torch.linalg.solve(A, torch.where(some[:, None], q - kbar, 0.)[..., None])
+
 def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.) -> tuple[torch.Tensor, ...]:
     "The centred form: weights s [M, S], direction u [M, D], mean key [M, D], log of the sum of weights [M]."
     q, k, ridge, logits = _rows(heads, r)
     p = logits.softmax(-1)
     if not k.shape[1]: return p + ridge[:, None], q, k.sum(1), logits.sum(-1)      # no key, and so no query: nothing
     if floor:
-        kbar = (p[:, None] @ k)[:, 0]
-        trace = (p * (k - kbar[:, None]).square().sum(-1)).sum(-1)
-        ridge = floored_ridge(ridge, trace, kbar, floor, torch.finfo(torch.promote_types(heads.q.dtype, torch.float32)).eps)
-    centred, kbar, inverse = centred_moments(p, torch.zeros_like(q), k, ridge[:, None, None])
-    u = inverse @ (q - kbar)[..., None]           # (C + ridge I) u = q - kbar
-    return p * (1 + (centred @ u)[..., 0]), u[..., 0], kbar, logits.logsumexp(-1)
+        eps = torch.finfo(torch.promote_types(heads.q.dtype, torch.float32)).eps
+        centred, kbar, u = _solved(p, q, k, ridge, floor, eps)
+    else:
+        centred, kbar, inverse = centred_moments(p, torch.zeros_like(q), k, ridge[:, None, None])
+        u = inverse @ (q - kbar)[..., None]       # (C + ridge I) u = q - kbar
+    s = p * (1 + (centred @ u)[..., 0])
+    return s / s.sum(-1, keepdim=True), u[..., 0], kbar, logits.logsumexp(-1)
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c024
 def _all_rows(answer: Callable, heads: Heads) -> list[torch.Tensor]:
