@@ -583,7 +583,7 @@ def test_numbers_of_many_kinds_come_back(save, tmp_path):
 def signed(body): return json.dumps(body | {"hash": content_hash(body)})
 
 def spoiled(path, **changes):
-    "The record with changes and a hash that fits; None removes an entry, provenance_x is one of the provenance."
+    "The record with changes and a hash that fits; None removes an entry; provenance_x is in the provenance."
     body = {k: v for k, v in json.loads(path.read_text()).items() if k != "hash"}
     for key, value in changes.items():
         place = body["provenance"] if key.startswith("provenance_") else body

@@ -76,10 +76,10 @@ def _check_moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: fl
     for name, t in (("p", p), ("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
             fail(name, type(t).__name__, "a floating tensor")
-    shapes = tuple(map(tuple, (p.shape, x0.shape, x.shape)))
-    fits = p.dim() == x0.dim() == 2 and len(p) == len(x0) and 0 not in x.shape[-2:]
-    wanted = (p.shape[-1], x0.shape[-1]) if fits else ()
-    if x.shape not in (wanted, (len(p), *wanted)): fail("p, x0, x", shapes, "[M, N], [M, d] and [N, d]")
+    if p.dim() != 2: fail("p.shape", tuple(p.shape), "[M, N]")
+    if x0.dim() != 2 or len(x0) != len(p): fail("x0.shape", tuple(x0.shape), f"[{len(p)}, d], as p has rows")
+    wanted = (p.shape[1], x0.shape[1])
+    if 0 in wanted or x.shape not in (wanted, (len(p), *wanted)): fail("x.shape", tuple(x.shape), f"{wanted}")
     if not isinstance(ridge, torch.Tensor): require_positive("ridge", ridge, zero=True)
 
 def centred_moments(

@@ -491,6 +491,24 @@ def test_nan_and_infinity_stay_in_the_queries_that_see_them(ridge, bad):
     s = first_order_weights(q, x0, x, ridge)
     assert s[1].isnan().all() and torch.equal(s[[0, 2, 3]], first_order_weights(p, x0, x, ridge)[[0, 2, 3]])
 
+@pytest.mark.parametrize("ridge", [0.0, 0.1])
+def test_attention_with_nan_and_infinity_answers_the_other_rows(ridge):
+    from lla_course.attention.dense import lla_dense
+
+    q, k, v = torch.from_numpy(np.random.default_rng(0).normal(size=(3, 6, 4)))
+    here = lla_dense(q, k, v, ridge=ridge)
+    for bad in (np.nan, np.inf, -np.inf):
+        wrong = q.clone()
+        wrong[2, 1] = bad
+        out = lla_dense(wrong, k, v, ridge=ridge)
+        assert out[2].isnan().all() and torch.equal(out[[0, 1, 3, 4, 5]], here[[0, 1, 3, 4, 5]])
+        wrong = k.clone()
+        wrong[3, 1] = bad
+        out = lla_dense(q, wrong, v, ridge=ridge)  # rows that give such a key no weight are right too
+        assert torch.equal(out[:3], here[:3]) and not out.isinf().any()
+        assert not np.isnan(bad) or out[3:].isnan().all()
+
+
 def test_positions_whose_differences_overflow_are_refused():
     for x in ([-1e308, 0, 1e308], [0.0, 1e308]):
         with pytest.raises(ValueError, match="^x=1e.308: expected numbers up to 4.5e.307"):
@@ -594,11 +612,11 @@ def test_what_is_no_moment_is_refused():
             (dict(p=p.long()), "p='Tensor'"),
             (dict(x0=[[0.0]]), "x0='list'"),
             (dict(x=np.zeros((3, 1))), "x='ndarray'"),
-            (dict(p=p[0]), "p, x0, x="),
-            (dict(x0=x0[:1]), "p, x0, x="),
-            (dict(x=x[:2]), "p, x0, x="),
-            (dict(x=x[:, :0], x0=x0[:, :0]), "p, x0, x="),
-            (dict(x=x.expand(4, 3, 1)), "p, x0, x="),
+            (dict(p=p[0]), "(p|x0|x).shape="),
+            (dict(x0=x0[:1]), "(p|x0|x).shape="),
+            (dict(x=x[:2]), "(p|x0|x).shape="),
+            (dict(x=x[:, :0], x0=x0[:, :0]), "(p|x0|x).shape="),
+            (dict(x=x.expand(4, 3, 1)), "(p|x0|x).shape="),
             (dict(ridge=-1.0), "ridge=-1"),
             (dict(ridge="a"), "ridge='a'"),
             (dict(ridge=float("nan")), "ridge=nan"),
