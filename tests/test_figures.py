@@ -169,6 +169,23 @@ def test_a_live_figure_follows_its_controls():
     k.value = 3
     assert message.value == "" and np.array_equal(shown.data[0].y, 3 * Y)
 
+def test_whatever_goes_wrong_is_said():
+    import ipywidgets
+    def draw(k):
+        if k == 1: raise KeyError("<gone>")
+        if k == 2: return add_points(add_curve(canvas("x", "y"), X, Y, "lla"), X, Y)
+        if k == 3: return {}["no figure"]
+        if k == 4: return None
+        return add_curve(canvas("x", "y"), X, k * Y, "lla")
+    k = ipywidgets.IntSlider(value=0, max=9)
+    _, message, shown = live(draw, k=k).children
+    for value, said in ((1, "KeyError: &#x27;&lt;gone&gt;&#x27;"), (2, "traces=2: expected 1"),
+                        (3, "KeyError: &#x27;no figure&#x27;"), (4, "AttributeError: ")):
+        k.value = value   # the last good figure stays, and says why
+        assert said in message.value and np.array_equal(shown.data[0].y, 0 * Y)
+    k.value = 5
+    assert message.value == "" and np.array_equal(shown.data[0].y, 5 * Y)
+
 def test_a_live_matrix():
     import ipywidgets
     n = ipywidgets.IntSlider(value=1)

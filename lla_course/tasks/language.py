@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'SKIP', 'PACKAGES', 'PROMPT', 'part_of', 'Corpus', 'read_corpus', 'squeezed', 'count_contexts', 'count_bits',
-           'windows', 'read_files', 'per_byte', 'Config', 'make_reader', 'draw_windows', 'byte_loss', 'look_inside',
-           'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds', 'check_cell',
+           'windows', 'read_files', 'per_byte', 'Config', 'check_cell', 'make_reader', 'draw_windows', 'byte_loss',
+           'look_inside', 'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds',
            'run_counts', 'written', 'run', 'compare', 'growth', 'verdicts']
 
 # %% ../../nbs/36_language_model.ipynb #c002
@@ -233,6 +233,21 @@ class Config:
         about |= dict(positions=self.positions, dropout=self.dropout, init=self.init)
         return Sizes(256, **about)
 
+# %% ../../nbs/36_language_model.ipynb #c032c
+def check_cell(
+    cfg: Config,   # to check
+) -> Config:       # the same
+    "Raise `ValueError` for a mixer, budget or size that does not exist."
+    require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
+    require_choice("budget", cfg.budget, ("steps", "time"))
+    check_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
+    require_whole("order", cfg.order, least=0, most=7)
+    require_positive("ridge", cfg.ridge)
+    texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
+    if not texts: fail("only", cfg.only, "a tuple of package names, as ('json',)")
+    cfg.sizes()
+    return cfg
+
 # %% ../../nbs/36_language_model.ipynb #c033
 def make_reader(
     cfg: Config,                           # sizes and mixer
@@ -424,20 +439,6 @@ def step_seconds(
     return tuple(statistics.median(t) for t in took)
 
 # %% ../../nbs/36_language_model.ipynb #c057
-def check_cell(
-    cfg: Config,   # to check
-) -> Config:       # the same
-    "Raise `ValueError` for a mixer, budget or size that does not exist."
-    require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
-    require_choice("budget", cfg.budget, ("steps", "time"))
-    check_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
-    require_whole("order", cfg.order, least=0, most=7)
-    require_positive("ridge", cfg.ridge)
-    texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
-    if not texts: fail("only", cfg.only, "a tuple of package names, as ('json',)")
-    cfg.sizes()
-    return cfg
-
 def run_counts(
     cfg: Config,      # order of the counts
     corpus: Corpus,   # to read

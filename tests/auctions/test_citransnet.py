@@ -247,3 +247,37 @@ ids = torch.zeros(4, 2, dtype=torch.long), torch.zeros(4, 3, dtype=torch.long)
     (lambda: CITransNet(2, 2, branches=()), "branches"), (lambda: CITransNet(2, 2, branches=("diagonal",)), "branches"), (lambda: CITransNet(2, 2, types=0), "types"), (lambda: build(Config(setting="Z")), "setting"), (lambda: build(Config(model="oracle")), "model"), (lambda: train(Config(minutes=0)), "minutes")])
 def test_bad_input(call, name):
     with pytest.raises(ValueError, match=f"^{name}"): call()
+
+# ---- what is left behind, dtypes
+
+def test_measuring_gives_gradients_modes_and_precision_back(monkeypatch):
+    cfg = Config(**TINY | dict(setting="D"))
+    net = build(cfg).train()
+    net.tokens[0].weight.requires_grad_(False)
+    before = [p.requires_grad for p in net.parameters()], [m.training for m in net.modules()]
+    precision = torch.get_float32_matmul_precision()
+    state = lambda: ([p.requires_grad for p in net.parameters()], [m.training for m in net.modules()])
+    measure(net, cfg, 2, 5)
+    assert state() == before and torch.get_float32_matmul_precision() == precision
+    def broken(*given, **more): raise RuntimeError("broken")
+    monkeypatch.setattr(citransnet, "find_lies", broken)
+    with pytest.raises(RuntimeError, match="broken"): measure(net, replace(cfg, tf32=True), 2, 5)
+    assert state() == before and torch.get_float32_matmul_precision() == precision
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+@pytest.mark.parametrize("letter", ["A", "D", "G", "U"])
+def test_markets_do_not_depend_on_the_usual_dtype(letter, usual):
+    s, cfg = SETTINGS[letter], Config(**TINY | dict(setting=letter, drop=True))
+    def make():
+        values, contexts = sample_market(s, 6, seed=1)
+        batch = draw_batch(s, cfg, s.n, s.m, torch.Generator().manual_seed(2))
+        return [values, *contexts, s.centre(*contexts), *batch]
+    want = make()
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
+    finally: torch.set_default_dtype(torch.float32)
+
+def test_a_market_of_no_bidder_is_not_the_usual_one():
+    for name in ("n", "m"):
+        with pytest.raises(ValueError, match=f"^{name}=0"): sample_market(SETTINGS["D"], 3, **{name: 0})

@@ -297,3 +297,32 @@ good = single(4, 2, 2)
     (lambda: train_net(Config(rule="fear", steps=1)), "rule"), (lambda: train_net(Config(search="luck", steps=1)), "search")])
 def test_bad_input(call, name):
     with pytest.raises(ValueError, match=f"^{name}"): call()
+
+# ---- dtypes
+
+def test_a_net_answers_in_the_dtype_it_is_asked_in(net):
+    v = single(5, 1, 2)
+    x, p = net(v)
+    x2, p2 = net(v.double())
+    assert x2.dtype == p2.dtype == torch.float64
+    assert torch.allclose(x2.float(), x) and torch.allclose(p2.float(), p)
+    a, b = (true_regret(net, values, grid=5) for values in (v, v.double().numpy()))
+    assert a.dtype == torch.float32 and torch.allclose(a.double(), b, atol=1e-6)
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+def test_menus_and_types_do_not_depend_on_the_usual_dtype(usual):
+    sell = posted(torch.tensor([[1., 1.]], dtype=torch.float32), torch.tensor([.8], dtype=torch.float32))
+    def make():
+        menus = LearnedMenu([0., 0.], [1., 1.], seed=3), train_menu([0., 0.], [1., 1.], steps=3)
+        revenue = torch.tensor([box_revenue(sell, 0, 1, log2_points=9)], dtype=torch.float64)
+        return [*menus[0].entries(), *menus[1].entries(), *as_menu(sell, points=5), revenue]
+    want = make()
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
+        assert torch.get_default_dtype() == usual
+    finally: torch.set_default_dtype(torch.float32)
+
+def test_no_bids_no_allocation():
+    x, p = RegretNet(2, 3)(torch.zeros(0, 2, 3))
+    assert x.shape == (0, 2, 3) and p.shape == (0, 2)

@@ -149,3 +149,19 @@ P = random_problem(0); TABLE = LatentModel.tabular(np.ones((1, 2, 2))); Q = psi_
     (lambda: rejection_update(P.start, 2 * P.signal, draws=3, generator=None), "signal=2.0"), (lambda: coverage(1.5, 3), "p=1.5"), (lambda: coverage(.5, -1), "draws=-1"), (lambda: coverage(float("nan"), 3), "p=nan")])
 def test_bad_updates_are_named(call, match):
     with pytest.raises(ValueError, match=match): call()
+
+# ---- counts
+
+def test_no_round_is_the_start_and_less_is_refused():
+    problem = random_problem(0)
+    assert brite(problem.start, problem.signal, rounds=0) == [problem.start]
+    for rounds in (-1, 1.5, True):
+        with pytest.raises(ValueError, match="^rounds="): brite(problem.start, problem.signal, rounds=rounds)
+    for steps in (0, -1):
+        with pytest.raises(ValueError, match="^max_steps="):
+            theta_update(problem.start, problem.start.posterior(problem.signal), max_steps=steps)
+
+def test_coverage_of_nothing_and_of_endless_draws():
+    assert coverage([], 3).shape == (0,)
+    assert coverage(0., 10**6) == 0 and coverage(1., 1) == 1 and coverage(.5, 0) == 0
+    with pytest.raises(ValueError, match="^draws="): coverage(0., np.inf)

@@ -164,3 +164,57 @@ def test_a_run_is_json_and_says_what_failed():
     import json
     out = R.run(R.cells("fast")["carry_0"]); out.pop("device")
     assert len(json.dumps(out, allow_nan=False)) < 200_000 and set(out["methods"]) | set(out["skipped"]) == {"base", *R.cells("fast")["carry_0"].methods}
+
+# ---- modes, hints, dtypes, nothing
+
+def states(model): return [m.training for m in model.modules()], getattr(model, "answer", None)
+
+def test_writing_and_grading_leave_modes_and_hints_as_they_were():
+    cfg = replace(R.Config(n_max=3), **tiny)
+    model, base, p = R.new_writer(cfg, kind=R.Hinted).train(), R.new_writer(cfg).train(), R.ask(cfg, 5, gen())
+    model.blocks[0].eval()
+    model.answer = p.y
+    before = states(model)
+    R.write(model, cfg, p.x, gen())
+    R.sample(model, cfg, p, 2, gen())
+    R.evaluate(model, cfg, gen(), base)
+    R.psi_update(model, base, cfg, p, gen())
+    R.imitate(model, cfg, p.x, R.spell(cfg, p.gold, p.steps, p.y), gen(), 2, told=p.y)
+    assert states(model)[0] == before[0] and model.answer is before[1] and base.training
+    model.blocks[0].mlp = None
+    for work in (lambda: R.write(model, cfg, p.x, gen()), lambda: R.evaluate(model, cfg, gen(), base)):
+        with pytest.raises(TypeError): work()
+        assert model.training and not model.blocks[0].training and model.answer is before[1]
+
+def test_writing_is_without_dropout_and_works_with_any_memory():
+    cfg = R.Config(n_max=3)
+    from lla_course.models import Decoder
+    from lla_course.tasks.mixers import mixer
+    x = R.ask(cfg, 20, gen()).x
+    for name in ("softmax", "gated_deltanet", "lla"):
+        model = Decoder(replace(cfg.sizes(), dropout=.5), mixer(name), seed=3).train()
+        text = R.write(model, cfg, x, gen(), greedy=True)
+        model.eval()
+        for row, prompt in zip(text[:3], x[:3]):   # every token is the best of those allowed, read anew
+            rule, counts = R.grammar(cfg, row[None])
+            logits = model(torch.cat([prompt, row])[None])[0, cfg.slots - 1:-1] + R.allowed(cfg)[rule[0]]
+            assert (logits.argmax(-1) == row)[counts[0]].all()
+
+def test_nobody_is_asked_and_a_length_of_zero_is_none():
+    for task in TASKS:
+        p = R.ask(task, 0, gen())
+        assert len(p.x) == len(p.gold) == len(R.write(writer(task), task, p.x, gen())) == 0
+        assert R.sample(writer(task), task, p, 3, gen()).shape == (3, 0, task.room)
+        assert R.by_length(p, torch.zeros(0)) == []
+        with pytest.raises(ValueError, match="^n=0"): R.ask(task, 4, gen(), 0)
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
+def test_prompts_and_rules_do_not_depend_on_the_usual_dtype(usual):
+    def make():
+        x = R.ask(TASKS[0], 30, gen()).x
+        return x, R.author(TASKS[0], x, .3, .4, gen(1)), R.allowed(TASKS[0])
+    want = make()
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
+    finally: torch.set_default_dtype(torch.float32)

@@ -139,3 +139,41 @@ def test_overlapping_ranges_cost_chains():
     if None in apart + overlap: pytest.skip("not recorded")
     middle = lambda records: sorted(r.result["whole_strict"][1] for r in records)[1]
     assert middle(overlap) < .5 < .9 < middle(apart)
+
+# ---- modes, dtypes, nothing
+
+def test_examining_a_model_gives_its_modes_back():
+    cfg = Config(DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2), width=16)
+    from lla_course.ftct.mechanism import last_hidden
+    from lla_course.ftct.training import build
+    model, s = build(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)
+    model.blocks[0].eval()
+    before = [m.training for m in model.modules()]
+    usual = usual_heads(model, cfg.data, s.tokens)
+    damaged, noisy = operate(cfg.data, rng(), 5, "clean"), decoys(cfg.data, rng(), 20)
+    for work in (lambda: knows(model, cfg.data, s), lambda: gaze(model, cfg.data, s),
+                 lambda: shares(model, cfg.data, s), lambda: outcomes(model, cfg.data, damaged),
+                 lambda: last_hidden(model, s.tokens), lambda: believes(model, noisy),
+                 lambda: ablate_heads(model, cfg.data, s, usual=usual)):
+        work()
+        assert [m.training for m in model.modules()] == before
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+def test_the_machine_is_right_whatever_the_usual_dtype(usual):
+    cfg = Config(DataConfig())
+    try:
+        torch.set_default_dtype(usual)
+        for parent in ("recent", "named"):
+            assert evaluate(by_hand(cfg.data, parent=parent), cfg, 1, n=40)["whole_strict"] == 1
+    finally: torch.set_default_dtype(torch.float32)
+
+def test_a_kind_of_token_that_was_never_averaged_over_is_not_ablated():
+    data = DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2, context=(0, 0))
+    told = DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2, context=(1, 1))
+    from lla_course.ftct.training import build
+    model = build(Config(told, width=16))
+    bare = few_shot_prompts(data, rng(), 20, 1).full       # without context words
+    full = script(told, few_shot_prompts(told, rng(), 20, 1).full)
+    usual = usual_heads(model, told, bare)
+    with pytest.raises(ValueError, match="^usual=.*context"): ablate_heads(model, told, full, usual=usual)
+    assert ablate_heads(model, told, full, usual=usual, at=("letter", "value"))

@@ -93,3 +93,51 @@ def test_unknown_kinds():
     with pytest.raises(ValueError, match="^kind="): build(replace(TINY, kind="rnn"))
     with pytest.raises(ValueError, match="^preset="): cells("slow")
     with pytest.raises(ValueError, match="^M="): train(replace(TINY, data=replace(DATA, M=5)), device="cpu")
+
+# ---- modes, dtypes, nothing
+
+def both_kinds(): return [build(TINY), build(replace(TINY, kind="mlp", layers=3))]
+
+def test_evaluation_gives_modes_back_and_moves_no_statistics():
+    for model in both_kinds():
+        model.train()
+        next(model.children()).eval()
+        before, kept = [m.training for m in model.modules()], {n: b.clone() for n, b in model.named_buffers()}
+        assert evaluate(model, TINY, 1) == evaluate(model, TINY, 1)
+        p = few_shot_prompts(DATA, rng(), 3, 1)
+        model.generate(p.tokens, 4, lengths=p.lengths)
+        assert [m.training for m in model.modules()] == before
+        assert all(torch.equal(b, kept[n]) for n, b in model.named_buffers())
+        with pytest.raises(ValueError, match="^tokens="): model.generate(p.tokens + 999, 4, lengths=p.lengths)
+        assert [m.training for m in model.modules()] == before
+
+def test_an_evaluation_asks_for_as_many_prompts_as_it_is_told():
+    for n in (0, -1):
+        with pytest.raises(ValueError, match=f"^n={n}"): evaluate(build(TINY), TINY, 1, n=n)
+    assert evaluate(build(TINY), TINY, 1, n=1)["whole"] in (0, 1)
+
+def test_nothing_to_read_or_to_write():
+    for model in both_kinds():
+        V = len(vocabulary(DATA).names)
+        for shape in ((0, 5), (2, 0), (0, 0)): assert model(torch.zeros(shape).long()).shape == (*shape, V)
+        assert model.generate(torch.zeros(0, 5).long(), 3).shape == (0, 3)
+        assert model.generate(torch.zeros(2, 5).long(), 0, lengths=torch.tensor([5, 3])).shape == (2, 0)
+        t = torch.randint(V, (2, 5), generator=rng())
+        assert torch.equal(model.generate(t.int(), 3), model.generate(t, 3, lengths=torch.tensor([5, 5])))
+
+def test_a_token_that_does_not_exist_is_not_another_one_further_back():
+    mlp = WindowMLP(9, window=4, hidden=8).eval()
+    for token in (-1, 9):
+        with pytest.raises(ValueError, match=f"^tokens={token}"): mlp(torch.full((1, 5), token))
+
+def test_a_pool_that_is_too_small_is_refused_before_the_first_batch():
+    with pytest.raises(ValueError, match="^pool="): batches(replace(TINY, pool=9), rng())
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+def test_sentences_do_not_depend_on_the_usual_dtype(usual):
+    make = lambda: (*sample_batch(DATA, rng(), 200), few_shot_prompts(DATA, rng(), 50, 1).full)
+    want = make()
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) for a, b in zip(make(), want))
+    finally: torch.set_default_dtype(torch.float32)

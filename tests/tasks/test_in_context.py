@@ -158,3 +158,36 @@ def test_one_seed_against_it_spoils_a_verdict():
     r = made_up({(32, "lla"): .5, (32, "softmax"): .9})
     r["S32_softmax"]["errors"][2] = [.45] * 32
     assert verdicts(r)["LLA is better than softmax"] == [False]
+
+# ---- modes, dtypes, nothing
+
+def test_measuring_gives_the_mode_back_and_removes_its_hooks():
+    model = Regressor(SMALL).train()
+    model.blocks[0].eval()
+    before = [m.training for m in model.modules()]
+    x, y = draw(SMALL, 3, gen())
+    errors(model, x, y)
+    inside(SMALL, model, x, y)
+    assert [m.training for m in model.modules()] == before
+    model.read = torch.nn.Linear(3, 3)   # does not fit
+    for work in (lambda: errors(model, x, y), lambda: inside(SMALL, model, x, y)):
+        with pytest.raises(RuntimeError): work()
+        assert [m.training for m in model.modules()] == [*before]
+    assert not any(m._forward_pre_hooks for m in model.modules())
+
+def test_no_sequence_and_no_token():
+    x, y = draw(SMALL, 0, gen())
+    assert x.shape == y.shape == (0, 24, 4) and errors(Regressor(SMALL), x, y).shape == (0, 24)
+    assert known_segments(SMALL, x, y).shape == (0, 24, 4)
+    none = torch.zeros(3, 0, 4)
+    assert make_tokens(none, none, True).shape == (3, 0, 12)
+    assert Regressor(SMALL)(none, none).shape == (3, 0, 4)
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
+def test_the_data_do_not_depend_on_the_usual_dtype(usual):
+    want = draw(SMALL, 3, gen(), shift=2)
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) for a, b in zip(draw(SMALL, 3, gen(), shift=2), want))
+        assert Regressor(SMALL)(*want).dtype == usual
+    finally: torch.set_default_dtype(torch.float32)

@@ -9,6 +9,7 @@ from lla_course.models import Config as Sizes
 from lla_course.models import Decoder
 from lla_course.tasks.language import (PACKAGES, PARTS, Config, cache_gap, cells, check_cell, compare, count_bits, count_contexts, growth, look_inside, make_reader, part_of,
                                        per_byte, read_corpus, read_files, readable, run, squeezed, step_seconds, draw_windows, train_reader, verdicts, watched, windows, write)
+from lla_course.tasks.language import written
 from lla_course.tasks.mixers import mixer
 
 TINY = replace(cells("fast")["steps_lla_s0"], width=16, length=16, batch=2, steps=4, trial_steps=2, layers=2, rates=(1e-3, 1e-2), letters=9)
@@ -238,3 +239,27 @@ def test_lla_falls_as_softmax_does_and_a_small_ridge_takes_twice_the_steps(corpu
     assert loss[1][0] > 7 and max(l[-1] for l in loss) < 5 and abs(loss[1][-1] - loss[0][-1]) < .3
     steps = [np.mean(r["inside"][0]["steps"]) for r in runs[1:]]
     assert steps[1] > 1.6 * steps[0] and runs[1]["inside"][-1]["ridge"] != runs[1]["inside"][0]["ridge"]
+
+# ---- modes, backends
+
+def test_reading_and_writing_give_modes_and_backends_back():
+    model = make_reader(replace(TINY, mixer="gated_deltanet", dropout=.5), 0).train()
+    model.blocks[0].eval()
+    model.blocks[1].mixer.backend = "side_by_side"
+    state = lambda: ([m.training for m in model.modules()], [b.mixer.backend for b in model.blocks])
+    before, text, file = state(), torch.zeros(1, 12, dtype=torch.long), b"abc" * 20
+    assert read_files(model, [file], 16) == read_files(model, [file], 16)
+    for work in (lambda: look_inside(model, text), lambda: cache_gap(model, text),
+                 lambda: write(model, "a", 3), lambda: written(model, 6)):
+        work()
+        assert state() == before
+    model.blocks[1].mlp = None
+    before = state()
+    for work in (lambda: read_files(model, [file], 16), lambda: look_inside(model, text),
+                 lambda: written(model, 6)):
+        with pytest.raises(TypeError): work()
+        assert state() == before
+
+def test_the_curve_of_short_files_ends_with_them():
+    knows_nothing = lambda x: torch.zeros(*x.shape, 256)
+    assert read_files(knows_nothing, [b"abc", b"ab"], 16)["curve"] == [[1, 8.], [2, 8.]]

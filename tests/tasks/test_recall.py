@@ -173,3 +173,30 @@ def test_on_a_gpu_prompts_are_born_there_and_a_run_can_be_stored(name, tmp_path)
     r = run(replace(cells("fast")["softmax"], mixer=name, precision="bfloat16")); device = r.pop("device")
     assert device.type == "cuda" and not r["runs"][0]["loose"] and r["runs"][0]["memory"] > 0
     save_result("recall/x", r, config={}, seed=0, seconds=1., device=device, folder=tmp_path)
+
+# ---- modes, dtypes, nothing
+
+def test_grading_gives_the_mode_back_also_after_an_error():
+    model = Decoder(Sizes(vocab=16, width=8, heads=1, length=32, n_mlp=0, dropout=.5)).train()
+    model.blocks[0].eval()
+    before = [m.training for m in model.modules()]
+    sizes = dict(tokens=16, pairs=2, vocab=16)
+    assert grade(model, 20, gen(), **sizes)[0] == grade(model, 20, gen(), **sizes)[0]
+    with pytest.raises(ValueError, match="^tokens="): grade(model, 20, gen(), tokens=16, pairs=2, vocab=640)
+    assert [m.training for m in model.modules()] == before
+
+def test_no_prompt():
+    text, at, values = make_prompts(0, tokens=16, pairs=3, vocab=16, generator=gen())
+    assert (text.shape, at.shape, values.shape) == ((0, 16), (0, 3), (0, 3)) and values.dtype == torch.int64
+    model = Decoder(Sizes(vocab=16, width=8, heads=1, length=32))
+    assert recall_logits(model, text, at).shape == (0, 3, 16)
+    with pytest.raises(ValueError, match="^values.shape="): recall_loss(model, text, at, values)
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
+def test_prompts_do_not_depend_on_the_usual_dtype(usual):
+    make = lambda: make_prompts(30, tokens=64, pairs=8, vocab=64, generator=gen())
+    want = make()
+    try:
+        torch.set_default_dtype(usual)
+        assert all(torch.equal(a, b) for a, b in zip(make(), want))
+    finally: torch.set_default_dtype(torch.float32)

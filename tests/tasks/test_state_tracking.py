@@ -194,3 +194,30 @@ def test_a_step_to_two_learns_what_a_step_to_one_does_not():
     late = {m: mean_rows(r, 13, 24) for m, r in runs.items()}     # 256 words, 12 positions: a standard error below 0.03
     assert late["deltanet_2"] > max(late["softmax"], late["deltanet"]) + .4, late
     assert mean_rows(runs["softmax"], 7, 12) < .4 and mean_rows(runs["deltanet"], 7, 12) < .4 and mean_rows(runs["deltanet_2"], 7, 12) > .9
+
+# ---- modes, dtypes, nothing
+
+def test_grading_gives_the_mode_back():
+    model = tracker(TINY).train()
+    model.blocks[0].eval()
+    before = [m.training for m in model.modules()]
+    grade(model, moves("swap3"), 3, 5, gen())
+    assert [m.training for m in model.modules()] == before
+
+def test_no_word():
+    tokens, places = make_words(moves("swap3"), 0, 5, gen())
+    assert tokens.shape == (0, 6) and places.shape == (0, 6, 3)
+    assert follow(moves("swap3"), tokens[:, 1:]).shape == (0, 5, 3)
+    assert answers(tracker(TINY), tokens, 3).shape == (0, 6, 3, 3)
+
+def test_a_move_that_does_not_exist_is_not_the_last_one():
+    for word in ([-1], [3]):
+        for f in (follow, follow_doubling):
+            with pytest.raises(ValueError, match=f"^word={word[0]}"): f(moves("swap3"), torch.tensor(word))
+
+@pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
+def test_the_hand_built_machine_is_right_whatever_the_usual_dtype(usual):
+    try:
+        torch.set_default_dtype(usual)
+        assert grade(swap_machine(5), moves("swap5"), 20, 60, gen())["rows"][-1] == 1
+    finally: torch.set_default_dtype(torch.float32)

@@ -96,3 +96,29 @@ def test_lla_falls_within_segments_by_more_than_softmax(live):
     assert fall["lla"] < .6 < fall["softmax"]
     found = verdicts({"d16_S128": live[1]["d16_S128"]}, live[0])
     assert len(found) == 7 and found["LLA is best later, of those that never forget"] == [True] and found["LLA is best later, of all"] == [False]
+
+# ---- lengths, dtypes, nothing
+
+@pytest.mark.parametrize("size", [1e-12, 1e-6, 1., 1e12])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("d", [1, 2, 8])
+def test_a_key_has_one_length_however_short_it_was(d, dtype, size):
+    x = size * torch.randn(500, d, generator=gen(), dtype=dtype)
+    k = test_time.unit_rms(x)
+    torch.testing.assert_close(k.norm(dim=-1), torch.full((500,), d**.5, dtype=dtype))
+    torch.testing.assert_close(k, x / x.norm(dim=-1, keepdim=True) * d**.5)
+
+def test_keys_in_one_dimension_are_plus_or_minus_one():
+    k, _ = make_sequences(Config(1, 4, length=4000), 5, gen())
+    assert ((k.abs() - 1).abs() < 1e-12).all()
+
+@pytest.mark.parametrize("method", GRIDS)
+def test_no_sequence_has_no_answers(method):
+    k, v = make_sequences(SMALL, 0, gen())
+    assert k.shape == v.shape == (0, 64, 4)
+    assert [o.shape for _, o in predict(method, GRIDS[method], k, v)] == [(0, 63, 4)] * len(GRIDS[method])
+    k, v = make_sequences(SMALL, 2, gen())
+    assert all(o.shape == (2, 0, 4) for _, o in predict(method, GRIDS[method], k[:, :1], v[:, :1]))
+
+def test_a_bad_call_is_refused_before_anything_is_asked():
+    with pytest.raises(ValueError, match="^method="): predict("oracle", [], *make_sequences(SMALL, 1, gen()))
