@@ -1,6 +1,6 @@
 """Packaging: every value comes from settings.ini.
 
-The kernels are named by hand, with their folder: find_packages follows no links, and a tree from a zip archive has none."""
+The kernels are named by hand, with their folder: find_packages follows no links, and an archive has none."""
 from configparser import ConfigParser
 from pathlib import Path
 from setuptools import find_packages, setup

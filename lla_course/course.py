@@ -93,6 +93,21 @@ def _cells(path: Path) -> list[dict]:
     return [dict(kind=c["cell_type"], source="".join(c["source"]), tags=c["metadata"].get("tags", []))
             for c in _book(path)["cells"]]
 
+# %% ../nbs/02_course.ipynb #d019
+def _parameters(cells: list[dict]) -> dict[str, Any]:
+    source = "\n".join(c["source"] for c in cells if "parameters" in c["tags"])
+    try: lines = ast.parse(source).body
+    except (SyntaxError, ValueError, *TOO_MUCH) as error:
+        raise ValueError(f"the parameters cell cannot be read: {_why(error)}") from error
+    found = {}
+    for line in lines:
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)): continue
+        for target in getattr(line, "targets", None) or [line.target]:
+            if not isinstance(target, ast.Name): continue
+            try: found[target.id] = ast.literal_eval(line.value)
+            except (ValueError, TypeError, RecursionError): found[target.id] = None
+    return found
+
 # %% ../nbs/02_course.ipynb #c007
 def _chapter(path: Path) -> Chapter:
     cells, error = [], ""
@@ -151,20 +166,6 @@ def chapter_parameters(
     "Read the cell tagged `parameters`; empty if there is none. Raises `ValueError` if it is not Python."
     try: return _parameters(_cells(chapter.path))
     except ValueError as error: raise ValueError(f"{chapter.stem}: {error}") from error
-
-def _parameters(cells: list[dict]) -> dict[str, Any]:
-    source = "\n".join(c["source"] for c in cells if "parameters" in c["tags"])
-    try: lines = ast.parse(source).body
-    except (SyntaxError, ValueError, *TOO_MUCH) as error:
-        raise ValueError(f"the parameters cell cannot be read: {_why(error)}") from error
-    found = {}
-    for line in lines:
-        if not isinstance(line, (ast.Assign, ast.AnnAssign)): continue
-        for target in getattr(line, "targets", None) or [line.target]:
-            if not isinstance(target, ast.Name): continue
-            try: found[target.id] = ast.literal_eval(line.value)
-            except (ValueError, TypeError, RecursionError): found[target.id] = None
-    return found
 
 # %% ../nbs/02_course.ipynb #c016
 def _plan(chapters: list[Chapter] | None, preset: str, given: dict[str, Any],
@@ -322,12 +323,13 @@ def _belong(mark: str, *folders: str) -> None:
     sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)
     def end(*_: Any) -> None:
         try:
+            _kill_all([], mark)
             for folder in folders: shutil.rmtree(folder, ignore_errors=True)
             _kill_all([os.getpid()], mark)
         finally: os._exit(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
-    for name in ("SIGTERM", "SIGHUP"):
-        if hasattr(signal, name): signal.signal(getattr(signal, name), end)
+    for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
+        if signal.getsignal(number) == signal.SIG_DFL: signal.signal(number, end)   # nohup switches one off
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), end()), daemon=True).start()
 
 # %% ../nbs/02_course.ipynb #d004
@@ -688,6 +690,7 @@ def _record_side_by_side(module: str, tasks: list[tuple], jobs: int) -> Iterator
     import torch
     gpus = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g]
     gpus = gpus or [str(g) for g in range(torch.cuda.device_count())] or [None]
+    jobs = min(jobs, len(tasks))
     workers = [_Worker(_start_recorder, max(1, _cores() // jobs), gpus[i % len(gpus)]) for i in range(jobs)]
     todo = [(_record_in_a_process, module, *task) for task in tasks]
     with closing(_share(todo, workers, fresh=True)) as done:
@@ -744,7 +747,7 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
             number = "" if chapter.number is None else f"{chapter.number:02d}"
             start = f"{number:2}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
-            print(f"{start}  {', '.join(records) or '-'}", flush=True)
+            print(f"{start}  {', '.join(records) or '-'}")
             if chapter.error: print(f"lla-course: {chapter.error}", file=sys.stderr)
         return 1 if any(chapter.error for chapter, _ in plan) else 0
     return show

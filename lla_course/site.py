@@ -159,20 +159,18 @@ def _beside(folder: Path, path: str) -> tuple[str, Any]:
 def _carried(scheme: str, rest: str, kind: str, cell: Any) -> tuple[str, Any]:
     "What a cell or the address itself carries: an attachment, or a `data:` address."
     if scheme == "data" and kind == "link": return "away", None
-    if scheme == "attachment":
-        bundle = cell.get("attachments", {}).get(unquote(rest)) or {}
-        mime, content = next(iter(bundle.items()), ("", ""))
-        content = "".join(content)
-    else:
-        head, _, content = rest.partition(",")
-        mime = head.partition(";")[0]
-        content = unquote(content) if ";base64" in head else unquote_to_bytes(content)
     try:
-        if isinstance(content, str):   # an SVG may be kept as text
-            content = content.encode() if content.lstrip().startswith("<") else b64decode(content)
-    except ValueError: content = b""
+        if scheme == "attachment": mime, content = next(iter(cell["attachments"][unquote(rest)].items()))
+        else: mime, _, content = rest.partition(",")
+        content = "".join(content)
+        text = content.lstrip().startswith("<")   # as which an SVG may be kept
+        if ";base64" in mime or scheme == "attachment" and not text: content = b64decode(unquote(content))
+        else: content = content.encode() if scheme == "attachment" else unquote_to_bytes(content)
+    except (LookupError, StopIteration, TypeError, AttributeError, ValueError): content = b""
+    if not content: return "dead", f"{scheme}:{rest:.60}"
+    mime = mime.partition(";")[0]
     ending = mimetypes.guess_extension(mime, strict=False) or "." + re.sub(r"\W", "", mime.rpartition("/")[2])
-    return ("file", (f"picture{ending}", content)) if content else ("dead", f"{scheme}:{rest:.60}")
+    return "file", (f"picture{ending}", content)
 
 # %% ../nbs/03_site.ipynb #c034
 def jupyter_slug(
@@ -214,7 +212,7 @@ def _dead(own: str, kind: str, words: str) -> str:
 
 # %% ../nbs/03_site.ipynb #a013
 CODE = re.compile(r"(`+).*?\1", re.DOTALL)
-PLACE = re.compile(r"(\]\(\s*|^ {0,3}\[[^\]\n]+\]:\s*)(<[^<>\n]+>|(?:\\.|\([^\s()]*\)|[^\s()\\])+)", re.M)
+PLACE = re.compile(r"(\]\(\s*|^[\s>*+-]*\[[^\]\n]+\]:\s*)(<[^<>\n]+>|(?:\\.|\([^\s()]*\)|[^\s()\\])+)", re.M)
 
 def _exchange(text: str, change: Callable[[str, bool], str | None]) -> str:
     "Change the addresses in Markdown. `change` gets each as the parser writes it, and if it is in a tag."

@@ -1,4 +1,4 @@
-"""Headless Chromium for the tests of this folder: pip's playwright drives Debian's browser, a fresh profile for each page.
+"""Headless Chromium for the tests of this folder: pip's playwright drives Debian's browser, in fresh profiles.
 
 Without the browser they are skipped, but not where the variable CI is set: there a skipped test fails."""
 import os

@@ -211,16 +211,17 @@ def test_small_and_complete(site):
 
 def test_pictures_in_prose_are_shown(tmp_path, page):
     "Pasted into a cell, written out, lying beside; opened from a folder."
-    text = f"# P\n\n![a](attachment:plot.png) ![b](pic.png) ![c](data:image/png;base64,{PNG}) ![d]({SVG}) <img src='pic.png'>"
+    text = f"# P\n\n![a](attachment:plot.png) ![b](pic.png) ![c](data:image/png;base64,{PNG}) ![d]({SVG})"
     (tmp_path/"runs").mkdir()
     (tmp_path/"runs"/"pic.png").write_bytes(b64decode(PNG))
-    cells = [new_markdown_cell(text, attachments={"plot.png": {"image/png": PNG}})]
+    cells = [new_markdown_cell(text + " <img src='pic.png'>", attachments={"plot.png": {"image/png": PNG}})]
     nbformat.write(new_notebook(cells=cells), tmp_path/"runs"/"10 #1 ü.ipynb")
     site = build_site(tmp_path/"runs", tmp_path/"site").parent
     page.goto((site/"index.html").as_uri())
     page.locator(".sidebar-tree").get_by_role("link", name="10 P").click()
     page.wait_for_selector("article img")
-    assert page.evaluate("[...document.querySelectorAll('article img')].map(i => i.complete && i.naturalWidth)") == [1, 1, 1, 8, 1]
+    widths = "[...document.querySelectorAll('article img')].map(i => i.complete && i.naturalWidth)"
+    assert page.evaluate(widths) == [1, 1, 1, 8, 1]
     assert_quiet(page, site.as_uri())
 
 

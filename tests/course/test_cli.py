@@ -10,7 +10,8 @@ import lla_course
 from lla_course import course
 from lla_course.course import main, select_chapters
 
-TOY = SimpleNamespace(cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}}, run=lambda cfg: {"x": cfg["n"]})
+TOY = SimpleNamespace(cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}},
+                      run=lambda cfg: {"x": cfg["n"]})
 BAD = """
                               | command
 fly                           | fly
@@ -109,8 +110,9 @@ def shelf(root, monkeypatch):
     "Chapters of all kinds: two with one name, one to record, and four that cannot be recorded."
     values = PARAMETERS + "\nsizes = [1, 2]"
     for stem, module in ("19_a_lab", "a.lab"), ("29_b_lab", "b.lab"): chapter(root, stem, "1", module=module)
-    for stem, module in dict(index=None, **{"12_toy": "toy", "03_missing": "part.missing", "05_broken": "broken",
-                             "06_strange": "strange", "07_names": "names"}).items(): chapter(root, stem, "1", module=module)
+    modules = {"12_toy": "toy", "03_missing": "part.missing", "05_broken": "broken", "06_strange": "strange",
+               "07_names": "names", "index": None}
+    for stem, module in modules.items(): chapter(root, stem, "1", module=module)
     chapter(root, "00_core", "1", parameters=values)
     def fail(*_): raise RuntimeError("not today")
     modules = dict(toy=TOY, strange=SimpleNamespace(cells=fail, run=fail),
@@ -139,9 +141,12 @@ def test_refused_in_one_line_before_anything_runs(shelf, capfd, words, named):
     assert files(shelf) == before
 
 
-@pytest.mark.parametrize("words", [["run", ""], ["run", "a\0b"], ["run", "9" * 5000], ["record", "12", "--cells", ""],
-                                   ["record", "12", "--cells", "one "], ["run", "00", "-p", "seed=" + "9" * 5000],
-                                   ["run", "00", "-p", "sizes=" + "[" * 5000], ["run", "00", "-p", "seed=1\n2"],
+@pytest.mark.parametrize("words", [["run", ""], ["run", "a\0b"], ["run", "9" * 5000],
+                                   ["record", "12", "--cells", ""],
+                                   ["record", "12", "--cells", "one "],
+                                   ["run", "00", "-p", "seed=" + "9" * 5000],
+                                   ["run", "00", "-p", "sizes=" + "[" * 5000],
+                                   ["run", "00", "-p", "seed=1\n2"],
                                    ["site", "--out", "x" * 300], ["record", "12", "--out", "x/" + "x" * 300],
                                    ["site", "--out", "a\0b"], ["record", "12", "--out", "a\0b"]],
                          ids=lambda words: "_".join(words).encode("unicode_escape").decode()[:30])
@@ -194,9 +199,11 @@ def test_site(root, monkeypatch, capsys):
     from lla_course import site
     from lla_course.course import Outcome
     built = []
-    monkeypatch.setattr(site, "build_site", lambda runs, out, **more: built.append((runs, out, more)) or out/"index.html")
-    def outcome(state): return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1., out/"x.ipynb", "" if state == "ok" else "cell 1: Oh: no")])
-    monkeypatch.setattr(course, "_outcomes", outcome("failed"))
+    monkeypatch.setattr(site, "build_site", lambda runs, out,
+                        **more: built.append((runs, out, more)) or out/"index.html")
+    def outcome(state, error=""):
+        return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1., out/"x.ipynb", error)])
+    monkeypatch.setattr(course, "_outcomes", outcome("failed", "cell 1: Oh: no"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
     monkeypatch.setattr(course, "_outcomes", outcome("ok"))
     more = dict(chapters=["00_core"], folder=root/"nbs")

@@ -1,4 +1,4 @@
-"Every way to install: from a zip archive, from a checkout without links, from an sdist, in place, and as usual."
+"Every way to install: from a zip archive, a checkout without links, an sdist, in place, and as usual."
 import os, shutil, subprocess, sys, sysconfig
 from pathlib import Path
 
@@ -21,7 +21,7 @@ def python(*words, at, path=(), program=sys.executable):
 
 
 def tree(folder, *, link):
-    "A copy of what is installed. Without links, git and unzip leave a text file that holds the link's target."
+    "A copy of what is installed. Without links, git and unzip leave a text file with the link's target."
     leave = shutil.ignore_patterns("__pycache__", "kernels")
     shutil.copytree(ROOT/"lla_course", folder/"lla_course", ignore=leave)
     shutil.copytree(ROOT/"kernels", folder/"kernels", ignore=shutil.ignore_patterns("__pycache__"))
@@ -58,7 +58,8 @@ def test_a_wheel_holds_every_module(tmp_path, way):
     found = {p.relative_to(tmp_path/"site").as_posix() for p in (tmp_path/"site"/"lla_course").rglob("*.py")}
     assert found == MODULES
     assert not (tmp_path/"site"/"kernels").exists(), "Hugging Face has a package of that name"
-    assert python("-c", SPEC, at=tmp_path, path=[tmp_path/"site"]).startswith(str(tmp_path/"site"/"lla_course"))
+    assert python("-c", SPEC, at=tmp_path,
+                  path=[tmp_path/"site"]).startswith(str(tmp_path/"site"/"lla_course"))
 
 
 @pytest.mark.parametrize("link", [True, False], ids=["links", "no links"])
