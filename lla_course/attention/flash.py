@@ -363,7 +363,8 @@ def _check_input(x: Any, width: int, weight: Any) -> None:
     if x.is_nested or x.layout is not torch.strided: fail("x.layout", x.layout, "a dense tensor, not nested")
     if x.dim() < 2 or x.shape[-1] != width: fail("x.shape", tuple(x.shape), f"[..., T, {width}]")
     if not x.is_floating_point(): fail("x.dtype", x.dtype, "a floating dtype")
-    if not isinstance(weight, torch.Tensor) or not weight.is_floating_point(): return    # quantised
+    plain = type(weight) in (torch.Tensor, nn.Parameter)                  # not quantised, not sharded
+    if not plain or not weight.is_floating_point(): return
     cast = _autocast(x.device.type) is not None and torch.float64 not in (x.dtype, weight.dtype)
     if x.dtype != weight.dtype and not cast: fail("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
 
