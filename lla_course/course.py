@@ -26,8 +26,8 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from .core import (StaleResult, content_hash, device_name, fail, keeping_parts, load_result, pick_device,
-                             repo_root, require_choice, require_whole, save_result, write_atomic)
+from .core import (content_hash, device_name, fail, keeping_parts, load_result, pick_device, repo_root,
+                             require_choice, require_flag, require_whole, save_result, write_atomic)
 
 # %% ../nbs/02_course.ipynb #c004
 @dataclass(frozen=True)
@@ -449,7 +449,8 @@ def _outcomes(plan: list[tuple[Chapter, dict]], jobs: int, out: Path, root: Path
 # %% ../nbs/02_course.ipynb #c047
 def _sweep(out: Path) -> None:
     for path in out.glob(".*.ipynb.*"):
-        if time.time() - path.stat().st_mtime > 60: path.unlink(missing_ok=True)
+        with suppress(OSError):   # another run may sweep, too
+            if time.time() - path.stat().st_mtime > 60: path.unlink()
 
 # %% ../nbs/02_course.ipynb #c049
 class _Worker:
@@ -473,6 +474,7 @@ class _Worker:
             self.pool = ProcessPoolExecutor(1, context, self.start, (self.mark, *self.args))
         try: future = self.pool.submit(*task)
         except BrokenProcessPool:   # it was killed while it had nothing to do
+            _kill_all(self.pids, self.mark)
             self.pool = None
             return self._submit(task)
         self.pids = [*self.pool._processes]
@@ -574,6 +576,7 @@ def record_cells(
     Raises `ValueError` at once for a module without them, an unknown preset, no cell or an unknown one, fewer
     than one job, a folder that cannot be written to, or a record that only `replace` may replace."""
     table = _table(module, preset)
+    for name, value in dict(again=again, replace=replace).items(): require_flag(name, value)
     if isinstance(cells, str): fail("cells", cells, "a list of names")
     wanted = [require_choice("cells", name, list(table)) for name in (table if cells is None else cells)]
     if not wanted: fail("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
@@ -613,14 +616,19 @@ def _check_places(room: str, table: dict, preset: str, again: bool, replace: boo
     for cell, cfg in table.items():
         path = folder/room/f"{cell}.json"
         if path.is_dir(): fail("folder", str(folder), f"a place without a folder named {room}/{path.name}")
-        try: same = load_result(f"{room}/{cell}", cfg, folder=folder)
-        except StaleResult as error:
-            same = None
-            notes.append(f"{path} is recorded anew: {str(error).partition('; record it anew')[0]}")
-        if again or not same: lost += [f"{cell} ({why})" for why in _precious(path, preset)]
+        seconds, why = _stored(f"{room}/{cell}", cfg, folder)
+        if why: notes.append(f"{path} is recorded anew: {why}")
+        if again or seconds is None: lost += [f"{cell} ({what})" for what in _precious(path, preset)]
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
     if lost and not replace: fail("replace", replace, wanted + ", ".join(lost))
     for note in notes: print(note, file=sys.stderr)
+
+def _stored(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
+    "How long a record took that serves, else None, and why one does not serve that is there."
+    try:
+        record = load_result(name, cfg, folder=folder)
+        return (float(record.provenance["seconds"]) if record else None), ""
+    except Exception as error: return None, _why(error).partition("; record it anew")[0]   # damaged somehow
 
 # %% ../nbs/02_course.ipynb #d013
 def _precious(path: Path, preset: str) -> list[str]:
@@ -659,9 +667,8 @@ def _sweep_parts(parts: Path) -> None:
 # %% ../nbs/02_course.ipynb #d014
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: Path) -> Recorded:
     name, start = f"{_room(module)}/{cell}", time.perf_counter()
-    try: held = None if again else load_result(name, cfg, folder=folder)
-    except StaleResult: held = None
-    if held: return Recorded(cell, "kept", held.provenance["seconds"])
+    seconds, _ = (None, "") if again else _stored(name, cfg, folder)
+    if seconds is not None: return Recorded(cell, "kept", seconds)
     parts = _parts(folder)/name/hashlib.sha256(f"{cfg!r} {_code()}".encode()).hexdigest()[:12]
     if again: shutil.rmtree(parts, ignore_errors=True)
     _sweep_parts(parts)

@@ -115,13 +115,17 @@ def _prose(notebook: Any) -> list[tuple[Any, list]]:
     return [(c, [*_flat(_parser().parse(c.source, {"references": dict(references)}))]) for c in cells]
 
 # %% ../nbs/03_site.ipynb #a004
-TAG = re.compile(r"""(<(?:(a)|img|source|audio|video)\b[^>]*?\s(?:href|src)\s*=\s*)("[^"]*"|'[^']*')""", re.I)
+TAG = re.compile(r"""(<(?:(a)|img|source|audio|video)\b[^>]*?\s(?:href|src)\s*=\s*)"""
+                 r"""("[^"]*"|'[^']*'|[^\s"'>]+)""", re.IGNORECASE)
 
 def _tagged(text: str) -> dict[str, str]:
     "The addresses in some HTML, as the parser would write them, and whether each is a 'link' or a 'picture'."
     tags = TAG.findall(re.sub("<!--.*?-->", "", text, flags=re.S))
-    found = [(html.unescape(address[1:-1]), "link" if link else "picture") for _, link, address in tags]
-    return {_parser().normalizeLink(address): kind for address, kind in found}
+    return {_bare(address): "link" if link else "picture" for _, link, address in tags}
+
+def _bare(attribute: str) -> str:
+    "An address in HTML without its quotes, as the parser would write it."
+    return _parser().normalizeLink(html.unescape(attribute.strip("\"'")))
 
 def _addresses(tokens: Iterable[Any]) -> dict[str, str]:
     "The same for Markdown."
@@ -229,7 +233,7 @@ def _exchange(text: str, change: Callable[[str, bool], str | None]) -> str:
 
 def _exchange_tags(text: str, change: Callable[[str, bool], str | None]) -> str:
     def tag(m: re.Match) -> str:
-        new = change(_parser().normalizeLink(html.unescape(m[3][1:-1])), True)
+        new = change(_bare(m[3]), True)
         return m[1] + (f'"{new}"' if new else m[3])
     return TAG.sub(tag, text)
 
@@ -256,10 +260,10 @@ def page_names(
 # %% ../nbs/03_site.ipynb #a017
 def _shelve(folder: Path, name: str, content: bytes) -> str:
     "Put a file where pages find it; returns its address from there."
-    path = Path(name)
-    address = f"files/{hashlib.sha256(content).hexdigest()[:12]}/{_plain(path.stem)}{path.suffix.lower()}"
+    stem, ending = _plain(Path(name).stem), re.sub(r"[^a-z0-9.]", "", Path(name).suffix.lower())
+    address = f"files/{hashlib.sha256(content).hexdigest()[:12]}/{stem}{ending}"
     write_atomic(folder/address, content)
-    return quote(address)
+    return address
 
 # %% ../nbs/03_site.ipynb #c018
 MODULE = re.compile(r"^#[ \t]*\|[ \t]*default_exp[ \t]+(\S+)", re.MULTILINE)

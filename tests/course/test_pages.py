@@ -148,6 +148,7 @@ DEAD = {
     "![](sub/)": "shows sub/",
     "![][r]\n\n[r]: gone.png": "shows gone.png", "<img src='gone.png'>": "shows gone.png",
     "![](.)": "shows .",
+    "<img src=gone.png>": "shows gone.png",
     "<p>\n<IMG alt=a src=\"gone.png\">\n</p>": "shows gone.png", "![](/etc/hostname)": "shows /etc/hostname",
     "![](../../outside.png)": "shows ../../outside.png",
     "![](https://example.org/a.png)": "a page may not fetch",
