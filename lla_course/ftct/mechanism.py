@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import fail, load_result, pick, require_choice, require_positive, require_whole
+from ..core import fail, load_result, pick, require_choice, require_flag, require_positive, require_whole
 from .graph import ALPHABET, NEWLINE, PAD, QUESTION, CausalGraph, DataConfig, Vocabulary, few_shot_prompts
 from .graph import graph_values, noise_values, render, sample_batch, vocabulary
 from .training import Config, build, cells as training_cells, longest, pairs, run as training_run, train
@@ -134,6 +134,7 @@ def write_lines(
     Raises `ValueError` for no line, and unknown letters."""
     words, parts = vocabulary(data), []
     if not len(lines): fail("lines", lines, "at least one line")
+    require_flag("letter", letter)
     for letters, values in lines:
         require_below("letters", letters, data.letters, "numbers of letters")
         s = dict(letters=letters, chain=torch.ones_like(letters, dtype=torch.bool), T=torch.full((len(letters),), letters.shape[1]), values=values[:, None])
@@ -159,6 +160,7 @@ def chain_values(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # numbers of letters, value tokens, each [n, N]
     "The complete chain of a branch, with values. Raises `ValueError` for a branch that is neither 0 nor 1."
     require_below("branch", branch, 2, "branches")
+    require_flag("follow", follow)
     world, words = CausalGraph(data), vocabulary(data)
     vertex = torch.tensor(world.chains(data.N))[branch]
     token = torch.full((max(words.values) + 1,), PAD)
