@@ -52,10 +52,13 @@ def recorded_model(
 # %% ../../nbs/52_ftct_mechanism.ipynb #c010
 @dataclass(frozen=True)
 class Script:
-    "Sentences, and where everything stands in them."
+    "Sentences, and where everything stands in them. Raises `ValueError` for no sentence."
     tokens: torch.Tensor   # [n, L], padded on the right
     letter: torch.Tensor   # where the letters stand, without that of the question, [n, E lines, T vertices]
     value: torch.Tensor    # where their values stand, [n, E, T]
+
+    def __post_init__(self) -> None:
+        if not self.tokens.numel(): fail("tokens.shape", tuple(self.tokens.shape), "at least one text")
 
 def script(
     data: DataConfig,       # settings
@@ -65,8 +68,8 @@ def script(
 
     Raises `ValueError` for lines of different numbers of vertices, and for no line."""
     words, n = vocabulary(data), len(tokens)
-    if not as_tokens(tokens, len(words.names)).numel():
-        fail("tokens.shape", tuple(tokens.shape), "at least one text")
+    as_tokens(tokens, len(words.names))
+    if not n: fail("tokens.shape", tuple(tokens.shape), "at least one text")
     is_value, lines = (tokens >= words.value) & (tokens < words.context), int((tokens[0] == NEWLINE).sum()) + 1
     counts = is_value.sum(1)
     if (counts != counts[0]).any() or counts[0] % lines: fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
