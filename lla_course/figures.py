@@ -13,7 +13,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .core import fail, require_positive, require_whole
+from .core import fail, require_flag, require_positive, require_whole
 
 # %% ../nbs/01_figures.ipynb #c004
 ROLES = {
@@ -94,7 +94,8 @@ def add_curve(
     width: float = 2.5,       # pixels
     markers: bool = False,    # mark the points too
 ) -> go.Figure:               # the same figure
-    "A line in the colour of its role."
+    "A line in the colour of its role. Raises `ValueError` for an unknown role."
+    require_flag("markers", markers)
     return fig.add_trace(go.Scatter(x=np.asarray(x), y=np.asarray(y), mode="lines+markers" if markers else "lines", name=_label(role, name),
         showlegend=name != "", line=dict(color=colour(role), width=width, dash=dash)), row=row, col=1)
 
@@ -274,7 +275,7 @@ def heat_map(
     "A matrix as colours, zero white when entries have signs. Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."
     values = np.asarray(values, float)
     if values.ndim != 2 or not values.size: fail("values.shape", values.shape, "[M, N], nothing empty")
-    signed = bool((values < 0).any()) if signed is None else signed
+    signed = bool((values < 0).any()) if signed is None else require_flag("signed", signed)
     top = top or float(np.nanmax(np.abs(values))) or 1.
     fig = _house_style(go.Figure(go.Heatmap(z=values, x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
         colorscale=DIVERGING if signed else RISING, colorbar=dict(title=bar, thickness=14))), height)

@@ -132,6 +132,7 @@ class MultiHead(nn.Module):
         cfg: Config,   # width, heads, positions, dropout
     ) -> None:
         super().__init__()
+        check_config(cfg)
         self.heads, self.rotary, self.dropout = cfg.heads, cfg.positions == "rotary", cfg.dropout
         self.to_qkv, self.to_out, self.per_head = nn.Linear(cfg.width, 3 * cfg.width), nn.Linear(cfg.width, cfg.width), nn.Identity()
         init_weights(self, cfg, (self.to_out,))
@@ -216,6 +217,8 @@ class Block(nn.Module):
         mixer: nn.Module,   # [B, T, C] -> [B, T, C], causal
     ) -> None:
         super().__init__()
+        check_config(cfg)
+        if not isinstance(mixer, nn.Module): fail("mixer", mixer, "a module")
         self.mixer, self.drop = mixer, nn.Dropout(cfg.dropout)
         self.norm_mix = nn.LayerNorm(cfg.width)
         if cfg.n_mlp:

@@ -420,6 +420,7 @@ def near_lies(
     Raises `ValueError` for steps below 0."""
     require_whole("steps", steps, least=0)
     require_positive("step", step)
+    require_flag("far", far)
     lies = torch.where(part < 0, 0., own + part * (own.roll(1, 2) - own))
     reach = [1 - k / steps if far else (own.amax(2, keepdim=True) - own.amin(2, keepdim=True)) / 2**k for k in range(steps)]
     for k in range(steps):
@@ -567,6 +568,7 @@ def batch_regret(
     "The in-batch search of chapter 61, with more lies in each group: some from the whole interval, and if wanted one near each value."
     others, own, wide, part, *contexts = draws
     require_whole("climb", climb, least=0)
+    require_flag("far", far)
     near = [near_lies(still or mechanism, others, own, part, contexts, steps=climb, far=far)] if climb else []
     paid, regret = in_batch_regret(mechanism, others, torch.cat([own, wide, *near], 2), contexts)
     return paid[:, :, :own.shape[2]].mean(), regret[:, :, :own.shape[2]].mean((1, 2))
@@ -578,6 +580,7 @@ def compiled(
     on: bool = True,   # whether to compile where that helps
 ) -> Callable:         # (bids, *contexts) -> (allocation, payment), unchecked
     "A network's function; on a GPU compiled, if it is one of `ContextNet`. Each shape of the bids is compiled anew."
+    require_flag("on", on)
     call = getattr(net, "unchecked", net)
     if not on or call is net or not next(net.parameters()).is_cuda: return call
     run = torch.compile(call, dynamic=False)
@@ -593,6 +596,7 @@ def twin(
     for mine, its in zip(other.parameters(), net.parameters()): mine.data = its.data
     return other
 
+# %% ../../nbs/62_citransnet.ipynb #c043e
 def training_step(
     net: nn.Module,             # whose gradients it leaves behind
     climb: int,                 # steps of `near_lies`
@@ -600,6 +604,8 @@ def training_step(
     far: bool = False,          # of `near_lies`
 ) -> Callable:                  # (price [], *draws) -> revenue and mean regrets, [1 + n]
     "The part of a training step that a CUDA graph can hold: forward, search, loss, backward."
+    require_whole("climb", climb, least=0)
+    for name, flag in dict(compile=compile, far=far).items(): require_flag(name, flag)
     mechanism, still = compiled(net, on=compile), compiled(twin(net), on=compile)
     for p in net.parameters(): p.grad = torch.zeros_like(p)
     def step(price: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:

@@ -19,7 +19,8 @@ from typing import Any, Callable
 import torch
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice, require_finite, require_positive, require_whole
+from ..core import fail, pick, pick_device
+from ..core import require_choice, require_finite, require_flag, require_positive, require_whole
 from ..models import Config as Sizes, Decoder, evaluating
 
 # %% ../../nbs/42_brite_transformer.ipynb #c006
@@ -221,6 +222,7 @@ def write(
 ) -> torch.Tensor:            # texts, [B, room]
     "Write a rationale and an answer to each prompt. Raises `ValueError` for prompts of another task."
     if x.dim() != 2 or x.shape[1] != task.slots: fail("x.shape", tuple(x.shape), f"[B, {task.slots}]")
+    require_flag("greedy", greedy)
     rules, text = allowed(task, x.device), []
     caches = [block.mixer.start(len(x), task.slots + task.room) for block in model.blocks]
     tokens, place, since = x, torch.arange(task.slots, device=x.device).expand(len(x), -1), torch.zeros_like(x[:, 0])
@@ -406,6 +408,7 @@ def accept(
     checked: bool = False,    # keep only faithful ones: a checker that reads every step
 ) -> Kept:                    # one of the right texts of each prompt, at random
     "Keep one right text of each prompt. Raises `ValueError` if there is none at all."
+    require_flag("checked", checked)
     if not texts.shape[0] or texts.shape[1] != len(data.x):
         fail("texts.shape", tuple(texts.shape), f"[draws, {len(data.x)}, room] with at least one draw")
     rows = torch.arange(len(data.x), device=texts.device).repeat(len(texts))

@@ -39,6 +39,7 @@ def world_figure(
     values: bool = False, # whether to write the operations beside the arrows
 ) -> go.Figure:           # the graph, root at the left
     "Vertices are coloured by role; letters and operations are annotations, so that they can change."
+    require_flag("values", values)
     places = {v: _place(v) for v in range(len(world.letter))}
     fig = graph(places, [(world.parent[v], v) for v in places if v], roles=roles, height=height)
     fig.update_traces(mode="markers").update_yaxes(scaleanchor=None)

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import fail, load_result, pick, require_choice, require_positive, require_whole
+from ..core import fail, load_result, pick, require_choice, require_flag, require_positive, require_whole
 from .graph import ALPHABET, NEWLINE, PAD, QUESTION, CausalGraph, DataConfig, Vocabulary, few_shot_prompts
 from .graph import graph_values, noise_values, render, sample_batch, vocabulary
 from .training import Config, build, cells as training_cells, longest, pairs, run as training_run, train
@@ -52,10 +52,13 @@ def recorded_model(
 # %% ../../nbs/52_ftct_mechanism.ipynb #c010
 @dataclass(frozen=True)
 class Script:
-    "Sentences, and where everything stands in them."
+    "Sentences, and where everything stands in them. Raises `ValueError` for no sentence."
     tokens: torch.Tensor   # [n, L], padded on the right
     letter: torch.Tensor   # where the letters stand, without that of the question, [n, E lines, T vertices]
     value: torch.Tensor    # where their values stand, [n, E, T]
+
+    def __post_init__(self) -> None:
+        if not self.tokens.numel(): fail("tokens.shape", tuple(self.tokens.shape), "at least one text")
 
 def script(
     data: DataConfig,       # settings
@@ -65,8 +68,8 @@ def script(
 
     Raises `ValueError` for lines of different numbers of vertices, and for no line."""
     words, n = vocabulary(data), len(tokens)
-    if not as_tokens(tokens, len(words.names)).numel():
-        fail("tokens.shape", tuple(tokens.shape), "at least one text")
+    as_tokens(tokens, len(words.names))
+    if not n: fail("tokens.shape", tuple(tokens.shape), "at least one text")
     is_value, lines = (tokens >= words.value) & (tokens < words.context), int((tokens[0] == NEWLINE).sum()) + 1
     counts = is_value.sum(1)
     if (counts != counts[0]).any() or counts[0] % lines: fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
@@ -134,6 +137,7 @@ def write_lines(
     Raises `ValueError` for no line, and unknown letters."""
     words, parts = vocabulary(data), []
     if not len(lines): fail("lines", lines, "at least one line")
+    require_flag("letter", letter)
     for letters, values in lines:
         require_below("letters", letters, data.letters, "numbers of letters")
         s = dict(letters=letters, chain=torch.ones_like(letters, dtype=torch.bool), T=torch.full((len(letters),), letters.shape[1]), values=values[:, None])
@@ -159,6 +163,7 @@ def chain_values(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # numbers of letters, value tokens, each [n, N]
     "The complete chain of a branch, with values. Raises `ValueError` for a branch that is neither 0 nor 1."
     require_below("branch", branch, 2, "branches")
+    require_flag("follow", follow)
     world, words = CausalGraph(data), vocabulary(data)
     vertex = torch.tensor(world.chains(data.N))[branch]
     token = torch.full((max(words.values) + 1,), PAD)

@@ -16,7 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
-from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts, faithful, few_shot_prompts, sample_batch, vocabulary
+from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts
+from .graph import faithful, few_shot_prompts, sample_batch, vocabulary
 from ..models import Config as Sizes, Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
 
 # %% ../../nbs/51_ftct_training.ipynb #c007

@@ -280,6 +280,7 @@ def mean_rows(
     end: int,       # last one
 ) -> float:         # share of right rows, over seeds and positions
     "Accuracy over a stretch of moves. Raises `ValueError` for a stretch that is empty or too long."
+    if not result["runs"]: fail("result", result["runs"], "at least one run")
     rows = torch.tensor([r["rows"] for r in result["runs"]], dtype=torch.float64)
     for at in (begin, end): require_whole("begin, end", at)
     if not 1 <= begin <= end <= rows.shape[1]: fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")

@@ -332,3 +332,17 @@ def test_no_corner_of_the_third_bench_is_refused():
 @pytest.mark.parametrize("knobs, complaint", [(dict(layout="ring"), "layout='ring'"), (dict(n=0), "n=0"), (dict(ridge=0.), "ridge=0"), (dict(scale=-1.), "scale=-1")])
 def test_bad_settings_of_the_third_bench(knobs, complaint):
     with pytest.raises(ValueError, match=complaint): weights_figure(**knobs)
+
+# ---- random numbers
+
+def test_the_labs_seed_nobody_elses_random_numbers():
+    import random
+    from lla_course.tasks.lab import line_keys, recall_keys, recall_prompt, recalled, two_pieces
+    state = lambda: (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
+    before = state()
+    two_pieces(2, 1.5, 2, 11)
+    recall_keys("random directions", 3, 4, 11)
+    recall_prompt(3, 4, "random directions", "the last pair", True, 11)
+    recalled("lla", 3, 4, False, 4., .1, .9, 11)
+    line_keys("by chance", 5, 11)
+    assert state() == before
