@@ -279,7 +279,7 @@ def test_what_is_a_number_is_taken_as_one(x, numbers):
         torch.eye(2).to_sparse(),
         torch.ones(2, device="meta"),
     ],
-    ids=str,
+    ids=lambda wrong: type(wrong).__name__,
 )
 def test_what_only_looks_like_numbers_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match="^y[.=]"):
