@@ -475,12 +475,12 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Ten
 def _autocast(*tensors: torch.Tensor) -> tuple:   # as autocast wants them, and a context without it
     kind = getattr(getattr(tensors[0], "device", None), "type", None)
     if kind in (None, "meta"): return *tensors, nullcontext()
-    if not (torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)): return *tensors, nullcontext()
+    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
+    if not known or not torch.is_autocast_enabled(kind): return *tensors, nullcontext()      # a context has its price
     def cast(t: Any) -> Any:
         fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point()
         return t.to(torch.get_autocast_dtype(kind)) if fits and t.dtype != torch.float64 else t
-    if torch.is_autocast_enabled(kind): tensors = map(cast, tensors)
-    return *tensors, torch.autocast(kind, enabled=False)
+    return *map(cast, tensors), torch.autocast(kind, enabled=False)
 
 # %% ../nbs/27_decoding.ipynb #c046a
 def _obstacle(q: torch.Tensor, *others: Any) -> str | None:   # what keeps the kernels from running, or None

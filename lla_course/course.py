@@ -7,7 +7,7 @@ __all__ = ['TOO_MUCH', 'FENCE', 'MARK', 'HANGUP', 'Chapter', 'find_chapters', 's
            'run_chapters', 'Recorded', 'record_cells', 'main']
 
 # %% ../nbs/02_course.ipynb #c002
-import argparse, ast, errno, hashlib, inspect, json, logging, math, multiprocessing, os, platform, re, shutil, signal, sys
+import argparse, ast, errno, hashlib, json, logging, math, multiprocessing, os, platform, re, shutil, signal, sys
 import tempfile, threading, time, traceback, warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
@@ -676,7 +676,7 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
         with keeping_parts(parts) as kept: result = dict(module.run(cfg))
         seconds = time.perf_counter() - start + kept["seconds"]
         about = dict(device=result.pop("device", "cpu"), arrays=result.pop("arrays", None), preset=preset)
-        if "replace" in inspect.signature(save_result).parameters: about["replace"] = True   # asked before
+        about["replace"] = True                       # asked for before anything was computed
         seed = getattr(cfg, "seed", 0)
         save_result(name, result, config=cfg, seed=seed, seconds=seconds, folder=folder, **about)
         shutil.rmtree(parts, ignore_errors=True)

@@ -49,8 +49,9 @@ def choose_backend(
 
 # %% ../../nbs/28_flash_lla.ipynb #c008
 def _no_autocast(q: torch.Tensor) -> Any:
-    known = torch.amp.is_autocast_available(q.device.type)
-    return torch.autocast(q.device.type, enabled=False) if known else nullcontext()
+    kind = q.device.type
+    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
+    return torch.autocast(kind, enabled=False) if on else nullcontext()
 
 def _knobs(q, k, v, ridge: torch.Tensor, scale: float, is_causal: bool) -> Heads:
     return Heads(q, k, v, ridge, scale, is_causal, max(len(q), 1) // max(len(k), 1), None)
