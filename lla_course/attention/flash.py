@@ -208,9 +208,14 @@ class _Eager(_Flash):
     vmap = staticmethod(_mapped(lambda *args: _Eager.apply(*args), (0,) * 10))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012k
+def _exporting() -> bool:
+    return torch.compiler.is_exporting()
+
+_exporting._dynamo_marked_constant = True    # PyTorch 2.11 takes the question itself for yes while it compiles
+
 def _plain() -> bool:
     "Whether PyTorch asks for the bare operator: for a graph that will be saved, or to be made functional."
-    if torch.jit.is_tracing() or torch.compiler.is_exporting(): return True
+    if torch.jit.is_tracing() or _exporting(): return True
     top = None if torch.compiler.is_compiling() else torch._C._functorch.peek_interpreter_stack()
     return top is not None and top.key() == torch._C._functorch.TransformType.Functionalize
 
