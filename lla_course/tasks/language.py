@@ -176,15 +176,9 @@ def read_files(
     target = target[:, 1:]
     file, place = torch.repeat_interleave(torch.tensor([len(c[0]) for c in cut])), torch.arange(length - 1)
     sums = lambda x: torch.zeros(len(files), 4, dtype=x.dtype).index_add_(0, file, torch.zeros(len(x), 4, dtype=x.dtype).index_add_(1, place * 4 // (length - 1), x))
-<<<<<<< HEAD
-    complete = target.all(1)
-    whole = bits[complete].mean(0) if complete.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
-    reached = length - 1 if complete.any() else int(target.any(0).sum())   # a short file has no late places
-=======
     filled = target.all(1)
     whole = bits[filled].mean(0) if filled.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
     reached = length - 1 if filled.any() else int(target.any(0).sum())   # a short file has no late places
->>>>>>> w-models
     octaves = [range(2**j, min(2**(j + 1), reached + 1)) for j in range(reached.bit_length())]
     return dict(bits=sums(bits * target).round(decimals=1).tolist(), bytes=sums(target.long()).tolist(),
                 curve=[[r[0], round(float(whole[r[0] - 1:r[-1]].mean()), 4)] for r in octaves])
