@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['ROLES', 'DIVERGING', 'RISING', 'colour', 'canvas', 'add_points', 'add_curve', 'add_band', 'add_weights', 'add_query',
-           'with_slider', 'live', 'slider', 'choice', 'log_axes', 'log_log', 'heat_map', 'tiles', 'graph', 'simplex']
+           'with_slider', 'live', 'remembered', 'slider', 'choice', 'log_axes', 'log_log', 'heat_map', 'tiles', 'graph',
+           'simplex']
 
 # %% ../nbs/01_figures.ipynb #c002
+from functools import lru_cache, wraps
 from typing import Any, Callable, Iterable
 
 import numpy as np
@@ -206,6 +208,25 @@ def live(
     for control in controls.values(): control.observe(redraw, names="value")
     layout = ipywidgets.Layout(grid_template_columns="repeat(auto-fill, minmax(300px, 1fr))")
     return ipywidgets.VBox([ipywidgets.GridBox(list(controls.values()), layout=layout), message, shown])
+
+# %% ../nbs/01_figures.ipynb #c24xb
+def remembered(
+    size: int = 128,   # results to keep, the latest
+) -> Callable:         # a decorator
+    """Remember what a slow function of plain arguments has returned. 1, 1.0 and True are different arguments.
+
+    What cannot be remembered, as a list, is handed to the function, which may refuse it in its own words."""
+    require_whole("size", size, least=1)
+    def decorate(f: Callable) -> Callable:
+        kept = lru_cache(size, typed=True)(f)
+        @wraps(f)
+        def call(*args: Any, **named: Any) -> Any:
+            try: hash((args, *named.values()))
+            except TypeError: return f(*args, **named)
+            return kept(*args, **named)
+        call.cache_clear = kept.cache_clear
+        return call
+    return decorate
 
 # %% ../nbs/01_figures.ipynb #c24b
 def slider(

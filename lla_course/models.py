@@ -455,7 +455,8 @@ def choose(
     temperature: float,     # > 0
     generator: torch.Generator | None = None,  # for drawing
 ) -> torch.Tensor:          # a token for each row, [B]
-    "Draw tokens with probabilities softmax(logits / temperature), however small the temperature is."
+    "Draw tokens with probabilities softmax(logits / temperature). Raises `ValueError` unless it is positive."
+    require_positive("temperature", temperature)
     least = torch.finfo(logits.dtype).tiny   # smaller ones would be zero in this precision
     p = ((logits - logits.amax(-1, keepdim=True)) / max(temperature, least)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]

@@ -6,7 +6,7 @@ from hypothesis import given, strategies as st
 from hypothesis.extra.numpy import arrays
 
 from lla_course.figures import (DIVERGING, RISING, ROLES, add_band, add_curve, add_points, add_query, add_weights, canvas, colour, graph, heat_map, log_log,
-                                live, simplex, tiles, with_slider)
+                                live, remembered, simplex, tiles, with_slider)
 
 X, Y = np.linspace(0, 1, 5), np.array([1., -2, 0, 4, 3])
 ADD = [add_points, add_curve, add_weights, lambda fig, x, y, role="data", name=None, **k: add_band(fig, x, y, np.asarray(y) + 1, role, "data" if name is None else name, **k)]
@@ -200,6 +200,22 @@ def test_live_markers_and_surfaces():
     shown = live(draw, n=n).children[2]
     n.value = 3
     assert np.array_equal(shown.data[0].marker.size, [3, 6, 9]) and shown.data[0].marker.color == colour("data") and np.array_equal(shown.data[1].z, 3 * np.eye(2))
+
+def test_what_is_remembered_is_computed_once_and_what_cannot_be_is_handed_on():
+    calls = []
+    @remembered(4)
+    def slow(x, y=0):
+        "Words."
+        calls.append(x)
+        if isinstance(x, list): raise ValueError("x=[]: expected a number")
+        return x, y
+    assert slow.__doc__ == "Words." and slow(1) == slow(1) == (1, 0) and calls == [1]
+    assert (slow(True), slow(1.), slow(1, y=2)) == ((1, 0), (1, 0), (1, 2))   # other arguments, all of them
+    assert calls == [1, True, 1., 1] and [type(x) for x in calls[:3]] == [int, bool, float]
+    for _ in range(2):
+        with pytest.raises(ValueError, match="^x="): slow([])
+    slow.cache_clear()
+    assert slow(1) == (1, 0) and len(calls) == 7
 
 # ---- rates, matrices, tiles
 

@@ -643,7 +643,7 @@ def train(
     watch: Callable | None = None,           # watch(step, net), before each step and at the end
 ) -> tuple[nn.Module, dict[str, list]]:      # the net; at each step revenue, regret of all bidders, price of regret
     "Train a network on fresh auctions, at one size or at several in turn. Ends after `steps` or `minutes`, whichever is first."
-    s, device, began = SETTINGS[cfg.setting], torch.device(device), time.perf_counter()
+    s, device, began = SETTINGS[cfg.setting], pick_device(device), time.perf_counter()
     sizes, limit = cfg.sizes or ((s.n, s.m),), 60 * cfg.minutes
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
     step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop or cfg.far), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)

@@ -10,7 +10,6 @@ __all__ = ['PAPER', 'CELLS', 'AXIS', 'SQUARE', 'ROLES_OF_BIDDERS', 'DISCOUNTS', 
 
 # %% ../../nbs/69_auction_lab.ipynb #c002
 from dataclasses import dataclass, replace
-from functools import lru_cache
 from typing import Any, Callable, Sequence
 
 import numpy as np
@@ -22,7 +21,7 @@ from .citransnet import SETTINGS, build, cells as market_cells, measure as measu
 from .learned import RegretNet, as_menu, box_revenue, cells as net_cells, climb, find_lies, guarantee, posted, report_utility, train_menu, train_net, true_regret
 from .mechanisms import Distribution, myerson, truncated_normal, vcg
 from ..core import fail, load_result, require_choice, require_positive, require_whole
-from ..figures import DIVERGING, RISING, ROLES, canvas, choice, colour, live, slider, with_slider
+from ..figures import DIVERGING, RISING, ROLES, canvas, choice, colour, live, remembered, slider, with_slider
 
 # %% ../../nbs/69_auction_lab.ipynb #c007
 PAPER = canvas("").layout.to_plotly_json()   # the style of the house; a figure made from it needs no slow updates
@@ -87,7 +86,7 @@ def _note(fig: go.Figure, lines: Sequence[str], up: int) -> go.Figure:
 # %% ../../nbs/69_auction_lab.ipynb #c010
 ROLES_OF_BIDDERS = ("lla", "error", "mesa")
 
-@lru_cache
+@remembered()
 def market_net() -> tuple[nn.Module, dict, str]:  # the network, what `measure` found over all contexts, where it comes from
     "CITransNet of setting A: the recorded one, or a small one trained now."
     cfg = market_cells("full")["citransnet_A_0"]
@@ -145,7 +144,7 @@ class Scene:
         return [x[0], x[0], None, 0, x[0], None, *x], [0, y[0], None, y[0], y[0], None, *y]
 
 # %% ../../nbs/69_auction_lab.ipynb #c013
-@lru_cache(256)
+@remembered(256)
 def takings(
     scene: Scene,         # the contexts
     *,
@@ -159,6 +158,7 @@ def takings(
     Raises `ValueError` for no auction."""
     require_whole("profiles", profiles, least=1)
     require_whole("judged", judged, least=1, most=profiles)
+    require_whole("seed", seed, least=0)
     u = torch.rand(profiles, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1)[..., None].float()
     regret = lambda name, f: float(true_regret(f, values[:judged], grid=grid).mean()) if name == "CITransNet" else 0.
@@ -218,7 +218,7 @@ NETS = {_label(name): name for name in net_cells("full") if not name.startswith(
 SINGLE = tuple(label for label in NETS if label.startswith("one"))
 
 # %% ../../nbs/69_auction_lab.ipynb #c024
-@lru_cache
+@remembered()
 def net_exhibit(
     label: str,   # a name of NETS
 ) -> Exhibit:     # the recorded net, or a small one trained now
@@ -238,7 +238,7 @@ def net_exhibit(
     return Exhibit(net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second")
 
 # %% ../../nbs/69_auction_lab.ipynb #c025
-@lru_cache
+@remembered()
 def honest_exhibits() -> dict[str, Exhibit]:  # name -> exhibit
     "Three sellers who need no trust: their true regret is zero by construction."
     learned, free = train_menu([0, 0], [1, 1], steps=1500), dict.fromkeys(DISCOUNTS)
@@ -290,7 +290,11 @@ class Hunt:
 
 STARTS, REPORTS = (1, 20, 100), torch.linspace(0, 1, 61, dtype=torch.float32)
 
-@lru_cache(64)
+def _check_bids(**bids: float) -> None:
+    for name, x in bids.items():
+        if require_positive(name, x, zero=True) > 1: fail(name, x, "a number from 0 to 1")
+
+@remembered(64)
 def hunt(
     net: str,               # a name of NETS
     v1: float, v2: float,   # true values
@@ -300,6 +304,7 @@ def hunt(
     "Search for the best lie of one bidder by grid and by climbs. Raises `ValueError` for an unknown net and for values outside [0, 1]."
     shop = net_exhibit(net)
     require_whole("seed", seed, least=0)
+    _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     values = torch.tensor([[[v1, v2], [w1, w2]]], dtype=torch.float32)[:, :shop.bidders]
     gains, lies = find_lies(shop.mechanism, values)
     gain = lambda reports: report_utility(shop.mechanism, values, 0, reports)
@@ -345,8 +350,7 @@ def lie_figure(
     "The best lie of one bidder, and who finds it. Raises `ValueError` for unknown names and values outside [0, 1]."
     require_choice("net", net, NETS)
     if isinstance(starts, bool) or starts not in STARTS: fail("starts", starts, f"one of {STARTS}")
-    for name, x in dict(v1=v1, v2=v2, w1=w1, w2=w2).items():
-        if require_positive(name, x, zero=True) > 1: fail(name, x, "a number from 0 to 1")
+    _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     h, shop = hunt(net, v1, v2, w1, w2, seed), net_exhibit(net)
     fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, .002)
     fig.update_layout(xaxis2=dict(domain=[.28, .92], anchor="y2", range=[0, 112], title=dict(text="part of the best gain found (%)", standoff=4), zeroline=False, gridcolor="#eceef1", tickvals=[0, 50, 100]),

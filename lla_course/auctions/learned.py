@@ -38,6 +38,8 @@ def as_box(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # both as float64 [m]
     "Check the bounds of the values. Raises `ValueError` unless 0 <= low < high, finite."
     require_whole("m", m, least=1)
+    for name, bound in dict(low=low, high=high).items():
+        if isinstance(bound, (bool, str)): fail(name, bound, f"a number, or {m} numbers")
     (a, b), _ = as_tensors(low=low, high=high)
     if any(t.dim() > 1 or t.numel() not in (1, m) for t in (a, b)): fail("low, high", (low, high), f"numbers, or {m} numbers each")
     a, b = (t.double().expand(m).contiguous() for t in (a, b))
@@ -497,13 +499,14 @@ def train_net(
     "Train a RegretNet on values even on the unit cube."
     rules = dict(log_ratio=lambda: LogRatio(cfg.steps, target=cfg.target), lagrangian=lambda: AugmentedLagrangian(cfg.n, growth=cfg.growth), none=lambda: AugmentedLagrangian(cfg.n, weight=0., rho=0.))
     rule = rules[cfg.rule]()
-    net, rng = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed).to(device), torch.Generator().manual_seed(cfg.seed + 1)
+    device, rng = pick_device(device), torch.Generator().manual_seed(cfg.seed + 1)
+    net = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed).to(device)
     adam = torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     seen = dict(revenue=[], regret=[], price=[])
     for step in range(cfg.steps):
         if watch: watch(step, net)
-        revenue, regret = _batch(net, cfg, rng, torch.device(device))
+        revenue, regret = _batch(net, cfg, rng, device)
         adam.zero_grad(); rule.loss(revenue, regret).backward()
         nn.utils.clip_grad_norm_(net.parameters(), 1.); adam.step(); slower.step()
         now = torch.cat([revenue.detach()[None], regret.detach()]).cpu()

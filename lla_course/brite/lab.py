@@ -7,7 +7,6 @@ __all__ = ['STEPS', 'HABITS', 'TREE', 'digit_writer', 'half_rounds', 'thoughts_f
            'coverage_lab', 'written_texts', 'texts_figure', 'texts_lab']
 
 # %% ../../nbs/49_brite_lab.ipynb #c002
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,14 +17,15 @@ from .algorithm import coverage, theta_update
 from .model import LatentModel, TokenTree, observed
 from .reasoner import cells
 from ..core import fail, load_result, require_choice, require_positive, require_whole
-from ..figures import add_curve, add_points, add_weights, canvas, choice, colour, live, slider, with_slider
+from ..figures import add_curve, add_points, add_weights
+from ..figures import canvas, choice, colour, live, remembered, slider, with_slider
 
 # %% ../../nbs/49_brite_lab.ipynb #c005
 STEPS = {"+1": lambda v: (v + 1) % 10, "×2": lambda v: 2 * v % 10, "−3": lambda v: (v - 3) % 10}
 HABITS = np.array([[.5, .3, .15, .05], [.45, .15, .1, .3], [.3, .3, .1, .3], [.2, .2, .2, .4]])   # rows: start, after each step; columns: steps, stop
 TREE = TokenTree(tuple(STEPS), 6)
 
-@lru_cache
+@remembered()
 def digit_writer(
     start: int,                        # the digit to begin with, 0 to 9
 ) -> tuple[LatentModel, np.ndarray]:   # the writer over all rationales and digits, and the digit that each rationale computes [Z]
@@ -40,7 +40,7 @@ def digit_writer(
     return LatentModel.log_linear(phi, np.r_[np.log(HABITS).ravel(), np.log(81)]), np.array(ends)
 
 # %% ../../nbs/49_brite_lab.ipynb #c007
-@lru_cache(maxsize=64)
+@remembered(64)
 def half_rounds(
     start: int,                # first digit
     answer: int,               # right digit
@@ -109,7 +109,7 @@ def coverage_lab() -> Any:  # an ipywidgets box
     return live(coverage_figure, draws=choice("samples N", [1, 2, 4, 8, 16, 30, 64, 128, 300, 1000], 30), success=choice("success p", [.001, .003, .01, .03, .1, .3, .5], .03))
 
 # %% ../../nbs/49_brite_lab.ipynb #c021
-@lru_cache(maxsize=4)
+@remembered(4)
 def written_texts(
     run: str,   # name of a recorded run of chapter 42, as "n8_0"
 ) -> dict[str, tuple[list, str]]:   # method -> its texts (dicts of prompt, gold, text, right, faithful), and its grades in words

@@ -310,7 +310,7 @@ def new_writer(
     kind: Callable = Decoder,            # or `Hinted`
 ) -> Decoder:                            # untrained
     "The transformer of an experiment."
-    return kind(cfg.sizes(), seed=cfg.seed).to(device)
+    return kind(cfg.sizes(), seed=cfg.seed).to(pick_device(device))
 
 def improve(
     model: nn.Module,             # changed in place

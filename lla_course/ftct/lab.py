@@ -8,7 +8,6 @@ __all__ = ['SHADES', 'HEADS', 'PLACES', 'world_of', 'world_figure', 'explorer_fi
            'switch_lab']
 
 # %% ../../nbs/59_ftct_lab.ipynb #c002
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +15,13 @@ import plotly.graph_objects as go
 import torch
 
 from ..core import fail, require_choice, require_flag, require_whole
-from ..figures import canvas, choice, colour, graph, live, slider, with_slider
+from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
 from .graph import ALPHABET, CausalGraph, DataConfig, NEWLINE, ROLES, few_shot_prompts, sample_batch, vocabulary
 from .mechanism import KINDS, SURGERIES, ablate_heads, operate, recorded_model, script, usual_heads
 from .training import pairs
 
 # %% ../../nbs/59_ftct_lab.ipynb #c005
-@lru_cache(maxsize=32)
+@remembered(32)
 def world_of(
     graph_seed: int = 0,   # of the graph
 ) -> CausalGraph:          # of the small setting
@@ -119,7 +118,7 @@ def sentence_lab() -> Any:  # an ipywidgets box
     return live(sentence_figure, number=slider("sentence", 1, 0, 200, 1), M=slider("longest M", 4, 2, 8, 1), graph_seed=slider("graph", 0, 0, 20, 1))
 
 # %% ../../nbs/59_ftct_lab.ipynb #c017
-@lru_cache(maxsize=64)
+@remembered(64)
 def _written(model: int, kind: str, number: int) -> tuple[dict, list]:
     cfg, net = recorded_model(f"small_s{model}")
     case = operate(cfg.data, torch.Generator().manual_seed(number), 1, kind)
@@ -155,13 +154,13 @@ def surgery_lab() -> Any:  # an ipywidgets box
 HEADS = tuple((l, h) for l in (0, 1) for h in (0, 1))
 PLACES = {"all tokens": KINDS, "letters": ("letter",), "values": ("value",)}
 
-@lru_cache(maxsize=3)
+@remembered(3)
 def _bench(model: int) -> tuple:
     cfg, net = recorded_model(f"small_s{model}"); rng = torch.Generator().manual_seed(1)
     text = script(cfg.data, few_shot_prompts(cfg.data, rng, 150, 1).full)
     return net, cfg.data, text, usual_heads(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
 
-@lru_cache(maxsize=256)
+@remembered(256)
 def known_without(
     model: int,    # seed of the recorded model
     off: tuple,    # of (layer, head)

@@ -138,6 +138,8 @@ def write_lines(
     words, parts = vocabulary(data), []
     if not len(lines): fail("lines", lines, "at least one line")
     require_flag("letter", letter)
+    if not isinstance(keep, torch.Tensor): require_whole("keep", keep, least=0)
+    else: require_below("keep", keep, 2**31, "counts of values")
     for letters, values in lines:
         require_below("letters", letters, data.letters, "numbers of letters")
         s = dict(letters=letters, chain=torch.ones_like(letters, dtype=torch.bool), T=torch.full((len(letters),), letters.shape[1]), values=values[:, None])

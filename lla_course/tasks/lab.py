@@ -10,7 +10,6 @@ __all__ = ['RULES', 'CONTEST', 'LENGTH', 'STAY', 'FADINGS', 'KNOBS', 'LETTERS', 
 
 # %% ../../nbs/39_tasks_lab.ipynb #c002
 import math
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -20,7 +19,8 @@ import torch.nn.functional as F
 
 from ..attention.dense import lla_weights
 from ..core import fail, require_choice, require_flag, require_positive, require_whole
-from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, choice, colour, live, log_axes, slider, with_slider
+from ..figures import ROLES, add_curve, add_points, add_query, add_weights
+from ..figures import canvas, choice, colour, live, log_axes, remembered, slider, with_slider
 from .mixers import chunked, mesa_question
 from .test_time import Config, make_sequences, predict, unit_rms
 
@@ -72,7 +72,7 @@ def _draw(seed: int) -> torch.Generator:
     "Random numbers of our own, from a seed."
     return torch.Generator().manual_seed(require_whole("seed", seed, least=0))
 
-@lru_cache(16)
+@remembered(16)
 def two_pieces(
     d: int,          # dimension of keys and values, at least 2
     spread: float,   # of the keys around their centre, > 0; 1 in chapter 32
@@ -176,7 +176,7 @@ def _world_controls(spread: float) -> dict:
         fading=choice("Mesa fading", FADINGS, KNOBS["fading"]), delta_fading=choice("delta fading", FADINGS, KNOBS["delta_fading"]))
 
 # %% ../../nbs/39_tasks_lab.ipynb #c024
-@lru_cache(1024)
+@remembered(1024)
 def recovery(
     rule: str,         # of CONTEST
     setting: tuple,    # from `tuning`
@@ -307,7 +307,7 @@ def _memory_controls() -> dict:
 # %% ../../nbs/39_tasks_lab.ipynb #c047
 PAIRS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
-@lru_cache(4096)
+@remembered(4096)
 def recalled(
     rule: str,     # of RULES
     pairs: int,    # keys in a prompt
@@ -377,8 +377,9 @@ def line_weights(
     require_positive("scale", scale, zero=True)
     require_positive("ridge", ridge)
     for name, x in dict(queries=queries, places=places).items():
-        x = torch.as_tensor(x, dtype=torch.float64)
-        if not (x.abs() <= 10).all(): fail(name, x.tolist(), "places at most 10 from zero")
+        try: near = bool((torch.as_tensor(x, dtype=torch.float64).abs() <= 10).all())
+        except (TypeError, ValueError, RuntimeError): near = False
+        if not near: fail(name, x, "places at most 10 from zero")
     bend = lambda x: torch.stack([x, (100 - x.square()).sqrt()], -1)
     q, k = bend(torch.as_tensor(queries, dtype=torch.float64)), bend(places)
     return (scale * q @ k.mT).softmax(-1), lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False)

@@ -168,6 +168,7 @@ def read_files(
 ) -> dict:                    # bits and bytes [files][4]; curve: (first place, bits per byte) over full windows
     "Surprise of a model on files. Raises `ValueError` where there is no file."
     if not len(files): fail("files", files, "at least one file")
+    device = pick_device(device)
     cut = [windows(f, length) for f in files]
     tokens, target = (torch.cat([c[i] for c in cut]) for i in (0, 1))
     pieces = tokens.split(require_whole("batch", batch, least=1))
@@ -175,9 +176,9 @@ def read_files(
     target = target[:, 1:]
     file, place = torch.repeat_interleave(torch.tensor([len(c[0]) for c in cut])), torch.arange(length - 1)
     sums = lambda x: torch.zeros(len(files), 4, dtype=x.dtype).index_add_(0, file, torch.zeros(len(x), 4, dtype=x.dtype).index_add_(1, place * 4 // (length - 1), x))
-    full = target.all(1)
-    whole = bits[full].mean(0) if full.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
-    reached = length - 1 if full.any() else int(target.any(0).sum())   # a short file has no late places
+    filled = target.all(1)
+    whole = bits[filled].mean(0) if filled.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
+    reached = length - 1 if filled.any() else int(target.any(0).sum())   # a short file has no late places
     octaves = [range(2**j, min(2**(j + 1), reached + 1)) for j in range(reached.bit_length())]
     return dict(bits=sums(bits * target).round(decimals=1).tolist(), bytes=sums(target.long()).tolist(),
                 curve=[[r[0], round(float(whole[r[0] - 1:r[-1]].mean()), 4)] for r in octaves])
@@ -258,7 +259,7 @@ def make_reader(
     knobs = dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {}
     model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed)
     for block in model.blocks: block.mixer.dropout = 0.
-    return model.to(device)
+    return model.to(pick_device(device))
 
 def draw_windows(
     text: torch.Tensor,   # all training bytes, [N], on the device of the model

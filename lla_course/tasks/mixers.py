@@ -478,6 +478,7 @@ def raw_ridges(
     heads: int,          # H
 ) -> nn.Parameter:       # [H]; their softplus is the ridge
     "What a layer learns instead of its ridges. Raises `ValueError` for a ridge that their dtype cannot hold."
+    require_whole("heads", heads, least=1)
     raw = torch.full((heads,), inverse_softplus(require_positive("ridge", ridge)), dtype=torch.float64)
     raw = raw.to(torch.get_default_dtype())
     held = F.softplus(raw)

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice, require_finite, require_positive, require_whole
+from ..core import fail, pick, pick_device, require_choice, require_positive, require_whole
 from ..models import Config as Sizes
 from ..models import Decoder, evaluating, require_below
 from .mixers import MIXERS, check_training, chunked, fit, mesa_question, mixer, tuned
@@ -45,7 +45,8 @@ def make_prompts(
     "Multi-query associative recall (MQAR), as in Zoology. Raises `ValueError` for sizes into which the pairs do not fit."
     check_sizes(tokens, pairs, vocab)
     require_whole("n", n, least=0)
-    require_finite("power", torch.as_tensor(power, dtype=torch.float64))
+    if isinstance(power, bool) or not isinstance(power, (int, float)) or not math.isfinite(power):
+        fail("power", power, "a finite number")
     exact = dict(dtype=torch.float32, device=generator.device)
     some = lambda many: torch.rand(n, many, generator=generator, **exact).topk(pairs).indices
     keys, values = some(vocab // 2), vocab // 2 + some(vocab - vocab // 2)

@@ -76,7 +76,8 @@ def at_home(
 
     Raises `ValueError` for fewer than two cups, and for swaps that are no whole numbers >= 0."""
     require_whole("n", n, least=2)
-    t = torch.as_tensor(t, dtype=torch.float64)
+    try: t = torch.as_tensor(t, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError): fail("t", t, "whole numbers of swaps >= 0")
     if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all():
         fail("t", t.tolist(), "whole numbers of swaps >= 0")
     return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** t

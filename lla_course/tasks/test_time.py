@@ -74,6 +74,7 @@ def local_answers(
     Raises `ValueError` without a ridge."""
     if not len(ridges): fail("ridges", ridges, "at least one relative ridge")
     for ridge in ridges: require_positive("ridges", ridge)
+    require_positive("scale", scale, zero=True)
     if q.shape != k.shape or v.shape[:1] != k.shape[:1]:
         fail("q.shape", tuple(q.shape), f"that of the keys {tuple(k.shape)}, and one value for each of them")
     d, future = k.shape[-1], torch.ones(len(q), len(k), dtype=torch.bool, device=k.device).triu(1)

@@ -184,6 +184,9 @@ DECODER = [
 # ---- chapters 31 and 32
 
 MIXERS = [
+    *[(f"choose, temperature={t!r}", lambda t=t: M.choose(normal(2, 5), t), "temperature") for t in POSITIVE],
+    *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1., n), "heads") for n in COUNT],
+    ("local_answers, scale", lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=NAN, ridges=(1.,)), "scale"),
     ("mixer of no name", lambda: X.mixer("hyena"), "name"),
     *[(f"LocalLinear(ridge={r!r})", lambda r=r: X.LocalLinear(CFG, ridge=r), "ridge")
         for r in POSITIVE + (1e39, 1e-46)],
@@ -257,7 +260,7 @@ TASKS = [
     *[(f"make_prompts({name}={value!r})", lambda k={name: value}: RC.make_prompts(
         **dict(n=2, generator=rng(), **PROMPTS) | k), name)
       for name, values in dict(n=(-1, 2.5, True), tokens=(15, 6, 16.), pairs=COUNT, vocab=(1, 2.5),
-          power=(NAN,)).items()
+          power=(NAN, "x", None, True)).items()
       for value in values],
     ("recall_logits beyond the text", lambda: RC.recall_logits(decoder(), TOKENS, PAIRS * 5), "at=5"),
     ("recall_logits before the text", lambda: RC.recall_logits(decoder(), TOKENS, -PAIRS), "at=-1"),
@@ -280,7 +283,7 @@ TASKS = [
     *[(f"moves({w!r})", lambda w=w: ST.moves(w), "world") for w in ("swap1", "", None, 5, ["A5"], "swap-2")],
     *[(f"ring({n!r})", lambda n=n: ST.ring(n), "n=") for n in COUNT],
     *[(f"at_home({n!r})", lambda n=n: ST.at_home(n, 3), "n=") for n in (1, 2.5, True)],
-    *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, .5, NAN)],
+    *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, .5, NAN, "x", None)],
     ("swap_machine(1)", lambda: ST.swap_machine(1), "n=1"),
     ("make_words, n=-1", lambda: ST.make_words(ST.moves("A5"), -1, 3, rng()), "n=-1"),
     ("make_words, length=0", lambda: ST.make_words(ST.moves("A5"), 2, 0, rng()), "length"),
@@ -302,6 +305,9 @@ TASKS = [
     ("count_bits of a str", lambda: LM.count_bits(LM.count_contexts(b"abc", 1), "abc"), "text"),
     *[(f"windows, length={n!r}", lambda n=n: LM.windows(b"abc", n), "length") for n in (1, 2.5, "x", True)],
     ("read_files, none", lambda: LM.read_files(decoder(), [], 8), "files"),
+    ("read_files nowhere", lambda: LM.read_files(reader(), [b"abc"], 8, device="nowhere"), "device"),
+    ("make_reader nowhere", lambda: LM.make_reader(TINY_TEXT, 0, "nowhere"), "device"),
+    ("new_writer nowhere", lambda: R.new_writer(EXPERIMENT, "nowhere"), "device"),
     ("read_files, batch=0", lambda: LM.read_files(reader(), [b"abc"], 8, batch=0), "batch"),
     ("read_files, precision", lambda: LM.read_files(reader(), [b"abc"], 8, precision="int8"), "precision"),
     ("per_byte of one", lambda: LM.per_byte([1.], [1.]), "bits"),
@@ -341,6 +347,9 @@ TASKS = [
     ("recall_prompt, twice='no'", lambda: TL.recall_prompt(2, 2, "random directions", TL.ASKED[0], "no", 0),
         "twice"),
     ("line_keys, n=0", lambda: TL.line_keys("evenly", 0, 0), "n=0"),
+    ("line_weights of a text", lambda: TL.weights_figure(x="x"), "queries"),
+    ("two_pieces of a list", lambda: TL.two_pieces([2], 1., 2, 0), "d="),
+    ("recall_keys, seed True", lambda: TL.recall_keys("random directions", 2, 2, True), "seed"),
     ("line_weights far out", lambda: TL.line_weights([11.], TL.line_keys("evenly", 3, 0), scale=1., ridge=.1),
         "queries"),
 ]
@@ -390,7 +399,7 @@ BRITE = [
     *[(f"coverage({p!r}, {n!r})", lambda p=p, n=n: B.coverage(p, n), name)
       for p, n, name in ((1.1, 2, "p="), (NAN, 2, "p="), ("x", 2, "p="), (.5, -1, "draws"), (.5, INF,
           "draws"), (0., NAN, "draws"))],
-    *[(f"digit_writer({d!r})", lambda d=d: BL.digit_writer(d), "start") for d in (10, -1, 2.5)],
+    *[(f"digit_writer({d!r})", lambda d=d: BL.digit_writer(d), "start") for d in (10, -1, 2.5, True, [1])],
     ("half_rounds, answer 10", lambda: BL.half_rounds(1, 10, 1.), "answer"),
     ("thoughts_figure, half 99", lambda: BL.thoughts_figure(half=99), "half"),
     ("coverage_figure, half a draw", lambda: BL.coverage_figure(draws=.5), "draws"),
@@ -462,6 +471,8 @@ FTCT = [
     ("script of nothing", lambda: FM.script(DATA, TOKENS[:0]), "tokens.shape"),
     ("gaze at one line", lambda: FM.gaze(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
         "s.letter.shape"),
+    *[(f"write_lines, keep={k!r}", lambda k=k: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], k), "keep")
+      for k in (-1, 2.5, "x", None, True, torch.tensor([-1, 2]))],
     ("write_lines of none", lambda: FM.write_lines(DATA, rng(), [], 1), "lines"),
     ("write_lines, letter='no'", lambda: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], 1, letter="no"),
         "letter"),
@@ -500,6 +511,9 @@ FTCT = [
 VALUES, HALF = torch.full((4, 2, 2), .5), lambda bids: (bids, bids.sum(2) / 2)
 AUCTIONS = [
     *[(f"as_box(m={m!r})", lambda m=m: L.as_box(0, 1, m), "m=") for m in COUNT],
+    ("as_box of True", lambda: L.as_box(0, True, 2), "high"),
+    ("train_net nowhere", lambda: L.train_net(L.Config(steps=1), device="nowhere"), "device"),
+    ("market train nowhere", lambda: C.train(C.Config(), device="nowhere"), "device"),
     ("as_box of nan", lambda: L.as_box(NAN, 1, 2), "low, high"),
     ("LearnedMenu(0, 1)", lambda: L.LearnedMenu(0, 1), "high"),
     *[(f"LearnedMenu(size={n!r})", lambda n=n: L.LearnedMenu([0], [1], size=n), "size") for n in COUNT],
@@ -559,6 +573,10 @@ AUCTIONS = [
     ("rounded_products('no')", lambda: C.rounded_products("no").__enter__(), "on="),
     ("mix of unknown inks", lambda: AL.mix([[.5]], ["blue"]), "role"),
     ("mix, other shares", lambda: AL.mix([[.5, .5]], ["lla"]), "shares.shape"),
+    ("takings, seed", lambda: AL.takings(AL.Scene((0, 1, 2), 0), seed=-1), "seed"),
+    *[(f"hunt, {k}", lambda k=k: AL.hunt("one bidder, target 0.001", *dict(v1=.4, v2=.4, w1=.5,
+        w2=.5).__or__(k).values()),
+       next(iter(k))) for k in (dict(v1=2.), dict(v2="x"), dict(w1=NAN), dict(w2=True))],
     ("takings of no auction", lambda: AL.takings(AL.Scene((0, 1, 2), 0), profiles=0), "profiles"),
     *[(f"allocation_figure({k})", lambda k=k: AL.allocation_figure(**k), name)
       for k, name in ((dict(x1=5), "bidders"), (dict(y=-1), "item"), (dict(third=2.), "third"),
