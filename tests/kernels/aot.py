@@ -26,7 +26,8 @@ def build(module, job):
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
     kernel, arch = getattr(module, job["kernel"]), str(job["arch"])
-    constants = {a: v for a, v in job["constants"].items() if a in kernel.arg_names}
+    switches = {p.name: False for p in kernel.params if p.is_constexpr}     # one that no job knows is off
+    constants = switches | {a: v for a, v in job["constants"].items() if a in kernel.arg_names}
     signature = {a: "constexpr" if a in constants else kind for a, kind in job["types"].items()}
     aligned = job.get("aligned", True)
     def divides(a, kind): return kind.startswith("*") or aligned and (a in ("S", "T", "D") or a[2:3] == "_")

@@ -33,7 +33,7 @@ def job(kernel, table, BD, dtype, arch, causal, even):
     if tile is None or arch == "gfx942" and kernel in NAMED: return None
     constants = dict(CAUSAL=causal, EVEN_D=even, BD=BD, SHARED=BD <= 64, ROUNDS=forward.ROUNDS,
                      LENGTHS=causal,
-                     RIDGE=causal, PARTS=1 if dtype == "fp32" else 2, PIECES=16)
+                     RIDGE=causal, WIDE=not causal, PARTS=1 if dtype == "fp32" else 2, PIECES=16)
     if kernel == "lla_decode_merge_kernel": (warps, constants["STAGES"]), stages = tile, 3
     elif kernel == "lla_decode_split_kernel": constants["BS"], warps, stages, _ = tile
     else: constants["BT"], constants["BS"], warps, stages = tile
