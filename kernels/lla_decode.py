@@ -19,7 +19,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .flash_lla_forward import lla_key_tile
-from .setup import can_run, tile_precision, tl, triton
+from .setup import picks_kernels, tile_precision, tl, triton, why_not
 
 # %% ../nbs/27_decoding.ipynb #c010
 @dataclass(frozen=True)
@@ -489,8 +489,8 @@ def _obstacle(q: torch.Tensor, *others: Any) -> str | None:   # what keeps the k
     tangent = lambda t: real and torch.autograd.forward_ad.unpack_dual(t).tangent is not None
     wanted = torch.is_grad_enabled() and any(t.requires_grad for t in ours)
     if wanted or any(map(tangent, ours)): return "with gradients"
-    fits = can_run(q.device) and q.shape[3] <= 128 and q.dtype != torch.float64
-    return None if fits else f"with D={q.shape[3]}"
+    reason = why_not(q.device, q.dtype, int(q.shape[3]))
+    return f"with D={q.shape[3]}: {reason}" if reason else None
 
 # %% ../nbs/27_decoding.ipynb #c046b
 def lla_decode(
@@ -525,7 +525,8 @@ def lla_decode(
     if backend == "triton" and obstacle is not None:
         needs = "the kernels need CUDA, D <= 128, at most 32 bits, no gradient"
         _refuse("backend", backend, f"'torch' for {q.dtype} on {q.device} {obstacle} ({needs})")
-    kernels = backend == "triton" or backend == "auto" and obstacle is None and q.is_cuda
+    picked = backend == "auto" and obstacle is None and picks_kernels(q.device, q.dtype, int(q.shape[3]))
+    kernels = backend == "triton" or picked
     work = lla_decode_triton if kernels else lla_decode_torch
     with uncast: return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
 

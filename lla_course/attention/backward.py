@@ -167,7 +167,8 @@ class TiledLLA(torch.autograd.Function):
         solver: dict,         # tol and max_steps
     ) -> torch.Tensor:        # o, [N, T, D]
         "Compute the output, and remember two vectors and two numbers a query."
-        saved = lla_tiled(Heads(q, k, v, ridge, **settings, restore=None), **solver)
+        with torch.autocast(q.device.type, enabled=False):      # its products are those of a solver
+            saved = lla_tiled(Heads(q, k, v, ridge, **settings, restore=None), **solver)
         ctx.settings, ctx.solver = settings, solver
         ctx.save_for_backward(q, k, v, ridge, *vars(saved).values())
         return saved.o
@@ -180,7 +181,7 @@ class TiledLLA(torch.autograd.Function):
         "The implicit gradient, once, with a tenth of the forward tolerance."
         q, k, v, ridge, *saved = ctx.saved_tensors
         tol, max_steps = ctx.solver["tol"], ctx.solver["max_steps"]
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
             heads = Heads(q, k, v, ridge, **ctx.settings, restore=None)
             grads = lla_tiled_backward(heads, Tiled(*saved), g, tol=None if tol is None else tol / 10, max_steps=max_steps)
         return *FirstOnly.apply(4, *grads, q, k, v, ridge, g), None, None

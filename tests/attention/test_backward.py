@@ -184,3 +184,13 @@ def test_memory_for_the_backward_pass_is_linear():
         with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): lla_attention(q, k, v, max_steps=2)
         return sum(sizes.values())
     assert kept(512) == 2 * kept(256)
+
+def test_autocast_does_not_round_the_products_of_the_solver():
+    q, k, v, g = draw(30, 30, 8, dtype=torch.float32)
+    want = lla_attention(q, k, v)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        leaves = [t.clone().requires_grad_() for t in (q, k, v)]
+        got = lla_attention(*leaves)
+        grads = torch.autograd.grad(got, leaves, g)
+    assert torch.equal(got, want)
+    for a, b in zip(grads, truth(q, k, v, g, torch.full((2, 30), .1))): assert far([a], [b])[0] < 1e-4

@@ -200,7 +200,7 @@ HERE, GPU = "CPU (x86_64, 96 threads)", "NVIDIA H200"
 def held(folder, cell, n, preset="full", device=HERE):
     "A record as another machine may have left it."
     path = save_result(f"toy/{cell}", {"double": -1}, config=Config(n), seed=7, seconds=1., preset=preset,
-                       folder=folder)
+                       folder=folder, replace=True)
     body = json.loads(path.read_text())
     del body["hash"]
     body["provenance"]["device"] = device
