@@ -147,8 +147,7 @@ def run(
     """Tune each method, then measure it on other sequences. All in float64.
 
     Raises `ValueError` where nothing comes first or later."""
-    if not 1 < cfg.segment < cfg.length:
-        fail("segment", cfg.segment, f"a whole number from 2 to length - 1 = {cfg.length - 1}")
+    require_whole("segment", cfg.segment, least=2, most=cfg.length - 1)
     device, found = pick_device("auto"), {m: dict(chosen=[], curve=0, first=[], later=[]) for m in GRIDS}
     begin, end = torch.arange(1, cfg.length) < cfg.segment, later(cfg)
     for seed in cfg.seeds:
