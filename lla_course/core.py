@@ -5,7 +5,8 @@
 # %% auto #0
 __all__ = ['fail', 'pick', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'require_finite',
            'seed_everything', 'pick_device', 'as_tensors', 'write_atomic', 'repo_root', 'content_hash', 'device_name',
-           'Record', 'check_replacement', 'save_result', 'keeping_parts', 'kept_part', 'StaleResult', 'load_result']
+           'Record', 'precious', 'check_replacement', 'save_result', 'keeping_parts', 'kept_part', 'StaleResult',
+           'load_result']
 
 # %% ../nbs/00_core.ipynb #c002
 import glob, hashlib, io, json, math, numbers, os, platform, random, re, tempfile, time, warnings, zipfile
@@ -289,6 +290,25 @@ class Record:
         return f"recorded on {self.provenance['device']}, {self.provenance['date']}"
 
 # %% ../nbs/00_core.ipynb #c032c
+def precious(
+    name: str,                           # of the record, "chapter/cell"
+    *,
+    preset: str,                         # of the run that would be stored
+    device: torch.device | str | None = None,  # where it ran; None if that is not known yet
+    folder: str | Path | None = None,    # default: nbs/results of the checkout
+) -> str:                                # why the record should stay; "" where nothing is lost
+    "Whether a record of another preset, or a full one of another kind of device, stands where a result would go."
+    require_choice("preset", preset, ("fast", "full"))
+    path, here = _path(name, folder), None if device is None else device_name(device)
+    try:
+        about = json.loads(path.read_text(encoding="utf-8"))["provenance"]
+        held, where = about["preset"], str(about["device"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError): return ""   # no record
+    if held not in ("fast", "full"): return ""                                                  # no record either
+    def kind(device: str) -> str: return "CPU" if device.startswith("CPU") else device
+    if held != preset: return f"preset {held}, {where}"
+    return f"made on {where}, not on {here}" if preset == "full" and here and kind(here) != kind(where) else ""
+
 def check_replacement(
     name: str,                           # of the record, "chapter/cell"
     *,
@@ -296,19 +316,10 @@ def check_replacement(
     device: torch.device | str | None = None,  # where it ran; None if that is not known yet
     folder: str | Path | None = None,    # default: nbs/results of the checkout
 ) -> None:
-    "Raise `FileExistsError` over a record of another preset, or a full one of another kind of device."
-    require_choice("preset", preset, ("fast", "full"))
-    path, here = _path(name, folder), None if device is None else device_name(device)
-    try:
-        about = json.loads(path.read_text(encoding="utf-8"))["provenance"]
-        held, where = about["preset"], str(about["device"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError): return  # nothing there, or no record
-    if held not in ("fast", "full"): return                                    # no record either
-    kind = lambda device: "CPU" if device.startswith("CPU") else device
-    if held == preset and (preset == "fast" or here is None or kind(here) == kind(where)): return
-    new = f"preset {preset}" + (f" made on {here}" if here else "")
-    raise FileExistsError(f"{path} holds a record of preset {held}, made on {where}: "
-                          f"only --replace (in Python, replace=True) puts one of {new} in its place")
+    "Raise `FileExistsError` over a record that is `precious`."
+    if why := precious(name, preset=preset, device=device, folder=folder):
+        raise FileExistsError(f"{_path(name, folder)} holds a record that a {preset} one would replace ({why}): "
+                              f"only --replace (in Python, replace=True) puts one of preset {preset} in its place")
 
 # %% ../nbs/00_core.ipynb #c033
 def save_result(

@@ -26,7 +26,7 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from .core import (content_hash, device_name, fail, keeping_parts, load_result, pick_device, repo_root,
+from .core import (content_hash, fail, keeping_parts, load_result, pick_device, precious, repo_root,
                              require_choice, require_flag, require_whole, save_result, write_atomic)
 
 # %% ../nbs/02_course.ipynb #c004
@@ -612,13 +612,15 @@ def _parts(folder: Path) -> Path: return folder.with_name(f"{folder.name}.parts"
 def _check_places(room: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
     if not folder.name: fail("folder", str(folder), "a folder with a name")
     for place in (folder/room, _parts(folder)): _require_folder("folder", place)
-    lost, notes = [], []
+    here, lost, notes = pick_device(), [], []
     for cell, cfg in table.items():
         path = folder/room/f"{cell}.json"
         if path.is_dir(): fail("folder", str(folder), f"a place without a folder named {room}/{path.name}")
         seconds, why = _stored(f"{room}/{cell}", cfg, folder)
         if why: notes.append(f"{path} is recorded anew: {why}")
-        if again or seconds is None: lost += [f"{cell} ({what})" for what in _precious(path, preset)]
+        serves = seconds is not None and not again
+        what = "" if serves else precious(f"{room}/{cell}", preset=preset, device=here, folder=folder)
+        if what: lost.append(f"{cell} ({what})")
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
     if lost and not replace: fail("replace", replace, wanted + ", ".join(lost))
     for note in notes: print(note, file=sys.stderr)
@@ -629,18 +631,6 @@ def _stored(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
         record = load_result(name, cfg, folder=folder)
         return (float(record.provenance["seconds"]) if record else None), ""
     except Exception as error: return None, _why(error).partition("; record it anew")[0]   # damaged somehow
-
-# %% ../nbs/02_course.ipynb #d013
-def _precious(path: Path, preset: str) -> list[str]:
-    "Why a record should not be replaced by one of this preset, made here; it may be damaged otherwise."
-    try: about = dict(json.loads(path.read_text(encoding="utf-8"))["provenance"])
-    except (OSError, ValueError, LookupError, TypeError, *TOO_MUCH): return []
-    held, device = about.get("preset"), about.get("device")
-    if held in ("fast", "full") and held != preset: return [f"preset {held}, {device}"]
-    if held != "full" or not isinstance(device, str): return []
-    def kind(name: str) -> str: return "CPU" if name.startswith("CPU") else name
-    here = device_name(pick_device())
-    return [] if kind(device) == kind(here) else [f"made on {device}, not on {here}"]
 
 # %% ../nbs/02_course.ipynb #c056
 @cache

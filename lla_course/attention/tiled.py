@@ -213,7 +213,7 @@ class Tiled:
 
 # %% ../../nbs/23_tiled_attention.ipynb #c032
 TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5, torch.float64: 1e-10}  # of the residual
-FLOOR = {torch.float16: 1e-3, torch.bfloat16: 1e-3, torch.float32: 1e-3, torch.float64: 1e-8}       # least ridge D / tr(C)
+FLOOR = {torch.float16: 1e-3, torch.bfloat16: 1e-3, torch.float32: 1e-3, torch.float64: 1e-8}       # of the ridge, over tr(C) / D
 
 # %% ../../nbs/23_tiled_attention.ipynb #c034
 def solver_settings(

@@ -243,7 +243,7 @@ def test_others_are_replaced_and_the_reason_is_told(tmp_path, capsys, preset, de
 
 def test_other_machines_have_other_devices(tmp_path, monkeypatch):
     held(tmp_path, "b", 99, device=HERE)
-    monkeypatch.setattr(course, "device_name", lambda device: GPU)
+    monkeypatch.setattr("lla_course.core.device_name", lambda device: GPU)
     with pytest.raises(ValueError, match="made on CPU .*, not on NVIDIA H200"):
         record_cells(toy([]), folder=tmp_path)
     held(tmp_path, "b", 99, device=GPU)
