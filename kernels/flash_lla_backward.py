@@ -9,32 +9,99 @@ __all__ = ['TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel',
 # %% ../nbs/26_flash_backward.ipynb #c003
 import torch
 
-from .flash_lla_forward import (Forward, lla_add_rows, lla_fit, lla_fitting_tile, lla_halves, lla_key_tile,
-                                                  lla_launch_settings, lla_logits, lla_relative, lla_solve, lla_span)
+from lla_course.kernels.flash_lla_forward import (
+    Forward,
+    lla_add_rows,
+    lla_fit,
+    lla_fitting_tile,
+    lla_halves,
+    lla_key_tile,
+    lla_launch_settings,
+    lla_logits,
+    lla_relative,
+    lla_solve,
+    lla_span,
+)
 from .setup import tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
-def lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
-                  CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
+def lla_rhs_sweep(
+    b_c,
+    b_sum,
+    b_delta,
+    b_g,
+    b_m,
+    b_q,
+    p_k,
+    p_v,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    sv_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sums of w (g.v - delta) k and of w (g.v - delta) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
-        b_w16 = lla_fit(tl.exp2(b_s - b_m[:, None]) * (tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - b_delta[:, None]), b_k.dtype)
+        b_w16 = lla_fit(
+            tl.exp2(b_s - b_m[:, None])
+            * (tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - b_delta[:, None]),
+            b_k.dtype,
+        )
         b_sum = lla_add_rows(b_w16, b_sum, PREC, BS)
         b_c = tl.dot(b_w16, b_k, b_c, input_precision=PREC)
     return b_c, b_sum
 
 # %% ../nbs/26_flash_backward.ipynb #c010
 @triton.jit
-def lla_bwd_rhs_kernel(q, k, v, g, o, kbar, lse, peak, rhs, mean, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
-                       GROUP, past, T, S, D, NT, scale2,
-                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-                       BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean of Gamma."
+def lla_bwd_rhs_kernel(
+    q,
+    k,
+    v,
+    g,
+    o,
+    kbar,
+    lse,
+    peak,
+    rhs,
+    mean,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    sv_n,
+    sv_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NT,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean
+    of Gamma."""
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     p_k, p_v = k + n // GROUP * sk_n, v + n // GROUP * sv_n
@@ -45,33 +112,112 @@ def lla_bwd_rhs_kernel(q, k, v, g, o, kbar, lse, peak, rhs, mean, sq_n, sq_t, sk
     b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
     b_g = lla_key_tile(g + n * T * D, o_i.to(tl.int64), o_d, D, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
-    b_m = tl.load(peak + o_n, mask=m_i, other=0.)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
-    b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.).to(tl.float32), 1)
+    b_m = tl.load(peak + o_n, mask=m_i, other=0.0)
+    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.0).to(tl.float32), 1)
     b_c, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, 0, mid, o_p, o_d, sk_s, sv_s, S, D, scale2,
-                               CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_c, b_sum = lla_rhs_sweep(b_c, b_sum, b_delta, b_g, b_m, b_q, p_k, p_v, mid, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
-                               CAUSAL, True, EVEN_D, UP, PREC, BS)
-    b_kbar, b_add = tl.load(kbar + o_nd, mask=m_id, other=0.), tl.sum(b_sum, 1) * 0.0625
+    b_c, b_sum = lla_rhs_sweep(
+        b_c,
+        b_sum,
+        b_delta,
+        b_g,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        0,
+        mid,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        False,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
+    b_c, b_sum = lla_rhs_sweep(
+        b_c,
+        b_sum,
+        b_delta,
+        b_g,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        mid,
+        hi,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        True,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
+    b_kbar, b_add = tl.load(kbar + o_nd, mask=m_id, other=0.0), tl.sum(b_sum, 1) * 0.0625
     b_seen = o_p + 1 if CAUSAL else tl.full((BT,), 0, tl.int32) + S
-    b_c = tl.where((b_seen > 1)[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.)
+    b_c = tl.where((b_seen > 1)[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.0)
     tl.store(rhs + o_nd, b_c, mask=m_id)
     tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
-def lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
-                 CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
+def lla_dq_sweep(
+    b_dq,
+    b_sum,
+    b_n,
+    b_hi,
+    b_lo,
+    b_cu,
+    b_yn,
+    b_yhi,
+    b_ylo,
+    b_ct,
+    b_g,
+    b_m,
+    b_q,
+    p_k,
+    p_v,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    sv_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sums of w r (1 + a) k and of w r (1 + a) over the keys from lo to hi; r = g.v - y.k + ct."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
-        b_r = tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - lla_relative(b_yn, b_yhi, b_ylo, b_k, b_ct, PREC)
+        b_r = tl.dot(b_g, tl.trans(b_v), input_precision=PREC) - lla_relative(
+            b_yn, b_yhi, b_ylo, b_k, b_ct, PREC
+        )
         b_w = tl.exp2(b_s - b_m[:, None])
-        b_w = tl.where(b_w > 0, b_w * b_r * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_cu, PREC)), 0.)    # 0 x inf is not 0
+        # 0 x inf is not 0
+        b_w = tl.where(b_w > 0, b_w * b_r * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_cu, PREC)), 0.0)
         b_e = lla_fit(b_w, b_k.dtype)
         b_sum = lla_add_rows(b_e, b_sum, PREC, BS)
         b_dq = tl.dot(b_e, b_k, b_dq, input_precision=PREC)
@@ -79,11 +225,44 @@ def lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b
 
 # %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
-def lla_bwd_dq_kernel(q, k, v, g, kbar, lse, peak, u, y, mean, dq, e, dridge, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
-                      GROUP, past, T, S, D, NT, scale, scale2,
-                      CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-                      BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row of the logit gradient."
+def lla_bwd_dq_kernel(
+    q,
+    k,
+    v,
+    g,
+    kbar,
+    lse,
+    peak,
+    u,
+    y,
+    mean,
+    dq,
+    e,
+    dridge,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    sv_n,
+    sv_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NT,
+    scale,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row
+    of the logit gradient."""
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     p_k, p_v = k + n // GROUP * sk_n, v + n // GROUP * sv_n
@@ -94,30 +273,124 @@ def lla_bwd_dq_kernel(q, k, v, g, kbar, lse, peak, u, y, mean, dq, e, dridge, sq
     b_q = lla_key_tile(q + n * sq_n, o_i.to(tl.int64), o_d, sq_t, T, D, UP, True, EVEN_D)
     b_g = lla_key_tile(g + n * T * D, o_i.to(tl.int64), o_d, D, T, D, UP, True, EVEN_D)
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
-    b_m = tl.load(peak + o_n, mask=m_i, other=0.)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
-    b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.), tl.load(y + o_nd, mask=m_id, other=0.)
-    b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.)
+    b_m = tl.load(peak + o_n, mask=m_i, other=0.0)
+    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.0), tl.load(y + o_nd, mask=m_id, other=0.0)
+    b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
     tl.store(dridge + o_n, -tl.sum(b_y * b_u, 1), mask=m_i)
-    b_cu, b_ct = tl.sum(b_u * b_kbar, 1), tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.)
+    b_cu, b_ct = tl.sum(b_u * b_kbar, 1), tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
     b_n, b_hi, b_lo = lla_halves(b_u, b_q)
     b_yn, b_yhi, b_ylo = lla_halves(b_y, b_q)
     b_dq, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, 0, mid,
-                               o_p, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_dq, b_sum = lla_dq_sweep(b_dq, b_sum, b_n, b_hi, b_lo, b_cu, b_yn, b_yhi, b_ylo, b_ct, b_g, b_m, b_q, p_k, p_v, mid, hi,
-                               o_p, o_d, sk_s, sv_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
+    b_dq, b_sum = lla_dq_sweep(
+        b_dq,
+        b_sum,
+        b_n,
+        b_hi,
+        b_lo,
+        b_cu,
+        b_yn,
+        b_yhi,
+        b_ylo,
+        b_ct,
+        b_g,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        0,
+        mid,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        False,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
+    b_dq, b_sum = lla_dq_sweep(
+        b_dq,
+        b_sum,
+        b_n,
+        b_hi,
+        b_lo,
+        b_cu,
+        b_yn,
+        b_yhi,
+        b_ylo,
+        b_ct,
+        b_g,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        mid,
+        hi,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        True,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
     b_e = tl.sum(b_sum, 1) * 0.0625 * b_il
-    b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.), tl.load(kbar + o_nd, mask=m_id, other=0.)
+    b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.0), tl.load(kbar + o_nd, mask=m_id, other=0.0)
     b_dq = b_y + scale * (b_dq * b_il[:, None] - b_e[:, None] * b_kbar)
     tl.store(dq + o_nd, lla_fit(b_dq, dq.dtype.element_ty), mask=m_id)
     tl.store(e + o_n, b_e, mask=m_i)
 
 # %% ../nbs/26_flash_backward.ipynb #c015
 @triton.jit
-def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p_un, p_yn, p_cu, p_ct, p_e, lo, hi, o_j, past, o_d, sq_t, T, D, scale, scale2,
-                  CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BT: tl.constexpr):
-    "The queries from lo to hi add to the gradients of a tile of keys and values. Tiles are keys by queries, weights are 256 p."
+def lla_dkv_sweep(
+    b_dk,
+    b_dv,
+    b_k,
+    b_v,
+    p_q,
+    p_g,
+    p_u,
+    p_ul,
+    p_y,
+    p_yl,
+    p_lse,
+    p_un,
+    p_yn,
+    p_cu,
+    p_ct,
+    p_e,
+    lo,
+    hi,
+    o_j,
+    past,
+    o_d,
+    sq_t,
+    T,
+    D,
+    scale,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+):
+    """The queries from lo to hi add to the gradients of a tile of keys and values.
+
+    Tiles are keys by queries, weights are 256 p."""
     for i0 in range(lo, hi, BT):
         o_i = i0 + tl.arange(0, BT)
         b_q = lla_key_tile(p_q, o_i.to(tl.int64), o_d, sq_t, T, D, UP, MASK, EVEN_D)
@@ -125,33 +398,84 @@ def lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, p_g, p_u, p_ul, p_y, p_yl, p_lse, p
         b_u = lla_key_tile(p_u, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)
         b_y = lla_key_tile(p_y, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)
         m_i = o_i < T
-        b_lse, b_cu = tl.load(p_lse + o_i, mask=m_i, other=float("inf")), tl.load(p_cu + o_i, mask=m_i, other=0.)
-        b_ct, b_e = tl.load(p_ct + o_i, mask=m_i, other=0.), tl.load(p_e + o_i, mask=m_i, other=0.)
-        b_un, b_yn = tl.load(p_un + o_i, mask=m_i, other=0.), tl.load(p_yn + o_i, mask=m_i, other=0.)
+        b_lse, b_cu = (
+            tl.load(p_lse + o_i, mask=m_i, other=float("inf")),
+            tl.load(p_cu + o_i, mask=m_i, other=0.0),
+        )
+        b_ct, b_e = tl.load(p_ct + o_i, mask=m_i, other=0.0), tl.load(p_e + o_i, mask=m_i, other=0.0)
+        b_un, b_yn = tl.load(p_un + o_i, mask=m_i, other=0.0), tl.load(p_yn + o_i, mask=m_i, other=0.0)
         b_s = tl.dot(b_k, tl.trans(b_q), input_precision=PREC) * scale2 - b_lse[None, :]
-        if MASK and CAUSAL: b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
+        if MASK and CAUSAL:
+            b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
         b_p = tl.exp2(b_s + 8)
         b_a = tl.dot(b_k, tl.trans(b_u), input_precision=PREC)
         b_b = tl.dot(b_k, tl.trans(b_y), input_precision=PREC)
-        if PREC == "tf32":                                    # 16-bit inputs: u and y come in halves
-            b_a = tl.dot(b_k, tl.trans(lla_key_tile(p_ul, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)), b_a, input_precision=PREC)
-            b_b = tl.dot(b_k, tl.trans(lla_key_tile(p_yl, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)), b_b, input_precision=PREC)
+        if PREC == "tf32":  # 16-bit inputs: u and y come in halves
+            b_a = tl.dot(
+                b_k,
+                tl.trans(lla_key_tile(p_ul, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)),
+                b_a,
+                input_precision=PREC,
+            )
+            b_b = tl.dot(
+                b_k,
+                tl.trans(lla_key_tile(p_yl, o_i.to(tl.int64), o_d, D, T, D, UP, MASK, EVEN_D)),
+                b_b,
+                input_precision=PREC,
+            )
         b_a = 1 + b_a * b_un[None, :] - b_cu[None, :]
         b_r = tl.dot(b_v, tl.trans(b_g), input_precision=PREC) - b_b * b_yn[None, :] + b_ct[None, :]
-        b_a, b_r = tl.where(b_p > 0, b_a, 0.), tl.where(b_p > 0, b_r, 0.)        # 0 x inf is not 0
+        b_a, b_r = tl.where(b_p > 0, b_a, 0.0), tl.where(b_p > 0, b_r, 0.0)  # 0 x inf is not 0
         b_pr, b_w = b_p * b_r, b_p * b_a
         b_dv = tl.dot(lla_fit(b_w, b_k.dtype), b_g, b_dv, input_precision=PREC)
-        b_dk = tl.dot(lla_fit(scale * (b_pr * b_a - b_p * b_e[None, :]), b_k.dtype), b_q, b_dk, input_precision=PREC)
+        b_dk = tl.dot(
+            lla_fit(scale * (b_pr * b_a - b_p * b_e[None, :]), b_k.dtype), b_q, b_dk, input_precision=PREC
+        )
         b_dk = tl.dot(lla_fit(b_pr * b_un[None, :], b_k.dtype), b_u, b_dk, input_precision=PREC)
         b_dk = tl.dot(lla_fit(-b_w * b_yn[None, :], b_k.dtype), b_y, b_dk, input_precision=PREC)
     return b_dk, b_dv
 
 # %% ../nbs/26_flash_backward.ipynb #c017
 @triton.jit
-def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s,
-                       GROUP, past, T, S, D, NS, scale, scale2,
-                       CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-                       BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+def lla_bwd_dkv_kernel(
+    q,
+    k,
+    v,
+    g,
+    u,
+    ul,
+    y,
+    yl,
+    lse,
+    un,
+    yn,
+    cu,
+    ct,
+    e,
+    dk,
+    dv,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    sv_n,
+    sv_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NS,
+    scale,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
     "The gradients of BS keys and values of key head n: a walk over the queries of all its query heads."
     heads = tl.num_programs(0) // NS
     js, n = tl.program_id(0) // heads, (tl.program_id(0) % heads).to(tl.int64)
@@ -159,75 +483,198 @@ def lla_bwd_dkv_kernel(q, k, v, g, u, ul, y, yl, lse, un, yn, cu, ct, e, dk, dv,
     b_k = lla_key_tile(k + n * sk_n, o_j.to(tl.int64), o_d, sk_s, S, D, UP, True, EVEN_D)
     b_v = lla_key_tile(v + n * sv_n, o_j.to(tl.int64), o_d, sv_s, S, D, UP, True, EVEN_D)
     b_dk, b_dv = tl.zeros((BS, BD), tl.float32), tl.zeros((BS, BD), tl.float32)
-    at = tl.maximum(js * BS - past, 0)                                         # the first query that sees the first key
+    # the first query that sees the first key
+    at = tl.maximum(js * BS - past, 0)
     lo = tl.minimum(at // BT * BT, T) if CAUSAL else 0
-    one = tl.minimum(tl.cdiv(tl.maximum((js + 1) * BS - past, 0), BT) * BT, T) if CAUSAL else 0    # the diagonal ends here
-    end = tl.maximum(T // BT * BT, one)                                        # and the whole tiles of queries here
+    # the diagonal ends here
+    one = tl.minimum(tl.cdiv(tl.maximum((js + 1) * BS - past, 0), BT) * BT, T) if CAUSAL else 0
+    # and the whole tiles of queries here
+    end = tl.maximum(T // BT * BT, one)
     for h in range(n * GROUP, (n + 1) * GROUP):
         p_q, r, rd = q + h * sq_n, h * T, h * T * D
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
-                                   cu + r, ct + r, e + r, lo, one, o_j, past, o_d, sq_t, T, D, scale, scale2,
-                                   CAUSAL, True, EVEN_D, UP, PREC, BT)
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
-                                   cu + r, ct + r, e + r, one, end, o_j, past, o_d, sq_t, T, D, scale, scale2,
-                                   CAUSAL, False, EVEN_D, UP, PREC, BT)
-        b_dk, b_dv = lla_dkv_sweep(b_dk, b_dv, b_k, b_v, p_q, g + rd, u + rd, ul + rd, y + rd, yl + rd, lse + r, un + r, yn + r,
-                                   cu + r, ct + r, e + r, end, T, o_j, past, o_d, sq_t, T, D, scale, scale2,
-                                   CAUSAL, True, EVEN_D, UP, PREC, BT)
+        b_dk, b_dv = lla_dkv_sweep(
+            b_dk,
+            b_dv,
+            b_k,
+            b_v,
+            p_q,
+            g + rd,
+            u + rd,
+            ul + rd,
+            y + rd,
+            yl + rd,
+            lse + r,
+            un + r,
+            yn + r,
+            cu + r,
+            ct + r,
+            e + r,
+            lo,
+            one,
+            o_j,
+            past,
+            o_d,
+            sq_t,
+            T,
+            D,
+            scale,
+            scale2,
+            CAUSAL,
+            True,
+            EVEN_D,
+            UP,
+            PREC,
+            BT,
+        )
+        b_dk, b_dv = lla_dkv_sweep(
+            b_dk,
+            b_dv,
+            b_k,
+            b_v,
+            p_q,
+            g + rd,
+            u + rd,
+            ul + rd,
+            y + rd,
+            yl + rd,
+            lse + r,
+            un + r,
+            yn + r,
+            cu + r,
+            ct + r,
+            e + r,
+            one,
+            end,
+            o_j,
+            past,
+            o_d,
+            sq_t,
+            T,
+            D,
+            scale,
+            scale2,
+            CAUSAL,
+            False,
+            EVEN_D,
+            UP,
+            PREC,
+            BT,
+        )
+        b_dk, b_dv = lla_dkv_sweep(
+            b_dk,
+            b_dv,
+            b_k,
+            b_v,
+            p_q,
+            g + rd,
+            u + rd,
+            ul + rd,
+            y + rd,
+            yl + rd,
+            lse + r,
+            un + r,
+            yn + r,
+            cu + r,
+            ct + r,
+            e + r,
+            end,
+            T,
+            o_j,
+            past,
+            o_d,
+            sq_t,
+            T,
+            D,
+            scale,
+            scale2,
+            CAUSAL,
+            True,
+            EVEN_D,
+            UP,
+            PREC,
+            BT,
+        )
     o_nd = (n * S + o_j)[:, None] * D + o_d[None, :]
     m_jd = (o_j < S)[:, None] & (o_d < D)[None, :]
     tl.store(dk + o_nd, lla_fit(b_dk / 256, dk.dtype.element_ty), mask=m_jd)
     tl.store(dv + o_nd, lla_fit(b_dv / 256, dv.dtype.element_ty), mask=m_jd)
 
 # %% ../nbs/26_flash_backward.ipynb #c019
-TILES_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (32, 64, 4, 3), 128: (32, 128, 8, 2)}   # BD -> queries, keys, warps, stages
+# BD -> queries, keys, warps, stages
+TILES_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (32, 64, 4, 3), 128: (32, 128, 8, 2)}
 TILES_DKV_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 1), 128: (16, 32, 4, 1)}
 
 # %% ../nbs/26_flash_backward.ipynb #c020
 def _halves(
-    t: torch.Tensor,      # [N, T, D], float32
-    dtype: torch.dtype,   # of the halves
+    t: torch.Tensor,  # [N, T, D], float32
+    dtype: torch.dtype,  # of the halves
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # n [N, T], hi, lo: t = n (hi + lo)
     n = t.abs().amax(-1)
     n = torch.where(n > 0, n, 1)
     t = t / n[..., None]
     hi = t.to(dtype)
-    return n, hi, hi if dtype == torch.float32 else (t - hi).to(dtype)          # float32 is not split, lo is not read
+    # float32 is not split, lo is not read
+    return n, hi, hi if dtype == torch.float32 else (t - hi).to(dtype)
 
 # %% ../nbs/26_flash_backward.ipynb #c021
 def lla_backward(
-    q: torch.Tensor,   # queries, [N, T, D], any strides
-    k: torch.Tensor,   # keys, [Nkv, S, D], any strides
-    v: torch.Tensor,   # values, [Nkv, S, D], any strides
-    saved: Forward,    # what `lla_forward` returned
-    g: torch.Tensor,   # gradient of the loss by the output, [N, T, D]
+    q: torch.Tensor,  # queries, [N, T, D], any strides
+    k: torch.Tensor,  # keys, [Nkv, S, D], any strides
+    v: torch.Tensor,  # values, [Nkv, S, D], any strides
+    saved: Forward,  # what `lla_forward` returned
+    g: torch.Tensor,  # gradient of the loss by the output, [N, T, D]
     *,
-    scale: float,      # of the logits
-    is_causal: bool,   # query i sees keys 0 to S - T + i only
-    tol: float,        # relative residual at which a row stops
-    max_steps: int,    # most conjugate gradient steps
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq, dk, dv like q, k, v, and dridge [N, T], float32
-    "Launch the backward kernels. Raises `ValueError` as `lla_forward` does. Source: chapter 24; Zuo et al. (2025) leave out the gradient of the ridge."
-    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v)); g = g.contiguous()
-    (N, T, D), (Nkv, S, _) = q.shape, k.shape; dtype = q.dtype
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal); NT = triton.cdiv(T, constants["BT"])
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # most conjugate gradient steps
+    # dq, dk, dv like q, k, v, and dridge [N, T], float32
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Launch the backward kernels.
+
+    Raises `ValueError` as `lla_forward` does. Source: chapter 24; Zuo et al. (2025) leave out the gradient
+    of the ridge."""
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    g = g.contiguous()
+    (N, T, D), (Nkv, S, _) = q.shape, k.shape
+    dtype = q.dtype
+    sizes, constants = lla_launch_settings(q, k, scale, is_causal)
+    NT = triton.cdiv(T, constants["BT"])
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    dq, dk, dv, y = new(N, T, D, dtype=dtype), new(Nkv, S, D, dtype=dtype), new(Nkv, S, D, dtype=dtype), new(N, T, D)
+    dq, dk, dv, y = (
+        new(N, T, D, dtype=dtype),
+        new(Nkv, S, D, dtype=dtype),
+        new(Nkv, S, D, dtype=dtype),
+        new(N, T, D),
+    )
     mean, e, dridge = (new(N, T) for _ in range(3))
-    if not N * T: return dq, dk.zero_(), dv.zero_(), dridge
-    gain = torch.exp2(-g.abs().amax().float().clamp_min(1e-30).log2().ceil()) if dtype == torch.float16 else None
-    if gain is not None: g = (g.float() * gain).to(dtype)
+    if not N * T:
+        return dq, dk.zero_(), dv.zero_(), dridge
+    gain = (
+        torch.exp2(-g.abs().amax().float().clamp_min(1e-30).log2().ceil()) if dtype == torch.float16 else None
+    )
+    if gain is not None:
+        g = (g.float() * gain).to(dtype)
     s, rows = (*q.stride()[:2], *k.stride()[:2], *v.stride()[:2]), (saved.kbar, saved.lse, saved.peak)
     lla_bwd_rhs_kernel[(NT * N,)](q, k, v, g, saved.o, *rows, y, mean, *s, NT=NT, **sizes, **constants)
     lla_solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
     own = lla_fitting_tile("dq", constants, q)
     NT = triton.cdiv(T, own["BT"])
-    lla_bwd_dq_kernel[(NT * N,)](q, k, v, g, *rows, saved.u, y, mean, dq, e, dridge, *s, NT=NT, scale=scale, **sizes, **own)
+    lla_bwd_dq_kernel[(NT * N,)](
+        q, k, v, g, *rows, saved.u, y, mean, dq, e, dridge, *s, NT=NT, scale=scale, **sizes, **own
+    )
     cu, ct = (saved.u * saved.kbar).sum(-1), (y * saved.kbar).sum(-1) - mean
     (un, u, ul), (yn, y, yl) = _halves(saved.u, dtype), _halves(y, dtype)
-    own = lla_fitting_tile("dkv", constants, q, (TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV)[constants["BD"]])
+    own = lla_fitting_tile(
+        "dkv", constants, q, (TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV)[constants["BD"]]
+    )
     NS = triton.cdiv(S, own["BS"])
     # grid: one program for each tile of keys of each key head, the longest first
-    lla_bwd_dkv_kernel[(NS * Nkv,)](q, k, v, g, u, ul, y, yl, saved.lse, un, yn, cu, ct, e, dk, dv, *s, NS=NS, scale=scale,
-                                    **sizes, **own)
-    return (dq, dk, dv, dridge) if gain is None else (*((t.float() / gain).clamp(-65504, 65504).to(dtype) for t in (dq, dk, dv)), dridge / gain)
+    lla_bwd_dkv_kernel[(NS * Nkv,)](
+        q, k, v, g, u, ul, y, yl, saved.lse, un, yn, cu, ct, e, dk, dv, *s, NS=NS, scale=scale, **sizes, **own
+    )
+    return (
+        (dq, dk, dv, dridge)
+        if gain is None
+        else (*((t.float() / gain).clamp(-65504, 65504).to(dtype) for t in (dq, dk, dv)), dridge / gain)
+    )

@@ -20,49 +20,82 @@ from .setup import EXACT, can_run, describe_gpu, fitting, tile_precision, tl, tr
 # %% ../nbs/25_flash_forward.ipynb #c009
 @triton.jit
 def lla_key_tile(p_k, o_j, o_d, s_s, S, D, UP: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr):
-    "Load a tile of keys (or values, or queries), [BS, BD]; zeros beyond S and D. o_j has 64 bits where o_j s_s may need them."
+    """Load a tile of keys (or values, or queries), [BS, BD]; zeros beyond S and D. o_j has 64 bits where o_j
+    s_s may need them."""
     p = p_k + o_j[:, None] * s_s + o_d[None, :]
-    if MASK and EVEN_D: b_k = tl.load(p, mask=(o_j < S)[:, None], other=0.)
-    elif MASK: b_k = tl.load(p, mask=(o_j < S)[:, None] & (o_d < D)[None, :], other=0.)
-    elif EVEN_D: b_k = tl.load(p)
-    else: b_k = tl.load(p, mask=(o_d < D)[None, :], other=0.)
-    if UP: b_k = b_k.to(tl.float32)
+    if MASK and EVEN_D:
+        b_k = tl.load(p, mask=(o_j < S)[:, None], other=0.0)
+    elif MASK:
+        b_k = tl.load(p, mask=(o_j < S)[:, None] & (o_d < D)[None, :], other=0.0)
+    elif EVEN_D:
+        b_k = tl.load(p)
+    else:
+        b_k = tl.load(p, mask=(o_d < D)[None, :], other=0.0)
+    if UP:
+        b_k = b_k.to(tl.float32)
     return b_k
 
 # %% ../nbs/25_flash_forward.ipynb #c010
 @triton.jit
 def lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL: tl.constexpr, MASK: tl.constexpr, PREC: tl.constexpr):
-    "Logits of a pair of tiles over log 2, [BT, BS]; -inf where a query, at position o_p among the keys, does not see a key."
+    """Logits of a pair of tiles over log 2, [BT, BS]; -inf where a query, at position o_p among the keys,
+    does not see a key."""
     b_s = tl.dot(b_q, tl.trans(b_k), input_precision=PREC) * scale2
     if MASK:
         m_ij = (o_j < S)[None, :]
-        if CAUSAL: m_ij = m_ij & (o_j[None, :] <= o_p[:, None])
+        if CAUSAL:
+            m_ij = m_ij & (o_j[None, :] <= o_p[:, None])
         b_s = tl.where(m_ij, b_s, float("-inf"))
     return b_s
 
 # %% ../nbs/25_flash_forward.ipynb #c011
 @triton.jit
 def lla_span(it, past, S, CAUSAL: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr):
-    "Where the masked tiles of keys begin for query tile `it`, and where all end; its first query is at position past + it BT."
+    """Where the masked tiles of keys begin for query tile `it`, and where all end; its first query is at
+    position past + it BT."""
     hi = tl.minimum(S, past + (it + 1) * BT) if CAUSAL else S
     return (tl.minimum(S, past + it * BT) if CAUSAL else S) // BS * BS, hi
 
 # %% ../nbs/25_flash_forward.ipynb #c013
 @triton.jit
 def lla_add_rows(b_w16, b_sum, PREC: tl.constexpr, BS: tl.constexpr):
-    "Add the row sums of a rounded tile to sixteen equal columns of b_sum: a product with ones, [BT, BS] x [BS, 16]."
-    return tl.dot(b_w16, tl.full((BS, 16), 1., b_w16.dtype), b_sum, input_precision=PREC)
+    """Add the row sums of a rounded tile to sixteen equal columns of b_sum: a product with ones, [BT, BS] x
+    [BS, 16]."""
+    return tl.dot(b_w16, tl.full((BS, 16), 1.0, b_w16.dtype), b_sum, input_precision=PREC)
+
 
 @triton.jit
 def lla_fit(b, dtype: tl.constexpr):
     "A tile in another dtype; float16 ends at 65504, and what is larger stays there."
-    if dtype == tl.float16: b = tl.minimum(tl.maximum(b, -65504.), 65504.)
+    if dtype == tl.float16:
+        b = tl.minimum(tl.maximum(b, -65504.0), 65504.0)
     return b.to(dtype)
 
 # %% ../nbs/25_flash_forward.ipynb #c015
 @triton.jit
-def lla_mean_sweep(b_kbar, b_l, b_l2, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, D, scale2,
-                   CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, SHARED: tl.constexpr, BS: tl.constexpr):
+def lla_mean_sweep(
+    b_kbar,
+    b_l,
+    b_l2,
+    b_m,
+    b_q,
+    p_k,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    SHARED: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sums of w, w^2 and w k over the keys from lo to hi, with their running maximum."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
@@ -70,47 +103,118 @@ def lla_mean_sweep(b_kbar, b_l, b_l2, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, 
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_new = tl.maximum(b_m, tl.max(b_s, 1))
         b_old, b_w = tl.exp2(b_m - b_new), tl.exp2(b_s - b_new[:, None])
-        b_w16 = b_w.to(b_k.dtype)                                             # the same rounded weights in all sums: their mean must be a mean
+        # the same rounded weights in all sums: their mean must be a mean
+        b_w16 = b_w.to(b_k.dtype)
         b_l = lla_add_rows(b_w16, b_old[:, None] * b_l, PREC, BS)
-        if SHARED: b_l2 = lla_add_rows((b_w * b_w).to(b_k.dtype), (b_old * b_old)[:, None] * b_l2, PREC, BS)
+        if SHARED:
+            b_l2 = lla_add_rows((b_w * b_w).to(b_k.dtype), (b_old * b_old)[:, None] * b_l2, PREC, BS)
         b_kbar = tl.dot(b_w16, b_k, b_old[:, None] * b_kbar, input_precision=PREC)
         b_m = b_new
     return b_kbar, b_l, b_l2, b_m
 
 # %% ../nbs/25_flash_forward.ipynb #c017
 @triton.jit
-def lla_length_sweep(b_kk, b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2,
-                     CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
+def lla_length_sweep(
+    b_kk,
+    b_m,
+    b_q,
+    p_k,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sum of w |k|^2 over the keys up to hi."
     for j0 in range(0, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, True, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, True, PREC)
         b_f = b_k.to(tl.float32)
-        b_length2 = tl.minimum(tl.sum(b_f * b_f, 1), 1e37)       # not inf: 0 x inf is not 0
+        b_length2 = tl.minimum(tl.sum(b_f * b_f, 1), 1e37)  # not inf: 0 x inf is not 0
         b_kk += tl.sum(tl.exp2(b_s - b_m[:, None]) * b_length2[None, :], 1)
     return b_kk
 
 # %% ../nbs/25_flash_forward.ipynb #c018
 @triton.jit
-def lla_floored_ridge(b_ridge, top, floor, b_kbar, b_il, b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2,
-                      CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
-    "The ridge, raised to floor tr(C) / D + 1e-6 |kbar|^2, what rounding makes of keys far from the origin. top: max |k|."
+def lla_floored_ridge(
+    b_ridge,
+    top,
+    floor,
+    b_kbar,
+    b_il,
+    b_m,
+    b_q,
+    p_k,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
+    """The ridge, raised to floor tr(C) / D + 1e-6 |kbar|^2, what rounding makes of keys far from the origin.
+    top: max |k|."""
     b_length2 = tl.sum(b_kbar * b_kbar, 1)
-    b_free = b_ridge >= 1.01 * floor * top * top / D + 1e-6 * b_length2      # false also where top is inf or nan
+    # false also where top is inf or nan
+    b_free = b_ridge >= 1.01 * floor * top * top / D + 1e-6 * b_length2
     if tl.min(b_free.to(tl.int32), 0) == 0:
-        b_kk = lla_length_sweep(tl.zeros_like(b_m), b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2, CAUSAL, EVEN_D, UP, PREC, BS)
-        b_trace = tl.maximum(b_kk * b_il - b_length2, 0.)
+        b_kk = lla_length_sweep(
+            tl.zeros_like(b_m), b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2, CAUSAL, EVEN_D, UP, PREC, BS
+        )
+        b_trace = tl.maximum(b_kk * b_il - b_length2, 0.0)
         b_ridge = tl.maximum(b_ridge, floor * b_trace / D + 1e-6 * b_length2)
     return b_ridge
 
 # %% ../nbs/25_flash_forward.ipynb #c020
 @triton.jit
-def lla_mean_kernel(q, k, top, ridge, kbar, lse, peak, many, used, rhs, sq_n, sq_t, sk_n, sk_s,
-                    GROUP, past, T, S, D, NT, scale2, floor,
-                    CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, SHARED: tl.constexpr,
-                    BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used, and q - kbar."
+def lla_mean_kernel(
+    q,
+    k,
+    top,
+    ridge,
+    kbar,
+    lse,
+    peak,
+    many,
+    used,
+    rhs,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NT,
+    scale2,
+    floor,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    SHARED: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used,
+    and q - kbar."""
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     p_k = k + n // GROUP * sk_n
@@ -120,18 +224,81 @@ def lla_mean_kernel(q, k, top, ridge, kbar, lse, peak, many, used, rhs, sq_n, sq
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     b_kbar, b_m = tl.zeros((BT, BD), tl.float32), tl.full((BT,), float("-inf"), tl.float32)
     b_l, b_l2 = tl.zeros((BT, 16), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(b_kbar, b_l, b_l2, b_m, b_q, p_k, 0, mid, o_p, o_d, sk_s, S, D, scale2,
-                                            CAUSAL, False, EVEN_D, UP, PREC, SHARED, BS)
-    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(b_kbar, b_l, b_l2, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D, scale2,
-                                            CAUSAL, True, EVEN_D, UP, PREC, SHARED, BS)
+    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(
+        b_kbar,
+        b_l,
+        b_l2,
+        b_m,
+        b_q,
+        p_k,
+        0,
+        mid,
+        o_p,
+        o_d,
+        sk_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        False,
+        EVEN_D,
+        UP,
+        PREC,
+        SHARED,
+        BS,
+    )
+    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(
+        b_kbar,
+        b_l,
+        b_l2,
+        b_m,
+        b_q,
+        p_k,
+        mid,
+        hi,
+        o_p,
+        o_d,
+        sk_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        True,
+        EVEN_D,
+        UP,
+        PREC,
+        SHARED,
+        BS,
+    )
     b_l, b_l2 = tl.max(b_l, 1), tl.max(b_l2, 1)
     b_kbar = b_kbar / b_l[:, None]
     o_n = n * T + o_i
     o_nd, m_id = o_n[:, None] * D + o_d[None, :], m_i[:, None] & (o_d < D)[None, :]
-    b_ridge = lla_floored_ridge(tl.load(ridge + o_n, mask=m_i, other=1e30), tl.load(top + n // GROUP), floor, b_kbar, 1 / b_l,
-                                b_m, b_q, p_k, hi, o_p, o_d, sk_s, S, D, scale2, CAUSAL, EVEN_D, UP, PREC, BS)
+    b_ridge = lla_floored_ridge(
+        tl.load(ridge + o_n, mask=m_i, other=1e30),
+        tl.load(top + n // GROUP),
+        floor,
+        b_kbar,
+        1 / b_l,
+        b_m,
+        b_q,
+        p_k,
+        hi,
+        o_p,
+        o_d,
+        sk_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
     b_seen = o_p + 1 if CAUSAL else tl.full((BT,), 0, tl.int32) + S
-    b_rhs = tl.where((b_seen > 1)[:, None], b_q.to(tl.float32) - b_kbar, 0.)      # a single key leaves nothing to fit
+    # a single key leaves nothing to fit
+    b_rhs = tl.where((b_seen > 1)[:, None], b_q.to(tl.float32) - b_kbar, 0.0)
     tl.store(kbar + o_nd, b_kbar, mask=m_id)
     tl.store(rhs + o_nd, b_rhs, mask=m_id)
     tl.store(used + o_n, b_ridge, mask=m_i)
@@ -141,23 +308,69 @@ def lla_mean_kernel(q, k, top, ridge, kbar, lse, peak, many, used, rhs, sq_n, sq
 
 # %% ../nbs/25_flash_forward.ipynb #c022
 @triton.jit
-def lla_matrix_sweep(b_M, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, D, scale2,
-                     CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
+def lla_matrix_sweep(
+    b_M,
+    b_m,
+    b_q,
+    p_k,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sum of (sum of p over the queries) k k' over the keys from lo to hi, [BD, BD]."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
-        b_M = tl.dot(tl.trans(b_k), (b_k.to(tl.float32) * b_c[:, None]).to(b_k.dtype), b_M, input_precision=PREC)
+        b_M = tl.dot(
+            tl.trans(b_k), (b_k.to(tl.float32) * b_c[:, None]).to(b_k.dtype), b_M, input_precision=PREC
+        )
     return b_M
 
 # %% ../nbs/25_flash_forward.ipynb #c024
 @triton.jit
-def lla_matrix_kernel(q, k, kbar, lse, ridge, inverse, sq_n, sq_t, sk_n, sk_s, GROUP, past, T, S, D, NM, EVERY, scale2,
-                      ROUNDS: tl.constexpr, CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-                      BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "The inverse of the mean of C + ridge I over every EVERYth tile of queries, up to a factor: Newton's X <- X (2 I - M X)."
+def lla_matrix_kernel(
+    q,
+    k,
+    kbar,
+    lse,
+    ridge,
+    inverse,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NM,
+    EVERY,
+    scale2,
+    ROUNDS: tl.constexpr,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """The inverse of the mean of C + ridge I over every EVERYth tile of queries, up to a factor: Newton's X
+    <- X (2 I - M X)."""
     N = tl.num_programs(0) // NM
     im, n = NM - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
     it, p_k = im * EVERY, k + n // GROUP * sk_n
@@ -168,72 +381,181 @@ def lla_matrix_kernel(q, k, kbar, lse, ridge, inverse, sq_n, sq_t, sk_n, sk_s, G
     o_n = n * T + o_i
     b_m = tl.load(lse + o_n, mask=m_i, other=float("inf"))
     b_M = tl.zeros((BD, BD), tl.float32)
-    b_M = lla_matrix_sweep(b_M, b_m, b_q, p_k, 0, mid, o_p, o_d, sk_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_M = lla_matrix_sweep(b_M, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
-    b_kbar = tl.load(kbar + o_n[:, None] * D + o_d[None, :], mask=m_i[:, None] & (o_d < D)[None, :], other=0.)
+    b_M = lla_matrix_sweep(
+        b_M, b_m, b_q, p_k, 0, mid, o_p, o_d, sk_s, S, D, scale2, CAUSAL, False, EVEN_D, UP, PREC, BS
+    )
+    b_M = lla_matrix_sweep(
+        b_M, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D, scale2, CAUSAL, True, EVEN_D, UP, PREC, BS
+    )
+    b_kbar = tl.load(
+        kbar + o_n[:, None] * D + o_d[None, :], mask=m_i[:, None] & (o_d < D)[None, :], other=0.0
+    )
     b_I = (o_d[:, None] == o_d[None, :]).to(tl.float32)
-    b_ridge = tl.load(ridge + o_n, mask=m_i, other=0.)
+    b_ridge = tl.load(ridge + o_n, mask=m_i, other=0.0)
     b_M += tl.sum(b_ridge, 0) * b_I - tl.dot(tl.trans(b_kbar), b_kbar, input_precision=EXACT)
     b_M = b_M + tl.trans(b_M)
     size = tl.max(tl.sum(tl.abs(b_M), 1), 0)
-    good = (size > 0) & (size < 1e37)                    # else no preconditioner: keys of zero, or too long to be squared
-    b_M = tl.where(good, b_M / tl.where(good, size, 1.), b_I)
+    # else no preconditioner: keys of zero, or too long to be squared
+    good = (size > 0) & (size < 1e37)
+    b_M = tl.where(good, b_M / tl.where(good, size, 1.0), b_I)
     b_X = b_I
     for _ in range(ROUNDS):
         b_X = tl.dot(b_X, 2 * b_I - tl.dot(b_M, b_X, input_precision=EXACT), input_precision=EXACT)
-    tl.store(inverse + (n * NM + im) * BD * BD + o_d[:, None] * BD + o_d[None, :], .5 * (b_X + tl.trans(b_X)))
+    tl.store(
+        inverse + (n * NM + im) * BD * BD + o_d[:, None] * BD + o_d[None, :], 0.5 * (b_X + tl.trans(b_X))
+    )
 
 # %% ../nbs/25_flash_forward.ipynb #c026
 @triton.jit
-def lla_covariance_sweep(b_y, b_sum, b_d, b_c, b_m, b_q, p_k, lo, hi, o_p, o_d, sk_s, S, D, scale2,
-                         CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, BS: tl.constexpr):
+def lla_covariance_sweep(
+    b_y,
+    b_sum,
+    b_d,
+    b_c,
+    b_m,
+    b_q,
+    p_k,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sums of w (k.d - kbar.d) k and of w (k.d - kbar.d) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
         b_k = lla_key_tile(p_k, o_j.to(tl.int64), o_d, sk_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w = tl.exp2(b_s - b_m[:, None]) * (tl.dot(b_d, tl.trans(b_k), input_precision=PREC) - b_c[:, None])
-        b_w16 = lla_fit(b_w, b_k.dtype)                    # the same rounded weights in both sums, or they would not cancel
+        # the same rounded weights in both sums, or they would not cancel
+        b_w16 = lla_fit(b_w, b_k.dtype)
         b_sum = lla_add_rows(b_w16, b_sum, PREC, BS)
         b_y = tl.dot(b_w16, b_k, b_y, input_precision=PREC)
     return b_y, b_sum
 
 # %% ../nbs/25_flash_forward.ipynb #c028
 @triton.jit
-def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D,
-                   scale2, tol2, max_steps, CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
-                   PREC: tl.constexpr, SHARED: tl.constexpr, BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Conjugate gradient on (C + ridge I) x = r, a system for each row: x, its residual^2, the smallest there was, and its step."
+def lla_solve_tile(
+    b_r,
+    b_limit,
+    b_use,
+    b_X,
+    b_ridge,
+    b_il,
+    m_i,
+    p_kbar,
+    m_id,
+    b_m,
+    b_q,
+    p_k,
+    mid,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    S,
+    D,
+    scale2,
+    tol2,
+    max_steps,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    SHARED: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """Conjugate gradient on (C + ridge I) x = r, a system for each row: x, its residual^2, the smallest there
+    was, and its step."""
     b_size = tl.max(tl.abs(b_r), 1)
-    b_r = b_r / tl.where(b_size > 0, b_size, 1.)[:, None]             # first the largest entry: its square might not fit
+    # first the largest entry: its square might not fit
+    b_r = b_r / tl.where(b_size > 0, b_size, 1.0)[:, None]
     b_n = tl.sqrt(tl.sum(b_r * b_r, 1))
-    b_r, b_size = b_r / tl.where(b_n > 0, b_n, 1.)[:, None], b_size * b_n
+    b_r, b_size = b_r / tl.where(b_n > 0, b_n, 1.0)[:, None], b_size * b_n
     b_x, b_rr = tl.zeros((BT, BD), tl.float32), (b_size > 0).to(tl.float32)
     b_best, b_at, step = b_rr, tl.zeros((BT,), tl.int32), 0
     b_live = (b_rr > tol2) & m_i & (b_limit > 0)
     b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision=EXACT), b_r) if SHARED else b_r
     b_d = (b_z / tl.sqrt(tl.maximum(tl.sum(b_z * b_z, 1), 1e-30))[:, None]).to(b_q.dtype)
     while (step < max_steps) & (tl.max(b_live.to(tl.int32), 0) > 0):
-        b_c = tl.sum(tl.load(p_kbar, mask=m_id, other=0.) * b_d.to(tl.float32), 1)
+        b_c = tl.sum(tl.load(p_kbar, mask=m_id, other=0.0) * b_d.to(tl.float32), 1)
         b_y, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-        b_y, b_sum = lla_covariance_sweep(b_y, b_sum, b_d, b_c, b_m, b_q, p_k, 0, mid, o_p, o_d, sk_s, S, D, scale2,
-                                          CAUSAL, False, EVEN_D, UP, PREC, BS)
-        b_y, b_sum = lla_covariance_sweep(b_y, b_sum, b_d, b_c, b_m, b_q, p_k, mid, hi, o_p, o_d, sk_s, S, D, scale2,
-                                          CAUSAL, True, EVEN_D, UP, PREC, BS)
+        b_y, b_sum = lla_covariance_sweep(
+            b_y,
+            b_sum,
+            b_d,
+            b_c,
+            b_m,
+            b_q,
+            p_k,
+            0,
+            mid,
+            o_p,
+            o_d,
+            sk_s,
+            S,
+            D,
+            scale2,
+            CAUSAL,
+            False,
+            EVEN_D,
+            UP,
+            PREC,
+            BS,
+        )
+        b_y, b_sum = lla_covariance_sweep(
+            b_y,
+            b_sum,
+            b_d,
+            b_c,
+            b_m,
+            b_q,
+            p_k,
+            mid,
+            hi,
+            o_p,
+            o_d,
+            sk_s,
+            S,
+            D,
+            scale2,
+            CAUSAL,
+            True,
+            EVEN_D,
+            UP,
+            PREC,
+            BS,
+        )
         b_df = b_d.to(tl.float32)
-        b_y = (b_y - tl.max(b_sum, 1)[:, None] * tl.load(p_kbar, mask=m_id, other=0.)) * b_il[:, None] + b_ridge[:, None] * b_df
+        b_y = (b_y - tl.max(b_sum, 1)[:, None] * tl.load(p_kbar, mask=m_id, other=0.0)) * b_il[
+            :, None
+        ] + b_ridge[:, None] * b_df
         b_dAd = tl.sum(b_df * b_y, 1)
-        b_inv = 1 / tl.where(b_dAd > 0, b_dAd, 1.)
+        b_inv = 1 / tl.where(b_dAd > 0, b_dAd, 1.0)
         b_alpha = tl.sum(b_r * b_df, 1) * b_inv
-        b_live = b_live & (b_dAd > 0) & (tl.abs(b_alpha) * b_size < 1e37)     # else lost to rounding, or too long to be held
-        b_alpha = tl.where(b_live, b_alpha, 0.)
+        # else lost to rounding, or too long to be held
+        b_live = b_live & (b_dAd > 0) & (tl.abs(b_alpha) * b_size < 1e37)
+        b_alpha = tl.where(b_live, b_alpha, 0.0)
         b_x += b_alpha[:, None] * b_df
         b_r -= b_alpha[:, None] * b_y
         b_rr = tl.where(b_live, tl.sum(b_r * b_r, 1), b_rr)
         b_z = tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision=EXACT), b_r) if SHARED else b_r
-        b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df            # conjugate to the last direction
+        # conjugate to the last direction
+        b_p = b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df
         b_p = b_p / tl.sqrt(tl.maximum(tl.sum(b_p * b_p, 1), 1e-30))[:, None]
-        b_d = tl.where(b_live[:, None], b_p, 0.).to(b_q.dtype)                # a row that stops may hold a nan here
+        # a row that stops may hold a nan here
+        b_d = tl.where(b_live[:, None], b_p, 0.0).to(b_q.dtype)
         step += 1
         b_at = tl.where(b_rr < b_best, step, b_at)
         b_best = tl.where(b_rr < b_best, b_rr, b_best)
@@ -242,11 +564,48 @@ def lla_solve_tile(b_r, b_limit, b_use, b_X, b_ridge, b_il, m_i, p_kbar, m_id, b
 
 # %% ../nbs/25_flash_forward.ipynb #c030
 @triton.jit
-def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, steps, residual, sq_n, sq_t, sk_n, sk_s,
-                     N, GROUP, past, T, S, D, NT, NM, EVERY, scale2, tol2, max_steps,
-                     CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr, SHARED: tl.constexpr,
-                     BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
-    "Sweep 2, many times. A program takes the next tile of queries as long as there is one; x holds the right-hand side, then the solution."
+def lla_solve_kernel(
+    q,
+    k,
+    kbar,
+    lse,
+    peak,
+    many,
+    inverse,
+    ridge,
+    x,
+    counter,
+    steps,
+    residual,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    N,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NT,
+    NM,
+    EVERY,
+    scale2,
+    tol2,
+    max_steps,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    SHARED: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
+    """Sweep 2, many times.
+
+    A program takes the next tile of queries as long as there is one; x holds the right-hand side, then the
+    solution."""
     o_b, o_d = tl.arange(0, BT), tl.arange(0, BD)
     t, redo = tl.atomic_add(counter, 1), 0
     while t < NT * N:
@@ -258,18 +617,49 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
         mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
         o_n = n * T + o_i
         o_nd = o_n[:, None] * D + o_d[None, :]
-        b_m, b_ridge = tl.load(peak + o_n, mask=m_i, other=0.), tl.load(ridge + o_n, mask=m_i, other=1e30)
-        b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.))
-        im = tl.maximum(it - 1, 0) // EVERY           # the last shared matrix made before this tile, if it saw enough keys
-        b_use = (tl.load(many + o_n, mask=m_i, other=0.) > D / 4) & (im * EVERY * BT >= 4 * D)
+        b_m, b_ridge = tl.load(peak + o_n, mask=m_i, other=0.0), tl.load(ridge + o_n, mask=m_i, other=1e30)
+        b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+        # the last shared matrix made before this tile, if it saw enough keys
+        im = tl.maximum(it - 1, 0) // EVERY
+        b_use = (tl.load(many + o_n, mask=m_i, other=0.0) > D / 4) & (im * EVERY * BT >= 4 * D)
         b_X = tl.load(inverse + (n * NM + im) * BD * BD + o_d[:, None] * BD + o_d[None, :]) if SHARED else b_q
         b_limit = tl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
-        b_x, b_rr, b_best, b_at = lla_solve_tile(tl.load(x + o_nd, mask=m_id, other=0.), b_limit, b_use, b_X, b_ridge, b_il,
-                                                 m_i, kbar + o_nd, m_id, b_m, b_q, p_k, mid, hi, past + o_i, o_d, sk_s, S, D,
-                                                 scale2, tol2, max_steps, CAUSAL, EVEN_D, UP, PREC, SHARED, BT, BS, BD)
+        b_x, b_rr, b_best, b_at = lla_solve_tile(
+            tl.load(x + o_nd, mask=m_id, other=0.0),
+            b_limit,
+            b_use,
+            b_X,
+            b_ridge,
+            b_il,
+            m_i,
+            kbar + o_nd,
+            m_id,
+            b_m,
+            b_q,
+            p_k,
+            mid,
+            hi,
+            past + o_i,
+            o_d,
+            sk_s,
+            S,
+            D,
+            scale2,
+            tol2,
+            max_steps,
+            CAUSAL,
+            EVEN_D,
+            UP,
+            PREC,
+            SHARED,
+            BT,
+            BS,
+            BD,
+        )
         redo = tl.where((tl.max((m_i & ~(b_rr <= b_best)).to(tl.int32), 0) > 0) & (redo == 0), 1, 0)
         tl.store(steps + o_n, b_at, mask=m_i)
-        if redo > 0:                                  # some row was better off before its last step: once more, up to there
+        # some row was better off before its last step: once more, up to there
+        if redo > 0:
             tl.debug_barrier()
         else:
             tl.store(x + o_nd, b_x, mask=m_id)
@@ -279,12 +669,14 @@ def lla_solve_kernel(q, k, kbar, lse, peak, many, inverse, ridge, x, counter, st
 # %% ../nbs/25_flash_forward.ipynb #c032
 @triton.jit
 def lla_halves(b_u, b_q):
-    "A tile as n (hi + lo): hi and lo in the dtype of b_q, n a number for each row, so that no entry is too large for float16."
+    """A tile as n (hi + lo): hi and lo in the dtype of b_q, n a number for each row, so that no entry is too
+    large for float16."""
     b_n = tl.max(tl.abs(b_u), 1)
-    b_n = tl.where(b_n > 0, b_n, 1.)
+    b_n = tl.where(b_n > 0, b_n, 1.0)
     b_u = b_u / b_n[:, None]
     b_hi = b_u.to(b_q.dtype)
     return b_n, b_hi, (b_u - b_hi.to(tl.float32)).to(b_q.dtype)
+
 
 @triton.jit
 def lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC: tl.constexpr):
@@ -294,9 +686,33 @@ def lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC: tl.constexpr):
 
 # %% ../nbs/25_flash_forward.ipynb #c033
 @triton.jit
-def lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, lo, hi, o_p, o_d, sk_s, sv_s, S, D, scale2,
-                     CAUSAL: tl.constexpr, MASK: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr,
-                     PREC: tl.constexpr, BS: tl.constexpr):
+def lla_output_sweep(
+    b_o,
+    b_sum,
+    b_n,
+    b_hi,
+    b_lo,
+    b_c,
+    b_m,
+    b_q,
+    p_k,
+    p_v,
+    lo,
+    hi,
+    o_p,
+    o_d,
+    sk_s,
+    sv_s,
+    S,
+    D,
+    scale2,
+    CAUSAL: tl.constexpr,
+    MASK: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BS: tl.constexpr,
+):
     "Sums of s v and of s = w (1 + k.u - kbar.u) over the keys from lo to hi."
     for j0 in range(lo, hi, BS):
         o_j = j0 + tl.arange(0, BS)
@@ -304,7 +720,8 @@ def lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, lo, h
         b_v = lla_key_tile(p_v, o_j.to(tl.int64), o_d, sv_s, S, D, UP, MASK, EVEN_D)
         b_s = lla_logits(b_q, b_k, o_p, o_j, S, scale2, CAUSAL, MASK, PREC)
         b_w = tl.exp2(b_s - b_m[:, None])
-        b_w = tl.where(b_w > 0, b_w * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC)), 0.)    # 0 x inf is not 0
+        # 0 x inf is not 0
+        b_w = tl.where(b_w > 0, b_w * (1 + lla_relative(b_n, b_hi, b_lo, b_k, b_c, PREC)), 0.0)
         b_w16 = lla_fit(b_w, b_v.dtype)
         b_sum = lla_add_rows(b_w16, b_sum, PREC, BS)
         b_o = tl.dot(b_w16, b_v, b_o, input_precision=PREC)
@@ -312,9 +729,35 @@ def lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, lo, h
 
 # %% ../nbs/25_flash_forward.ipynb #c034
 @triton.jit
-def lla_output_kernel(q, k, v, kbar, peak, u, o, sq_n, sq_t, sk_n, sk_s, sv_n, sv_s, GROUP, past, T, S, D, NT, scale2,
-                      CAUSAL: tl.constexpr, EVEN_D: tl.constexpr, UP: tl.constexpr, PREC: tl.constexpr,
-                      BT: tl.constexpr, BS: tl.constexpr, BD: tl.constexpr):
+def lla_output_kernel(
+    q,
+    k,
+    v,
+    kbar,
+    peak,
+    u,
+    o,
+    sq_n,
+    sq_t,
+    sk_n,
+    sk_s,
+    sv_n,
+    sv_s,
+    GROUP,
+    past,
+    T,
+    S,
+    D,
+    NT,
+    scale2,
+    CAUSAL: tl.constexpr,
+    EVEN_D: tl.constexpr,
+    UP: tl.constexpr,
+    PREC: tl.constexpr,
+    BT: tl.constexpr,
+    BS: tl.constexpr,
+    BD: tl.constexpr,
+):
     "Sweep 3 of BT queries of head n: the values, averaged with the weights of the line."
     N = tl.num_programs(0) // NT
     it, n = NT - 1 - tl.program_id(0) // N, (tl.program_id(0) % N).to(tl.int64)
@@ -326,127 +769,266 @@ def lla_output_kernel(q, k, v, kbar, peak, u, o, sq_n, sq_t, sk_n, sk_s, sv_n, s
     mid, hi = lla_span(it, past, S, CAUSAL, BT, BS)
     o_n = n * T + o_i
     o_nd = o_n[:, None] * D + o_d[None, :]
-    b_m = tl.load(peak + o_n, mask=m_i, other=0.)
-    b_u = tl.load(u + o_nd, mask=m_id, other=0.)
-    b_c = tl.sum(b_u * tl.load(kbar + o_nd, mask=m_id, other=0.), 1)
+    b_m = tl.load(peak + o_n, mask=m_i, other=0.0)
+    b_u = tl.load(u + o_nd, mask=m_id, other=0.0)
+    b_c = tl.sum(b_u * tl.load(kbar + o_nd, mask=m_id, other=0.0), 1)
     b_n, b_hi, b_lo = lla_halves(b_u, b_q)
     b_o, b_sum = tl.zeros((BT, BD), tl.float32), tl.zeros((BT, 16), tl.float32)
-    b_o, b_sum = lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, 0, mid, o_p, o_d, sk_s, sv_s, S, D,
-                                  scale2, CAUSAL, False, EVEN_D, UP, PREC, BS)
-    b_o, b_sum = lla_output_sweep(b_o, b_sum, b_n, b_hi, b_lo, b_c, b_m, b_q, p_k, p_v, mid, hi, o_p, o_d, sk_s, sv_s, S, D,
-                                  scale2, CAUSAL, True, EVEN_D, UP, PREC, BS)
+    b_o, b_sum = lla_output_sweep(
+        b_o,
+        b_sum,
+        b_n,
+        b_hi,
+        b_lo,
+        b_c,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        0,
+        mid,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        False,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
+    b_o, b_sum = lla_output_sweep(
+        b_o,
+        b_sum,
+        b_n,
+        b_hi,
+        b_lo,
+        b_c,
+        b_m,
+        b_q,
+        p_k,
+        p_v,
+        mid,
+        hi,
+        o_p,
+        o_d,
+        sk_s,
+        sv_s,
+        S,
+        D,
+        scale2,
+        CAUSAL,
+        True,
+        EVEN_D,
+        UP,
+        PREC,
+        BS,
+    )
     b_total = tl.sum(b_sum, 1) * 0.0625
-    b_o = b_o / tl.where(b_total == 0, 1., b_total)[:, None]
+    b_o = b_o / tl.where(b_total == 0, 1.0, b_total)[:, None]
     tl.store(o + o_nd, lla_fit(b_o, o.dtype.element_ty), mask=m_id)
 
 # %% ../nbs/25_flash_forward.ipynb #c036
-TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}   # BD -> BT, BS, warps, stages
+# BD -> BT, BS, warps, stages
+TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
-EVERY, ROUNDS = 8, 8     # a shared matrix for every eighth tile of queries, by eight rounds of Newton's iteration
+# a shared matrix for every eighth tile of queries, by eight rounds of Newton's iteration
+EVERY, ROUNDS = 8, 8
 
 # %% ../nbs/25_flash_forward.ipynb #c037
 @dataclass(frozen=True)
 class Forward:
     "What the forward kernels return: the output, and what the backward pass needs."
-    o: torch.Tensor         # the output, [N, T, D], in the dtype of q
-    u: torch.Tensor         # the direction of the correction, [N, T, D], float32
-    kbar: torch.Tensor      # the mean key, [N, T, D], float32
-    lse: torch.Tensor       # logarithm (base 2) of the sum of weights, [N, T], float32
-    peak: torch.Tensor      # largest logit over log 2, [N, T], float32
-    many: torch.Tensor      # how many keys count, 1 / sum of p^2, [N, T], float32
-    ridge: torch.Tensor     # the ridge that was used, not below the floor, [N, T], float32
-    inverse: torch.Tensor   # shared matrices of the solver, [N, tiles, BD, BD], float32; empty for D > 64
-    steps: torch.Tensor     # conjugate gradient steps, [N, T], int32
+
+    o: torch.Tensor  # the output, [N, T, D], in the dtype of q
+    u: torch.Tensor  # the direction of the correction, [N, T, D], float32
+    kbar: torch.Tensor  # the mean key, [N, T, D], float32
+    lse: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
+    peak: torch.Tensor  # largest logit over log 2, [N, T], float32
+    many: torch.Tensor  # how many keys count, 1 / sum of p^2, [N, T], float32
+    ridge: torch.Tensor  # the ridge that was used, not below the floor, [N, T], float32
+    inverse: torch.Tensor  # shared matrices of the solver, [N, tiles, BD, BD], float32; empty for D > 64
+    steps: torch.Tensor  # conjugate gradient steps, [N, T], int32
     residual: torch.Tensor  # relative residuals, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
 def lla_launch_settings(
-    q: torch.Tensor,   # queries, [N, T, D]
-    k: torch.Tensor,   # keys, [Nkv, S, D]
-    scale: float,      # of the logits
-    is_causal: bool,   # query i sees keys 0 to S - T + i only
+    q: torch.Tensor,  # queries, [N, T, D]
+    k: torch.Tensor,  # keys, [Nkv, S, D]
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
 ) -> tuple[dict[str, Any], dict[str, Any]]:  # sizes, constants: arguments that all kernels share
-    "The sizes, the tile sizes and the precision of a launch. Raises `ValueError` where Triton cannot run and for D > 128."
-    if not can_run(q.device): raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
+    """The sizes, the tile sizes and the precision of a launch.
+
+    Raises `ValueError` where Triton cannot run and for D > 128."""
+    if not can_run(q.device):
+        raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    if D > 128: raise ValueError(f"D={D}: expected at most 128")
-    precision = tile_precision(q.dtype); BD = max(16, triton.next_power_of_2(D))
+    if D > 128:
+        raise ValueError(f"D={D}: expected at most 128")
+    precision = tile_precision(q.dtype)
+    BD = max(16, triton.next_power_of_2(D))
     BT, BS, warps, stages = (TILES_FP32 if q.dtype == torch.float32 else TILES)[BD]
-    return (dict(GROUP=max(N, 1) // max(Nkv, 1), past=S - T, T=T, S=S, D=D, scale2=scale * 1.4426950408889634),
-            dict(CAUSAL=is_causal, EVEN_D=BD == D, BT=BT, BS=BS, BD=BD, num_warps=warps, num_stages=stages, **precision))
+    return (
+        dict(GROUP=max(N, 1) // max(Nkv, 1), past=S - T, T=T, S=S, D=D, scale2=scale * 1.4426950408889634),
+        dict(
+            CAUSAL=is_causal,
+            EVEN_D=BD == D,
+            BT=BT,
+            BS=BS,
+            BD=BD,
+            num_warps=warps,
+            num_stages=stages,
+            **precision,
+        ),
+    )
+
 
 def lla_fitting_tile(
-    kernel: str,            # "output", "dq" or "dkv"
-    constants: dict,        # of `lla_launch_settings`
-    q: torch.Tensor,        # queries
+    kernel: str,  # "output", "dq" or "dkv"
+    constants: dict,  # of `lla_launch_settings`
+    q: torch.Tensor,  # queries
     tile: tuple | None = None,  # rows, columns, warps, stages; None: those of `constants`
-) -> dict[str, Any]:        # the constants, with the tile that the shared memory of this GPU has room for
+) -> dict[str, Any]:  # the constants, with the tile that the shared memory of this GPU has room for
     "A smaller tile for a GPU of little shared memory. Raises `ValueError` where none fits."
-    rows, columns, warps, stages = tile or [constants[name] for name in ("BT", "BS", "num_warps", "num_stages")]
+    rows, columns, warps, stages = tile or [
+        constants[name] for name in ("BT", "BS", "num_warps", "num_stages")
+    ]
     fits = fitting(kernel, (rows, columns, warps, stages), constants["BD"], q.dtype, describe_gpu(q.device))
-    if fits is None: raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={q.shape[-1]}")
+    if fits is None:
+        raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={q.shape[-1]}")
     return constants | dict(zip(("BT", "BS", "num_warps", "num_stages"), fits))
 
 # %% ../nbs/25_flash_forward.ipynb #c039
 def lla_matrices(
-    T: int,              # queries
-    D: int,              # head dimension
+    T: int,  # queries
+    D: int,  # head dimension
     dtype: torch.dtype,  # of the inputs
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
     "Shared matrices are made for D <= 64."
-    BD = max(16, triton.next_power_of_2(D)); BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
+    BD = max(16, triton.next_power_of_2(D))
+    BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
     return (-(-T // (BT * EVERY)) if BD <= 64 else 0), BD, BD
 
 # %% ../nbs/25_flash_forward.ipynb #c040
 def lla_solve(
-    q: torch.Tensor,           # queries, [N, T, D], the last stride 1
-    k: torch.Tensor,           # keys, [Nkv, S, D], the last stride 1
+    q: torch.Tensor,  # queries, [N, T, D], the last stride 1
+    k: torch.Tensor,  # keys, [Nkv, S, D], the last stride 1
     saved: dict[str, torch.Tensor],  # kbar, lse, peak, many, ridge and inverse of `Forward`
-    x: torch.Tensor,           # right-hand sides, [N, T, D], float32; becomes the solutions
+    x: torch.Tensor,  # right-hand sides, [N, T, D], float32; becomes the solutions
     *,
-    scale: float,              # of the logits
-    is_causal: bool,           # query i sees keys 0 to S - T + i only
-    tol: float,                # relative residual at which a row stops
-    max_steps: int,            # most conjugate gradient steps
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # most conjugate gradient steps
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_launch_settings`."
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
-    N, T = q.shape[:2]; NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
+    N, T = q.shape[:2]
+    NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse"], dtype=torch.int32), torch.empty_like(saved["lse"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * torch.cuda.get_device_properties(q.device).multi_processor_count if q.is_cuda else 1
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
-    lla_solve_kernel[(min(NT * N, programs),)](q, k, *(saved[n] for n in ("kbar", "lse", "peak", "many", "inverse", "ridge")), x, counter, steps, residual,
-        *q.stride()[:2], *k.stride()[:2], N, NT=NT, NM=max(NM, 1), EVERY=EVERY, tol2=tol**2, max_steps=max_steps, SHARED=NM > 0, **sizes, **constants)
+    lla_solve_kernel[(min(NT * N, programs),)](
+        q,
+        k,
+        *(saved[n] for n in ("kbar", "lse", "peak", "many", "inverse", "ridge")),
+        x,
+        counter,
+        steps,
+        residual,
+        *q.stride()[:2],
+        *k.stride()[:2],
+        N,
+        NT=NT,
+        NM=max(NM, 1),
+        EVERY=EVERY,
+        tol2=tol**2,
+        max_steps=max_steps,
+        SHARED=NM > 0,
+        **sizes,
+        **constants,
+    )
     return steps, residual
 
 # %% ../nbs/25_flash_forward.ipynb #c041
 def lla_forward(
-    q: torch.Tensor,      # queries, [N, T, D], any strides
-    k: torch.Tensor,      # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
-    v: torch.Tensor,      # values, [Nkv, S, D], any strides
+    q: torch.Tensor,  # queries, [N, T, D], any strides
+    k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
+    v: torch.Tensor,  # values, [Nkv, S, D], any strides
     ridge: torch.Tensor,  # relative ridge, [N, T]
     *,
-    scale: float,         # of the logits
-    is_causal: bool,      # query i sees keys 0 to S - T + i only
-    tol: float,           # relative residual at which a row stops
-    max_steps: int,       # most conjugate gradient steps
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # most conjugate gradient steps
     floor: float = 1e-3,  # smallest ridge over tr(C) / D
-) -> Forward:             # output and saved quantities
-    "Launch the forward kernels. Raises `ValueError` where Triton cannot run and for D > 128; other arguments are checked by `flash_lla`."
-    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v)); ridge = ridge.float().contiguous()
+) -> Forward:  # output and saved quantities
+    """Launch the forward kernels.
+
+    Raises `ValueError` where Triton cannot run and for D > 128; other arguments are checked by
+    `flash_lla`."""
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    ridge = ridge.float().contiguous()
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
-    N, T, D = q.shape; NT = triton.cdiv(T, constants["BT"]); NM, *square = lla_matrices(T, D, q.dtype)
+    N, T, D = q.shape
+    NT = triton.cdiv(T, constants["BT"])
+    NM, *square = lla_matrices(T, D, q.dtype)
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    o, u, kbar, (lse, peak, many, used) = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D), (new(N, T) for _ in range(4))
+    o, u, kbar, (lse, peak, many, used) = (
+        new(N, T, D, dtype=q.dtype),
+        new(N, T, D),
+        new(N, T, D),
+        (new(N, T) for _ in range(4)),
+    )
     saved = dict(kbar=kbar, lse=lse, peak=peak, many=many, ridge=used, inverse=new(N, NM, *square))
-    if not N * T: return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
-    top = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)   # the longest key of each head, [Nkv]
+    if not N * T:
+        return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
+    # the longest key of each head, [Nkv]
+    top = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     s = (*q.stride()[:2], *k.stride()[:2])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    lla_mean_kernel[(NT * N,)](q, k, top, ridge, kbar, lse, peak, many, used, u, *s, NT=NT, floor=floor, SHARED=NM > 0, **sizes, **constants)
-    if NM: lla_matrix_kernel[(NM * N,)](q, k, kbar, lse, used, saved["inverse"], *s, NM=NM, EVERY=EVERY, ROUNDS=ROUNDS, **sizes, **constants)
-    steps, residual = lla_solve(q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    lla_mean_kernel[(NT * N,)](
+        q,
+        k,
+        top,
+        ridge,
+        kbar,
+        lse,
+        peak,
+        many,
+        used,
+        u,
+        *s,
+        NT=NT,
+        floor=floor,
+        SHARED=NM > 0,
+        **sizes,
+        **constants,
+    )
+    if NM:
+        lla_matrix_kernel[(NM * N,)](
+            q,
+            k,
+            kbar,
+            lse,
+            used,
+            saved["inverse"],
+            *s,
+            NM=NM,
+            EVERY=EVERY,
+            ROUNDS=ROUNDS,
+            **sizes,
+            **constants,
+        )
+    steps, residual = lla_solve(
+        q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
+    )
     constants = lla_fitting_tile("output", constants, q)
     NT = triton.cdiv(T, constants["BT"])
     lla_output_kernel[(NT * N,)](q, k, v, kbar, peak, u, o, *s, *v.stride()[:2], NT=NT, **sizes, **constants)

@@ -20,27 +20,33 @@ try:
     import triton.language as tl
 except ImportError:
     tl = SimpleNamespace(constexpr=lambda value: value)
-    triton = SimpleNamespace(jit=lambda function: function, cdiv=lambda a, b: -(-a // b),
-                             next_power_of_2=lambda n: 1 << max(n - 1, 0).bit_length())
+    triton = SimpleNamespace(
+        jit=lambda function: function,
+        cdiv=lambda a, b: -(-a // b),
+        next_power_of_2=lambda n: 1 << max(n - 1, 0).bit_length(),
+    )
 
 # %% ../nbs/04_triton.ipynb #c006
 HAS_TRITON = hasattr(triton, "__version__")
 INTERPRET = os.environ.get("TRITON_INTERPRET") == "1"
 
+
 def can_run(
     device: torch.device | str,  # where the tensors are
-) -> bool:                       # whether a kernel can run there
-    "Whether Triton kernels run on tensors of this device: compiled on CUDA, or anywhere under the interpreter."
+) -> bool:  # whether a kernel can run there
+    """Whether Triton kernels run on tensors of this device: compiled on CUDA, or anywhere under the
+    interpreter."""
     return HAS_TRITON and (INTERPRET or torch.device(device).type == "cuda")
 
 # %% ../nbs/04_triton.ipynb #c008
 HIP = torch.version.hip is not None
 _exact = "ieee" if HIP else "tf32x3"
-EXACT = tl.constexpr(_exact)             # as kernels take it
+EXACT = tl.constexpr(_exact)  # as kernels take it
+
 
 def tile_precision(
     dtype: torch.dtype,  # of the inputs
-) -> dict[str, Any]:     # UP and PREC, as the kernels take them
+) -> dict[str, Any]:  # UP and PREC, as the kernels take them
     "How tiles of this dtype are multiplied. Raises `ValueError` for a dtype no kernel has."
     if dtype not in (torch.float16, torch.bfloat16, torch.float32):
         raise ValueError(f"dtype={dtype}: expected float16, bfloat16 or float32")
@@ -50,79 +56,98 @@ def tile_precision(
 @dataclass(frozen=True)
 class Gpu:
     "What a GPU says of itself, as far as a kernel must know."
+
     capability: tuple[int, int]  # compute capability, (9, 0) for an H100
-    shared: int                  # bytes of shared memory that one program may have
-    hip: bool = False            # an AMD GPU
+    shared: int  # bytes of shared memory that one program may have
+    hip: bool = False  # an AMD GPU
+
 
 def describe_gpu(
     device: torch.device | str,  # where the tensors are
-) -> Gpu | None:                 # None under the interpreter, which has no limits
+) -> Gpu | None:  # None under the interpreter, which has no limits
     "Ask a GPU what it is. A device that is not there has no capability and no memory."
-    if INTERPRET: return None
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available(): return Gpu((0, 0), 0)
+    if INTERPRET:
+        return None
+    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+        return Gpu((0, 0), 0)
     p = torch.cuda.get_device_properties(device)
     shared = getattr(p, "shared_memory_per_block_optin", 0) or getattr(p, "shared_memory_per_block", 0)
     return Gpu((p.major, p.minor), shared, HIP)
 
-# torch.compile need not look inside. `torch.compiler.assume_constant_result` sets this mark too, but it loads the whole
+
+# torch.compile need not look inside. `torch.compiler.assume_constant_result` sets this mark too, but it
+# loads the whole
 # compiler, and that sets an environment variable: both too much for an import.
 describe_gpu._dynamo_marked_constant = True
 
 # %% ../nbs/04_triton.ipynb #c014
-LEAST = 99   # kB of shared memory that every kernel may take on an NVIDIA GPU
+LEAST = 99  # kB of shared memory that every kernel may take on an NVIDIA GPU
 SMALLER = {  # (kernel, bits, BD): kB for the usual tile; a smaller one (rows, columns, warps, stages), its kB
-    ("output", 32, 128): (163, (16, 16, 4, 2), 99), ("dq", 32, 64): (163, (16, 32, 4, 2), 99),
-    ("dq", 16, 128): (163, (32, 32, 4, 3), 99), ("dq", 32, 128): (227, (16, 16, 4, 1), 163),
-    ("dkv", 16, 128): (163, (32, 64, 4, 2), 99)}
+    ("output", 32, 128): (163, (16, 16, 4, 2), 99),
+    ("dq", 32, 64): (163, (16, 32, 4, 2), 99),
+    ("dq", 16, 128): (163, (32, 32, 4, 3), 99),
+    ("dq", 32, 128): (227, (16, 16, 4, 1), 163),
+    ("dkv", 16, 128): (163, (32, 64, 4, 2), 99),
+}
+
 
 def fitting(
-    kernel: str,         # "output", "dq" or "dkv"; any other has one tile
-    tile: tuple,         # rows, columns, warps, stages: the usual tile
-    BD: int,             # padded head size: 16, 32, 64 or 128
+    kernel: str,  # "output", "dq" or "dkv"; any other has one tile
+    tile: tuple,  # rows, columns, warps, stages: the usual tile
+    BD: int,  # padded head size: 16, 32, 64 or 128
     dtype: torch.dtype,  # of the inputs
-    gpu: Gpu | None,     # of `describe_gpu`
-) -> tuple | None:       # the usual tile, a smaller one, or None where neither fits
+    gpu: Gpu | None,  # of `describe_gpu`
+) -> tuple | None:  # the usual tile, a smaller one, or None where neither fits
     "The tile of a kernel for the shared memory of a GPU. On AMD the usual tiles fit into the 64 kB it has."
-    if gpu is None or gpu.hip: return tile
+    if gpu is None or gpu.hip:
+        return tile
     usual, small, least = SMALLER.get((kernel, 8 * dtype.itemsize, BD), (LEAST, tile, LEAST))
     return tile if gpu.shared >= 1024 * usual else small if gpu.shared >= 1024 * least else None
 
 # %% ../nbs/04_triton.ipynb #c016
 def refusal(
-    gpu: Gpu | None,          # of `describe_gpu`; None: the interpreter
-    dtype: torch.dtype,       # of the inputs
-    D: int,                   # head dimension
-    needs_grad: bool = False, # whether the backward kernels must run too
-) -> str:                     # why the kernels cannot run; "" where they can
+    gpu: Gpu | None,  # of `describe_gpu`; None: the interpreter
+    dtype: torch.dtype,  # of the inputs
+    D: int,  # head dimension
+    needs_grad: bool = False,  # whether the backward kernels must run too
+) -> str:  # why the kernels cannot run; "" where they can
     "Whether all kernels run on a GPU, for inputs of this dtype and head dimension."
-    if dtype not in (torch.float16, torch.bfloat16, torch.float32): return f"no kernel for {dtype}"
-    if D > 128: return f"no kernel for D={D}, the largest is 128"
-    if gpu is None or gpu.hip: return ""
+    if dtype not in (torch.float16, torch.bfloat16, torch.float32):
+        return f"no kernel for {dtype}"
+    if D > 128:
+        return f"no kernel for D={D}, the largest is 128"
+    if gpu is None or gpu.hip:
+        return ""
     major, minor = gpu.capability
-    if major < 8: return f"compute capability {major}.{minor}, the kernels need 8.0"
+    if major < 8:
+        return f"compute capability {major}.{minor}, the kernels need 8.0"
     BD = 16 if D <= 16 else 32 if D <= 32 else 64 if D <= 64 else 128
     kernels = ("output", "dq", "dkv") if needs_grad else ("output",)
-    if all(fitting(kernel, (1,), BD, dtype, gpu) for kernel in kernels): return ""
+    if all(fitting(kernel, (1,), BD, dtype, gpu) for kernel in kernels):
+        return ""
     return f"{gpu.shared // 1024} kB of shared memory are too few for {dtype} with D={D}"
 
 # %% ../nbs/04_triton.ipynb #c017
 def why_not(
     device: torch.device | str,  # where the tensors are
-    dtype: torch.dtype,          # of the inputs
-    D: int,                      # head dimension
-    needs_grad: bool = False,    # whether the backward kernels must run too
-) -> str:                        # why the kernels cannot run there; "" where they can
+    dtype: torch.dtype,  # of the inputs
+    D: int,  # head dimension
+    needs_grad: bool = False,  # whether the backward kernels must run too
+) -> str:  # why the kernels cannot run there; "" where they can
     "`refusal`, for a device of this machine."
-    if not HAS_TRITON: return "Triton is not installed"
-    if not can_run(device): return f"no kernel for the device {device}, and TRITON_INTERPRET=1 was not set"
+    if not HAS_TRITON:
+        return "Triton is not installed"
+    if not can_run(device):
+        return f"no kernel for the device {device}, and TRITON_INTERPRET=1 was not set"
     return refusal(describe_gpu(device), dtype, D, needs_grad)
+
 
 def picks_kernels(
     device: torch.device | str,  # where the tensors are
-    dtype: torch.dtype,          # of the inputs
-    D: int,                      # head dimension
-    needs_grad: bool = False,    # whether the backward kernels must run too
-) -> bool:                       # whether "auto" means the kernels
+    dtype: torch.dtype,  # of the inputs
+    D: int,  # head dimension
+    needs_grad: bool = False,  # whether the backward kernels must run too
+) -> bool:  # whether "auto" means the kernels
     """Whether kernels are the right choice for somebody who did not choose.
 
     On an AMD GPU they are not: they compile for gfx942 (MI300), but were never run. Ask for them by name."""

@@ -9,23 +9,36 @@ __all__ = ['fail', 'pick', 'require_positive', 'require_whole', 'require_flag', 
            'load_result']
 
 # %% ../nbs/00_core.ipynb #c002
-import glob, hashlib, io, json, math, numbers, os, platform, random, re, tempfile, time, warnings, zipfile
-from collections.abc import Iterator
+import glob
+import hashlib
+import io
+import json
+import math
+import numbers
+import os
+import platform
+import random
+import re
+import tempfile
+import time
+import warnings
+import zipfile
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, is_dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from decimal import Decimal
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, Callable, NoReturn
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
 
 # %% ../nbs/00_core.ipynb #c005
 def fail(
-    name: str,      # the argument, as the caller wrote it
-    value: Any,     # what was given
+    name: str,  # the argument, as the caller wrote it
+    value: Any,  # what was given
     expected: str,  # what would have been right, in words
 ) -> NoReturn:
     "Raise the one error for a bad argument, in one line: `ValueError: name=value: expected ...`."
@@ -36,58 +49,72 @@ def fail(
 def pick(
     preset: str,  # "fast" or "full"
     *,
-    fast: Any,    # the settings for two CPU cores
-    full: Any,    # the settings for one GPU
-) -> Any:         # one of the two, untouched
+    fast: Any,  # the settings for two CPU cores
+    full: Any,  # the settings for one GPU
+) -> Any:  # one of the two, untouched
     "Choose the settings of a run by the name of its preset. Raises `ValueError` for any other name."
     choices = {"fast": fast, "full": full}
-    if not isinstance(preset, str) or preset not in choices: fail("preset", preset, "'fast' or 'full'")
+    if not isinstance(preset, str) or preset not in choices:
+        fail("preset", preset, "'fast' or 'full'")
     return choices[preset]
 
 # %% ../nbs/00_core.ipynb #c015
 def require_positive(
-    name: str,           # the argument's name
-    value: float,        # its value
+    name: str,  # the argument's name
+    value: float,  # its value
     *,
     zero: bool = False,  # whether 0 is allowed too
-) -> float:              # the value as a float
-    "Check that a number is finite and positive (or zero, where allowed). Raises `ValueError`, for True and for texts too."
+) -> float:  # the value as a float
+    """Check that a number is finite and positive (or zero, where allowed).
+
+    Raises `ValueError`, for True and for texts too."""
     wanted = "a finite number >= 0" if zero else "a finite number > 0"
-    if isinstance(value, (bool, str, bytes)): fail(name, value, wanted)   # "0.5" is a text, True an answer
-    try: number = float(value)
-    except (TypeError, ValueError, OverflowError, RuntimeError): fail(name, value, wanted)
-    if not 0 <= number < math.inf or (number == 0 and not zero): fail(name, value, wanted)
+    if isinstance(value, (bool, str, bytes)):
+        fail(name, value, wanted)  # "0.5" is a text, True an answer
+    try:
+        number = float(value)
+    except (TypeError, ValueError, OverflowError, RuntimeError):
+        fail(name, value, wanted)
+    if not 0 <= number < math.inf or (number == 0 and not zero):
+        fail(name, value, wanted)
     return number
 
 # %% ../nbs/00_core.ipynb #c015b
 def require_whole(
-    name: str,                 # the argument's name
-    value: int,                # its value
+    name: str,  # the argument's name
+    value: int,  # its value
     *,
     least: int | None = None,  # the smallest allowed; None for no limit
-    most: int | None = None,   # the largest allowed; None for no limit
-) -> int:                      # the value as an int
-    "Check that a value is a whole number (an int or a numpy integer, not True and not 2.0) within limits. Raises `ValueError`."
+    most: int | None = None,  # the largest allowed; None for no limit
+) -> int:  # the value as an int
+    """Check that a value is a whole number (an int or a numpy integer, not True and not 2.0) within limits.
+
+    Raises `ValueError`."""
     fits = isinstance(value, numbers.Integral) and not isinstance(value, bool)
-    if fits and (least is None or value >= least) and (most is None or value <= most): return int(value)
-    if least is None or most is None: limits = f" >= {least}" if least is not None else f" <= {most}" if most is not None else ""
-    else: limits = f" from {least} to {most}"
+    if fits and (least is None or value >= least) and (most is None or value <= most):
+        return int(value)
+    if least is None or most is None:
+        limits = f" >= {least}" if least is not None else f" <= {most}" if most is not None else ""
+    else:
+        limits = f" from {least} to {most}"
     fail(name, value, "a whole number" + limits)
 
+
 def require_flag(
-    name: str,    # the argument's name
+    name: str,  # the argument's name
     value: bool,  # its value
-) -> bool:        # the value
+) -> bool:  # the value
     "Check that a switch is True or False, and neither 1 nor 'no'. Raises `ValueError`."
-    if not isinstance(value, bool): fail(name, value, "True or False")
+    if not isinstance(value, bool):
+        fail(name, value, "True or False")
     return value
 
 # %% ../nbs/00_core.ipynb #c016
 def require_choice(
-    name: str,     # the argument's name
-    value: Any,    # its value
+    name: str,  # the argument's name
+    value: Any,  # its value
     choices: Any,  # the names that are allowed, in the order they should be listed
-) -> Any:          # the value
+) -> Any:  # the value
     "Check that a value is one of the known names. Raises `ValueError` listing them."
     if not isinstance(value, str) or value not in choices:
         fail(name, value, "one of " + ", ".join(map(repr, choices)))
@@ -95,22 +122,27 @@ def require_choice(
 
 # %% ../nbs/00_core.ipynb #c019
 def require_finite(
-    name: str,            # the argument's name
+    name: str,  # the argument's name
     value: torch.Tensor,  # any shape, floating point
-) -> torch.Tensor:        # the same tensor
+) -> torch.Tensor:  # the same tensor
     "Check that every entry is finite. Raises `ValueError` naming the first entry that is not."
-    if not isinstance(value, torch.Tensor): fail(name, type(value).__name__, "a torch tensor")
+    if not isinstance(value, torch.Tensor):
+        fail(name, type(value).__name__, "a torch tensor")
     bad = ~torch.isfinite(value)
     if bad.any():
         where = tuple(bad.nonzero()[0].tolist())
-        raise ValueError(f"{name}[{', '.join(map(str, where))}]={value[where].item()}: expected finite numbers only")
+        raise ValueError(
+            f"{name}[{', '.join(map(str, where))}]={value[where].item()}: expected finite numbers only"
+        )
     return value
 
 # %% ../nbs/00_core.ipynb #c010
 def seed_everything(
     seed: int,  # a whole number >= 0
 ) -> torch.Generator:  # a fresh CPU generator with the same seed
-    "Seed Python, numpy and torch, and return a torch generator to pass on. Raises `ValueError` for a negative or non-integer seed."
+    """Seed Python, numpy and torch, and return a torch generator to pass on.
+
+    Raises `ValueError` for a negative or non-integer seed."""
     seed = require_whole("seed", seed, least=0, most=2**32 - 1)
     random.seed(seed)
     np.random.seed(seed)
@@ -120,12 +152,14 @@ def seed_everything(
 # %% ../nbs/00_core.ipynb #c013
 def pick_device(
     name: str | torch.device = "auto",  # "auto", "cpu", "cuda" or "cuda:1"
-) -> torch.device:                      # a device that exists on this machine
+) -> torch.device:  # a device that exists on this machine
     "Choose a torch device. Raises `ValueError` when the name is unknown or the machine has no such device."
     text, count = str(name) if isinstance(name, (str, torch.device)) else "", torch.cuda.device_count()
-    if text == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if text == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     known = re.fullmatch(r"cpu(:0)?|cuda(:(\d{1,4}))?", text, re.ASCII)
-    if not known: fail("device", text or name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
+    if not known:
+        fail("device", text or name, "'auto', 'cpu', 'cuda' or 'cuda:N'")
     if text.startswith("cuda") and int(known[3] or 0) >= count:
         fail("device", text, f"a device of this machine, which has {count} CUDA devices")
     return torch.device(text)
@@ -139,36 +173,45 @@ def _masked(value: Any) -> tuple | None:
     nested = enumerate(value) if isinstance(value, (list, tuple)) else ()
     return next(((i, *place) for i, entry in nested if (place := _masked(entry)) is not None), None)
 
+
 def _numbers(array: np.ndarray) -> np.ndarray:
     "The same numbers in a dtype that torch knows. Raises `TypeError` for objects that are none."
     if array.dtype == object:
         if not all(isinstance(entry, (numbers.Real, Decimal, np.bool_)) for entry in array.flat):
             raise TypeError
-    if array.dtype == object or array.dtype == np.longdouble: array = array.astype(np.float64)
+    if array.dtype == object or array.dtype == np.longdouble:
+        array = array.astype(np.float64)
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 # %% ../nbs/00_core.ipynb #c021b
 def _refuse_masked(name: str, value: Any) -> None:
     place = _masked(value)
-    if place is None: return
+    if place is None:
+        return
     where = f"[{', '.join(map(str, place))}]" if place else ""
     fail(name + where, np.ma.masked, "an array without masked entries: drop or fill them first")
+
 
 def _tensor(name: str, value: Any) -> torch.Tensor:
     _refuse_masked(name, value)
     if not isinstance(value, torch.Tensor):
-        try: value = torch.as_tensor(_numbers(np.array(value)))
+        try:
+            value = torch.as_tensor(_numbers(np.array(value)))
         except (TypeError, ValueError, RuntimeError, ArithmeticError):
             fail(name, type(value).__name__, "an array of numbers")
-    if torch.masked.is_masked_tensor(value): fail(name, "MaskedTensor", "a tensor without a mask")
-    if value.layout != torch.strided: fail(name, value.layout, "a dense tensor")
-    if value.is_complex(): fail(name, value.dtype, "real numbers")
+    if torch.masked.is_masked_tensor(value):
+        fail(name, "MaskedTensor", "a tensor without a mask")
+    if value.layout != torch.strided:
+        fail(name, value.layout, "a dense tensor")
+    if value.is_complex():
+        fail(name, value.dtype, "real numbers")
     return value
 
 # %% ../nbs/00_core.ipynb #c022
 def as_tensors(
     **arrays: Any,  # named arrays: torch tensors, numpy arrays, lists or numbers
-) -> tuple[list[torch.Tensor], Callable[[torch.Tensor], Any]]:  # the tensors, in order; the way back for a result
+    # the tensors, in order; the way back for a result
+) -> tuple[list[torch.Tensor], Callable[[torch.Tensor], Any]]:
     """Bring arrays to tensors of one floating dtype on one device, and say how to bring a result back.
 
     The dtype is the widest floating dtype among the arrays that have one, float64 if none has;
@@ -181,22 +224,27 @@ def as_tensors(
     typed = [tensors[name].dtype for name, value in arrays.items() if hasattr(value, "dtype")]
     floating = [dtype for dtype in typed if dtype.is_floating_point] or [torch.float64]
     kept = floating[0]
-    for dtype in floating[1:]: kept = torch.promote_types(kept, dtype)
-    if len({t.device for t in given}) > 1: fail("device", sorted({str(t.device) for t in given}), "all tensors on one device")
+    for dtype in floating[1:]:
+        kept = torch.promote_types(kept, dtype)
+    if len({t.device for t in given}) > 1:
+        fail("device", sorted({str(t.device) for t in given}), "all tensors on one device")
     for name, value in tensors.items():
-        if value.is_meta: fail(f"{name}.device", "meta", "a tensor that holds numbers")
+        if value.is_meta:
+            fail(f"{name}.device", "meta", "a tensor that holds numbers")
     to = dict(device=given[0].device if given else "cpu", dtype=torch.promote_types(kept, torch.float32))
     back = (lambda t: t.to(kept)) if given else (lambda t: t.to(kept).detach().numpy())
     return [t.to(**to) for t in tensors.values()], back
 
 # %% ../nbs/00_core.ipynb #c025
 def write_atomic(
-    path: str | Path,      # where the file should be
+    path: str | Path,  # where the file should be
     content: str | bytes,  # what it should hold
-) -> Path:                 # the path
+) -> Path:  # the path
     "Write a file so that a reader sees the old content or the whole new one. `ValueError` for other types."
-    if not isinstance(path, (str, Path)): fail("path", path, "a path")
-    if not isinstance(content, (str, bytes)): fail("content", type(content).__name__, "text or bytes")
+    if not isinstance(path, (str, Path)):
+        fail("path", path, "a path")
+    if not isinstance(content, (str, bytes)):
+        fail("content", type(content).__name__, "text or bytes")
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
@@ -214,33 +262,42 @@ def write_atomic(
 
 # %% ../nbs/00_core.ipynb #c026
 def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
-    "Find this project's checkout, from the working directory upwards, else from this file. Raises `FileNotFoundError` when there is none."
+    """Find this project's checkout, from the working directory upwards, else from this file.
+
+    Raises `FileNotFoundError` when there is none."""
     here = [Path.cwd().resolve(), Path(__file__).resolve() if "__file__" in globals() else Path.cwd()]
     for folder in [f for start in here for f in (start, *start.parents)]:
-        if (folder/"settings.ini").is_file() and (folder/"nbs"/"00_core.ipynb").is_file(): return folder
+        if (folder / "settings.ini").is_file() and (folder / "nbs" / "00_core.ipynb").is_file():
+            return folder
     raise FileNotFoundError("no checkout of lla_course found here: run this inside a clone of the repository")
 
 # %% ../nbs/00_core.ipynb #c028
 def content_hash(
     content: Any,  # anything that JSON can hold
-) -> str:          # 64 hexadecimal digits
+) -> str:  # 64 hexadecimal digits
     "SHA-256 of the JSON text with sorted keys and no spaces. Raises `ValueError` for what JSON cannot hold."
-    try: text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    try:
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"), allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         fail("content", type(content).__name__, f"finite numbers, texts, lists and dictionaries ({error})")
     return hashlib.sha256(text.encode()).hexdigest()
 
 # %% ../nbs/00_core.ipynb #c029
 def _plain(value: Any) -> Any:
-    if is_dataclass(value) and not isinstance(value, type): return _plain(asdict(value))
+    if is_dataclass(value) and not isinstance(value, type):
+        return _plain(asdict(value))
     if isinstance(value, dict):
         plain = {str(k): _plain(v) for k, v in value.items()}
-        if len(plain) < len(value): fail("keys", list(value), "keys that differ as texts")
+        if len(plain) < len(value):
+            fail("keys", list(value), "keys that differ as texts")
         return plain
     _refuse_masked("array", value)
-    if isinstance(value, (list, tuple)): return [_plain(v) for v in value]
-    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)): return value.tolist()
+    if isinstance(value, (list, tuple)):
+        return [_plain(v) for v in value]
+    if isinstance(value, (torch.Tensor, np.ndarray, np.generic)):
+        return value.tolist()
     return str(value) if isinstance(value, (Path, torch.dtype, torch.device)) else value
+
 
 def _settings(config: Any) -> dict:
     known = isinstance(config, dict) or is_dataclass(config) and not isinstance(config, type)
@@ -250,16 +307,20 @@ def _settings(config: Any) -> dict:
 def _versions() -> dict[str, str]:
     found = {"python": platform.python_version(), "torch": torch.__version__}
     for package in ("numpy", "scipy", "triton"):
-        try: found[package] = version(package)
-        except PackageNotFoundError: pass
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            pass
     return found
+
 
 def device_name(
     device: torch.device | str = "cpu",  # a device of this machine
 ) -> str:  # its name for a legend, as "NVIDIA H200" or "CPU (x86_64, 2 threads)"
     "Name a device the way a reader would look it up. Raises `ValueError` as `pick_device` does."
     device = pick_device(device)
-    if device.type == "cuda": return torch.cuda.get_device_name(device)
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
 
 # %% ../nbs/00_core.ipynb #c031b
@@ -270,19 +331,22 @@ def _name(value: str) -> str:
         fail("name", value, "a name like 'chapter/cell', of printable parts that do not begin with a dot")
     return value
 
+
 def _path(name: str, folder: str | Path | None) -> Path:
-    if folder is not None and not isinstance(folder, (str, Path)): fail("folder", folder, "a path, or None")
-    return (Path(folder) if folder else repo_root()/"nbs"/"results")/f"{_name(name)}.json"
+    if folder is not None and not isinstance(folder, (str, Path)):
+        fail("folder", folder, "a path, or None")
+    return (Path(folder) if folder else repo_root() / "nbs" / "results") / f"{_name(name)}.json"
 
 # %% ../nbs/00_core.ipynb #c032
 @dataclass(frozen=True)
 class Record:
     "A stored result: what came out, from which settings, and where and when it was made."
-    name: str           # the name it is stored under, as "bias_variance/d1_local_linear"
-    result: dict        # what the run returned
-    config: dict        # the settings of the run
-    provenance: dict    # device, versions, date, seconds, seed, preset
-    arrays: dict        # larger arrays by name, numpy
+
+    name: str  # the name it is stored under, as "bias_variance/d1_local_linear"
+    result: dict  # what the run returned
+    config: dict  # the settings of the run
+    provenance: dict  # device, versions, date, seconds, seed, preset
+    arrays: dict  # larger arrays by name, numpy
 
     @property
     def label(self) -> str:  # for legends and captions
@@ -291,50 +355,63 @@ class Record:
 
 # %% ../nbs/00_core.ipynb #c032c
 def precious(
-    name: str,                           # of the record, "chapter/cell"
+    name: str,  # of the record, "chapter/cell"
     *,
-    preset: str,                         # of the run that would be stored
+    preset: str,  # of the run that would be stored
     device: torch.device | str | None = None,  # where it ran; None if that is not known yet
-    folder: str | Path | None = None,    # default: nbs/results of the checkout
-) -> str:                                # why the record should stay; "" where nothing is lost
-    "Whether a record of another preset, or a full one of another kind of device, stands where a result would go."
+    folder: str | Path | None = None,  # default: nbs/results of the checkout
+) -> str:  # why the record should stay; "" where nothing is lost
+    """Whether a record of another preset, or a full one of another kind of device, stands where a result
+    would go."""
     require_choice("preset", preset, ("fast", "full"))
     path, here = _path(name, folder), None if device is None else device_name(device)
     try:
         about = json.loads(path.read_text(encoding="utf-8"))["provenance"]
         held, where = about["preset"], str(about["device"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError): return ""   # no record
-    if held not in ("fast", "full"): return ""                                                  # no record either
-    def kind(device: str) -> str: return "CPU" if device.startswith("CPU") else device
-    if held != preset: return f"preset {held}, {where}"
-    return f"made on {where}, not on {here}" if preset == "full" and here and kind(here) != kind(where) else ""
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, MemoryError):
+        return ""  # no record
+    # no record either
+    if held not in ("fast", "full"):
+        return ""
+
+    def kind(device: str) -> str:
+        return "CPU" if device.startswith("CPU") else device
+
+    if held != preset:
+        return f"preset {held}, {where}"
+    return (
+        f"made on {where}, not on {here}" if preset == "full" and here and kind(here) != kind(where) else ""
+    )
+
 
 def check_replacement(
-    name: str,                           # of the record, "chapter/cell"
+    name: str,  # of the record, "chapter/cell"
     *,
-    preset: str,                         # of the run that would be stored
+    preset: str,  # of the run that would be stored
     device: torch.device | str | None = None,  # where it ran; None if that is not known yet
-    folder: str | Path | None = None,    # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the checkout
 ) -> None:
     "Raise `FileExistsError` over a record that is `precious`."
     if why := precious(name, preset=preset, device=device, folder=folder):
-        raise FileExistsError(f"{_path(name, folder)} holds a record that a {preset} one would replace ({why}): "
-                              f"only --replace (in Python, replace=True) puts one of preset {preset} in its place")
+        raise FileExistsError(
+            f"{_path(name, folder)} holds a record that a {preset} one would replace ({why}): "
+            f"only --replace (in Python, replace=True) puts one of preset {preset} in its place"
+        )
 
 # %% ../nbs/00_core.ipynb #c033
 def save_result(
-    name: str,                   # where to store it: "chapter/cell"
-    result: dict,                # numbers, texts, lists, small arrays
+    name: str,  # where to store it: "chapter/cell"
+    result: dict,  # numbers, texts, lists, small arrays
     *,
-    config: Any,                 # the settings: a dataclass or a dict
-    seed: int,                   # the seed of the run
-    seconds: float,              # how long the run took
-    preset: str = "full",        # "fast" or "full"
+    config: Any,  # the settings: a dataclass or a dict
+    seed: int,  # the seed of the run
+    seconds: float,  # how long the run took
+    preset: str = "full",  # "fast" or "full"
     device: torch.device | str = "cpu",  # where it ran
     arrays: dict | None = None,  # larger arrays, stored in an NPZ file beside it
-    folder: str | Path | None = None,    # default: nbs/results of the checkout
-    replace: bool = False,       # whether it may take the place of any record, see `check_replacement`
-) -> Path:                       # the JSON file
+    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    replace: bool = False,  # whether it may take the place of any record, see `check_replacement`
+) -> Path:  # the JSON file
     """Store a result with its provenance and the hash of its own content. Numbers must be finite.
 
     Raises `ValueError` for what cannot be stored and `FileExistsError` as `check_replacement` does.
@@ -342,96 +419,133 @@ def save_result(
     path = _path(name, folder)
     if not require_flag("replace", replace):
         check_replacement(name, preset=preset, device=device, folder=folder)
-    body = _body(name, result, config, dict(
-        preset=require_choice("preset", preset, ("fast", "full")), seed=require_whole("seed", seed),
-        seconds=round(require_positive("seconds", seconds, zero=True), 3), device=device_name(device),
-        versions=_versions(), date=datetime.now(timezone.utc).date().isoformat()))
-    if arrays: body["arrays"] = _save_arrays(path, arrays)
+    body = _body(
+        name,
+        result,
+        config,
+        dict(
+            preset=require_choice("preset", preset, ("fast", "full")),
+            seed=require_whole("seed", seed),
+            seconds=round(require_positive("seconds", seconds, zero=True), 3),
+            device=device_name(device),
+            versions=_versions(),
+            date=datetime.now(UTC).date().isoformat(),
+        ),
+    )
+    if arrays:
+        body["arrays"] = _save_arrays(path, arrays)
     body["hash"] = content_hash(body)
     write_atomic(path, json.dumps(body, indent=1, sort_keys=True, allow_nan=False) + "\n")
     for old in path.parent.glob(f"{glob.escape(path.stem)}.{'[0-9a-f]' * 12}.npz"):
-        if old.name != body.get("arrays"): old.unlink()
+        if old.name != body.get("arrays"):
+            old.unlink()
     return path
 
 # %% ../nbs/00_core.ipynb #c034
-_LARGEST = 2**26   # bytes of arrays that a record may hold, unpacked
+_LARGEST = 2**26  # bytes of arrays that a record may hold, unpacked
+
 
 def _body(name: str, result: dict, config: Any, provenance: dict) -> dict:
-    if not isinstance(result, dict): fail("result", type(result).__name__, "a dictionary")
-    try: body = dict(name=name, result=_plain(result), config=_settings(config), provenance=provenance)
-    except RecursionError: fail("result", name, "a dictionary that is nested less deeply")
-    try: content_hash(body)
-    except ValueError as error: fail("result", name, f"what JSON can hold, no nan and no infinity ({error})")
+    if not isinstance(result, dict):
+        fail("result", type(result).__name__, "a dictionary")
+    try:
+        body = dict(name=name, result=_plain(result), config=_settings(config), provenance=provenance)
+    except RecursionError:
+        fail("result", name, "a dictionary that is nested less deeply")
+    try:
+        content_hash(body)
+    except ValueError as error:
+        fail("result", name, f"what JSON can hold, no nan and no infinity ({error})")
     return body
+
 
 def _array(name: str, value: Any) -> np.ndarray:
     where = f"arrays[{name}]"
     _refuse_masked(where, value)
     if isinstance(value, torch.Tensor):
         value = value.detach().cpu()
-        if value.dtype == torch.bfloat16: value = value.float()
-    try: array = np.asarray(value)
-    except (TypeError, ValueError, RuntimeError): fail(where, type(value).__name__, "an array of numbers")
-    if array.dtype.kind not in "biufc": fail(f"{where}.dtype", str(array.dtype), "numbers")
-    if not np.isfinite(array).all(): fail(where, array, "finite numbers only")
+        if value.dtype == torch.bfloat16:
+            value = value.float()
+    try:
+        array = np.asarray(value)
+    except (TypeError, ValueError, RuntimeError):
+        fail(where, type(value).__name__, "an array of numbers")
+    if array.dtype.kind not in "biufc":
+        fail(f"{where}.dtype", str(array.dtype), "numbers")
+    if not np.isfinite(array).all():
+        fail(where, array, "finite numbers only")
     return array
 
 # %% ../nbs/00_core.ipynb #c034a
 def _save_arrays(path: Path, arrays: dict) -> str:
-    if not isinstance(arrays, dict): fail("arrays", type(arrays).__name__, "a dictionary")
+    if not isinstance(arrays, dict):
+        fail("arrays", type(arrays).__name__, "a dictionary")
     for name in arrays:
-        if "/" in _name(name) or name in ("file", "allow_pickle"): fail("name", name, "another name")
+        if "/" in _name(name) or name in ("file", "allow_pickle"):
+            fail("name", name, "another name")
     plain = {name: _array(name, value) for name, value in arrays.items()}
     size = sum(array.nbytes for array in plain.values())
-    if size > _LARGEST: fail("arrays", f"{size} bytes", f"at most {_LARGEST} bytes in one record")
+    if size > _LARGEST:
+        fail("arrays", f"{size} bytes", f"at most {_LARGEST} bytes in one record")
     with tempfile.TemporaryFile() as file:
         np.savez_compressed(file, **plain)
         file.seek(0)
         content = file.read()
-    target = path.parent/f"{path.stem}.{hashlib.sha256(content).hexdigest()[:12]}.npz"
+    target = path.parent / f"{path.stem}.{hashlib.sha256(content).hexdigest()[:12]}.npz"
     return write_atomic(target, content).name
 
 # %% ../nbs/00_core.ipynb #c034c
-_parts: dict | None = None   # folder of the parts and seconds that were read back, while a cell is recorded
+_parts: dict | None = None  # folder of the parts and seconds that were read back, while a cell is recorded
+
 
 @contextmanager
 def keeping_parts(
-    folder: str | Path,   # where; not there yet, or left by a recording that was cut off
-) -> Iterator[dict]:      # "seconds": how long the parts took that were read back
+    folder: str | Path,  # where; not there yet, or left by a recording that was cut off
+) -> Iterator[dict]:  # "seconds": how long the parts took that were read back
     "Store what `kept_part` computes within. Raises `ValueError` for what is no path."
     global _parts
-    if not isinstance(folder, (str, Path)): fail("folder", folder, "a path")
-    before, _parts = _parts, dict(folder=Path(folder), seconds=0.)
-    try: yield _parts
-    finally: _parts = before
+    if not isinstance(folder, (str, Path)):
+        fail("folder", folder, "a path")
+    before, _parts = _parts, dict(folder=Path(folder), seconds=0.0)
+    try:
+        yield _parts
+    finally:
+        _parts = before
+
 
 def _read_part(path: Path) -> tuple[dict, float] | None:
-    if not path.exists(): return None
+    if not path.exists():
+        return None
     try:
         held = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(held["part"], dict): raise ValueError("no part")
+        if not isinstance(held["part"], dict):
+            raise ValueError("no part")
         return held["part"], require_positive("seconds", held["seconds"], zero=True)
-    except Exception as error:   # whatever is wrong with it
+    except Exception as error:  # whatever is wrong with it
         warnings.warn(f"{path} cannot be read ({_in_one_line(error)}): it is computed anew", stacklevel=3)
 
 # %% ../nbs/00_core.ipynb #c034d
 def kept_part(
-    name: str,                   # of the part, fit for a file
-    make: Callable[[], dict],    # computes it: numbers, texts, lists
-) -> dict:                       # the part
+    name: str,  # of the part, fit for a file
+    make: Callable[[], dict],  # computes it: numbers, texts, lists
+) -> dict:  # the part
     """Compute a part of a long run, or read it back where the recording had come that far.
 
     Warns of a part that cannot be read, and computes it anew.
     Raises `ValueError` for a name that fits no file, and for a part that is no dictionary."""
-    if "/" in _name(name): fail("name", name, "a name without '/'")
-    if not callable(make): fail("make", make, "a function without arguments")
-    if _parts is None: return make()
-    path = _parts["folder"]/f"{name}.json"
+    if "/" in _name(name):
+        fail("name", name, "a name without '/'")
+    if not callable(make):
+        fail("make", make, "a function without arguments")
+    if _parts is None:
+        return make()
+    path = _parts["folder"] / f"{name}.json"
     if held := _read_part(path):
         _parts["seconds"] += held[1]
         return held[0]
     start, part = time.perf_counter(), make()
-    if not isinstance(part, dict): fail(f"part {name}", type(part).__name__, "a dictionary")
+    if not isinstance(part, dict):
+        fail(f"part {name}", type(part).__name__, "a dictionary")
     part = _plain(part)
     write_atomic(path, json.dumps(dict(part=part, seconds=time.perf_counter() - start)))
     return part
@@ -440,8 +554,10 @@ def kept_part(
 class StaleResult(ValueError):
     "A stored result of other settings, or one that was altered after it was stored or cannot be read."
 
+
 def _in_one_line(error: Exception) -> str:
     return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+
 
 def _check_body(body: dict) -> None:
     "Whether a record holds what every record holds."
@@ -450,31 +566,36 @@ def _check_body(body: dict) -> None:
     found |= {key: about[key] for key in ("versions", "preset", "device", "date")}
     for key, value in found.items():
         kind = dict if key in ("result", "config", "provenance", "versions") else str
-        if not isinstance(value, kind): raise ValueError(f"{key} is no {kind.__name__}")
+        if not isinstance(value, kind):
+            raise ValueError(f"{key} is no {kind.__name__}")
     require_whole("seed", about["seed"])
     require_positive("seconds", about["seconds"], zero=True)
 
 # %% ../nbs/00_core.ipynb #c037
 def load_result(
-    name: str,                         # the name it was stored under
-    config: Any = None,                # the settings it must have been made with; None takes any
+    name: str,  # the name it was stored under
+    config: Any = None,  # the settings it must have been made with; None takes any
     *,
     folder: str | Path | None = None,  # default: nbs/results of the checkout
-) -> Record | None:                    # None when nothing is stored under that name
+) -> Record | None:  # None when nothing is stored under that name
     """Read a stored result and check it.
 
     Raises `StaleResult` for other settings, for a broken hash, and for a file that cannot be read or holds no
     record; `ValueError` for a name that leads out of the folder and for settings that are none."""
     path, wanted = _path(name, folder), None if config is None else _settings(config)
-    if not path.is_file(): return None
+    if not path.is_file():
+        return None
     chapter, _, cell = name.partition("/")
-    again = f"record it anew with: lla-course record {chapter} --preset full" + (f" --cells {cell}" if cell else "")
+    again = f"record it anew with: lla-course record {chapter} --preset full" + (
+        f" --cells {cell}" if cell else ""
+    )
     try:
         body = json.loads(path.read_text(encoding="utf-8"))
         whole = body.pop("hash") == content_hash(body)
-        if whole: _check_body(body)
+        if whole:
+            _check_body(body)
         arrays = _load_arrays(path, body.get("arrays")) if whole else {}
-    except Exception as error:   # whatever is wrong with it
+    except Exception as error:  # whatever is wrong with it
         raise StaleResult(f"{path} cannot be read ({_in_one_line(error)}); {again}") from error
     if not whole or body["name"] != name:
         raise StaleResult(f"{path} was altered after it was stored; {again}")
@@ -486,23 +607,31 @@ def load_result(
 # %% ../nbs/00_core.ipynb #c038
 def _load_arrays(path: Path, name: str | None) -> dict:
     "The arrays that belong to a record, and nothing that is too large to be them."
-    if name is None: return {}
-    pattern, file = rf"{re.escape(path.stem)}\.[0-9a-f]{{12}}\.npz", path.parent/str(name)
-    if not re.fullmatch(pattern, name): raise ValueError(f"{name!r} is no name of its arrays")
-    if file.stat().st_size > _LARGEST: raise ValueError(f"{name} is too large")
+    if name is None:
+        return {}
+    pattern, file = rf"{re.escape(path.stem)}\.[0-9a-f]{{12}}\.npz", path.parent / str(name)
+    if not re.fullmatch(pattern, name):
+        raise ValueError(f"{name!r} is no name of its arrays")
+    if file.stat().st_size > _LARGEST:
+        raise ValueError(f"{name} is too large")
     content = file.read_bytes()
-    if hashlib.sha256(content).hexdigest()[:12] != name[-16:-4]: raise ValueError(f"{name} was altered")
+    if hashlib.sha256(content).hexdigest()[:12] != name[-16:-4]:
+        raise ValueError(f"{name} was altered")
     with zipfile.ZipFile(io.BytesIO(content)) as packed:
         size = sum(part.file_size for part in packed.infolist())
-    if size > _LARGEST + 2**20: raise ValueError(f"{name} unpacks to {size} bytes")
+    if size > _LARGEST + 2**20:
+        raise ValueError(f"{name} unpacks to {size} bytes")
     with np.load(io.BytesIO(content), allow_pickle=False) as stored:
         arrays = {key: stored[key] for key in stored.files}
     for key, array in arrays.items():
         kind = array.dtype.kind if isinstance(array, np.ndarray) else "O"
-        if kind not in "biufc": raise ValueError(f"{key} holds no numbers")
+        if kind not in "biufc":
+            raise ValueError(f"{key} holds no numbers")
     return arrays
+
 
 def _completed(held: dict, config: Any) -> dict:
     "A setting that did not exist when a record was made stood where its default is now."
-    if not is_dataclass(config): return held
+    if not is_dataclass(config):
+        return held
     return {f.name: _plain(f.default) for f in fields(config) if f.default is not MISSING} | held

@@ -7,14 +7,31 @@ __all__ = ['TOO_MUCH', 'FENCE', 'MARK', 'HANGUP', 'Chapter', 'find_chapters', 's
            'run_chapters', 'Recorded', 'record_cells', 'main']
 
 # %% ../nbs/02_course.ipynb #c002
-import argparse, ast, errno, hashlib, json, logging, math, multiprocessing, os, platform, re, shutil, signal, sys
-import tempfile, threading, time, traceback, warnings
+import argparse
+import ast
+import errno
+import hashlib
+import json
+import logging
+import math
+import multiprocessing
+import os
+import platform
+import re
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import traceback
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ProcessPoolExecutor, ThreadPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import ExitStack, closing, contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from datetime import UTC, datetime, timezone
 from functools import cache, partial
 from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
@@ -26,20 +43,33 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
-from .core import (content_hash, fail, keeping_parts, load_result, pick_device, precious, repo_root,
-                             require_choice, require_flag, require_whole, save_result, write_atomic)
+from lla_course.core import (
+    content_hash,
+    fail,
+    keeping_parts,
+    load_result,
+    pick_device,
+    precious,
+    repo_root,
+    require_choice,
+    require_flag,
+    require_whole,
+    save_result,
+    write_atomic,
+)
 
 # %% ../nbs/02_course.ipynb #c004
 @dataclass(frozen=True)
 class Chapter:
     "One notebook of the book."
-    path: Path          # nbs/12_bias_variance.ipynb
-    stem: str           # 12_bias_variance
+
+    path: Path  # nbs/12_bias_variance.ipynb
+    stem: str  # 12_bias_variance
     number: int | None  # 12; None for index
-    title: str          # the first heading
-    summary: str        # the quoted line below it
+    title: str  # the first heading
+    summary: str  # the quoted line below it
     module: str | None  # regression.bias_variance; None when nothing is exported
-    error: str = ""     # why it cannot be run, with its path; empty when it can
+    error: str = ""  # why it cannot be run, with its path; empty when it can
 
     @property
     def room(self) -> str:  # bias_variance: where its results are stored
@@ -49,63 +79,87 @@ class Chapter:
 # %% ../nbs/02_course.ipynb #d002
 def _flaw(book: Any) -> str:
     "What keeps a JSON value from being a notebook of version 4; empty if nothing does."
-    if not isinstance(book, dict): return "it is no JSON object"
+    if not isinstance(book, dict):
+        return "it is no JSON object"
     major, minor = book.get("nbformat"), book.get("nbformat_minor")
     if type(major) is not int or major != 4 or type(minor) is not int:
         return f"its format is {major}.{minor}, not 4"
-    if not isinstance(book.get("metadata"), dict): return "it has no metadata"
-    if not isinstance(book.get("cells"), list): return "it has no list of cells"
+    if not isinstance(book.get("metadata"), dict):
+        return "it has no metadata"
+    if not isinstance(book.get("cells"), list):
+        return "it has no list of cells"
     flaws = ((i, _cell_flaw(cell)) for i, cell in enumerate(book["cells"]))
     return next((f"cell {i} has no {flaw}" for i, flaw in flaws if flaw), "")
+
 
 def _cell_flaw(cell: Any) -> str:
     def all_of(kind: type, value: Any) -> bool:
         return isinstance(value, list) and all(isinstance(v, kind) for v in value)
-    if not isinstance(cell, dict): return "content"
-    if cell.get("cell_type") not in ("code", "markdown", "raw"): return "known type"
-    if not isinstance(cell.get("source"), str) and not all_of(str, cell.get("source")): return "source"
-    if not isinstance(cell.get("metadata"), dict): return "metadata"
-    if not all_of(str, cell["metadata"].get("tags", [])): return "list of tags"
+
+    if not isinstance(cell, dict):
+        return "content"
+    if cell.get("cell_type") not in ("code", "markdown", "raw"):
+        return "known type"
+    if not isinstance(cell.get("source"), str) and not all_of(str, cell.get("source")):
+        return "source"
+    if not isinstance(cell.get("metadata"), dict):
+        return "metadata"
+    if not all_of(str, cell["metadata"].get("tags", [])):
+        return "list of tags"
     kept = cell.get("attachments", {})
-    if not isinstance(kept, dict) or not all_of(dict, [*kept.values()]): return "readable attachments"
+    if not isinstance(kept, dict) or not all_of(dict, [*kept.values()]):
+        return "readable attachments"
     return "" if all_of(dict, cell.get("outputs", [])) else "list of outputs"
 
 # %% ../nbs/02_course.ipynb #c005
 def _book(path: Path) -> dict:
     "A notebook as JSON. Raises `ValueError`, with its path, for a file that is none or cannot be read."
     try:
-        if path.is_dir(): raise ValueError("it is a folder")
-        if not path.is_file(): raise ValueError("there is no such file")
+        if path.is_dir():
+            raise ValueError("it is a folder")
+        if not path.is_file():
+            raise ValueError("there is no such file")
         book = json.loads(path.read_text(encoding="utf-8"))
-        if flaw := _flaw(book): raise ValueError(flaw)
+        if flaw := _flaw(book):
+            raise ValueError(flaw)
     except (OSError, ValueError, *TOO_MUCH) as error:
         raise ValueError(f"{path} is not a notebook: {_why(error)}") from error
     return book
 
-TOO_MUCH = (RecursionError, MemoryError)   # what a file of brackets can do
+
+TOO_MUCH = (RecursionError, MemoryError)  # what a file of brackets can do
+
 
 def _why(error: BaseException) -> str:
     "An error in one line of bearable length."
     text = isinstance(error, OSError) and error.strerror or str(error) or type(error).__name__
     return " ".join(text.split())[:400]
 
+
 def _cells(path: Path) -> list[dict]:
-    return [dict(kind=c["cell_type"], source="".join(c["source"]), tags=c["metadata"].get("tags", []))
-            for c in _book(path)["cells"]]
+    return [
+        dict(kind=c["cell_type"], source="".join(c["source"]), tags=c["metadata"].get("tags", []))
+        for c in _book(path)["cells"]
+    ]
 
 # %% ../nbs/02_course.ipynb #d019
 def _parameters(cells: list[dict]) -> dict[str, Any]:
     source = "\n".join(c["source"] for c in cells if "parameters" in c["tags"])
-    try: lines = ast.parse(source).body
+    try:
+        lines = ast.parse(source).body
     except (SyntaxError, ValueError, *TOO_MUCH) as error:
         raise ValueError(f"the parameters cell cannot be read: {_why(error)}") from error
     found = {}
     for line in lines:
-        if not isinstance(line, (ast.Assign, ast.AnnAssign)): continue
+        if not isinstance(line, (ast.Assign, ast.AnnAssign)):
+            continue
         for target in getattr(line, "targets", None) or [line.target]:
-            if not isinstance(target, ast.Name): continue
-            try: found[target.id] = ast.literal_eval(line.value)
-            except (ValueError, TypeError, RecursionError): found[target.id] = None
+            if not isinstance(target, ast.Name):
+                continue
+            try:
+                found[target.id] = ast.literal_eval(line.value)
+            except (ValueError, TypeError, RecursionError):
+                found[target.id] = None
     return found
 
 # %% ../nbs/02_course.ipynb #c007
@@ -114,44 +168,52 @@ def _chapter(path: Path) -> Chapter:
     try:
         cells = _cells(path)
         _parameters(cells)
-        if not path.stem.isprintable(): raise ValueError("its name does not fit into a line of text")
-        if path.stem.endswith(".failed"): raise ValueError("its name is that of a failed run")
+        if not path.stem.isprintable():
+            raise ValueError("its name does not fit into a line of text")
+        if path.stem.endswith(".failed"):
+            raise ValueError("its name is that of a failed run")
     except ValueError as caught:
         error = str(caught) if str(path) in str(caught) else f"{path}: {caught}"
-        if not path.stem.isprintable(): error = error.replace(str(path), repr(str(path)))
+        if not path.stem.isprintable():
+            error = error.replace(str(path), repr(str(path)))
+
     def find(kind: str, pattern: str) -> str | None:
         sources = (FENCE.sub("", c["source"]) for c in cells if c["kind"] == kind)
         return next((m[1].strip() for source in sources if (m := re.search(pattern, source, re.M))), None)
+
     number = re.match(r"\d+", path.stem)
     title, summary = find("markdown", r"^# (.+)") or path.stem, find("markdown", r"^> (.+)") or ""
     module = find("code", r"^#\| *default_exp +(\w+(?:\.\w+)*)\s*$")
     return Chapter(path, path.stem, int(number[0]) if number else None, title, summary, module, error)
 
-FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)   # in there, "# x" is no heading
+
+FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is no heading
 
 # %% ../nbs/02_course.ipynb #c008
 def find_chapters(
     root: str | Path | None = None,  # the checkout; default: the one we are in
-) -> list[Chapter]:                  # in the order of their file names
+) -> list[Chapter]:  # in the order of their file names
     """Read all notebooks in `nbs/`; one that cannot be read has an `error`.
 
     Raises `FileNotFoundError` outside a checkout."""
-    folder = Path(root or repo_root()).resolve()/"nbs"
-    if not folder.is_dir(): raise FileNotFoundError(f"{folder}: no such folder")
+    folder = Path(root or repo_root()).resolve() / "nbs"
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
     return [_chapter(path) for path in sorted(folder.glob("[!._]*.ipynb"))]
 
 # %% ../nbs/02_course.ipynb #c011
 def select_chapters(
-    names: Iterable[str],            # numbers, stems, modules or paths
+    names: Iterable[str],  # numbers, stems, modules or paths
     root: str | Path | None = None,  # the checkout
-) -> list[Chapter]:                  # each once, in the order asked for
+) -> list[Chapter]:  # each once, in the order asked for
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
     for name in names:
         digits = (name.lstrip("0") or "0") if name.isdecimal() else None
         found = [c for c in chapters if name in (c.stem, c.module) or digits == str(c.number)]
         found = found or [c for c in chapters if name == c.room or os.path.realpath(name) == str(c.path)]
-        if len(found) > 1: fail("chapter", name, "one of " + ", ".join(c.stem for c in found))
+        if len(found) > 1:
+            fail("chapter", name, "one of " + ", ".join(c.stem for c in found))
         if not found:
             lost = "".join(f"; {c.error}" for c in chapters if c.error)
             wanted = "the number, stem, module or path of a chapter; `lla-course list` shows them"
@@ -162,61 +224,79 @@ def select_chapters(
 # %% ../nbs/02_course.ipynb #c014
 def chapter_parameters(
     chapter: Chapter,  # which one
-) -> dict[str, Any]:   # default by name; None where the default is no plain value
+) -> dict[str, Any]:  # default by name; None where the default is no plain value
     "Read the cell tagged `parameters`; empty if there is none. Raises `ValueError` if it is not Python."
-    try: return _parameters(_cells(chapter.path))
-    except ValueError as error: raise ValueError(f"{chapter.stem}: {error}") from error
+    try:
+        return _parameters(_cells(chapter.path))
+    except ValueError as error:
+        raise ValueError(f"{chapter.stem}: {error}") from error
 
 # %% ../nbs/02_course.ipynb #c016
-def _plan(chapters: list[Chapter] | None, preset: str, given: dict[str, Any],
-          root: Path) -> list[tuple[Chapter, dict[str, Any]]]:
+def _plan(
+    chapters: list[Chapter] | None, preset: str, given: dict[str, Any], root: Path
+) -> list[tuple[Chapter, dict[str, Any]]]:
     require_choice("preset", preset, ("fast", "full"))
-    if "preset" in given: fail("parameter", "preset", "--preset, which goes to every chapter")
+    if "preset" in given:
+        fail("parameter", "preset", "--preset, which goes to every chapter")
     named = chapters is not None
     every = chapters if named else find_chapters(root)
     known = {c: chapter_parameters(c) for c in every if not c.error}
     for name in given:
         lack = [c.stem for c, has in known.items() if name not in has]
-        if not lack or not (named or len(lack) == len(known)): continue
+        if not lack or not (named or len(lack) == len(known)):
+            continue
         have = sorted({n for c, has in known.items() if c.stem in lack for n in has} - {"preset"})
         where = lack[0] if named else "some chapter"
         fail("parameter", name, f"a parameter of {where}: {', '.join(have) or 'it has none'}")
     wanted = {"preset": preset, **given}
     plan = [(c, {name: wanted[name] for name in wanted if name in known.get(c, ())}) for c in every]
     for chapter, values in plan:
-        for name, value in values.items(): _check_type(chapter, name, value, known[chapter][name])
+        for name, value in values.items():
+            _check_type(chapter, name, value, known[chapter][name])
     return plan
 
 # %% ../nbs/02_course.ipynb #c017
 def _check_type(chapter: Chapter, name: str, value: Any, default: Any) -> None:
     if not _is_plain(value):
-        try: repr(value)
-        except RecursionError: value = f"{type(value).__name__} of great depth"
+        try:
+            repr(value)
+        except RecursionError:
+            value = f"{type(value).__name__} of great depth"
         fail(name, value, "a plain value: None, bool, int, float, str, or a list or dict (keys: str) of them")
     fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
-    if not fits: fail(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
+    if not fits:
+        fail(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
+
 
 def _is_plain(value: Any, deep: int = 50) -> bool:
     "Whether a value is what JSON can hold, all the way down."
-    if type(value) is str: return not re.search("[\ud800-\udfff]", value)   # halves of characters
-    if type(value) is list: return deep > 0 and all(_is_plain(v, deep - 1) for v in value)
+    if type(value) is str:
+        return not re.search("[\ud800-\udfff]", value)  # halves of characters
+    if type(value) is list:
+        return deep > 0 and all(_is_plain(v, deep - 1) for v in value)
     if type(value) is dict:
         return all(type(key) is str for key in value) and _is_plain([*value, *value.values()], deep)
     return value is None or type(value) in (bool, int, float)
 
 # %% ../nbs/02_course.ipynb #c023
 def _version(package: str) -> str | None:
-    try: return version(package)
-    except PackageNotFoundError: return None
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
 
 # %% ../nbs/02_course.ipynb #c025
 def _world(root: Path) -> str:
     "A hash of what all chapters share."
-    files = [p for folder in ("lla_course", "kernels") for p in (root/folder).rglob("*.py")]
-    files += (root/"nbs"/"results").rglob("*")
-    def digest(path: Path) -> str: return hashlib.sha256(path.read_bytes()).hexdigest()
+    files = [p for folder in ("lla_course", "kernels") for p in (root / folder).rglob("*.py")]
+    files += (root / "nbs" / "results").rglob("*")
+
+    def digest(path: Path) -> str:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+
     held = {p.relative_to(root).as_posix(): digest(p) for p in files if p.is_file()}
     return content_hash([held, platform.python_version(), _version("torch"), _version("plotly")])
+
 
 def _key(chapter: Chapter, values: dict[str, Any], world: str) -> str:
     return content_hash([_cells(chapter.path), {name: repr(value) for name, value in values.items()}, world])
@@ -224,23 +304,29 @@ def _key(chapter: Chapter, values: dict[str, Any], world: str) -> str:
 # %% ../nbs/02_course.ipynb #c028
 def _about(path: Path) -> dict[str, Any]:
     "What a run says of itself; empty if there is none, or none that can be trusted, which is said on stderr."
-    if not os.path.lexists(path): return {}
+    if not os.path.lexists(path):
+        return {}
     try:
         book = json.loads(path.read_text(encoding="utf-8"))
         about = book["metadata"]["lla_course"]
         seconds, key = about["seconds"], about["key"]
         sound = isinstance(seconds, (int, float)) and 0 <= seconds < math.inf
-        if not sound: raise ValueError("no seconds")
-        if not isinstance(key, (str, type(None))): raise ValueError("no key")
+        if not sound:
+            raise ValueError("no seconds")
+        if not isinstance(key, (str, type(None))):
+            raise ValueError("no key")
         held = about.setdefault("hash", None)
-        if held and held != _content(book): raise ValueError("it was altered")
+        if held and held != _content(book):
+            raise ValueError("it was altered")
     except (OSError, ValueError, LookupError, TypeError, AttributeError, *TOO_MUCH) as error:
         print(f"{path} is not what a run has left there, and counts as none: {_why(error)}", file=sys.stderr)
         return {}
     return about
 
+
 def _content(book: dict) -> str:
     return hashlib.sha256(json.dumps(book["cells"], sort_keys=True).encode()).hexdigest()
+
 
 def _kept(path: Path, key: str) -> float | None:
     "How long a run took that is still good, else None."
@@ -251,30 +337,37 @@ def _kept(path: Path, key: str) -> float | None:
 @dataclass(frozen=True)
 class Outcome:
     "What became of one chapter."
+
     chapter: Chapter
-    state: str       # "ok", "kept" or "failed"
-    seconds: float   # how long it took; for a kept one, how long it took then
-    output: Path     # the executed notebook; STEM.failed.ipynb for a failed one
+    state: str  # "ok", "kept" or "failed"
+    seconds: float  # how long it took; for a kept one, how long it took then
+    output: Path  # the executed notebook; STEM.failed.ipynb for a failed one
     error: str = ""  # the cell, its first lines and the error
 
 # %% ../nbs/02_course.ipynb #c031
 def _execute(chapter: Chapter, values: dict, key: str, target: Path, sockets: str | None) -> Outcome:
     "Run one chapter, in a worker. What goes wrong in it comes back as an outcome."
     import papermill
+
     start, seen, error = time.perf_counter(), [], ""
     failed = target.with_name(f"{chapter.stem}.failed.ipynb")
     with tempfile.TemporaryDirectory() as scratch:
-        draft, more = Path(scratch)/"draft.ipynb", _settings(scratch, sockets)
-        def note(**at: Any) -> None: seen.append(at)
+        draft, more = Path(scratch) / "draft.ipynb", _settings(scratch, sockets)
+
+        def note(**at: Any) -> None:
+            seen.append(at)
+
         more |= dict(cwd=chapter.path.parent, on_cell_execute=note)
-        try: papermill.execute_notebook(chapter.path, draft, values, **more)
+        try:
+            papermill.execute_notebook(chapter.path, draft, values, **more)
         except Exception as caught:
             error = _explain(caught, seen) if seen else f"{chapter.path}: {_why(caught)}"
         state, output = ("failed", failed) if error else ("ok", target)
         outcome = Outcome(chapter, state, time.perf_counter() - start, output, error)
         try:
             failed.unlink(missing_ok=True)
-            if draft.exists(): _store(draft, outcome, key=None if error else key, parameters=values)
+            if draft.exists():
+                _store(draft, outcome, key=None if error else key, parameters=values)
         except Exception as caught:
             error = error or f"{target}: {_why(caught)}"
             outcome = replace(outcome, state="failed", output=failed, error=error)
@@ -283,16 +376,24 @@ def _execute(chapter: Chapter, values: dict, key: str, target: Path, sockets: st
 # %% ../nbs/02_course.ipynb #c032
 def _settings(scratch: str, sockets: str | None) -> dict[str, Any]:
     from traitlets.config import Config
+
     local = dict(transport="ipc") if sockets else {}
     local["connection_file"] = f"{sockets or scratch}/{Path(scratch).name}.json"
-    return dict(kernel_name="python3", language="python", progress_bar=False, store_widget_state=False,
-                request_save_on_cell_execute=False, shutdown_kernel="immediate",
-                config=Config({"KernelManager": local}))
+    return dict(
+        kernel_name="python3",
+        language="python",
+        progress_bar=False,
+        store_widget_state=False,
+        request_save_on_cell_execute=False,
+        shutdown_kernel="immediate",
+        config=Config({"KernelManager": local}),
+    )
 
 # %% ../nbs/02_course.ipynb #d003
 def _short_place() -> str | None:
     "A folder in which a socket's name is short enough; None if there is none."
-    if os.name != "posix": return None
+    if os.name != "posix":
+        return None
     places = (tempfile.gettempdir(), "/tmp", "/var/tmp", "/dev/shm")
     return next((p for p in places if len(os.fsencode(p)) <= 70 and os.access(p, os.W_OK | os.X_OK)), None)
 
@@ -300,13 +401,14 @@ def _short_place() -> str | None:
 def _store(draft: Path, outcome: Outcome, **about: Any) -> None:
     notebook = json.loads(draft.read_text(encoding="utf-8"))
     about |= dict(seconds=round(outcome.seconds, 2), hash=_content(notebook))
-    about["date"] = datetime.now(timezone.utc).isoformat(timespec="seconds")
+    about["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     notebook["metadata"]["lla_course"] = about
     write_atomic(outcome.output, json.dumps(notebook, indent=1, ensure_ascii=False) + "\n")
 
 # %% ../nbs/02_course.ipynb #c036
 def _explain(error: Exception, seen: list[dict]) -> str:
-    if isinstance(error, OSError): return f"{type(error).__name__}: {error}"   # the disk is full
+    if isinstance(error, OSError):
+        return f"{type(error).__name__}: {error}"  # the disk is full
     what = f"{error.ename}: {error.evalue}" if hasattr(error, "ename") else f"{type(error).__name__}: {error}"
     inserted = any("injected-parameters" in at["cell"].metadata.get("tags", []) for at in seen)
     lines = [line for line in seen[-1]["cell"].source.splitlines() if line.strip()][:3]
@@ -316,20 +418,27 @@ def _explain(error: Exception, seen: list[dict]) -> str:
 # %% ../nbs/02_course.ipynb #c038
 MARK = "LLA_COURSE_WORKER"
 
+
 def _belong(mark: str, *folders: str) -> None:
     "Tie this worker to its parent: it ends when the parent ends, with all it has started and these folders."
     os.environ[MARK] = mark
-    if hasattr(os, "setpgrp"): os.setpgrp()
+    if hasattr(os, "setpgrp"):
+        os.setpgrp()
     sys.stdout, sys.stderr = _Patient(sys.stdout), _Patient(sys.stderr)
+
     def end(*_: Any) -> None:
         try:
             _kill_all([], mark)
-            for folder in folders: shutil.rmtree(folder, ignore_errors=True)
+            for folder in folders:
+                shutil.rmtree(folder, ignore_errors=True)
             _kill_all([os.getpid()], mark)
-        finally: os._exit(1)
+        finally:
+            os._exit(1)
+
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's business
     for number in (getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)):
-        if signal.getsignal(number) == signal.SIG_DFL: signal.signal(number, end)   # nohup switches one off
+        if signal.getsignal(number) == signal.SIG_DFL:
+            signal.signal(number, end)  # nohup switches one off
     threading.Thread(target=lambda: (multiprocessing.parent_process().join(), end()), daemon=True).start()
 
 # %% ../nbs/02_course.ipynb #d004
@@ -337,26 +446,31 @@ def _kill_all(pids: Iterable[int], mark: str) -> None:
     "End what carries a mark, and these processes with their groups."
     with suppress(ImportError):
         import psutil
-        for _ in range(100):   # what is ended may just be starting something
+
+        for _ in range(100):  # what is ended may just be starting something
             every = (p for p in psutil.process_iter(["environ"]) if p.pid != os.getpid())
             found = [p for p in every if (p.info["environ"] or {}).get(MARK) == mark]
-            if not found: break
+            if not found:
+                break
             for process in found:
-                with suppress(psutil.Error): process.kill()
-            time.sleep(.01)
+                with suppress(psutil.Error):
+                    process.kill()
+            time.sleep(0.01)
     for pid in pids:
         for end in (getattr(os, "killpg", os.kill), os.kill):
-            with suppress(OSError): end(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
+            with suppress(OSError):
+                end(pid, signal.SIGTERM if os.name == "nt" else signal.SIGKILL)
 
 # %% ../nbs/02_course.ipynb #c040
 def _start_worker(mark: str, threads: int, root: Path, *folders: str) -> None:
     _belong(mark, *folders)
     tempfile.tempdir = folders[0]
     for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
-        os.environ.setdefault(name, str(threads))   # who has set it knows more
+        os.environ.setdefault(name, str(threads))  # who has set it knows more
     os.environ["PYTHONPATH"] = _python_path(root)
     logging.getLogger("papermill").setLevel(logging.CRITICAL)  # the outcome says it all
     warnings.simplefilter("ignore")
+
 
 def _python_path(root: Path) -> str:
     return os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
@@ -364,12 +478,19 @@ def _python_path(root: Path) -> str:
 # %% ../nbs/02_course.ipynb #d006
 class _Patient:
     "A text stream whose reader may leave, and whose console may lack a character."
-    def __init__(self, stream: Any): self._stream = stream or open(os.devnull, "w", encoding="utf-8")
-    def __getattr__(self, name: str) -> Any: return getattr(self._stream, name)
-    def __iter__(self) -> Iterator[str]: return iter(self._stream)
+
+    def __init__(self, stream: Any):
+        self._stream = stream or open(os.devnull, "w", encoding="utf-8")
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._stream)
 
     def write(self, text: str) -> int:
-        try: return self._stream.write(text)
+        try:
+            return self._stream.write(text)
         except UnicodeEncodeError:
             code = self._stream.encoding
             return self.write(text.encode(code, "replace").decode(code))
@@ -378,48 +499,65 @@ class _Patient:
             return len(text)
 
     def flush(self) -> None:
-        try: self._stream.flush()
-        except OSError as error: self._mute(error)
+        try:
+            self._stream.flush()
+        except OSError as error:
+            self._mute(error)
 
     def _mute(self, error: OSError) -> None:
         "Send to nowhere what is held back and what is still to come. Only a reader who has gone is no error."
         with suppress(OSError), open(os.devnull, "wb") as nowhere:
             os.dup2(nowhere.fileno(), self._stream.fileno())
-        if error.errno not in (errno.EPIPE, errno.EIO): raise error   # EIO: the terminal was closed
+        if error.errno not in (errno.EPIPE, errno.EIO):
+            raise error  # EIO: the terminal was closed
 
 # %% ../nbs/02_course.ipynb #d007
 def _require_folder(name: str, folder: Path) -> Path:
     "Check that files can be put into a folder, which need not exist yet. Raises `ValueError`."
     there = folder
     try:
-        if any(len(os.fsencode(part)) > 255 for part in folder.parts): raise ValueError("too long a name")
-        while not _there(there): there = there.parent
-        with tempfile.TemporaryDirectory(dir=there, prefix=".try."): pass
+        if any(len(os.fsencode(part)) > 255 for part in folder.parts):
+            raise ValueError("too long a name")
+        while not _there(there):
+            there = there.parent
+        with tempfile.TemporaryDirectory(dir=there, prefix=".try."):
+            pass
     except (OSError, ValueError) as error:
         fail(name, str(folder), f"a folder that can be written to ({_why(error)})")
     return folder
 
+
 def _there(path: Path) -> bool:
     "Whether anything has this name. Raises `OSError` where nothing can."
-    try: path.lstat()
-    except FileNotFoundError: return False
+    try:
+        path.lstat()
+    except FileNotFoundError:
+        return False
     return True
 
 # %% ../nbs/02_course.ipynb #c042
-def _prepare(chapters: list[Chapter] | None, preset: str, jobs: int | None, given: dict | None,
-             out: str | Path | None, root: str | Path | None) -> tuple[int, Callable[[], Iterator[Outcome]]]:
+def _prepare(
+    chapters: list[Chapter] | None,
+    preset: str,
+    jobs: int | None,
+    given: dict | None,
+    out: str | Path | None,
+    root: str | Path | None,
+) -> tuple[int, Callable[[], Iterator[Outcome]]]:
     _need("papermill", "ipykernel", "tqdm")
     root = Path(root or repo_root()).resolve()
     jobs = _cores() if jobs is None else require_whole("jobs", jobs, least=1)
     plan = _plan(chapters, preset, given or {}, root)
-    out = _require_folder("out", Path(root/"build"/"runs"/preset if out is None else out).absolute())
-    tempfile.gettempdir()   # raises where there is none
+    out = _require_folder("out", Path(root / "build" / "runs" / preset if out is None else out).absolute())
+    tempfile.gettempdir()  # raises where there is none
     return len(plan), partial(_outcomes, plan, jobs, out, root)
 
 # %% ../nbs/02_course.ipynb #c043
 def _need(*packages: str) -> None:
     for package in packages:
-        if not find_spec(package): raise ModuleNotFoundError(f"{package} is not installed: pip install 'lla_course[course]'")
+        if not find_spec(package):
+            raise ModuleNotFoundError(f"{package} is not installed: pip install 'lla_course[course]'")
+
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
@@ -430,50 +568,61 @@ def _outcomes(plan: list[tuple[Chapter, dict]], jobs: int, out: Path, root: Path
     _sweep(out)
     world, todo = _world(root), []
     for chapter, values in plan:
-        target, failed = out/f"{chapter.stem}.ipynb", out/f"{chapter.stem}.failed.ipynb"
+        target, failed = out / f"{chapter.stem}.ipynb", out / f"{chapter.stem}.failed.ipynb"
         try:
-            if chapter.error: raise ValueError(chapter.error)
-            if target.is_dir(): raise ValueError(f"{target} is a folder, and in the way")
+            if chapter.error:
+                raise ValueError(chapter.error)
+            if target.is_dir():
+                raise ValueError(f"{target} is a folder, and in the way")
             key = _key(chapter, values, world)
-        except ValueError as error: outcome = Outcome(chapter, "failed", 0., failed, str(error))
+        except ValueError as error:
+            outcome = Outcome(chapter, "failed", 0.0, failed, str(error))
         else:
             seconds = _kept(target, key)
             if seconds is None:
                 todo.append((chapter, values, key, target))
                 continue
             outcome = Outcome(chapter, "kept", seconds, target)
-        with suppress(OSError): failed.unlink()
+        with suppress(OSError):
+            failed.unlink()
         yield outcome
-    if todo: yield from _in_parallel(todo, min(jobs, len(todo)), root)
+    if todo:
+        yield from _in_parallel(todo, min(jobs, len(todo)), root)
 
 # %% ../nbs/02_course.ipynb #c047
 def _sweep(out: Path) -> None:
     for path in out.glob(".*.ipynb.*"):
-        with suppress(OSError):   # another run may sweep, too
-            if time.time() - path.stat().st_mtime > 60: path.unlink()
+        with suppress(OSError):  # another run may sweep, too
+            if time.time() - path.stat().st_mtime > 60:
+                path.unlink()
 
 # %% ../nbs/02_course.ipynb #c049
 class _Worker:
     "A process that takes one task after another. One that was killed is replaced."
-    def __init__(self, start: Callable, *args: Any):   # what a new process calls, with its mark and `args`
+
+    def __init__(self, start: Callable, *args: Any):  # what a new process calls, with its mark and `args`
         self.start, self.args, self.lock = start, args, threading.Lock()
         self.pool, self.mark, self.pids, self.over = None, "", [], False
 
     def do(self, task: tuple) -> Any:
         "Have a function called and wait for its answer. Raises `BrokenProcessPool` if the process is killed."
-        with self.lock: future = self._submit(task)
-        try: return future.result()
+        with self.lock:
+            future = self._submit(task)
+        try:
+            return future.result()
         except BrokenProcessPool:
             self.leave(kill=True)
             raise BrokenProcessPool("its process was killed, perhaps for lack of memory") from None
 
     def _submit(self, task: tuple) -> Future:
-        if self.over: raise CancelledError
+        if self.over:
+            raise CancelledError
         if self.pool is None:
             self.mark, context = uuid4().hex, multiprocessing.get_context("spawn")
             self.pool = ProcessPoolExecutor(1, context, self.start, (self.mark, *self.args))
-        try: future = self.pool.submit(*task)
-        except BrokenProcessPool:   # it was killed while it had nothing to do
+        try:
+            future = self.pool.submit(*task)
+        except BrokenProcessPool:  # it was killed while it had nothing to do
             _kill_all(self.pids, self.mark)
             self.pool = None
             return self._submit(task)
@@ -482,66 +631,84 @@ class _Worker:
 
     def leave(self, *, kill: bool = False, over: bool = False) -> None:
         "End the process, at once or after what it is doing; `over` if there shall be no other."
-        with self.lock: pool, self.pool, self.over = self.pool, None, self.over or over
-        if pool and kill: _kill_all(self.pids, self.mark)
-        if pool: pool.shutdown()
+        with self.lock:
+            pool, self.pool, self.over = self.pool, None, self.over or over
+        if pool and kill:
+            _kill_all(self.pids, self.mark)
+        if pool:
+            pool.shutdown()
 
 # %% ../nbs/02_course.ipynb #d008
 def _share(tasks: list[tuple], workers: list[_Worker], fresh: bool = False) -> Iterator[tuple[tuple, Future]]:
     "Hand tasks, (function, *arguments), to workers as these become free. Who stops listening stops them."
     free, threads = SimpleQueue(), ThreadPoolExecutor(len(workers))
     _start_tracker()
-    for worker in workers: free.put(worker)
+    for worker in workers:
+        free.put(worker)
+
     def turn(task: tuple) -> Any:
         worker = free.get()
-        try: return worker.do(task)
+        try:
+            return worker.do(task)
         finally:
-            if fresh: worker.leave()   # the next task gets a process of its own
+            if fresh:
+                worker.leave()  # the next task gets a process of its own
             free.put(worker)
+
     try:
         waiting = {threads.submit(turn, task): task for task in tasks}
-        for future in as_completed(waiting): yield waiting[future], future
-        for worker in workers: worker.leave()
+        for future in as_completed(waiting):
+            yield waiting[future], future
+        for worker in workers:
+            worker.leave()
     finally:
         threads.shutdown(wait=False, cancel_futures=True)
-        for worker in workers: worker.leave(kill=True, over=True)
+        for worker in workers:
+            worker.leave(kill=True, over=True)
         threads.shutdown()
+
 
 def _start_tracker() -> None:
     "Python's own helper, which counts the semaphores of all workers, should not hear of a closed terminal."
-    if not hasattr(signal, "pthread_sigmask"): return
+    if not hasattr(signal, "pthread_sigmask"):
+        return
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
-    try: resource_tracker.ensure_running()   # it inherits what is blocked
-    finally: signal.pthread_sigmask(signal.SIG_SETMASK, before)
+    try:
+        resource_tracker.ensure_running()  # it inherits what is blocked
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../nbs/02_course.ipynb #d009
 def _in_parallel(todo: list[tuple], jobs: int, root: Path) -> Iterator[Outcome]:
     with ExitStack() as stack:
+
         def folder(where: str | None) -> str:
             made = tempfile.TemporaryDirectory(prefix="lla-", dir=where, ignore_cleanup_errors=True)
             return stack.enter_context(made)
+
         scratch = folder(None)
         sockets = folder(place) if (place := _short_place()) else None
-        start = (_start_worker, max(1, _cores()//jobs), root, *filter(None, (scratch, sockets)))
+        start = (_start_worker, max(1, _cores() // jobs), root, *filter(None, (scratch, sockets)))
         tasks = [(_execute, *task, sockets) for task in todo]
         done = stack.enter_context(closing(_share(tasks, [_Worker(*start) for _ in range(jobs)])))
         for (_, chapter, _, _, target, _), future in done:
-            try: outcome = future.result()
+            try:
+                outcome = future.result()
             except Exception as error:
                 failed = target.with_name(f"{chapter.stem}.failed.ipynb")
-                outcome = Outcome(chapter, "failed", 0., failed, f"{type(error).__name__}: {_why(error)}")
+                outcome = Outcome(chapter, "failed", 0.0, failed, f"{type(error).__name__}: {_why(error)}")
             yield outcome
 
 # %% ../nbs/02_course.ipynb #c051
 def run_chapters(
-    chapters: list[Chapter] | None,           # which ones; None runs all
+    chapters: list[Chapter] | None,  # which ones; None runs all
     *,
-    preset: str = "fast",                     # "fast" or "full", for the chapters that have it as a parameter
-    jobs: int | None = None,                  # how many at a time; default: as many as there are cores
-    parameters: dict[str, Any] | None = None, # more parameters, by name
-    out: str | Path | None = None,            # default: build/runs/PRESET
-    root: str | Path | None = None,           # the checkout
-) -> list[Outcome]:                           # one a chapter, in the given order
+    preset: str = "fast",  # "fast" or "full", for the chapters that have it as a parameter
+    jobs: int | None = None,  # how many at a time; default: as many as there are cores
+    parameters: dict[str, Any] | None = None,  # more parameters, by name
+    out: str | Path | None = None,  # default: build/runs/PRESET
+    root: str | Path | None = None,  # the checkout
+) -> list[Outcome]:  # one a chapter, in the given order
     """Run chapters that are not up to date; one that fails, or cannot be read, does not stop the others.
 
     Every chapter in the list must have all the parameters; with `None`, some chapter must.
@@ -555,92 +722,116 @@ def run_chapters(
 @dataclass(frozen=True)
 class Recorded:
     "What became of one cell of a recording."
+
     cell: str
-    state: str       # "recorded", "kept" or "failed"
+    state: str  # "recorded", "kept" or "failed"
     seconds: float
     error: str = ""  # the traceback of a failed one
 
 # %% ../nbs/02_course.ipynb #c054
 def record_cells(
-    module: ModuleType,                # has `cells(preset) -> {name: config}` and `run(config) -> dict`
+    module: ModuleType,  # has `cells(preset) -> {name: config}` and `run(config) -> dict`
     *,
-    preset: str = "full",              # "fast" or "full"
+    preset: str = "full",  # "fast" or "full"
     cells: Iterable[str] | None = None,  # which ones; default all
-    again: bool = False,               # also those that are recorded already
-    replace: bool = False,             # also over records of another preset or, if full, of another device
+    again: bool = False,  # also those that are recorded already
+    replace: bool = False,  # also over records of another preset or, if full, of another device
     folder: str | Path | None = None,  # default: nbs/results of the checkout for full, build/results for fast
-    jobs: int = 1,                     # how many at a time, each in its own process, spread over the GPUs
-) -> Iterator[Recorded]:               # one a cell, as it finishes
+    jobs: int = 1,  # how many at a time, each in its own process, spread over the GPUs
+) -> Iterator[Recorded]:  # one a cell, as it finishes
     """Record the cells of a module.
 
     Raises `ValueError` at once for a module without them, an unknown preset, no cell or an unknown one, fewer
     than one job, a folder that cannot be written to, or a record that only `replace` may replace."""
     table = _table(module, preset)
-    for name, value in dict(again=again, replace=replace).items(): require_flag(name, value)
-    if isinstance(cells, str): fail("cells", cells, "a list of names")
+    for name, value in dict(again=again, replace=replace).items():
+        require_flag(name, value)
+    if isinstance(cells, str):
+        fail("cells", cells, "a list of names")
     wanted = [require_choice("cells", name, list(table)) for name in (table if cells is None else cells)]
-    if not wanted: fail("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
+    if not wanted:
+        fail("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
     jobs = require_whole("jobs", jobs, least=1)
     folder = _results(preset) if folder is None else Path(folder).absolute()
     todo = {name: cfg for name, cfg in table.items() if name in wanted}
     _check_places(_room(module), todo, preset, again, replace, folder)
     tasks = [(name, cfg, preset, again, folder) for name, cfg in todo.items()]
-    if jobs > 1: return _record_side_by_side(module.__name__, tasks, jobs)
+    if jobs > 1:
+        return _record_side_by_side(module.__name__, tasks, jobs)
     return (_record_cell(module, *task) for task in tasks)
 
 # %% ../nbs/02_course.ipynb #d010
 def _table(module: ModuleType, preset: str) -> dict[str, Any]:
     for name in ("cells", "run"):
-        if callable(getattr(module, name, None)): continue
+        if callable(getattr(module, name, None)):
+            continue
         fail("chapter", module.__name__, "a module with the functions cells(preset) and run(cfg)")
     require_choice("preset", preset, ("fast", "full"))
-    try: table = dict(module.cells(preset))
+    try:
+        table = dict(module.cells(preset))
     except Exception as error:
         raise ValueError(f"{module.__name__}.cells({preset!r}) fails: {_why(error)}") from error
-    for name in table:   # it becomes the name of a file
-        if re.fullmatch(r"\w[\w.+-]*", str(name)): continue
+    for name in table:  # it becomes the name of a file
+        if re.fullmatch(r"\w[\w.+-]*", str(name)):
+            continue
         fail("cells", name, "a name of letters, digits, and _ . + -")
     return table
 
-def _results(preset: str) -> Path:
-    return repo_root().resolve()/("nbs" if preset == "full" else "build")/"results"
 
-def _room(module: ModuleType) -> str: return module.__name__.rpartition(".")[2]
-def _parts(folder: Path) -> Path: return folder.with_name(f"{folder.name}.parts")
+def _results(preset: str) -> Path:
+    return repo_root().resolve() / ("nbs" if preset == "full" else "build") / "results"
+
+
+def _room(module: ModuleType) -> str:
+    return module.__name__.rpartition(".")[2]
+
+
+def _parts(folder: Path) -> Path:
+    return folder.with_name(f"{folder.name}.parts")
 
 # %% ../nbs/02_course.ipynb #d012
 def _check_places(room: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
-    if not folder.name: fail("folder", str(folder), "a folder with a name")
-    for place in (folder/room, _parts(folder)): _require_folder("folder", place)
+    if not folder.name:
+        fail("folder", str(folder), "a folder with a name")
+    for place in (folder / room, _parts(folder)):
+        _require_folder("folder", place)
     here, lost, notes = pick_device(), [], []
     for cell, cfg in table.items():
-        path = folder/room/f"{cell}.json"
-        if path.is_dir(): fail("folder", str(folder), f"a place without a folder named {room}/{path.name}")
+        path = folder / room / f"{cell}.json"
+        if path.is_dir():
+            fail("folder", str(folder), f"a place without a folder named {room}/{path.name}")
         seconds, why = _stored(f"{room}/{cell}", cfg, folder)
-        if why: notes.append(f"{path} is recorded anew: {why}")
+        if why:
+            notes.append(f"{path} is recorded anew: {why}")
         serves = seconds is not None and not again
         what = "" if serves else precious(f"{room}/{cell}", preset=preset, device=here, folder=folder)
-        if what: lost.append(f"{cell} ({what})")
+        if what:
+            lost.append(f"{cell} ({what})")
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
-    if lost and not replace: fail("replace", replace, wanted + ", ".join(lost))
-    for note in notes: print(note, file=sys.stderr)
+    if lost and not replace:
+        fail("replace", replace, wanted + ", ".join(lost))
+    for note in notes:
+        print(note, file=sys.stderr)
+
 
 def _stored(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
     "How long a record took that serves, else None, and why one does not serve that is there."
     try:
         record = load_result(name, cfg, folder=folder)
         return (float(record.provenance["seconds"]) if record else None), ""
-    except Exception as error: return None, _why(error).partition("; record it anew")[0]   # damaged somehow
+    except Exception as error:
+        return None, _why(error).partition("; record it anew")[0]  # damaged somehow
 
 # %% ../nbs/02_course.ipynb #c056
 @cache
 def _code() -> str:
     "A hash of the package: a part of other code is no part of this recording."
     package = sys.modules[fail.__module__]
-    kernels = import_module(f"{package.__package__}.kernels").__path__   # perhaps behind a link
+    kernels = import_module(f"{package.__package__}.kernels").__path__  # perhaps behind a link
     folders = [Path(package.__file__).parent, *map(Path, kernels)]
     files = {p.resolve() for folder in folders for p in folder.rglob("*.py")}
     return content_hash([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)])
+
 
 def _sweep_parts(parts: Path) -> None:
     "Take away what is no part; it is named."
@@ -648,43 +839,55 @@ def _sweep_parts(parts: Path) -> None:
         try:
             held = json.loads(path.read_text(encoding="utf-8"))
             sound = isinstance(held["part"], dict) and 0 <= held["seconds"] < math.inf
-            if not sound: raise ValueError("it is no part")
+            if not sound:
+                raise ValueError("it is no part")
         except (OSError, ValueError, LookupError, TypeError, *TOO_MUCH) as error:
             print(f"{path} is computed anew: {_why(error)}", file=sys.stderr)
-            if path.is_dir(): shutil.rmtree(path, ignore_errors=True)
-            else: path.unlink(missing_ok=True)
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
 
 # %% ../nbs/02_course.ipynb #d014
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: Path) -> Recorded:
     name, start = f"{_room(module)}/{cell}", time.perf_counter()
     seconds, _ = (None, "") if again else _stored(name, cfg, folder)
-    if seconds is not None: return Recorded(cell, "kept", seconds)
-    parts = _parts(folder)/name/hashlib.sha256(f"{cfg!r} {_code()}".encode()).hexdigest()[:12]
-    if again: shutil.rmtree(parts, ignore_errors=True)
+    if seconds is not None:
+        return Recorded(cell, "kept", seconds)
+    parts = _parts(folder) / name / hashlib.sha256(f"{cfg!r} {_code()}".encode()).hexdigest()[:12]
+    if again:
+        shutil.rmtree(parts, ignore_errors=True)
     _sweep_parts(parts)
     try:
-        with keeping_parts(parts) as kept: result = dict(module.run(cfg))
+        with keeping_parts(parts) as kept:
+            result = dict(module.run(cfg))
         seconds = time.perf_counter() - start + kept["seconds"]
         about = dict(device=result.pop("device", "cpu"), arrays=result.pop("arrays", None), preset=preset)
-        about["replace"] = True                       # asked for before anything was computed
+        about["replace"] = True  # asked for before anything was computed
         seed = getattr(cfg, "seed", 0)
         save_result(name, result, config=cfg, seed=seed, seconds=seconds, folder=folder, **about)
         shutil.rmtree(parts, ignore_errors=True)
-    except Exception: return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
+    except Exception:
+        return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
     return Recorded(cell, "recorded", seconds)
 
 # %% ../nbs/02_course.ipynb #c056b
 def _start_recorder(mark: str, threads: int, gpu: str | None) -> None:
     _belong(mark)
-    if gpu is not None: os.environ["CUDA_VISIBLE_DEVICES"] = gpu      # before CUDA wakes up
+    if gpu is not None:
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA wakes up
     import torch
+
     torch.set_num_threads(threads)
+
 
 def _record_in_a_process(module: str, *task: Any) -> Recorded:
     return _record_cell(import_module(module), *task)
 
+
 def _record_side_by_side(module: str, tasks: list[tuple], jobs: int) -> Iterator[Recorded]:
     import torch
+
     gpus = [g for g in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if g]
     gpus = gpus or [str(g) for g in range(torch.cuda.device_count())] or [None]
     jobs = min(jobs, len(tasks))
@@ -692,13 +895,16 @@ def _record_side_by_side(module: str, tasks: list[tuple], jobs: int) -> Iterator
     todo = [(_record_in_a_process, module, *task) for task in tasks]
     with closing(_share(todo, workers, fresh=True)) as done:
         for (_, _, cell, *_), future in done:
-            try: row = future.result()
-            except Exception as error: row = Recorded(cell, "failed", 0., f"{type(error).__name__}: {error}")
+            try:
+                row = future.result()
+            except Exception as error:
+                row = Recorded(cell, "failed", 0.0, f"{type(error).__name__}: {error}")
             yield row
 
 # %% ../nbs/02_course.ipynb #c060
 def _show(count: int, outcomes: Iterator[Outcome]) -> int:
     from tqdm import tqdm
+
     tally, start = dict(ok=0, kept=0, failed=0), time.perf_counter()
     try:
         with tqdm(total=count, unit="chapter", disable=None) as bar:
@@ -710,7 +916,8 @@ def _show(count: int, outcomes: Iterator[Outcome]) -> int:
                 where = f"\n  read it in {os.path.relpath(o.output)}" if error and o.output.is_file() else ""
                 tqdm.write(f"{o.chapter.stem:28} {o.state:6} {o.seconds:7.1f} s{error}{where}")
                 sys.stdout.flush()
-    finally: getattr(outcomes, "close", lambda: None)()   # stops what is under way
+    finally:
+        getattr(outcomes, "close", lambda: None)()  # stops what is under way
     words = ", ".join(f"{n} {state}" for state, n in tally.items())
     print(f"{words} in {time.perf_counter() - start:.0f} s", flush=True)
     return 1 if tally["failed"] else 0
@@ -726,27 +933,32 @@ def _assignment(text: str) -> tuple[str, Any]:
     name, equals, value = text.partition("=")
     if not equals or not name.isidentifier():
         raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE")
-    try: return name, ast.literal_eval(value)
-    except (ValueError, SyntaxError): return name, value
-    except (TypeError, RecursionError, MemoryError):   # {[]: 1}, or brackets without end
+    try:
+        return name, ast.literal_eval(value)
+    except (ValueError, SyntaxError):
+        return name, value
+    except (TypeError, RecursionError, MemoryError):  # {[]: 1}, or brackets without end
         raise argparse.ArgumentTypeError(f"{text!r:.200}: expected a plain value") from None
 
 # %% ../nbs/02_course.ipynb #c065
 def _list(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
     plan, world = _plan(None, "fast", {}, root), _world(root)
+
     def show() -> int:
         print(f"{'':2}  {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
         for chapter, values in plan:
-            output = root/"build"/"runs"/"fast"/f"{chapter.stem}.ipynb"
+            output = root / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
             state = "damaged" if chapter.error else _state(output, _key(chapter, values, world))
-            room = root/"nbs"/"results"/chapter.room
+            room = root / "nbs" / "results" / chapter.room
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
             number = "" if chapter.number is None else f"{chapter.number:02d}"
             start = f"{number:2}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
             print(f"{start}  {', '.join(records) or '-'}")
-            if chapter.error: print(f"lla-course: {chapter.error}", file=sys.stderr)
+            if chapter.error:
+                print(f"lla-course: {chapter.error}", file=sys.stderr)
         return 1 if any(chapter.error for chapter, _ in plan) else 0
+
     return show
 
 # %% ../nbs/02_course.ipynb #c066
@@ -758,28 +970,44 @@ def _state(output: Path, key: str) -> str:
 
 # %% ../nbs/02_course.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
-    chapter, = select_chapters([args.name])
-    if not chapter.module and chapter.error: raise ValueError(chapter.error)
-    if not chapter.module: fail("chapter", args.name, "a chapter that exports a module")
-    if args.out == "": fail("out", args.out, "a folder")
+    (chapter,) = select_chapters([args.name])
+    if not chapter.module and chapter.error:
+        raise ValueError(chapter.error)
+    if not chapter.module:
+        fail("chapter", args.name, "a chapter that exports a module")
+    if args.out == "":
+        fail("out", args.out, "a folder")
     cells = args.cells and [cell for words in args.cells for cell in words.split(",")]
-    rows = record_cells(_module(chapter), preset=args.preset, cells=cells, again=args.again,
-                        replace=args.replace, folder=args.out, jobs=args.jobs)
+    rows = record_cells(
+        _module(chapter),
+        preset=args.preset,
+        cells=cells,
+        again=args.again,
+        replace=args.replace,
+        folder=args.out,
+        jobs=args.jobs,
+    )
+
     def show() -> int:
         done = []
-        with closing(rows):   # which stops what is under way
+        with closing(rows):  # which stops what is under way
             for r in rows:
                 print(f"{chapter.room}/{r.cell} {r.state} {r.seconds:.1f} s", flush=True)
-                if r.error: print(r.error, file=sys.stderr, flush=True)
+                if r.error:
+                    print(r.error, file=sys.stderr, flush=True)
                 done.append(r)
         print(*(f"  {r.cell:32} {r.state:9} {r.seconds:8.1f} s" for r in done), sep="\n")
         return 1 if any(r.error for r in done) else 0
+
     return show
+
 
 def _module(chapter: Chapter) -> ModuleType:
     name = f"lla_course.{chapter.module}"
-    try: return import_module(name)
-    except ImportError: raise
+    try:
+        return import_module(name)
+    except ImportError:
+        raise
     except Exception as error:
         raise ImportError(f"{name} cannot be imported: {type(error).__name__}: {_why(error)}") from error
 
@@ -790,51 +1018,80 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_D
     signal.signal(signal.SIGHUP, lambda *_: os.kill(os.getpid(), signal.SIGTERM))
 """
 
+
 def _lab(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
     _need("jupyterlab")
-    home = _require_folder("lab", root/"build"/"lab")
-    news = home/"lab"/"user-settings"/"@jupyterlab"/"apputils-extension"/"notification.jupyterlab-settings"
-    place = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root/'nbs'}"]
+    home = _require_folder("lab", root / "build" / "lab")
+    news = (
+        home
+        / "lab"
+        / "user-settings"
+        / "@jupyterlab"
+        / "apputils-extension"
+        / "notification.jupyterlab-settings"
+    )
+    place = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root / 'nbs'}"]
     command = [sys.executable, "-m", "jupyterlab", *place, *args.extra]
+
     def start() -> int:
-        if not news.exists(): write_atomic(news, '{"fetchNews": "false"}\n')
-        write_atomic(home/"jupyter_server_config.py", HANGUP)
+        if not news.exists():
+            write_atomic(news, '{"fetchNews": "false"}\n')
+        write_atomic(home / "jupyter_server_config.py", HANGUP)
         more = {"JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": _python_path(root)}
         os.execve(sys.executable, command, {**os.environ, **more})
+
     return start
 
 # %% ../nbs/02_course.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
     from lla_course.site import broken_links, build_site, read_notebook, site_place
+
     root = repo_root().resolve()
-    runs, out = root/"build"/"runs"/"fast", site_place(root/"build"/"site" if args.out is None else args.out)
+    runs, out = (
+        root / "build" / "runs" / "fast",
+        site_place(root / "build" / "site" if args.out is None else args.out),
+    )
     apart = runs not in (out, *out.parents) and out not in runs.parents
-    if not apart: fail("out", str(out), "a folder apart from build/runs")
+    if not apart:
+        fail("out", str(out), "a folder apart from build/runs")
     sound, books, lost = [], {}, []
     for chapter in find_chapters(root):
         try:
-            if chapter.error: raise ValueError(chapter.error)
+            if chapter.error:
+                raise ValueError(chapter.error)
             books[chapter.stem] = read_notebook(chapter.path)
             sound.append(chapter)
-        except ValueError as error: lost.append(str(error))
-    if not sound: raise ValueError("; ".join(lost) or f"{root/'nbs'} holds no notebook")
+        except ValueError as error:
+            lost.append(str(error))
+    if not sound:
+        raise ValueError("; ".join(lost) or f"{root / 'nbs'} holds no notebook")
     count, start = _prepare(sound, "fast", args.jobs, None, runs, root)
     _need("sphinx", "myst_nb", "furo", "plotly")
-    if not _version("sphinx-mathjax-offline"): raise ImportError("sphinx-mathjax-offline is not installed")
-    for place in out, out.parent: _require_folder("out", place)
-    if dead := broken_links(books, root/"nbs"): raise ValueError("; ".join([*lost, *dead]))
+    if not _version("sphinx-mathjax-offline"):
+        raise ImportError("sphinx-mathjax-offline is not installed")
+    for place in out, out.parent:
+        _require_folder("out", place)
+    if dead := broken_links(books, root / "nbs"):
+        raise ValueError("; ".join([*lost, *dead]))
+
     def build() -> int:
-        for error in lost: print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
-        if _show(count, start()): return 1
-        print(build_site(runs, out, chapters=list(books), folder=root/"nbs"))
+        for error in lost:
+            print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
+        if _show(count, start()):
+            return 1
+        print(build_site(runs, out, chapters=list(books), folder=root / "nbs"))
         return 1 if lost else 0
+
     return build
 
 # %% ../nbs/02_course.ipynb #c074
 class _Parser(argparse.ArgumentParser):
-    def __init__(self, **more: Any): super().__init__(**more, allow_abbrev=False)
-    def error(self, message: str) -> None: raise ValueError(message)  # one line, written by main
+    def __init__(self, **more: Any):
+        super().__init__(**more, allow_abbrev=False)
+
+    def error(self, message: str) -> None:
+        raise ValueError(message)  # one line, written by main
 
 # %% ../nbs/02_course.ipynb #c075
 def _parser() -> _Parser:
@@ -845,8 +1102,15 @@ def _parser() -> _Parser:
     record = add("record", help="record the large runs of a chapter")
     site, path = add("site", help="build the web pages"), "number, stem, module or path"
     run.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{path}; none: all")
-    run.add_argument("-p", dest="parameter", action="append", default=[], type=_assignment,
-                     metavar="NAME=VALUE", help="a parameter of these chapters")
+    run.add_argument(
+        "-p",
+        dest="parameter",
+        action="append",
+        default=[],
+        type=_assignment,
+        metavar="NAME=VALUE",
+        help="a parameter of these chapters",
+    )
     record.add_argument("name", metavar="NAME", help=f"{path} of a chapter")
     for command, preset in (run, "fast"), (record, "full"):
         command.add_argument("--preset", default=preset, help=f"fast or full (default: {preset})")
@@ -862,58 +1126,84 @@ def _parser() -> _Parser:
 def _record_options(record: _Parser) -> None:
     record.add_argument("--cells", nargs="+", metavar="CELL", help="only these")
     record.add_argument("--again", action="store_true", help="also cells that are recorded already")
-    record.add_argument("--replace", action="store_true",
-                        help="also over records of another preset or, if full, of another kind of device")
+    record.add_argument(
+        "--replace",
+        action="store_true",
+        help="also over records of another preset or, if full, of another kind of device",
+    )
     record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
-    record.add_argument("--out", metavar="DIR", help="where to write (default: nbs/results for full, and "
-                        "build/results, which git ignores, for fast)")
+    record.add_argument(
+        "--out",
+        metavar="DIR",
+        help="where to write (default: nbs/results for full, and build/results, which git ignores, for fast)",
+    )
 
 # %% ../nbs/02_course.ipynb #d016
 @contextmanager
 def _stoppable() -> Iterator[None]:
     "Within, SIGINT, SIGTERM and SIGHUP raise `KeyboardInterrupt` with their number, once."
     usual, held = dict(SIGINT=signal.default_int_handler, SIGTERM=signal.SIG_DFL, SIGHUP=signal.SIG_DFL), {}
+
     def stop(number: int, frame: Any) -> None:
-        for each in held: signal.signal(each, signal.SIG_IGN)
+        for each in held:
+            signal.signal(each, signal.SIG_IGN)
         raise KeyboardInterrupt(number)
+
     for name, handler in usual.items():
-        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, name): continue
+        if threading.current_thread() is not threading.main_thread() or not hasattr(signal, name):
+            continue
         number = getattr(signal, name)
-        if signal.getsignal(number) == handler: held[number] = signal.signal(number, stop)
-    try: yield
+        if signal.getsignal(number) == handler:
+            held[number] = signal.signal(number, stop)
+    try:
+        yield
     finally:
-        for number, handler in held.items(): signal.signal(number, handler)
+        for number, handler in held.items():
+            signal.signal(number, handler)
 
 # %% ../nbs/02_course.ipynb #c076
 def main(
     argv: list[str] | None = None,  # the words after `lla-course`; default: those of this process
-) -> int:   # 0 all well, 1 something failed, 2 nothing was started, 128 + n stopped by signal n
+) -> int:  # 0 all well, 1 something failed, 2 nothing was started, 128 + n stopped by signal n
     "The command `lla-course`."
     with redirect_stdout(_Patient(sys.stdout)), redirect_stderr(_Patient(sys.stderr)):
         try:
-            with _stoppable(): code = _obey(argv)
+            with _stoppable():
+                code = _obey(argv)
         except KeyboardInterrupt as stop:
             print("lla-course: stopped; the same command goes on from here", file=sys.stderr)
             code = 128 + (stop.args or [signal.SIGINT])[0]
-        try: sys.stdout.flush()
-        except OSError as error: code = _complain(error, code or 1)
+        try:
+            sys.stdout.flush()
+        except OSError as error:
+            code = _complain(error, code or 1)
     return code
+
 
 def _obey(argv: list[str] | None) -> int:
     try:
         args, args.extra = _parser().parse_known_args(argv)
-        if args.extra and args.command != "lab": fail("argument", args.extra[0], "none like this")
+        if args.extra and args.command != "lab":
+            fail("argument", args.extra[0], "none like this")
         start = dict(run=_run, list=_list, record=_record, lab=_lab, site=_site)[args.command](args)
-    except SystemExit as done: return done.code or 0   # --help and --version
-    except (ValueError, OSError, ImportError) as error: return _complain(error, 2)
-    try: return start()
-    except (ValueError, OSError) as error: return _complain(error, 1)
+    except SystemExit as done:
+        return done.code or 0  # --help and --version
+    except (ValueError, OSError, ImportError) as error:
+        return _complain(error, 2)
+    try:
+        return start()
+    except (ValueError, OSError) as error:
+        return _complain(error, 1)
+
 
 def _complain(error: Exception, code: int) -> int:
     print("lla-course:", " ".join(str(error).split()), file=sys.stderr)
     return code
 
 # %% ../nbs/02_course.ipynb #c078
-if __name__ == "__main__" and "__file__" in globals():  # python -m lla_course.course; a notebook is __main__ too, but no file
-    from lla_course.course import main as command       # under its own name, so that workers find its functions
+# python -m lla_course.course; a notebook is __main__ too, but no file
+if __name__ == "__main__" and "__file__" in globals():
+    # under its own name, so that workers find its functions
+    from lla_course.course import main as command
+
     raise SystemExit(command())

@@ -7,50 +7,63 @@ __all__ = ['GRADERS', 'PARTS', 'exercise', 'check', 'close']
 
 # %% ../nbs/90_exercises.ipynb #c002
 import math
+from collections.abc import Callable
 from importlib import import_module
-from typing import Any, Callable
+from typing import Any
 
 from .core import fail
 
 # %% ../nbs/90_exercises.ipynb #c004
 GRADERS: dict[str, Callable[[Any], str | None]] = {}
-PARTS = {"1": "regression", "2": "attention", "3": "models", "4": "brite", "5": "ftct", "6": "auctions"}   # tens digit of the chapter -> module of `lla_course.solutions`
+# tens digit of the chapter -> module of `lla_course.solutions`
+PARTS = {"1": "regression", "2": "attention", "3": "models", "4": "brite", "5": "ftct", "6": "auctions"}
+
 
 def exercise(
-    number: str,   # chapter and number, as "11.2"
-) -> Callable:     # decorator that registers a grader
+    number: str,  # chapter and number, as "11.2"
+) -> Callable:  # decorator that registers a grader
     "Register the decorated function as the grader of an exercise."
-    def register(grader: Callable[[Any], str | None]) -> Callable: return GRADERS.setdefault(number, grader)
+
+    def register(grader: Callable[[Any], str | None]) -> Callable:
+        return GRADERS.setdefault(number, grader)
+
     return register
 
 # %% ../nbs/90_exercises.ipynb #c006
 def check(
-    number: str,   # which exercise, as "11.2"
-    answer: Any,   # what the exercise asks for
-) -> bool:         # whether the answer is right
+    number: str,  # which exercise, as "11.2"
+    answer: Any,  # what the exercise asks for
+) -> bool:  # whether the answer is right
     "Print *right* or a hint. Raises `ValueError` for an exercise that does not exist."
     part = PARTS.get(str(number)[:1])
-    if part: import_module(f"lla_course.solutions.{part}")
+    if part:
+        import_module(f"lla_course.solutions.{part}")
     if not isinstance(number, str) or number not in GRADERS:
         fail("number", number, "one of " + ", ".join(sorted(GRADERS) or ["the exercises of a chapter"]))
-    try: hint = GRADERS[number](answer)
-    except Exception as error: hint = f"your answer could not be used: {type(error).__name__}: {error}"
+    try:
+        hint = GRADERS[number](answer)
+    except Exception as error:
+        hint = f"your answer could not be used: {type(error).__name__}: {error}"
     print(f"{number}: " + (f"not yet. {hint}" if hint else "right."))
     return hint is None
 
 # %% ../nbs/90_exercises.ipynb #c008
 def close(
-    answer: Any,             # the reader's number
-    right: float,            # the right one
+    answer: Any,  # the reader's number
+    right: float,  # the right one
     *,
-    tolerance: float = 1e-3, # absolute
+    tolerance: float = 1e-3,  # absolute
     hints: dict | None = None,  # known wrong value -> what it mistakes
-) -> str | None:             # a hint, or None when right
+) -> str | None:  # a hint, or None when right
     "Compare a number; known mistakes get their own hints, a wrong sign too."
-    if not math.isfinite(float(answer)): return f"{float(answer)} is not a finite number."
+    if not math.isfinite(float(answer)):
+        return f"{float(answer)} is not a finite number."
     near = lambda value: abs(float(answer) - value) <= tolerance
-    if near(right): return None
+    if near(right):
+        return None
     for wrong, hint in (hints or {}).items():
-        if near(wrong): return hint
-    if near(-right): return "the size is right, the sign is not."
+        if near(wrong):
+            return hint
+    if near(-right):
+        return "the size is right, the sign is not."
     return f"{float(answer):g} is too {'large' if float(answer) > right else 'small'}."

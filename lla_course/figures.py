@@ -8,8 +8,9 @@ __all__ = ['ROLES', 'DIVERGING', 'RISING', 'colour', 'canvas', 'add_points', 'ad
            'simplex']
 
 # %% ../nbs/01_figures.ipynb #c002
+from collections.abc import Callable, Iterable
 from functools import lru_cache, wraps
-from typing import Any, Callable, Iterable
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
@@ -19,179 +20,285 @@ from .core import fail, require_flag, require_positive, require_whole
 
 # %% ../nbs/01_figures.ipynb #c004
 ROLES = {
-    "truth": "#000000", "data": "#8a8f98",
-    "local_constant": "#E69F00", "softmax": "#E69F00",   # averages of neighbours
-    "local_linear": "#0072B2", "lla": "#0072B2",         # a line through the neighbours
-    "global_linear": "#009E73", "mesa": "#009E73",       # one line for everything
-    "error": "#D55E00", "query": "#D55E00",
-    "variance": "#CC79A7", "extra": "#CC79A7", "light": "#56B4E9",
+    "truth": "#000000",
+    "data": "#8a8f98",
+    "local_constant": "#E69F00",
+    "softmax": "#E69F00",  # averages of neighbours
+    "local_linear": "#0072B2",
+    "lla": "#0072B2",  # a line through the neighbours
+    "global_linear": "#009E73",
+    "mesa": "#009E73",  # one line for everything
+    "error": "#D55E00",
+    "query": "#D55E00",
+    "variance": "#CC79A7",
+    "extra": "#CC79A7",
+    "light": "#56B4E9",
 }
-DIVERGING = [(0, "#D55E00"), (.5, "#ffffff"), (1, "#0072B2")]
-RISING = [(0, "#ffffff"), (.4, "#9ecae1"), (1, "#08519c")]
+DIVERGING = [(0, "#D55E00"), (0.5, "#ffffff"), (1, "#0072B2")]
+RISING = [(0, "#ffffff"), (0.4, "#9ecae1"), (1, "#08519c")]
 
 # %% ../nbs/01_figures.ipynb #c005
 def colour(
-    role: str,            # a name of ROLES
-    alpha: float = 1.0,   # opacity from 0 to 1
-) -> str:                 # a CSS colour
+    role: str,  # a name of ROLES
+    alpha: float = 1.0,  # opacity from 0 to 1
+) -> str:  # a CSS colour
     "The colour of a role, as CSS. Raises `ValueError` for a role the book does not have."
-    if not isinstance(role, str) or role not in ROLES: fail("role", role, "one of " + ", ".join(ROLES))
-    if require_positive("alpha", alpha, zero=True) > 1: fail("alpha", alpha, "an opacity from 0 to 1")
-    r, g, b = (int(ROLES[role][i:i + 2], 16) for i in (1, 3, 5))
+    if not isinstance(role, str) or role not in ROLES:
+        fail("role", role, "one of " + ", ".join(ROLES))
+    if require_positive("alpha", alpha, zero=True) > 1:
+        fail("alpha", alpha, "an opacity from 0 to 1")
+    r, g, b = (int(ROLES[role][i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({r},{g},{b},{alpha:g})"
 
-def _label(role: str, name: str | None) -> str: return role.replace("_", " ") if name is None else name
+
+def _label(role: str, name: str | None) -> str:
+    return role.replace("_", " ") if name is None else name
 
 # %% ../nbs/01_figures.ipynb #c007
 def canvas(
-    x: str,                        # title of the horizontal axis: words, symbol, unit
-    *y: str,                       # title of the vertical axis of each row
-    height: int | None = None,     # pixels; default by the number of rows
-    heights: list | None = None,   # relative heights of the rows
-) -> go.Figure:                    # an empty figure
+    x: str,  # title of the horizontal axis: words, symbol, unit
+    *y: str,  # title of the vertical axis of each row
+    height: int | None = None,  # pixels; default by the number of rows
+    heights: list | None = None,  # relative heights of the rows
+) -> go.Figure:  # an empty figure
     "An empty figure with titled axes, its rows stacked over one shared horizontal axis."
     rows = max(len(y), 1)
-    fig = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=.07, row_heights=heights)
+    fig = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=heights)
     _house_style(fig, height or (360 if rows == 1 else 230 * rows))
-    for row, title in enumerate(y or ("",), 1): fig.update_yaxes(title_text=title, row=row, col=1)
+    for row, title in enumerate(y or ("",), 1):
+        fig.update_yaxes(title_text=title, row=row, col=1)
     return fig.update_xaxes(title_text=x, row=rows, col=1)
 
 # %% ../nbs/01_figures.ipynb #c008
 def _house_style(fig: go.Figure, height: int) -> go.Figure:
-    axis = dict(showline=True, linecolor="#444", ticks="outside", tickcolor="#444", ticklen=4,
-                gridcolor="#eceef1", zeroline=False, title_standoff=8)
+    axis = dict(
+        showline=True,
+        linecolor="#444",
+        ticks="outside",
+        tickcolor="#444",
+        ticklen=4,
+        gridcolor="#eceef1",
+        zeroline=False,
+        title_standoff=8,
+    )
     fig.update_layout(
-        template="none", height=height, margin=dict(l=64, r=18, t=44, b=52), hovermode="closest", separators=".",
+        template="none",
+        height=height,
+        margin=dict(l=64, r=18, t=44, b=52),
+        hovermode="closest",
+        separators=".",
         font=dict(family="Helvetica, Arial, sans-serif", size=14, color="#222"),
-        modebar=dict(remove=["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale"]),   # dragging zooms, a double click goes back
-        legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)"))
-    fig.update_xaxes(**axis); fig.update_yaxes(**axis, automargin=True)
+        # dragging zooms, a double click goes back
+        modebar=dict(remove=["zoom", "pan", "select", "lasso", "zoomIn", "zoomOut", "autoScale"]),
+        legend=dict(orientation="h", x=0, y=1.02, xanchor="left", yanchor="bottom", bgcolor="rgba(0,0,0,0)"),
+    )
+    fig.update_xaxes(**axis)
+    fig.update_yaxes(**axis, automargin=True)
     return fig
 
 # %% ../nbs/01_figures.ipynb #c010
 def add_points(
-    fig: go.Figure,           # the figure to draw on
-    x: Any, y: Any,           # coordinates, each [N]
-    role: str = "data",       # whose colour
+    fig: go.Figure,  # the figure to draw on
+    x: Any,  # coordinates along the axis, [N]
+    y: Any,  # coordinates upwards, [N]
+    role: str = "data",  # whose colour
     name: str | None = None,  # legend text; "" for none
     *,
-    row: int = 1,             # which row of the canvas
-    size: float = 6,          # pixels
-    opacity: float = .7,      # 0 to 1
-    symbol: str = "circle",   # a plotly marker symbol
-) -> go.Figure:               # the same figure
+    row: int = 1,  # which row of the canvas
+    size: float = 6,  # pixels
+    opacity: float = 0.7,  # 0 to 1
+    symbol: str = "circle",  # a plotly marker symbol
+) -> go.Figure:  # the same figure
     "Scatter points in the colour of their role."
-    return fig.add_trace(go.Scatter(x=np.asarray(x), y=np.asarray(y), mode="markers", name=_label(role, name), showlegend=name != "",
-        marker=dict(color=colour(role), size=size, opacity=opacity, symbol=symbol)), row=row, col=1)
+    return fig.add_trace(
+        go.Scatter(
+            x=np.asarray(x),
+            y=np.asarray(y),
+            mode="markers",
+            name=_label(role, name),
+            showlegend=name != "",
+            marker=dict(color=colour(role), size=size, opacity=opacity, symbol=symbol),
+        ),
+        row=row,
+        col=1,
+    )
 
 # %% ../nbs/01_figures.ipynb #c011
 def add_curve(
-    fig: go.Figure,           # the figure to draw on
-    x: Any, y: Any,           # coordinates, each [N], in drawing order
-    role: str,                # whose colour
+    fig: go.Figure,  # the figure to draw on
+    x: Any,  # coordinates along the axis, [N], in drawing order
+    y: Any,  # coordinates upwards, [N]
+    role: str,  # whose colour
     name: str | None = None,  # legend text; "" for none
     *,
-    row: int = 1,             # which row of the canvas
+    row: int = 1,  # which row of the canvas
     dash: str | None = None,  # "dot", "dash" or None for a full line
-    width: float = 2.5,       # pixels
-    markers: bool = False,    # mark the points too
-) -> go.Figure:               # the same figure
+    width: float = 2.5,  # pixels
+    markers: bool = False,  # mark the points too
+) -> go.Figure:  # the same figure
     "A line in the colour of its role. Raises `ValueError` for an unknown role."
     require_flag("markers", markers)
-    return fig.add_trace(go.Scatter(x=np.asarray(x), y=np.asarray(y), mode="lines+markers" if markers else "lines", name=_label(role, name),
-        showlegend=name != "", line=dict(color=colour(role), width=width, dash=dash)), row=row, col=1)
+    return fig.add_trace(
+        go.Scatter(
+            x=np.asarray(x),
+            y=np.asarray(y),
+            mode="lines+markers" if markers else "lines",
+            name=_label(role, name),
+            showlegend=name != "",
+            line=dict(color=colour(role), width=width, dash=dash),
+        ),
+        row=row,
+        col=1,
+    )
 
 # %% ../nbs/01_figures.ipynb #c012
 def add_band(
-    fig: go.Figure,           # the figure to draw on
-    x: Any,                   # [N]
-    low: Any, high: Any,      # lower and upper edge, each [N]
-    role: str,                # whose colour, drawn pale
-    name: str = "",           # legend text; "" for none
+    fig: go.Figure,  # the figure to draw on
+    x: Any,  # [N]
+    low: Any,  # lower edge, [N]
+    high: Any,  # upper edge, [N]
+    role: str,  # whose colour, drawn pale
+    name: str = "",  # legend text; "" for none
     *,
-    row: int = 1,             # which row of the canvas
-) -> go.Figure:               # the same figure
+    row: int = 1,  # which row of the canvas
+) -> go.Figure:  # the same figure
     "A pale band between two curves: a spread over seeds, or a standard error."
     x, low, high = (np.asarray(a, float) for a in (x, low, high))
-    return fig.add_trace(go.Scatter(x=np.r_[x, x[::-1]], y=np.r_[high, low[::-1]], fill="toself", hoverinfo="skip",
-        fillcolor=colour(role, .18), line=dict(width=0), mode="lines", name=name, showlegend=name != ""), row=row, col=1)
+    return fig.add_trace(
+        go.Scatter(
+            x=np.r_[x, x[::-1]],
+            y=np.r_[high, low[::-1]],
+            fill="toself",
+            hoverinfo="skip",
+            fillcolor=colour(role, 0.18),
+            line=dict(width=0),
+            mode="lines",
+            name=name,
+            showlegend=name != "",
+        ),
+        row=row,
+        col=1,
+    )
 
 # %% ../nbs/01_figures.ipynb #c014
 def add_weights(
-    fig: go.Figure,           # the figure to draw on
-    x: Any,                   # where the data points stand, [N]
-    weights: Any,             # the weight of each, [N]
-    role: str,                # whose colour
+    fig: go.Figure,  # the figure to draw on
+    x: Any,  # where the data points stand, [N]
+    weights: Any,  # the weight of each, [N]
+    role: str,  # whose colour
     name: str | None = None,  # legend text; "" for none
     *,
-    row: int = 2,             # which row of the canvas
-) -> go.Figure:               # the same figure
+    row: int = 2,  # which row of the canvas
+) -> go.Figure:  # the same figure
     "One stem for each weight, from zero to its value."
     x, weights = np.asarray(x, float), np.asarray(weights, float)
     gap = np.full_like(x, np.nan)
-    return fig.add_trace(go.Scatter(x=np.c_[x, x, gap].ravel(), y=np.c_[0 * x, weights, gap].ravel(), mode="lines",
-        line=dict(color=colour(role), width=2), name=_label(role, name), showlegend=name != ""), row=row, col=1)
+    return fig.add_trace(
+        go.Scatter(
+            x=np.c_[x, x, gap].ravel(),
+            y=np.c_[0 * x, weights, gap].ravel(),
+            mode="lines",
+            line=dict(color=colour(role), width=2),
+            name=_label(role, name),
+            showlegend=name != "",
+        ),
+        row=row,
+        col=1,
+    )
 
 # %% ../nbs/01_figures.ipynb #c015
 def add_query(
     fig: go.Figure,  # the figure to draw on
-    x: float,        # where the query stands
-) -> go.Figure:      # the same figure
+    x: float,  # where the query stands
+) -> go.Figure:  # the same figure
     "A dotted vertical line through all rows at the query position."
     return fig.add_vline(x=x, line=dict(color=colour("query"), width=1.5, dash="dot"))
 
 # %% ../nbs/01_figures.ipynb #c019
 def _ranges(figures: list) -> dict:
-    "The axis ranges that hold every scatter point of every figure; an axis that already has a range keeps it."
+    """The axis ranges that hold every scatter point of every figure; an axis that already has a range keeps
+    it."""
     seen = {}
     for fig in figures:
         for trace in fig.data:
-            if trace.type != "scatter": continue
+            if trace.type != "scatter":
+                continue
             for letter in "xy":
                 axis = (trace[f"{letter}axis"] or letter).replace(letter, f"{letter}axis")
-                if fig.layout[axis].matches: axis = fig.layout[axis].matches.replace(letter, f"{letter}axis")   # rows share one axis
-                if fig.layout[axis].range is not None or trace[letter] is None: continue
-                values = np.asarray(trace[letter], float); values = values[np.isfinite(values)]
-                if fig.layout[axis].type == "log": values = np.log10(values[values > 0])
+                # rows share one axis
+                if fig.layout[axis].matches:
+                    axis = fig.layout[axis].matches.replace(letter, f"{letter}axis")
+                if fig.layout[axis].range is not None or trace[letter] is None:
+                    continue
+                values = np.asarray(trace[letter], float)
+                values = values[np.isfinite(values)]
+                if fig.layout[axis].type == "log":
+                    values = np.log10(values[values > 0])
                 seen.setdefault(axis, []).extend([values.min(), values.max()] if len(values) else [])
-    pad = lambda v: .04 * (max(v) - min(v) or 1)
+    pad = lambda v: 0.04 * (max(v) - min(v) or 1)
     return {axis: [min(v) - pad(v), max(v) + pad(v)] for axis, v in seen.items() if v}
 
 # %% ../nbs/01_figures.ipynb #c020
 def with_slider(
-    frames: dict,             # slider label -> Figure; all with the same number of traces
+    frames: dict,  # slider label -> Figure; all with the same number of traces
     *,
-    name: str,                # what the slider sets, in words with symbol and unit
+    name: str,  # what the slider sets, in words with symbol and unit
     active: int | None = None,  # index of the frame shown first; default the middle
-) -> go.Figure:               # one figure whose slider needs no kernel
-    "Join figures into one with a slider. Raises `ValueError` for no frames or for frames with different numbers of traces."
+) -> go.Figure:  # one figure whose slider needs no kernel
+    """Join figures into one with a slider.
+
+    Raises `ValueError` for no frames or for frames with different numbers of traces."""
     labels, figures = [str(k) for k in frames], list(frames.values())
     counts = {len(f.data) for f in figures}
-    if len(counts) != 1: fail("frames", sorted(counts), "at least one figure, all with the same number of traces")
+    if len(counts) != 1:
+        fail("frames", sorted(counts), "at least one figure, all with the same number of traces")
     active = len(labels) // 2 if active is None else active
     require_whole("active", active, least=0, most=len(labels) - 1)
     fig = go.Figure(figures[active])
-    fig.frames = [go.Frame(name=k, data=f.data, layout=dict(annotations=f.layout.annotations, shapes=f.layout.shapes))
-                  for k, f in zip(labels, figures)]
+    fig.frames = [
+        go.Frame(name=k, data=f.data, layout=dict(annotations=f.layout.annotations, shapes=f.layout.shapes))
+        for k, f in zip(labels, figures)
+    ]
     move = dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))
     steps = [dict(method="animate", label=k, args=[[k], move]) for k in labels]
-    fig.update_layout(height=(fig.layout.height or 360) + 70, margin_b=118, **{f"{a}_range": r for a, r in _ranges(figures).items()},
-        sliders=[dict(active=active, steps=steps, pad=dict(t=58, b=6), len=.96, x=.02, currentvalue=dict(prefix=f"{name}: ", font_size=15),
-                      bgcolor="#dfe3e8", activebgcolor=ROLES["query"], bordercolor="#c3c8cf", ticklen=4, font_size=12)])
+    fig.update_layout(
+        height=(fig.layout.height or 360) + 70,
+        margin_b=118,
+        **{f"{a}_range": r for a, r in _ranges(figures).items()},
+        sliders=[
+            dict(
+                active=active,
+                steps=steps,
+                pad=dict(t=58, b=6),
+                len=0.96,
+                x=0.02,
+                currentvalue=dict(prefix=f"{name}: ", font_size=15),
+                bgcolor="#dfe3e8",
+                activebgcolor=ROLES["query"],
+                bordercolor="#c3c8cf",
+                ticklen=4,
+                font_size=12,
+            )
+        ],
+    )
     return fig
 
 # %% ../nbs/01_figures.ipynb #c024
 def live(
-    draw: Callable,   # draw(**values) -> Figure, with the same traces each time
+    draw: Callable,  # draw(**values) -> Figure, with the same traces each time
     **controls: Any,  # ipywidgets by the name of the argument they set
-) -> Any:             # an ipywidgets VBox: controls, message, figure
+) -> Any:  # an ipywidgets VBox: controls, message, figure
     """A figure that is drawn anew when a control changes.
 
     What goes wrong is shown as a message over the last good figure: the words of a `ValueError`, and of any
     other error its kind, too."""
-    import html, ipywidgets
+    import html
+
+    import ipywidgets
+
     values = lambda: {name: control.value for name, control in controls.items()}
     shown, message = go.FigureWidget(draw(**values())), ipywidgets.HTML()
+
     def redraw(_: Any) -> None:
         try:
             fresh = draw(**values())
@@ -203,154 +310,254 @@ def live(
             return
         message.value = ""
         with shown.batch_update():
-            for old, new in zip(shown.data, fresh.data): old.update({k: new[k] for k in ("x", "y", "z", "name", "marker") if k in new and new[k] is not None})
+            for old, new in zip(shown.data, fresh.data):
+                old.update(
+                    {k: new[k] for k in ("x", "y", "z", "name", "marker") if k in new and new[k] is not None}
+                )
             shown.layout.update(shapes=fresh.layout.shapes, annotations=fresh.layout.annotations)
-    for control in controls.values(): control.observe(redraw, names="value")
+
+    for control in controls.values():
+        control.observe(redraw, names="value")
     layout = ipywidgets.Layout(grid_template_columns="repeat(auto-fill, minmax(300px, 1fr))")
     return ipywidgets.VBox([ipywidgets.GridBox(list(controls.values()), layout=layout), message, shown])
 
 # %% ../nbs/01_figures.ipynb #c24xb
 def remembered(
-    size: int = 128,   # results to keep, the latest
-) -> Callable:         # a decorator
+    size: int = 128,  # results to keep, the latest
+) -> Callable:  # a decorator
     """Remember what a slow function of plain arguments has returned. 1, 1.0 and True are different arguments.
 
     What cannot be remembered, as a list, is handed to the function, which may refuse it in its own words."""
     require_whole("size", size, least=1)
+
     def decorate(f: Callable) -> Callable:
         kept = lru_cache(size, typed=True)(f)
+
         @wraps(f)
         def call(*args: Any, **named: Any) -> Any:
-            try: hash((args, *named.values()))
-            except TypeError: return f(*args, **named)
+            try:
+                hash((args, *named.values()))
+            except TypeError:
+                return f(*args, **named)
             return kept(*args, **named)
+
         call.cache_clear = kept.cache_clear
         return call
+
     return decorate
 
 # %% ../nbs/01_figures.ipynb #c24b
 def slider(
-    name: str,     # shown on the left
+    name: str,  # shown on the left
     value: float,  # at the start
-    low: float,    # smallest value
-    high: float,   # largest value
-    step: float,   # between two values; a whole number makes all values whole
-) -> Any:          # an ipywidgets slider
+    low: float,  # smallest value
+    high: float,  # largest value
+    step: float,  # between two values; a whole number makes all values whole
+) -> Any:  # an ipywidgets slider
     "A control for `live`: a number."
     import ipywidgets
+
     kind = ipywidgets.IntSlider if isinstance(step, int) else ipywidgets.FloatSlider
-    return kind(value=value, min=low, max=high, step=step, description=name, style={"description_width": "90px"})
+    return kind(
+        value=value, min=low, max=high, step=step, description=name, style={"description_width": "90px"}
+    )
+
 
 def choice(
-    name: str,               # shown on the left
+    name: str,  # shown on the left
     options: Iterable[Any],  # what can be chosen
-    value: Any,              # at the start
-) -> Any:                    # a menu for names, a slider over the list for numbers
+    value: Any,  # at the start
+) -> Any:  # a menu for names, a slider over the list for numbers
     "A control for `live`: one of several values."
     import ipywidgets
+
     kind = ipywidgets.Dropdown if isinstance(value, str) else ipywidgets.SelectionSlider
     return kind(options=list(options), value=value, description=name, style={"description_width": "90px"})
 
 # %% ../nbs/01_figures.ipynb #c026
 def log_axes(
-    fig: go.Figure,      # the figure to change
-    which: str = "xy",   # which axes
-) -> go.Figure:          # the same figure
+    fig: go.Figure,  # the figure to change
+    which: str = "xy",  # which axes
+) -> go.Figure:  # the same figure
     "Make axes logarithmic, with ticks at 1, 2 and 5 times the powers of ten, written out."
-    ticks = [m * 10.**k for k in range(-9, 10) for m in (1, 2, 5)]
+    ticks = [m * 10.0**k for k in range(-9, 10) for m in (1, 2, 5)]
     axis = dict(type="log", tickvals=ticks, ticktext=[f"{t:g}" for t in ticks])
-    if "x" in which: fig.update_xaxes(**axis)
-    if "y" in which: fig.update_yaxes(**axis)
+    if "x" in which:
+        fig.update_xaxes(**axis)
+    if "y" in which:
+        fig.update_yaxes(**axis)
     return fig
 
 # %% ../nbs/01_figures.ipynb #c028
 def log_log(
-    n: Any,               # sample sizes, [K]
-    errors: dict,         # role -> errors [K]
+    n: Any,  # sample sizes, [K]
+    errors: dict,  # role -> errors [K]
     *,
-    x: str,               # title of the horizontal axis
-    y: str,               # title of the vertical axis
+    x: str,  # title of the horizontal axis
+    y: str,  # title of the vertical axis
     slopes: dict | None = None,  # role -> reference slope, drawn dotted through the last point
-    names: dict | None = None,   # role -> legend text
-) -> go.Figure:           # log-log figure
+    names: dict | None = None,  # role -> legend text
+) -> go.Figure:  # log-log figure
     "Errors against sample size on logarithmic axes, each with a dotted line of its theoretical slope."
     n, fig = np.asarray(n, float), canvas(x, y, height=420)
     for role, error in errors.items():
         add_curve(fig, n, error, role, (names or {}).get(role), markers=True)
         if slope := (slopes or {}).get(role):
-            add_curve(fig, n, np.asarray(error)[-1] * (n / n[-1]) ** slope, role, f"slope {slope:.3g}", dash="dot", width=1.5)
-    return fig.update_xaxes(type="log", dtick=1, exponentformat="power").update_yaxes(type="log", dtick=1, exponentformat="power")
+            add_curve(
+                fig,
+                n,
+                np.asarray(error)[-1] * (n / n[-1]) ** slope,
+                role,
+                f"slope {slope:.3g}",
+                dash="dot",
+                width=1.5,
+            )
+    return fig.update_xaxes(type="log", dtick=1, exponentformat="power").update_yaxes(
+        type="log", dtick=1, exponentformat="power"
+    )
 
 # %% ../nbs/01_figures.ipynb #c031
 def heat_map(
-    values: Any,                 # matrix, [M, N]
+    values: Any,  # matrix, [M, N]
     *,
-    x: str, y: str,              # what a column is, what a row is
+    x: str,  # what a column is
+    y: str,  # what a row is
     signed: bool | None = None,  # white at zero in the middle; default: whether any entry is negative
-    bar: str = "",               # what the colour measures
-    columns: Any = None,         # coordinate of each column, [N]; default its number
-    rows: Any = None,            # coordinate of each row, [M]; default its number
-    top: float | None = None,    # value of the strongest colour; default the largest entry
-    height: int = 420,           # pixels
-) -> go.Figure:                  # heat map
-    "A matrix as colours, zero white when entries have signs. Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."
+    bar: str = "",  # what the colour measures
+    columns: Any = None,  # coordinate of each column, [N]; default its number
+    rows: Any = None,  # coordinate of each row, [M]; default its number
+    top: float | None = None,  # value of the strongest colour; default the largest entry
+    height: int = 420,  # pixels
+) -> go.Figure:  # heat map
+    """A matrix as colours, zero white when entries have signs.
+
+    Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."""
     values = np.asarray(values, float)
-    if values.ndim != 2 or not values.size: fail("values.shape", values.shape, "[M, N], nothing empty")
+    if values.ndim != 2 or not values.size:
+        fail("values.shape", values.shape, "[M, N], nothing empty")
     signed = bool((values < 0).any()) if signed is None else require_flag("signed", signed)
-    top = top or float(np.nanmax(np.abs(values))) or 1.
-    fig = _house_style(go.Figure(go.Heatmap(z=values, x=columns, y=rows, zmin=-top if signed else 0, zmax=top,
-        colorscale=DIVERGING if signed else RISING, colorbar=dict(title=bar, thickness=14))), height)
-    square = dict(scaleanchor="x", constrain="domain") if rows is not None or len(set(values.shape)) == 1 else {}
+    top = top or float(np.nanmax(np.abs(values))) or 1.0
+    fig = _house_style(
+        go.Figure(
+            go.Heatmap(
+                z=values,
+                x=columns,
+                y=rows,
+                zmin=-top if signed else 0,
+                zmax=top,
+                colorscale=DIVERGING if signed else RISING,
+                colorbar=dict(title=bar, thickness=14),
+            )
+        ),
+        height,
+    )
+    square = (
+        dict(scaleanchor="x", constrain="domain") if rows is not None or len(set(values.shape)) == 1 else {}
+    )
     fig.update_xaxes(title_text=x, showgrid=False, constrain="domain")
-    return fig.update_yaxes(title_text=y, showgrid=False, autorange="reversed" if rows is None else True, **square)
+    return fig.update_yaxes(
+        title_text=y, showgrid=False, autorange="reversed" if rows is None else True, **square
+    )
 
 # %% ../nbs/01_figures.ipynb #c034
 def tiles(
-    state: Any,        # what each tile is, [rows, columns] of 0 masked, 1 waiting, 2 done, 3 in work
+    state: Any,  # what each tile is, [rows, columns] of 0 masked, 1 waiting, 2 done, 3 in work
     *,
-    x: str, y: str,    # what a column tile is, what a row tile is
-) -> go.Figure:        # the walk at one moment
+    x: str,  # what a column tile is
+    y: str,  # what a row tile is
+) -> go.Figure:  # the walk at one moment
     "The state of a walk over tiles: masked grey, waiting white, done pale blue, in work orange."
     shades = ["#e3e6ea", "#ffffff", "#a9cfe8", "#E69F00"]
     scale = [(p, shades[i]) for i in range(4) for p in (i / 4, (i + 1) / 4)]
-    fig = _house_style(go.Figure(go.Heatmap(z=np.asarray(state), zmin=-.5, zmax=3.5, colorscale=scale, xgap=3, ygap=3, showscale=False)), 360)
+    fig = _house_style(
+        go.Figure(
+            go.Heatmap(
+                z=np.asarray(state), zmin=-0.5, zmax=3.5, colorscale=scale, xgap=3, ygap=3, showscale=False
+            )
+        ),
+        360,
+    )
     fig.update_layout(plot_bgcolor="#8a8f98")
-    return fig.update_xaxes(title_text=x, showgrid=False, dtick=1, constrain="domain").update_yaxes(title_text=y, autorange="reversed", showgrid=False, dtick=1, scaleanchor="x", constrain="domain")
+    return fig.update_xaxes(title_text=x, showgrid=False, dtick=1, constrain="domain").update_yaxes(
+        title_text=y, autorange="reversed", showgrid=False, dtick=1, scaleanchor="x", constrain="domain"
+    )
 
 # %% ../nbs/01_figures.ipynb #c037
 def graph(
-    positions: dict,            # vertex -> (x, y)
-    edges: list,                # (from, to) pairs
+    positions: dict,  # vertex -> (x, y)
+    edges: list,  # (from, to) pairs
     *,
     roles: dict | None = None,  # vertex -> role; default "data"
-    height: int = 380,          # pixels
-) -> go.Figure:                 # directed graph
+    height: int = 380,  # pixels
+) -> go.Figure:  # directed graph
     "A directed graph: labelled vertices coloured by role, arrows along the edges. Layout is the caller's."
     fig = _house_style(go.Figure(), height)
-    if not positions: fail("positions", positions, "at least one vertex")
+    if not positions:
+        fail("positions", positions, "at least one vertex")
     for end in (end for edge in edges for end in edge):
-        if end not in positions: fail("edges", end, f"vertices of {list(positions)}")
+        if end not in positions:
+            fail("edges", end, f"vertices of {list(positions)}")
     for a, b in edges:
         (x0, y0), (x1, y1) = positions[a], positions[b]
-        fig.add_annotation(x=x1, y=y1, ax=x0, ay=y0, xref="x", yref="y", axref="x", ayref="y", text="", showarrow=True,
-                           arrowhead=2, arrowwidth=1.6, arrowcolor="#666", standoff=17, startstandoff=17)
+        fig.add_annotation(
+            x=x1,
+            y=y1,
+            ax=x0,
+            ay=y0,
+            xref="x",
+            yref="y",
+            axref="x",
+            ayref="y",
+            text="",
+            showarrow=True,
+            arrowhead=2,
+            arrowwidth=1.6,
+            arrowcolor="#666",
+            standoff=17,
+            startstandoff=17,
+        )
     xs, ys = zip(*positions.values())
-    fig.add_trace(go.Scatter(x=xs, y=ys, mode="markers+text", text=[str(v) for v in positions], showlegend=False, textfont=dict(color="white"),
-        marker=dict(size=30, color=[colour((roles or {}).get(v, "data")) for v in positions])))
+    fig.add_trace(
+        go.Scatter(
+            x=xs,
+            y=ys,
+            mode="markers+text",
+            text=[str(v) for v in positions],
+            showlegend=False,
+            textfont=dict(color="white"),
+            marker=dict(size=30, color=[colour((roles or {}).get(v, "data")) for v in positions]),
+        )
+    )
     return fig.update_xaxes(visible=False).update_yaxes(visible=False, scaleanchor="x")
 
 # %% ../nbs/01_figures.ipynb #c039
 def simplex(
-    points: Any,                 # probabilities over three outcomes, [N, 3], in the order of the path
-    corners: tuple,              # names of the three outcomes
+    points: Any,  # probabilities over three outcomes, [N, 3], in the order of the path
+    corners: tuple,  # names of the three outcomes
     *,
     role: str = "local_linear",  # colour of the path
-    name: str = "",              # legend text; "" for none
-) -> go.Figure:                  # triangle with the path in it
+    name: str = "",  # legend text; "" for none
+) -> go.Figure:  # triangle with the path in it
     "A path of distributions over three outcomes inside their triangle."
     points = np.asarray(points, float)
-    if points.ndim != 2 or points.shape[1] != 3: fail("points.shape", points.shape, "[N, 3]")
+    if points.ndim != 2 or points.shape[1] != 3:
+        fail("points.shape", points.shape, "[N, 3]")
     a, b, c = points.T
-    fig = _house_style(go.Figure(go.Scatterternary(a=a, b=b, c=c, mode="lines+markers", name=name, showlegend=name != "",
-        line=dict(color=colour(role), width=2), marker=dict(size=7))), 420)
-    return fig.update_ternaries(sum=1, aaxis_title_text=corners[0], baxis_title_text=corners[1], caxis_title_text=corners[2])
+    fig = _house_style(
+        go.Figure(
+            go.Scatterternary(
+                a=a,
+                b=b,
+                c=c,
+                mode="lines+markers",
+                name=name,
+                showlegend=name != "",
+                line=dict(color=colour(role), width=2),
+                marker=dict(size=7),
+            )
+        ),
+        420,
+    )
+    return fig.update_ternaries(
+        sum=1, aaxis_title_text=corners[0], baxis_title_text=corners[1], caxis_title_text=corners[2]
+    )

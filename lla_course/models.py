@@ -24,16 +24,17 @@ from .core import fail, require_choice, require_flag, require_positive, require_
 @dataclass(frozen=True)
 class Config:
     "The sizes of a small decoder. Raises `ValueError` for sizes that make no model."
-    vocab: int                  # tokens it knows
-    layers: int = 2             # blocks
-    heads: int = 2              # of the mixer
-    width: int = 64             # C, of the residual stream; a multiple of heads
-    length: int = 256           # longest sequence, for learned positions
-    n_mlp: int = 4              # hidden width of each MLP in units of the width; 0 for no MLP
+
+    vocab: int  # tokens it knows
+    layers: int = 2  # blocks
+    heads: int = 2  # of the mixer
+    width: int = 64  # C, of the residual stream; a multiple of heads
+    length: int = 256  # longest sequence, for learned positions
+    n_mlp: int = 4  # hidden width of each MLP in units of the width; 0 for no MLP
     positions: str = "learned"  # or "rotary", which is the mixer's business, or "none"
-    tied: bool = True           # read the logits off with the embedding itself
-    dropout: float = 0.         # in training, on what each part adds
-    init: float = .02           # standard deviation of the first weights
+    tied: bool = True  # read the logits off with the embedding itself
+    dropout: float = 0.0  # in training, on what each part adds
+    init: float = 0.02  # standard deviation of the first weights
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -45,13 +46,15 @@ class Config:
 
 # %% ../nbs/30_models.ipynb #c010
 def check_config(
-    cfg: Config,   # sizes to check
-) -> Config:       # the same
+    cfg: Config,  # sizes to check
+) -> Config:  # the same
     "Raise `ValueError` for sizes that make no model."
-    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config of lla_course.models")
+    if not isinstance(cfg, Config):
+        fail("cfg", type(cfg).__name__, "a Config of lla_course.models")
     for name, least in dict(vocab=1, layers=0, heads=1, width=1, length=1, n_mlp=0).items():
         require_whole(name, getattr(cfg, name), least=least)
-    if cfg.width % cfg.heads: fail("width", cfg.width, f"a multiple of heads={cfg.heads}")
+    if cfg.width % cfg.heads:
+        fail("width", cfg.width, f"a multiple of heads={cfg.heads}")
     require_choice("positions", cfg.positions, ("learned", "rotary", "none"))
     if cfg.positions == "rotary" and cfg.head_dim % 2:
         fail("width", cfg.width, "an even head size width / heads for rotary positions")
@@ -68,52 +71,62 @@ def _readable(t: torch.Tensor) -> bool:
     plain = type(t) is torch.Tensor and t.device.type == "cpu"
     return plain and not torch.compiler.is_compiling() and not mapped(t)
 
+
 def require_below(
-    name: str,         # of the argument
-    t: torch.Tensor,   # whole numbers; those on a GPU are not read
-    end: int,          # above the largest that is allowed
-    what: str,         # they are, in words
+    name: str,  # of the argument
+    t: torch.Tensor,  # whole numbers; those on a GPU are not read
+    end: int,  # above the largest that is allowed
+    what: str,  # they are, in words
 ) -> None:
     "Raise `ValueError` for a number below 0, or for one that is not below the end."
     if t.is_floating_point() or t.is_complex() or t.dtype == torch.bool:
         fail(f"{name}.dtype", t.dtype, "whole numbers, as torch.int64")
-    if not (_readable(t) and t.numel()): return
+    if not (_readable(t) and t.numel()):
+        return
     low, high = (int(x) for x in t.aminmax())
-    if low < 0 or high >= end: fail(name, low if low < 0 else high, f"{what} from 0 to {end - 1}")
+    if low < 0 or high >= end:
+        fail(name, low if low < 0 else high, f"{what} from 0 to {end - 1}")
+
 
 def as_tokens(
-    tokens: torch.Tensor,   # [B, T]
-    vocab: int,             # how many tokens there are
-) -> torch.Tensor:          # the same, int64
+    tokens: torch.Tensor,  # [B, T]
+    vocab: int,  # how many tokens there are
+) -> torch.Tensor:  # the same, int64
     "Check token numbers. Raises `ValueError` unless they are whole numbers from 0 to vocab - 1."
-    if not isinstance(tokens, torch.Tensor): fail("tokens", type(tokens).__name__, "a tensor [B, T]")
-    if tokens.dim() != 2: fail("tokens.shape", tuple(tokens.shape), "[B, T]")
+    if not isinstance(tokens, torch.Tensor):
+        fail("tokens", type(tokens).__name__, "a tensor [B, T]")
+    if tokens.dim() != 2:
+        fail("tokens.shape", tuple(tokens.shape), "[B, T]")
     require_below("tokens", tokens, vocab, "token numbers")
     return tokens.long()
 
 # %% ../nbs/30_models.ipynb #c012
 def init_weights(
-    module: nn.Module,    # whose matrices and embeddings to draw
-    cfg: Config,          # sizes
-    writes: tuple = (),   # the linear maps that write into the residual stream
+    module: nn.Module,  # whose matrices and embeddings to draw
+    cfg: Config,  # sizes
+    writes: tuple = (),  # the linear maps that write into the residual stream
 ) -> None:
     "Draw first weights as GPT-2 does; biases are zero."
     for part in module.modules():
-        if isinstance(part, (nn.Linear, nn.Embedding)): nn.init.normal_(part.weight, std=cfg.init)
-        if isinstance(part, nn.Linear) and part.bias is not None: nn.init.zeros_(part.bias)
-    for part in writes: nn.init.normal_(part.weight, std=cfg.init / math.sqrt(2 * max(cfg.layers, 1)))
+        if isinstance(part, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(part.weight, std=cfg.init)
+        if isinstance(part, nn.Linear) and part.bias is not None:
+            nn.init.zeros_(part.bias)
+    for part in writes:
+        nn.init.normal_(part.weight, std=cfg.init / math.sqrt(2 * max(cfg.layers, 1)))
 
 # %% ../nbs/30_models.ipynb #c014
 def rotate(
-    x: torch.Tensor,           # queries or keys, [B, H, T, D], D even
-    positions: torch.Tensor,   # where each stands, [B, T] or [T]
-    base: float = 10_000.,     # > 0; the slowest turn takes about this many positions
-) -> torch.Tensor:             # [B, H, T, D]
+    x: torch.Tensor,  # queries or keys, [B, H, T, D], D even
+    positions: torch.Tensor,  # where each stands, [B, T] or [T]
+    base: float = 10_000.0,  # > 0; the slowest turn takes about this many positions
+) -> torch.Tensor:  # [B, H, T, D]
     """Rotary positions: turn coordinate pair (j, j + D/2) by position / base^(2 j / D).
 
     Angles are float64 for float64 inputs, float32 for all others.
     Raises `ValueError` for shapes that do not fit."""
-    if x.dim() != 4 or x.shape[-1] % 2: fail("x.shape", tuple(x.shape), "[B, H, T, D] with an even D")
+    if x.dim() != 4 or x.shape[-1] % 2:
+        fail("x.shape", tuple(x.shape), "[B, H, T, D] with an even D")
     if positions.shape not in ((x.shape[2],), (x.shape[0], x.shape[2])):
         fail("positions.shape", tuple(positions.shape), f"[T] or [B, T] for x of shape {tuple(x.shape)}")
     half, exact = x.shape[-1] // 2, torch.promote_types(x.dtype, torch.float32)
@@ -129,25 +142,30 @@ class MultiHead(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,   # width, heads, positions, dropout
+        cfg: Config,  # width, heads, positions, dropout
     ) -> None:
         super().__init__()
         check_config(cfg)
         self.heads, self.rotary, self.dropout = cfg.heads, cfg.positions == "rotary", cfg.dropout
-        self.to_qkv, self.to_out, self.per_head = nn.Linear(cfg.width, 3 * cfg.width), nn.Linear(cfg.width, cfg.width), nn.Identity()
+        self.to_qkv, self.to_out, self.per_head = (
+            nn.Linear(cfg.width, 3 * cfg.width),
+            nn.Linear(cfg.width, cfg.width),
+            nn.Identity(),
+        )
         init_weights(self, cfg, (self.to_out,))
 
     def project(
         self,
-        x: torch.Tensor,           # [B, T, C]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> tuple[torch.Tensor, ...]: # q, k, v, each [B, H, T, D]
+        x: torch.Tensor,  # [B, T, C]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> tuple[torch.Tensor, ...]:  # q, k, v, each [B, H, T, D]
         "Queries, keys and values of all heads."
         q, k, v = (t.unflatten(-1, (self.heads, -1)).transpose(1, 2) for t in self.to_qkv(x).chunk(3, -1))
         q, k = self.prepare(q, k)
         return (rotate(q, positions), rotate(k, positions), v) if self.rotary else (q, k, v)
 
-    def prepare(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # each [B, H, T, D]
+    # each [B, H, T, D]
+    def prepare(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "What a mixer does to queries and keys before they are rotated: here nothing."
         return q, k
 
@@ -157,10 +175,10 @@ class MultiHead(nn.Module):
 
 # %% ../nbs/30_models.ipynb #c015b
 def remember(
-    state: tuple,              # keys and values, each [B, H, S, D], changed in place
-    k: torch.Tensor,           # new keys, [B, H, T, D]
-    v: torch.Tensor,           # new values, likewise
-    positions: torch.Tensor,   # where they stand, [B, T]
+    state: tuple,  # keys and values, each [B, H, S, D], changed in place
+    k: torch.Tensor,  # new keys, [B, H, T, D]
+    v: torch.Tensor,  # new values, likewise
+    positions: torch.Tensor,  # where they stand, [B, T]
 ) -> None:
     "Put new keys and values into a cache. Raises `ValueError` for a place that it does not have."
     S = state[0].shape[2]
@@ -170,16 +188,23 @@ def remember(
     for cache, new in zip(state, (k, v)):
         cache.scatter_(2, positions[:, None, :, None].expand_as(new), new.to(cache.dtype))
 
+
 class SoftmaxAttention(MultiHead):
     "Causal multi-head softmax attention, [B, T, C] -> [B, T, C], with a cache for writing."
-    ragged = True   # rows of a batch may stand at different places
+
+    ragged = True  # rows of a batch may stand at different places
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> the same
         "Attend to the past and to oneself."
         q, k, v = self.project(x, torch.arange(x.shape[1], device=x.device))
-        return self.finish(F.scaled_dot_product_attention(q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.))
+        return self.finish(
+            F.scaled_dot_product_attention(
+                q, k, v, is_causal=True, dropout_p=self.dropout if self.training else 0.0
+            )
+        )
 
-    def weights(self, x: torch.Tensor) -> torch.Tensor:  # what the mixer is given [B, T, C] -> [B, H, T, T]; rows sum to one
+    # what the mixer is given [B, T, C] -> [B, H, T, T]; rows sum to one
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
         "The attention matrix."
         q, k, _ = self.project(x, torch.arange(x.shape[1], device=x.device))
         future = torch.ones(x.shape[1], x.shape[1], dtype=torch.bool, device=x.device).triu(1)
@@ -187,25 +212,28 @@ class SoftmaxAttention(MultiHead):
 
     def start(
         self,
-        batch: int,      # rows
-        capacity: int,   # tokens the cache can hold in each
+        batch: int,  # rows
+        capacity: int,  # tokens the cache can hold in each
     ) -> tuple[torch.Tensor, torch.Tensor]:  # keys and values, each [B, H, S, D]
         "An empty cache."
-        for name, size in dict(batch=batch, capacity=capacity).items(): require_whole(name, size, least=0)
+        for name, size in dict(batch=batch, capacity=capacity).items():
+            require_whole(name, size, least=0)
         w = self.to_out.weight
         return tuple(w.new_zeros(batch, self.heads, capacity, w.shape[0] // self.heads) for _ in range(2))
 
     def step(
         self,
-        x: torch.Tensor,           # new tokens, [B, T, C]
-        state: tuple,              # the cache, changed in place
-        positions: torch.Tensor,   # where the new tokens stand, [B, T]
+        x: torch.Tensor,  # new tokens, [B, T, C]
+        state: tuple,  # the cache, changed in place
+        positions: torch.Tensor,  # where the new tokens stand, [B, T]
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the cache
         "Attend from new tokens to everything up to them. Raises `ValueError` for a place beyond the cache."
         q, k, v = self.project(x, positions)
         remember(state, k, v, positions)
         seen = torch.arange(state[0].shape[2], device=x.device) <= positions[:, None, :, None]
-        return self.finish(F.scaled_dot_product_attention(q.to(state[0].dtype), *state, attn_mask=seen)), state
+        return self.finish(
+            F.scaled_dot_product_attention(q.to(state[0].dtype), *state, attn_mask=seen)
+        ), state
 
 # %% ../nbs/30_models.ipynb #c019
 class Block(nn.Module):
@@ -213,39 +241,44 @@ class Block(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,        # sizes
-        mixer: nn.Module,   # [B, T, C] -> [B, T, C], causal
+        cfg: Config,  # sizes
+        mixer: nn.Module,  # [B, T, C] -> [B, T, C], causal
     ) -> None:
         super().__init__()
         check_config(cfg)
-        if not isinstance(mixer, nn.Module): fail("mixer", mixer, "a module")
+        if not isinstance(mixer, nn.Module):
+            fail("mixer", mixer, "a module")
         self.mixer, self.drop = mixer, nn.Dropout(cfg.dropout)
         self.norm_mix = nn.LayerNorm(cfg.width)
         if cfg.n_mlp:
             self.norm_mlp = nn.LayerNorm(cfg.width)
-            self.mlp = nn.Sequential(nn.Linear(cfg.width, cfg.n_mlp * cfg.width), nn.GELU(approximate="tanh"), nn.Linear(cfg.n_mlp * cfg.width, cfg.width))
+            self.mlp = nn.Sequential(
+                nn.Linear(cfg.width, cfg.n_mlp * cfg.width),
+                nn.GELU(approximate="tanh"),
+                nn.Linear(cfg.n_mlp * cfg.width, cfg.width),
+            )
             init_weights(self.mlp, cfg, (self.mlp[2],))
 
     def think(
         self,
-        x: torch.Tensor,   # [B, T, C]
-    ) -> torch.Tensor:     # [B, T, C]
+        x: torch.Tensor,  # [B, T, C]
+    ) -> torch.Tensor:  # [B, T, C]
         "Add what the MLP says of each token, if there is one."
         return x + self.drop(self.mlp(self.norm_mlp(x))) if hasattr(self, "mlp") else x
 
     def forward(
         self,
-        x: torch.Tensor,   # [B, T, C]
-    ) -> torch.Tensor:     # [B, T, C]
+        x: torch.Tensor,  # [B, T, C]
+    ) -> torch.Tensor:  # [B, T, C]
         "One block."
         return self.think(x + self.drop(self.mixer(self.norm_mix(x))))
 
     def step(
         self,
-        x: torch.Tensor,           # new tokens, [B, T, C]
-        state: Any,                # of the mixer
-        positions: torch.Tensor,   # [B, T]
-    ) -> tuple[torch.Tensor, Any]: # [B, T, C], and the state
+        x: torch.Tensor,  # new tokens, [B, T, C]
+        state: Any,  # of the mixer
+        positions: torch.Tensor,  # [B, T]
+    ) -> tuple[torch.Tensor, Any]:  # [B, T, C], and the state
         "One block for new tokens only."
         y, state = self.mixer.step(self.norm_mix(x), state, positions)
         return self.think(x + y), state
@@ -256,40 +289,47 @@ class Decoder(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,                           # sizes
-        mixer: Callable = SoftmaxAttention,    # recipe: cfg -> module, [B, T, C] -> [B, T, C]
+        cfg: Config,  # sizes
+        mixer: Callable = SoftmaxAttention,  # recipe: cfg -> module, [B, T, C] -> [B, T, C]
         *,
-        seed: int = 0,                         # of the first weights
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__()
         self.cfg = check_config(cfg)
-        if not callable(mixer): fail("mixer", mixer, "a recipe, cfg -> module")
+        if not callable(mixer):
+            fail("mixer", mixer, "a recipe, cfg -> module")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.embed, self.norm, self.read = nn.Embedding(cfg.vocab, cfg.width), nn.LayerNorm(cfg.width), nn.Linear(cfg.width, cfg.vocab, bias=False)
+            self.embed, self.norm, self.read = (
+                nn.Embedding(cfg.vocab, cfg.width),
+                nn.LayerNorm(cfg.width),
+                nn.Linear(cfg.width, cfg.vocab, bias=False),
+            )
             self.place = nn.Embedding(cfg.length, cfg.width) if cfg.positions == "learned" else None
             init_weights(self, cfg)
             self.blocks = nn.ModuleList(Block(cfg, mixer(cfg)) for _ in range(cfg.layers))
-        if cfg.tied: self.read.weight = self.embed.weight
+        if cfg.tied:
+            self.read.weight = self.embed.weight
         self.drop = nn.Dropout(cfg.dropout)
 
     def enter(
         self,
-        tokens: torch.Tensor,      # [B, T]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> torch.Tensor:             # [B, T, C]
+        tokens: torch.Tensor,  # [B, T]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> torch.Tensor:  # [B, T, C]
         """The residual stream before the first block.
 
         Raises `ValueError` for tokens and places it does not know."""
         tokens = as_tokens(tokens, self.cfg.vocab)
-        if self.place is None: return self.drop(self.embed(tokens))
+        if self.place is None:
+            return self.drop(self.embed(tokens))
         require_below("positions", positions, self.cfg.length, "places")
         return self.drop(self.embed(tokens) + self.place(positions))
 
     def forward(
         self,
-        tokens: torch.Tensor,   # [B, T]
-    ) -> torch.Tensor:          # logits of the next token, [B, T, vocab]
+        tokens: torch.Tensor,  # [B, T]
+    ) -> torch.Tensor:  # logits of the next token, [B, T, vocab]
         """Read whole sequences.
 
         Raises `ValueError` for one longer than the learned positions, and for unknown tokens."""
@@ -297,24 +337,25 @@ class Decoder(nn.Module):
         if self.place is not None and tokens.shape[1] > self.cfg.length:
             fail("tokens.shape", tuple(tokens.shape), f"at most length={self.cfg.length} tokens")
         x = self.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device))
-        for block in self.blocks: x = block(x)
+        for block in self.blocks:
+            x = block(x)
         return self.read(self.norm(x))
 
     def generate(
         self,
-        tokens: torch.Tensor,   # prompts, [B, T]
-        n: int,                 # how many tokens to write
-        **how: Any,             # lengths, temperature, generator, cache of `generate`
-    ) -> torch.Tensor:          # what was written, [B, n]
+        tokens: torch.Tensor,  # prompts, [B, T]
+        n: int,  # how many tokens to write
+        **how: Any,  # lengths, temperature, generator, cache of `generate`
+    ) -> torch.Tensor:  # what was written, [B, n]
         "Go on writing; see `generate`."
         return generate(self, tokens, n, **how)
 
 # %% ../nbs/30_models.ipynb #c023
 def cross_entropy(
-    logits: torch.Tensor,   # of the next token, [B, T, vocab]
-    tokens: torch.Tensor,   # what was read, [B, T]
+    logits: torch.Tensor,  # of the next token, [B, T, vocab]
+    tokens: torch.Tensor,  # what was read, [B, T]
     mask: torch.Tensor | None = None,  # which tokens count as targets, [B, T]; token 0 never does
-) -> torch.Tensor:          # mean over the targets, in nats, []
+) -> torch.Tensor:  # mean over the targets, in nats, []
     """Next-token loss: logits at t against token t + 1, where its mask is set; 0 if it is set nowhere.
 
     Raises `ValueError` for no token t + 1, for shapes that do not fit, and for tokens without a logit."""
@@ -326,26 +367,29 @@ def cross_entropy(
         fail("mask.shape", tuple(mask.shape), f"that of the tokens, {tuple(tokens.shape)}")
     tokens = as_tokens(tokens, logits.shape[-1])
     loss = F.cross_entropy(logits[:, :-1].flatten(0, 1).float(), tokens[:, 1:].flatten(), reduction="none")
-    if mask is None: return loss.mean()
+    if mask is None:
+        return loss.mean()
     m = mask[:, 1:].flatten().to(loss.dtype)
     return (loss * m).sum() / m.sum().clamp_min(1)
 
 # %% ../nbs/30_models.ipynb #c025
 def adamw(
-    model: nn.Module,             # whose parameters
+    model: nn.Module,  # whose parameters
     *,
-    rate: float,                  # highest learning rate
-    steps: int,                   # in all
-    warmup: int = 50,             # steps of rising
-    decay: float = 1.,            # last part of the steps, from 0 to 1, on which the rate falls to zero
-    betas: tuple = (.9, .98),     # of Adam
-    weight_decay: float = 0.,     # on matrices, not on biases and norms
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:  # call step() of both after each backward
+    rate: float,  # highest learning rate
+    steps: int,  # in all
+    warmup: int = 50,  # steps of rising
+    decay: float = 1.0,  # last part of the steps, from 0 to 1, on which the rate falls to zero
+    betas: tuple = (0.9, 0.98),  # of Adam
+    weight_decay: float = 0.0,  # on matrices, not on biases and norms
+    # call step() of both after each backward
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     """AdamW with warm-up and linear decay.
 
     Raises `ValueError` for a rate that is not positive, a decay outside [0, 1], and the like."""
     require_positive("rate", rate)
-    if require_positive("decay", decay, zero=True) > 1: fail("decay", decay, "a number from 0 to 1")
+    if require_positive("decay", decay, zero=True) > 1:
+        fail("decay", decay, "a number from 0 to 1")
     require_whole("steps", steps, least=1)
     require_whole("warmup", warmup, least=0)
     require_positive("weight_decay", weight_decay, zero=True)
@@ -354,12 +398,16 @@ def adamw(
     for beta in betas:
         if require_positive("betas", beta, zero=True) >= 1:
             fail("betas", betas, "two numbers from 0 to 1, below 1")
-    if next(model.parameters(), None) is None: fail("model", type(model).__name__, "a model with parameters")
+    if next(model.parameters(), None) is None:
+        fail("model", type(model).__name__, "a model with parameters")
     falls = max(decay * steps, 1e-9)
-    shape = lambda step: min((step + 1) / max(warmup, 1), 1., max(steps - step, 0) / falls)
-    groups = [dict(params=[p for p in model.parameters() if p.dim() >= 2], weight_decay=weight_decay), dict(params=[p for p in model.parameters() if p.dim() < 2], weight_decay=0.)]
+    shape = lambda step: min((step + 1) / max(warmup, 1), 1.0, max(steps - step, 0) / falls)
+    groups = [
+        dict(params=[p for p in model.parameters() if p.dim() >= 2], weight_decay=weight_decay),
+        dict(params=[p for p in model.parameters() if p.dim() < 2], weight_decay=0.0),
+    ]
     device = next(model.parameters()).device
-    gpu = device.type == "cuda"   # there, a step can be recorded and replayed
+    gpu = device.type == "cuda"  # there, a step can be recorded and replayed
     rate = torch.tensor(rate, dtype=torch.float32, device=device) if gpu else rate
     groups = [g for g in groups if g["params"]]
     optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=gpu)
@@ -368,56 +416,70 @@ def adamw(
 # %% ../nbs/30_models.ipynb #c029b
 @contextmanager
 def evaluating(
-    *models: Any,     # modules; what is no module, as a plain function, is left alone
+    *models: Any,  # modules; what is no module, as a plain function, is left alone
 ) -> Iterator[None]:
     "Evaluate without dropout inside the `with`, then give every part its own mode back, whatever happened."
     models = [model for model in models if isinstance(model, nn.Module)]
     modes = [(part, part.training) for model in models for part in model.modules()]
     try:
-        for model in models: model.eval()
+        for model in models:
+            model.eval()
         yield
     finally:
-        for part, mode in modes: part.training = mode
+        for part, mode in modes:
+            part.training = mode
 
 # %% ../nbs/30_models.ipynb #c030
 @dataclass(frozen=True)
 class Look:
     "What one pass through a decoder with softmax mixers shows."
-    logits: torch.Tensor   # [B, T, vocab]
-    weights: list          # attention of each layer, [B, H, T, T]
-    heads: list            # result of each head before the output map, by layer, [B, H, T, D]
+
+    logits: torch.Tensor  # [B, T, vocab]
+    weights: list  # attention of each layer, [B, H, T, T]
+    heads: list  # result of each head before the output map, by layer, [B, H, T, D]
+
 
 @torch.no_grad()
 def look(
-    model: Decoder,         # with softmax mixers
-    tokens: torch.Tensor,   # [B, T]
-) -> Look:                  # logits, attention, results of the heads
-    "Read sequences and keep what the heads did. Raises `ValueError` for a mixer without `weights` and `per_head`."
+    model: Decoder,  # with softmax mixers
+    tokens: torch.Tensor,  # [B, T]
+) -> Look:  # logits, attention, results of the heads
+    """Read sequences and keep what the heads did.
+
+    Raises `ValueError` for a mixer without `weights` and `per_head`."""
     weights, heads, hooks = [], [], []
     for block in model.blocks:
         if not (hasattr(block.mixer, "per_head") and hasattr(block.mixer, "weights")):
             fail("mixer", type(block.mixer).__name__, "one with per_head and weights, as SoftmaxAttention")
     for block in model.blocks:
-        hooks.append(block.mixer.register_forward_pre_hook(lambda m, given: weights.append(m.weights(given[0]))))
+        hooks.append(
+            block.mixer.register_forward_pre_hook(lambda m, given: weights.append(m.weights(given[0])))
+        )
         hooks.append(block.mixer.per_head.register_forward_hook(lambda m, given, out: heads.append(out)))
     try:
-        with evaluating(model): return Look(model(tokens), weights, heads)
+        with evaluating(model):
+            return Look(model(tokens), weights, heads)
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 # %% ../nbs/30_models.ipynb #c033
 @contextmanager
 def replaced_heads(
-    model: Decoder,                # with softmax mixers
-    heads: dict,                   # (layer, head) -> what it says instead, broadcastable to [B, T, D]
-) -> Iterator[Decoder]:            # the model, changed inside the `with`
+    model: Decoder,  # with softmax mixers
+    heads: dict,  # (layer, head) -> what it says instead, broadcastable to [B, T, D]
+) -> Iterator[Decoder]:  # the model, changed inside the `with`
     "Put other results in the place of some heads. Raises `ValueError` for a head that does not exist."
+
     def replace(mine: dict) -> Callable:
         def hook(module: nn.Module, given: tuple, out: torch.Tensor) -> torch.Tensor:
             out = out.clone()
-            for head, value in mine.items(): out[:, head] = value
+            for head, value in mine.items():
+                out[:, head] = value
             return out
+
         return hook
+
     wanted = f"a layer below {len(model.blocks)} and a head below {model.cfg.heads}"
     for head in heads:
         if head not in [(l, h) for l in range(len(model.blocks)) for h in range(model.cfg.heads)]:
@@ -426,53 +488,65 @@ def replaced_heads(
         if not hasattr(part, "per_head"):
             fail("mixer", type(part).__name__, "a mixer with per_head, as SoftmaxAttention")
     layers = {l for l, _ in heads}
-    hooks = [model.blocks[l].mixer.per_head.register_forward_hook(replace({h: v for (k, h), v in heads.items() if k == l})) for l in layers]
-    try: yield model
+    hooks = [
+        model.blocks[l].mixer.per_head.register_forward_hook(
+            replace({h: v for (k, h), v in heads.items() if k == l})
+        )
+        for l in layers
+    ]
+    try:
+        yield model
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
 
 # %% ../nbs/30_models.ipynb #c036b
 def padded_prompts(
-    tokens: torch.Tensor,            # prompts, [B, T]
-    lengths: torch.Tensor | None,    # true length of each, [B]; default T
-    vocab: int,                      # how many tokens there are
+    tokens: torch.Tensor,  # prompts, [B, T]
+    lengths: torch.Tensor | None,  # true length of each, [B]; default T
+    vocab: int,  # how many tokens there are
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the prompts with 0 behind each length, int64; the lengths, int64
     """Check prompts and their lengths.
 
     Raises `ValueError` for lengths that do not fit, and for a prompt of no tokens."""
-    if not isinstance(tokens, torch.Tensor) or tokens.dim() != 2: as_tokens(tokens, vocab)   # says why not
+    if not isinstance(tokens, torch.Tensor) or tokens.dim() != 2:
+        as_tokens(tokens, vocab)  # says why not
     B, T = tokens.shape
-    if B and not T: fail("tokens.shape", (B, T), "at least one token in each prompt")
+    if B and not T:
+        fail("tokens.shape", (B, T), "at least one token in each prompt")
     at = torch.as_tensor([T] * B if lengths is None else lengths, device=tokens.device)
     whole = not at.is_floating_point() and not at.is_complex() and at.dtype != torch.bool
     if at.shape != (B,) or B and not (whole and 1 <= at.min() and at.max() <= T):
         fail("lengths", at.tolist(), f"{B} whole numbers from 1 to {T}")
-    if lengths is not None: tokens = tokens.where(torch.arange(T, device=tokens.device) < at[:, None], 0)
+    if lengths is not None:
+        tokens = tokens.where(torch.arange(T, device=tokens.device) < at[:, None], 0)
     return as_tokens(tokens, vocab), at.long()
 
+
 def choose(
-    logits: torch.Tensor,   # [B, vocab]
-    temperature: float,     # > 0
+    logits: torch.Tensor,  # [B, vocab]
+    temperature: float,  # > 0
     generator: torch.Generator | None = None,  # for drawing
-) -> torch.Tensor:          # a token for each row, [B]
+) -> torch.Tensor:  # a token for each row, [B]
     "Draw tokens with probabilities softmax(logits / temperature). Raises `ValueError` unless it is positive."
     require_positive("temperature", temperature)
-    least = torch.finfo(logits.dtype).tiny   # smaller ones would be zero in this precision
+    least = torch.finfo(logits.dtype).tiny  # smaller ones would be zero in this precision
     p = ((logits - logits.amax(-1, keepdim=True)) / max(temperature, least)).softmax(-1)
     return torch.multinomial(p, 1, generator=generator)[:, 0]
 
 # %% ../nbs/30_models.ipynb #c037
 @torch.no_grad()
 def generate(
-    model: Decoder,                    # any mixer
-    tokens: torch.Tensor,              # prompts, [B, T]
-    n: int,                            # how many tokens to write
+    model: Decoder,  # any mixer
+    tokens: torch.Tensor,  # prompts, [B, T]
+    n: int,  # how many tokens to write
     *,
-    lengths: torch.Tensor | None = None,   # true length of each prompt, [B], the rest being padding; default T
-    temperature: float = 0.,           # 0 takes the most likely token, otherwise one is drawn
+    # true length of each prompt, [B], the rest being padding; default T
+    lengths: torch.Tensor | None = None,
+    temperature: float = 0.0,  # 0 takes the most likely token, otherwise one is drawn
     generator: torch.Generator | None = None,  # for drawing
-    cache: bool = True,                # use the mixers' states where they have them
-) -> torch.Tensor:                     # what was written, [B, n]
+    cache: bool = True,  # use the mixers' states where they have them
+) -> torch.Tensor:  # what was written, [B, n]
     """Continue prompts, with the model in evaluation mode for so long. For no prompt nothing is written.
 
     Raises `ValueError` for more tokens than the model has positions, for lengths that do not fit, a prompt
@@ -481,11 +555,14 @@ def generate(
     require_flag("cache", cache)
     tokens, at = padded_prompts(tokens, lengths, model.cfg.vocab)
     (B, T), rows = tokens.shape, torch.arange(len(tokens), device=tokens.device)
-    if model.place is not None and T + n > model.cfg.length: fail("n", n, f"at most length - T = {model.cfg.length - T}")
-    if not B or not n: return tokens.new_empty(B, n)
-    text, read = F.pad(tokens, (0, n)), lambda text, end: model(text[:, :int(end.max())])[rows, end - 1]
+    if model.place is not None and T + n > model.cfg.length:
+        fail("n", n, f"at most length - T = {model.cfg.length - T}")
+    if not B or not n:
+        return tokens.new_empty(B, n)
+    text, read = F.pad(tokens, (0, n)), lambda text, end: model(text[:, : int(end.max())])[rows, end - 1]
     with evaluating(model):
-        if cache and _can_cache(model, lengths): read = _cached(model, text, T)
+        if cache and _can_cache(model, lengths):
+            read = _cached(model, text, T)
         for k in range(n):
             logits = read(text, at + k).float()
             text[rows, at + k] = choose(logits, temperature, generator) if temperature else logits.argmax(-1)
@@ -493,16 +570,27 @@ def generate(
 
 # %% ../nbs/30_models.ipynb #c038
 def _can_cache(model: Decoder, lengths: torch.Tensor | None) -> bool:
-    return all(hasattr(b.mixer, "step") and (lengths is None or getattr(b.mixer, "ragged", False)) for b in model.blocks)
+    return all(
+        hasattr(b.mixer, "step") and (lengths is None or getattr(b.mixer, "ragged", False))
+        for b in model.blocks
+    )
+
 
 def _cached(model: Decoder, text: torch.Tensor, T: int) -> Callable:
     "A reader that remembers: (text, end [B]) -> logits after token end - 1, [B, vocab]."
-    states, rows, first = [block.mixer.start(*text.shape) for block in model.blocks], torch.arange(len(text), device=text.device), [True]
+    states, rows, first = (
+        [block.mixer.start(*text.shape) for block in model.blocks],
+        torch.arange(len(text), device=text.device),
+        [True],
+    )
+
     def read(text: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(T, device=text.device).expand(len(text), T) if first[0] else end[:, None] - 1
         x = model.enter(text.gather(1, positions), positions)
-        for i, block in enumerate(model.blocks): x, states[i] = block.step(x, states[i], positions)
+        for i, block in enumerate(model.blocks):
+            x, states[i] = block.step(x, states[i], positions)
         x = x[rows, end - 1] if first[0] else x[:, 0]
         first[0] = False
         return model.read(model.norm(x))
+
     return read

@@ -9,7 +9,18 @@ __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE'
            'build_site', 'read_notebook', 'front_pictures']
 
 # %% ../nbs/03_site.ipynb #c002
-import hashlib, html, mimetypes, os, posixpath, re, shutil, sys, tempfile, time, unicodedata, warnings
+import hashlib
+import html
+import mimetypes
+import os
+import posixpath
+import re
+import shutil
+import sys
+import tempfile
+import time
+import unicodedata
+import warnings
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -27,33 +38,44 @@ from .core import fail, write_atomic
 
 # %% ../nbs/03_site.ipynb #c005
 WIDGET, PLOTLY = "application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json"
-WIDGET_NOTE = '<div class="widget-note">This widget is live in JupyterLab: run <code>make lab</code> and open this chapter.</div>'
+WIDGET_NOTE = (
+    '<div class="widget-note">This widget is live in JupyterLab: run <code>make lab</code> and open this'
+    ' chapter.</div>'
+)
 
 # %% ../nbs/03_site.ipynb #c007
 def lighten(
     value: Any,  # any part of a stored figure
-) -> Any:        # the same, with its packed arrays in float32 where that changes nothing that can be seen
+) -> Any:  # the same, with its packed arrays in float32 where that changes nothing that can be seen
     "Halve the 64-bit arrays of a figure."
-    if isinstance(value, list): return [lighten(v) for v in value]
-    if not isinstance(value, dict): return value
-    if value.get("dtype") != "f8" or "bdata" not in value: return {k: lighten(v) for k, v in value.items()}
-    with np.errstate(over="ignore"): small = (wide := np.frombuffer(b64decode(value["bdata"]), "<f8")).astype("<f4")
-    if not np.allclose(small, wide, rtol=1e-6, atol=1e-36, equal_nan=True): return value
+    if isinstance(value, list):
+        return [lighten(v) for v in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get("dtype") != "f8" or "bdata" not in value:
+        return {k: lighten(v) for k, v in value.items()}
+    with np.errstate(over="ignore"):
+        small = (wide := np.frombuffer(b64decode(value["bdata"]), "<f8")).astype("<f4")
+    if not np.allclose(small, wide, rtol=1e-6, atol=1e-36, equal_nan=True):
+        return value
     return {**value, "dtype": "f4", "bdata": b64encode(small.tobytes()).decode()}
 
 # %% ../nbs/03_site.ipynb #c008
 def plotly_html(
     figure: dict,  # the content of a plotly output: data, layout, frames, config
-) -> str:          # a <div> and the script that draws it; plotly.js itself comes from the page's head
+) -> str:  # a <div> and the script that draws it; plotly.js itself comes from the page's head
     "Write a stored plotly figure as HTML that takes the width it is given, at most the one it asked for."
     from plotly.io import to_html
+
     figure = lighten(figure)
     config = {**figure.pop("config", {}), "responsive": True, "displaylogo": False}
     config.pop("plotlyServerURL", None)
     layout = figure.setdefault("layout", {})
     width = layout.pop("width", None)
     style = f' style="max-width: {width}px"' if width else ""
-    html = to_html(figure, config=config, auto_play=False, include_plotlyjs=False, full_html=False, validate=False)
+    html = to_html(
+        figure, config=config, auto_play=False, include_plotlyjs=False, full_html=False, validate=False
+    )
     return f'<div class="figure-card"{style}>{html}</div>'
 
 # %% ../nbs/03_site.ipynb #c012
@@ -61,34 +83,43 @@ def _outputs(outputs: list, rewrite: Callable[[Any, str], str]) -> list:
     done = []
     for out in outputs:
         data = out.get("data", {})
-        if WIDGET in data: out["data"] = {"text/html": WIDGET_NOTE}
-        elif PLOTLY in data: out["data"] = {"text/html": plotly_html(data[PLOTLY])}
+        if WIDGET in data:
+            out["data"] = {"text/html": WIDGET_NOTE}
+        elif PLOTLY in data:
+            out["data"] = {"text/html": plotly_html(data[PLOTLY])}
         else:
-            for kind in {"text/markdown", "text/html"} & {*data}: data[kind] = rewrite(kind, data[kind])
-        if not (WIDGET in data and done and done[-1].get("data") == out["data"]): done.append(out)
+            for kind in {"text/markdown", "text/html"} & {*data}:
+                data[kind] = rewrite(kind, data[kind])
+        if not (WIDGET in data and done and done[-1].get("data") == out["data"]):
+            done.append(out)
     return done
 
 # %% ../nbs/03_site.ipynb #c014
 DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*(\w+)(.*)\n?", re.MULTILINE)
 
+
 def prepare_cell(
     cell: Any,  # an executed notebook cell
     rewrite: Callable[[Any, str], str] = lambda kind, text: text,  # changes the addresses in its outputs
-) -> Any:       # the cell as a page shows it, or None when it is not shown
+) -> Any:  # the cell as a page shows it, or None when it is not shown
     "Take the directives out of a cell, translate its outputs, and tag it `exported` if it is in the library."
-    if cell.cell_type != "code": return cell
+    if cell.cell_type != "code":
+        return cell
     words = {m[1] for m in DIRECTIVE.finditer(cell.source)}
     tags = set(cell.metadata.get("tags", []))
     cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
     cell.outputs = _outputs(cell.outputs, rewrite)
-    if words & {"hide"} or "injected-parameters" in tags or not (cell.source or cell.outputs): return None
-    if words & {"export", "exports", "exporti"}: tags.add("exported")
+    if words & {"hide"} or "injected-parameters" in tags or not (cell.source or cell.outputs):
+        return None
+    if words & {"export", "exports", "exporti"}:
+        tags.add("exported")
     tags |= {tag for word, tag in dict(hide_input="remove-input", picture="picture").items() if word in words}
     cell.metadata = type(cell.metadata)(tags=sorted(tags))
     return cell
 
 # %% ../nbs/03_site.ipynb #a001
-MYST = ("dollarmath", "amsmath")   # $...$ and align blocks, as in JupyterLab
+MYST = ("dollarmath", "amsmath")  # $...$ and align blocks, as in JupyterLab
+
 
 @cache
 def _parser() -> Any:
@@ -96,6 +127,7 @@ def _parser() -> Any:
     from markdown_it.renderer import RendererHTML
     from myst_parser.config.main import MdParserConfig
     from myst_parser.parsers.mdit import create_md_parser
+
     parser = create_md_parser(MdParserConfig(enable_extensions=set(MYST)), RendererHTML)
     parser.disable("front_matter", ignoreInvalid=True)
     parser.validateLink = lambda address: True
@@ -107,71 +139,95 @@ def _flat(tokens: list) -> Iterator[Any]:
         yield token
         yield from _flat(token.children or [])
 
+
 def _prose(notebook: Any) -> list[tuple[Any, list]]:
     "The Markdown cells of a notebook with their tokens; a reference may be defined in any of them."
     cells, known = [c for c in notebook.cells if c.cell_type == "markdown"], {}
-    for c in cells: _parser().parse(c.source, known)
+    for c in cells:
+        _parser().parse(c.source, known)
     references = known.get("references", {})
     return [(c, [*_flat(_parser().parse(c.source, {"references": dict(references)}))]) for c in cells]
 
 # %% ../nbs/03_site.ipynb #a004
-TAG = re.compile(r"""(<(?:(a)|img|source|audio|video)\b[^>]*?\s(?:href|src)\s*=\s*)"""
-                 r"""("[^"]*"|'[^']*'|[^\s"'>]+)""", re.IGNORECASE)
+TAG = re.compile(
+    r"""(<(?:(a)|img|source|audio|video)\b[^>]*?\s(?:href|src)\s*=\s*)"""
+    r"""("[^"]*"|'[^']*'|[^\s"'>]+)""",
+    re.IGNORECASE,
+)
+
 
 def _tagged(text: str) -> dict[str, str]:
     "The addresses in some HTML, as the parser would write them, and whether each is a 'link' or a 'picture'."
     tags = TAG.findall(re.sub("<!--.*?-->", "", text, flags=re.S))
     return {_bare(address): "link" if link else "picture" for _, link, address in tags}
 
+
 def _bare(attribute: str) -> str:
     "An address in HTML without its quotes, as the parser would write it."
     return _parser().normalizeLink(html.unescape(attribute.strip("\"'")))
+
 
 def _addresses(tokens: Iterable[Any]) -> dict[str, str]:
     "The same for Markdown."
     found = {}
     for token in tokens:
-        if token.type == "link_open": found.setdefault(token.attrs["href"], "link")
-        if token.type == "image": found[token.attrs["src"]] = "picture"
-        if token.type in ("html_block", "html_inline"): found = _tagged(token.content) | found
+        if token.type == "link_open":
+            found.setdefault(token.attrs["href"], "link")
+        if token.type == "image":
+            found[token.attrs["src"]] = "picture"
+        if token.type in ("html_block", "html_inline"):
+            found = _tagged(token.content) | found
     return found
 
 # %% ../nbs/03_site.ipynb #a007
 def _look(address: str, kind: str, cell: Any, own: str, anchors: dict, folder: Path) -> tuple[str, Any]:
     "Where an address leads: 'page', (name, heading), or 'file', (name, bytes), or 'away', or 'dead', words."
     scheme, colon, rest = address.partition(":")
-    if colon and scheme.lower() in ("attachment", "data"): return _carried(scheme.lower(), rest, kind, cell)
+    if colon and scheme.lower() in ("attachment", "data"):
+        return _carried(scheme.lower(), rest, kind, cell)
     if re.match(r"[a-z][a-z0-9+.-]*:|//", address, re.I):
         return ("away", None) if kind == "link" else ("dead", address)
     path, heading = (unquote(part) for part in (re.split("[?#]", address)[0], address.partition("#")[2]))
     name = posixpath.normpath(path).removesuffix(".ipynb") if path else own
-    if path and not path.endswith(".ipynb"): return _beside(folder, path)
-    if name not in anchors: return "dead", path
-    if heading and heading not in anchors[name]: return "dead", f"{path}#{heading}"
+    if path and not path.endswith(".ipynb"):
+        return _beside(folder, path)
+    if name not in anchors:
+        return "dead", path
+    if heading and heading not in anchors[name]:
+        return "dead", f"{path}#{heading}"
     return "page", (name, heading)
 
 # %% ../nbs/03_site.ipynb #a008
 def _beside(folder: Path, path: str) -> tuple[str, Any]:
     "A file of the checkout, as seen from its notebooks."
     try:
-        file, root = (folder/path).resolve(), folder.resolve().parent
-        if file.is_file() and file.is_relative_to(root): return "file", (file.name, file.read_bytes())
-    except (OSError, ValueError): pass   # no name that a file can have, or no right to read it
+        file, root = (folder / path).resolve(), folder.resolve().parent
+        if file.is_file() and file.is_relative_to(root):
+            return "file", (file.name, file.read_bytes())
+    except (OSError, ValueError):
+        pass  # no name that a file can have, or no right to read it
     return "dead", path
 
 # %% ../nbs/03_site.ipynb #a009
 def _carried(scheme: str, rest: str, kind: str, cell: Any) -> tuple[str, Any]:
     "What a cell or the address itself carries: an attachment, or a `data:` address."
-    if scheme == "data" and kind == "link": return "away", None
+    if scheme == "data" and kind == "link":
+        return "away", None
     try:
-        if scheme == "attachment": mime, content = next(iter(cell["attachments"][unquote(rest)].items()))
-        else: mime, _, content = rest.partition(",")
+        if scheme == "attachment":
+            mime, content = next(iter(cell["attachments"][unquote(rest)].items()))
+        else:
+            mime, _, content = rest.partition(",")
         content = "".join(content)
-        text = content.lstrip().startswith("<")   # as which an SVG may be kept
-        if ";base64" in mime or scheme == "attachment" and not text: content = b64decode(unquote(content))
-        else: content = content.encode() if scheme == "attachment" else unquote_to_bytes(content)
-    except (LookupError, StopIteration, TypeError, AttributeError, ValueError): content = b""
-    if not content: return "dead", f"{scheme}:{rest:.60}"
+        text = content.lstrip().startswith("<")  # as which an SVG may be kept
+        if ";base64" in mime or scheme == "attachment" and not text:
+            content = b64decode(unquote(content))
+        else:
+            content = content.encode() if scheme == "attachment" else unquote_to_bytes(content)
+    except (LookupError, StopIteration, TypeError, AttributeError, ValueError):
+        content = b""
+    if not content:
+        return "dead", f"{scheme}:{rest:.60}"
     mime = mime.partition(";")[0]
     ending = mimetypes.guess_extension(mime, strict=False) or "." + re.sub(r"\W", "", mime.rpartition("/")[2])
     return "file", (f"picture{ending}", content)
@@ -179,7 +235,7 @@ def _carried(scheme: str, rest: str, kind: str, cell: Any) -> tuple[str, Any]:
 # %% ../nbs/03_site.ipynb #c034
 def jupyter_slug(
     heading: str,  # the text of a heading
-) -> str:          # its anchor in JupyterLab
+) -> str:  # its anchor in JupyterLab
     "Name a heading's anchor as JupyterLab does."
     return heading.replace(" ", "-")
 
@@ -187,10 +243,13 @@ def jupyter_slug(
 def _anchors(notebook: Any) -> set[str]:
     "What a link can name in a notebook: its headings, down to the third level, and MyST's own targets."
     from myst_parser.slugs import unique_slug
+
     tokens, found = [t for _, tokens in _prose(notebook) for t in tokens], set()
     for token, text in zip(tokens, tokens[1:] + tokens[:1]):
-        if token.type == "myst_target": found.add(token.content)
-        if token.type != "heading_open" or token.tag not in ("h1", "h2", "h3"): continue
+        if token.type == "myst_target":
+            found.add(token.content)
+        if token.type != "heading_open" or token.tag not in ("h1", "h2", "h3"):
+            continue
         words = "".join(c.content for c in text.children if c.type in ("text", "code_inline"))
         found.add(unique_slug(jupyter_slug(words), found))
     return found
@@ -198,19 +257,22 @@ def _anchors(notebook: Any) -> set[str]:
 # %% ../nbs/03_site.ipynb #c023
 def broken_links(
     notebooks: dict[str, Any],  # notebooks by name
-    folder: Path | str = ".",   # where pictures and other files are looked for: that of the notebooks
-) -> list[str]:                 # one line a broken link or missing picture
+    folder: Path | str = ".",  # where pictures and other files are looked for: that of the notebooks
+) -> list[str]:  # one line a broken link or missing picture
     "Find the links in the chapters that lead nowhere, and the pictures that are not there."
     anchors, found = {name: _anchors(notebook) for name, notebook in notebooks.items()}, []
     for name, notebook in notebooks.items():
         for cell, tokens in _prose(notebook):
             for address, kind in _addresses(tokens).items():
                 what, words = _look(address, kind, cell, name, anchors, Path(folder))
-                if what == "dead": found.append(_dead(name, kind, words))
+                if what == "dead":
+                    found.append(_dead(name, kind, words))
     return found
 
+
 def _dead(own: str, kind: str, words: str) -> str:
-    if kind == "link": return f"{own}.ipynb links to {words}"
+    if kind == "link":
+        return f"{own}.ipynb links to {words}"
     far = "//" in words and not words.startswith("data:")
     return f"{own}.ipynb shows {words}, which {'a page may not fetch' if far else 'is not there'}"
 
@@ -218,23 +280,28 @@ def _dead(own: str, kind: str, words: str) -> str:
 CODE = re.compile(r"(`+).*?\1", re.DOTALL)
 PLACE = re.compile(r"(\]\(\s*|^[\s>*+-]*\[[^\]\n]+\]:\s*)(<[^<>\n]+>|(?:\\.|\([^\s()]*\)|[^\s()\\])+)", re.M)
 
+
 def _exchange(text: str, change: Callable[[str, bool], str | None]) -> str:
     "Change the addresses in Markdown. `change` gets each as the parser writes it, and if it is in a tag."
     from markdown_it.common.utils import unescapeAll
+
     def place(m: re.Match) -> str:
         old = unescapeAll(m[2][1:-1] if m[2][0] == "<" else m[2])
         return m[1] + (change(_parser().normalizeLink(old), False) or m[2])
+
     done, at = "", 0
     for code in [*CODE.finditer(text), None]:
-        part = text[at:code.start()] if code else text[at:]
+        part = text[at : code.start()] if code else text[at:]
         done += _exchange_tags(PLACE.sub(place, part), change) + (code[0] if code else "")
         at = code.end() if code else at
     return done
+
 
 def _exchange_tags(text: str, change: Callable[[str, bool], str | None]) -> str:
     def tag(m: re.Match) -> str:
         new = change(_bare(m[3]), True)
         return m[1] + (f'"{new}"' if new else m[3])
+
     return TAG.sub(tag, text)
 
 # %% ../nbs/03_site.ipynb #a015
@@ -243,9 +310,10 @@ def _plain(text: str) -> str:
     ascii_only = unicodedata.normalize("NFKD", text).encode("ascii", "ignore").decode()
     return re.sub(r"[^A-Za-z0-9_-]+", "-", ascii_only).strip("-") or "page"
 
+
 def page_names(
     names: Iterable[str],  # those of the notebooks, as "10_kernel_regression" or "my notes #2"
-) -> dict[str, str]:       # the name of each one's page
+) -> dict[str, str]:  # the name of each one's page
     "Give every notebook a page whose name means nothing else in an address; most keep their own."
     pages, taken = {"index": "index"}, {"index", "search", "genindex", "modindex", "self"}
     for name in sorted({*names} - {"index"}, key=lambda name: (name != _plain(name), name)):
@@ -262,76 +330,93 @@ def _shelve(folder: Path, name: str, content: bytes) -> str:
     "Put a file where pages find it; returns its address from there."
     stem, ending = _plain(Path(name).stem), re.sub(r"[^a-z0-9.]", "", Path(name).suffix.lower())
     address = f"files/{hashlib.sha256(content).hexdigest()[:12]}/{stem}{ending}"
-    write_atomic(folder/address, content)
+    write_atomic(folder / address, content)
     return address
 
 # %% ../nbs/03_site.ipynb #c018
 MODULE = re.compile(r"^#[ \t]*\|[ \t]*default_exp[ \t]+(\S+)", re.MULTILINE)
 HEADING = re.compile(r"\A# [^\n]*\n?(?:\s*>[^\n]*\n?)*\s*")
 
+
 def prepare(
     notebook: Any,  # an executed notebook
-    name: str,      # its name, as "10_kernel_regression"
+    name: str,  # its name, as "10_kernel_regression"
     rewrite: Callable[[Any, str, Any], str] = lambda cell, kind, text: text,  # changes addresses in its texts
-) -> Any:           # the notebook that Sphinx reads
+) -> Any:  # the notebook that Sphinx reads
     "Prepare a chapter for its page. The notebook given is left as it was."
     notebook = deepcopy(notebook)
     found = [m[1] for c in notebook.cells if c.cell_type == "code" and (m := MODULE.search(c.source))]
     notebook.metadata = type(notebook.metadata)(language_info=dict(name="python", pygments_lexer="ipython3"))
     for cell in notebook.cells:
-        if cell.cell_type == "markdown": cell.source = rewrite(cell, "text/markdown", cell.source)
+        if cell.cell_type == "markdown":
+            cell.source = rewrite(cell, "text/markdown", cell.source)
     filled = [c for c in notebook.cells if c.cell_type != "markdown" or c.source.strip("# \t\n")]
     shown = [prepare_cell(cell, lambda kind, text: rewrite(None, kind, text)) for cell in filled]
     notebook.cells = [*([] if _title(notebook) else [_heading(name)]), *(cell for cell in shown if cell)]
     line = "" if name == "index" else _line(name, *found[:1])
-    if first := next((c for c in notebook.cells if c.cell_type == "markdown" and HEADING.match(c.source)), None):
+    if first := next(
+        (c for c in notebook.cells if c.cell_type == "markdown" and HEADING.match(c.source)), None
+    ):
         first.source = HEADING.sub(lambda m: f"{m[0].rstrip()}\n\n{line}\n\n", first.source)
     return notebook
 
 # %% ../nbs/03_site.ipynb #a024
-KEPT = "/?:@!$&'*+,;=~"   # MyST looks a heading up as it is written, so these stay as they are
+KEPT = "/?:@!$&'*+,;=~"  # MyST looks a heading up as it is written, so these stay as they are
+
 
 @dataclass(frozen=True)
 class _Shelf:
     "What the addresses of all chapters lead to, and where the pages find it."
-    folder: Path               # where the pictures of the chapters lie
-    pages: dict[str, str]      # the names of the chapters, and those of their pages
-    anchors: dict[str, set]    # the headings of each
-    source: Path               # the folder of what Sphinx reads
-    static: Path               # the folder of what it copies
+
+    folder: Path  # where the pictures of the chapters lie
+    pages: dict[str, str]  # the names of the chapters, and those of their pages
+    anchors: dict[str, set]  # the headings of each
+    source: Path  # the folder of what Sphinx reads
+    static: Path  # the folder of what it copies
 
     def exchanged(self, address: str, kind: str, cell: Any, own: str, tag: bool) -> str | None:
         "The address that a page needs; None where the present one is right."
         what, found = _look(address, kind, cell or {}, own, self.anchors, self.folder)
-        if what == "dead": raise ValueError("broken links:\n" + _dead(own, kind, found))
-        if what == "away" or address.startswith("#"): return None
+        if what == "dead":
+            raise ValueError("broken links:\n" + _dead(own, kind, found))
+        if what == "away" or address.startswith("#"):
+            return None
         if what == "page":
             page = f"{self.pages[found[0]]}.{'html' if tag else 'ipynb'}"
             return page + f"#{quote(found[1], safe=KEPT)}" * bool(found[1])
-        if tag: return "_static/" + _shelve(self.static, *found)
+        if tag:
+            return "_static/" + _shelve(self.static, *found)
         return "path:" * (kind == "link") + _shelve(self.source, *found)
 
 # %% ../nbs/03_site.ipynb #a025
 def _shelved(notebook: Any, own: str, shelf: _Shelf) -> Any:
     "Prepare a chapter with its addresses. Raises `ValueError` for one that is dead or cannot be exchanged."
     kinds, changed = {a: kind for _, tokens in _prose(notebook) for a, kind in _addresses(tokens).items()}, {}
+
     def rewrite(cell: Any, kind: str, text: Any) -> str:
-        text = "".join(text)   # an output may be a list of lines
+        text = "".join(text)  # an output may be a list of lines
         here = kinds if cell else _in_output(kind, text)
+
         def change(address: str, tag: bool) -> str | None:
             new = shelf.exchanged(address, here[address], cell, own, tag) if address in here else None
-            if new == address or not new: return None
+            if new == address or not new:
+                return None
             changed[address] = new
             return new
+
         return (_exchange if kind == "text/markdown" else _exchange_tags)(text, change) if here else text
+
     page = prepare(notebook, own, rewrite)
     left = {a for _, tokens in _prose(page) for a in _addresses(tokens)} & set(changed) if changed else ()
-    for address in left: fail("address", address, f"one that stands in {own}.ipynb as [text](address)")
+    for address in left:
+        fail("address", address, f"one that stands in {own}.ipynb as [text](address)")
     return page
+
 
 def _in_output(kind: str, text: str) -> dict[str, str]:
     "The addresses in an output that the page answers for: in HTML the pictures that are not written out."
-    if kind == "text/markdown": return _addresses(_flat(_parser().parse(text)))
+    if kind == "text/markdown":
+        return _addresses(_flat(_parser().parse(text)))
     return {a: word for a, word in _tagged(text).items() if word == "picture" and not a.startswith("data:")}
 
 # %% ../nbs/03_site.ipynb #a019
@@ -339,34 +424,51 @@ def _title(notebook: Any) -> str:
     "The text of the first heading of the first level; empty if there is none."
     for _, tokens in _prose(notebook):
         for token, text in zip(tokens, tokens[1:]):
-            if token.type != "heading_open" or token.tag != "h1" or token.level: continue
+            if token.type != "heading_open" or token.tag != "h1" or token.level:
+                continue
             inline = [c for c in text.children if c.type != "html_inline"]
             words = "".join(" " if c.type == "softbreak" else c.content for c in inline)
-            if words.strip(): return " ".join(words.split())
+            if words.strip():
+                return " ".join(words.split())
     return ""
+
 
 def _heading(name: str) -> Any:
     from nbformat.v4 import new_markdown_cell
+
     title = TITLE if name == "index" else name
     return new_markdown_cell("# " + re.sub(r"([^\w\s])", r"\\\1", title))
 
+
 def _line(name: str, module: str = "") -> str:
     name, module = html.escape(f"nbs/{name}.ipynb"), html.escape(module and f"lla_course.{module}")
-    if not module: return f'<div class="chapter-file">{name}</div>'
-    return (f'<div class="chapter-file">{name}<span>{module}</span></div>\n'
-            f'<style>.tag_exported {{ --module: "{module}" }}</style>')
+    if not module:
+        return f'<div class="chapter-file">{name}</div>'
+    return (
+        f'<div class="chapter-file">{name}<span>{module}</span></div>\n'
+        f'<style>.tag_exported {{ --module: "{module}" }}</style>'
+    )
 
 # %% ../nbs/03_site.ipynb #c020
-PARTS = {"1": "Part 1 Regression", "2": "Part 2 Attention", "3": "Part 3 LLA at work",
-         "4": "Part 4 BRiTE", "5": "Part 5 FTCT", "6": "Part 6 Auctions",
-         "9": "Solutions", "0": "The workshop", "": "More"}
+PARTS = {
+    "1": "Part 1 Regression",
+    "2": "Part 2 Attention",
+    "3": "Part 3 LLA at work",
+    "4": "Part 4 BRiTE",
+    "5": "Part 5 FTCT",
+    "6": "Part 6 Auctions",
+    "9": "Solutions",
+    "0": "The workshop",
+    "": "More",
+}
 TITLE = "Local Linear Attention"
+
 
 def contents(
     titles: dict[str, str],  # the pages and their titles, as {"00_core": "Core"}
     *,
-    shown: bool = False,     # whether the list also stands on the page, not only in the sidebar
-) -> str:                    # Sphinx's table of contents, in Markdown
+    shown: bool = False,  # whether the list also stands on the page, not only in the sidebar
+) -> str:  # Sphinx's table of contents, in Markdown
     "List the chapters by part, in the order of the book. Parts without chapters do not appear."
     parts = {digit: [] for digit in PARTS}
     for name in sorted(titles):
@@ -376,21 +478,27 @@ def contents(
     text = ""
     for digit, chapters in parts.items():
         head = ["```{toctree}", ":maxdepth: 1" if shown else ":hidden:", f":caption: {PARTS[digit]}", ""]
-        if chapters: text += "\n".join([*head, *chapters, "```", "", ""])
+        if chapters:
+            text += "\n".join([*head, *chapters, "```", "", ""])
     return text
 
 # %% ../nbs/03_site.ipynb #c025
 def _mathjax() -> Any:
     "The file that sets formulas. Raises `PackageNotFoundError` where its package is missing."
     from importlib.metadata import files
+
     return next(f for f in files("sphinx-mathjax-offline") if f.name == "tex-svg-full.js").locate()
+
 
 def _licence() -> str:
     "The Apache License, as this library carries it: in the checkout, or with the installed package."
     from importlib.metadata import PackageNotFoundError, files
-    beside = Path(sys.modules[fail.__module__].__file__).parents[1]/"LICENSE"
-    try: found = [f.locate() for f in files("lla_course") or [] if f.name == "LICENSE"]
-    except PackageNotFoundError: found = []
+
+    beside = Path(sys.modules[fail.__module__].__file__).parents[1] / "LICENSE"
+    try:
+        found = [f.locate() for f in files("lla_course") or [] if f.name == "LICENSE"]
+    except PackageNotFoundError:
+        found = []
     return next(Path(f).read_text(encoding="utf-8") for f in (beside, *found) if Path(f).is_file())
 
 # %% ../nbs/03_site.ipynb #a021
@@ -399,14 +507,16 @@ copyright The MathJax Consortium and Volker Sorge, copied unchanged from the pac
 It is distributed under the Apache License, Version 2.0, which follows.
 """
 
+
 def _vendor(static: Path) -> None:
     import plotly
-    shutil.copy(Path(plotly.__file__).parent/"package_data"/"plotly.min.js", static)
+
+    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", static)
     shutil.copy(_mathjax(), static)
-    write_atomic(static/"tex-svg-full.LICENSE.txt", MATHJAX + _licence())
-    write_atomic(static/"house.css", CSS_PAGE + CSS_CELLS)
-    write_atomic(static/"house.js", SCRIPT)
-    write_atomic(static/"icon.svg", ICON)
+    write_atomic(static / "tex-svg-full.LICENSE.txt", MATHJAX + _licence())
+    write_atomic(static / "house.css", CSS_PAGE + CSS_CELLS)
+    write_atomic(static / "house.js", SCRIPT)
+    write_atomic(static / "icon.svg", ICON)
 
 # %% ../nbs/03_site.ipynb #c027
 HEAD = """{% extends "!page.html" %}
@@ -460,30 +570,51 @@ div.cell_output table :is(th, td) { border: 0; border-bottom: 1px solid var(--co
 # %% ../nbs/03_site.ipynb #c032
 def _settings(static: Path) -> dict:
     return dict(
-        extensions=["myst_nb"], project=TITLE, html_title=TITLE, html_theme="furo", root_doc="index",
-        language="en", exclude_patterns=["files"], templates_path=[str(static.parent/"templates")],
-        html_static_path=[str(static)], html_css_files=["house.css"], html_js_files=["house.js"],
-        html_favicon=str(static/"icon.svg"),
-        html_copy_source=False, html_show_sphinx=False, html_show_copyright=False, html_use_index=False,
-        pygments_style="tango", mathjax_path="tex-svg-full.js",
+        extensions=["myst_nb"],
+        project=TITLE,
+        html_title=TITLE,
+        html_theme="furo",
+        root_doc="index",
+        language="en",
+        exclude_patterns=["files"],
+        templates_path=[str(static.parent / "templates")],
+        html_static_path=[str(static)],
+        html_css_files=["house.css"],
+        html_js_files=["house.js"],
+        html_favicon=str(static / "icon.svg"),
+        html_copy_source=False,
+        html_show_sphinx=False,
+        html_show_copyright=False,
+        html_use_index=False,
+        pygments_style="tango",
+        mathjax_path="tex-svg-full.js",
         mathjax3_config={"options": {"enableMenu": False}},
-        myst_enable_extensions=[*MYST], myst_heading_anchors=3,
-        myst_heading_slug_func=jupyter_slug, suppress_warnings=["config.cache"], nb_execution_mode="off",
-        nb_merge_streams=True, nb_output_stderr="remove", nb_render_markdown_format="myst")
+        myst_enable_extensions=[*MYST],
+        myst_heading_anchors=3,
+        myst_heading_slug_func=jupyter_slug,
+        suppress_warnings=["config.cache"],
+        nb_execution_mode="off",
+        nb_merge_streams=True,
+        nb_output_stderr="remove",
+        nb_render_markdown_format="myst",
+    )
 
 # %% ../nbs/03_site.ipynb #c036
 DEAD = ("myst.xref_missing", "image.not_readable", "download.not_readable", "toc.")
+
 
 def _sphinx(source: Path, out: Path, settings: dict) -> list[str]:
     from sphinx.application import Sphinx
     from sphinx.errors import SphinxError
     from sphinx.util.docutils import docutils_namespace
+
     heard = StringIO()
     try:
         with docutils_namespace():
-            trees = out.parent/"doctrees"
+            trees = out.parent / "doctrees"
             Sphinx(source, None, out, trees, "html", settings, None, heard, freshenv=True).build()
-    except SphinxError as error: raise ValueError(f"Sphinx cannot build the pages: {error}") from error
+    except SphinxError as error:
+        raise ValueError(f"Sphinx cannot build the pages: {error}") from error
     said = re.sub(r"\x1b\[[\d;]*m", "", heard.getvalue())
     lines = [line.replace(f"{source}/", "") for line in said.splitlines()]
     if dead := [line for line in lines if any(word in line for word in DEAD)]:
@@ -495,49 +626,62 @@ def _sphinx(source: Path, out: Path, settings: dict) -> list[str]:
 def _draft(out: Path) -> Iterator[Path]:
     "A folder beside the site for building the next; those that killed builds have left are swept away."
     from filelock import FileLock
+
     out.parent.mkdir(parents=True, exist_ok=True)
     for left in out.parent.iterdir():
-        if left.name.startswith(f".{out.name}.") and left.is_dir(): _sweep(left)
+        if left.name.startswith(f".{out.name}.") and left.is_dir():
+            _sweep(left)
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}.") as work:
-        with FileLock(Path(work)/"lock"): yield Path(work)
+        with FileLock(Path(work) / "lock"):
+            yield Path(work)
+
 
 def _sweep(draft: Path) -> None:
     from filelock import FileLock, Timeout
+
     try:
         fresh = time.time() - draft.stat().st_mtime < 60
-        if fresh and not (draft/"lock").is_file(): return   # just being made
-        with FileLock(draft/"lock", timeout=0): shutil.rmtree(draft, ignore_errors=True)
-    except (Timeout, OSError): pass   # in use, or another build sweeps it
+        if fresh and not (draft / "lock").is_file():
+            return  # just being made
+        with FileLock(draft / "lock", timeout=0):
+            shutil.rmtree(draft, ignore_errors=True)
+    except (Timeout, OSError):
+        pass  # in use, or another build sweeps it
 
 # %% ../nbs/03_site.ipynb #c038
 def _swap(new: Path, out: Path) -> None:
-    old = new.parent/"old"
-    if out.exists(): out.rename(old)
+    old = new.parent / "old"
+    if out.exists():
+        out.rename(old)
     new.rename(out)
 
 # %% ../nbs/03_site.ipynb #c040
 def site_place(
     out: str | Path,  # where the site should be
-) -> Path:            # the same, absolute, links followed
+) -> Path:  # the same, absolute, links followed
     "Check that a site may be put there. Raises `ValueError` for what is neither new, nor empty, nor a site."
     wanted = "a new or empty folder, or a site that was built before"
     try:
         place = Path(os.path.realpath(out))
-        if os.fspath(out) == "" or place.is_mount(): fail("out", str(out), wanted)
+        if os.fspath(out) == "" or place.is_mount():
+            fail("out", str(out), wanted)
         place.lstat()
-        if any(place.iterdir()) and not (place/"_static"/"house.css").is_file(): fail("out", str(out), wanted)
-    except FileNotFoundError: pass
-    except OSError as error: fail("out", str(out), f"{wanted} ({error.strerror})")
+        if any(place.iterdir()) and not (place / "_static" / "house.css").is_file():
+            fail("out", str(out), wanted)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        fail("out", str(out), f"{wanted} ({error.strerror})")
     return place
 
 # %% ../nbs/03_site.ipynb #c042
 def build_site(
     runs: Path,  # a folder of executed notebooks
-    out: Path,   # where the site should be; replaced whole
+    out: Path,  # where the site should be; replaced whole
     *,
     chapters: Iterable[str] | None = None,  # the names of those that belong to it; default: all in the folder
     folder: Path | None = None,  # where their pictures lie; default: beside the executed notebooks
-) -> Path:       # its front page, index.html
+) -> Path:  # its front page, index.html
     """Build the static site. Warnings are printed.
 
     Raises `ValueError` for links between chapters that lead nowhere, for pictures that are not there,
@@ -545,19 +689,25 @@ def build_site(
     runs, out = Path(runs), site_place(out)
     found = (p for p in sorted(runs.glob("[!.]*.ipynb")) if not p.stem.endswith(".failed"))
     notebooks = {p.stem: read_notebook(p) for p in found if chapters is None or p.stem in set(chapters)}
-    if not notebooks: fail("runs", str(runs), "a folder with executed notebooks")
+    if not notebooks:
+        fail("runs", str(runs), "a folder with executed notebooks")
     folder = Path(folder or runs)
-    if dead := broken_links(notebooks, folder): raise ValueError("broken links:\n" + "\n".join(dead))
-    with _draft(out) as work: _swap(_build(notebooks, work, folder), out)
-    return out/"index.html"
+    if dead := broken_links(notebooks, folder):
+        raise ValueError("broken links:\n" + "\n".join(dead))
+    with _draft(out) as work:
+        _swap(_build(notebooks, work, folder), out)
+    return out / "index.html"
+
 
 def read_notebook(
     path: Path,  # a notebook file
-) -> Any:        # its content, brought to version 4
+) -> Any:  # its content, brought to version 4
     "Read a notebook. Raises `ValueError`, with the path in it, for a file that is none."
     import nbformat
+
     try:
-        with warnings.catch_warnings(action="ignore"): return nbformat.read(path, as_version=4)   # "no id"
+        with warnings.catch_warnings(action="ignore"):
+            return nbformat.read(path, as_version=4)  # "no id"
     except Exception as error:
         raise ValueError(f"{path} is not a notebook: {' '.join(str(error).split())}") from error
 
@@ -565,8 +715,10 @@ def read_notebook(
 def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
     import nbformat
     from nbformat.v4 import new_markdown_cell, new_notebook
-    source, static = work/"source", work/"static"
-    for new in (source, static, work/"templates"): new.mkdir()
+
+    source, static = work / "source", work / "static"
+    for new in (source, static, work / "templates"):
+        new.mkdir()
     pages = page_names(notebooks)
     anchors = {name: _anchors(notebook) for name, notebook in notebooks.items()}
     shelf = _Shelf(folder, pages, anchors, source, static)
@@ -574,23 +726,28 @@ def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
     index = done.pop("index", None) or prepare(new_notebook(), "index")
     titles = {pages[name]: _title(page) for name, page in done.items()}
     index.cells.append(new_markdown_cell(contents(titles, shown="index" not in notebooks)))
-    for name, page in {**done, "index": index}.items(): nbformat.write(page, source/f"{pages[name]}.ipynb")
+    for name, page in {**done, "index": index}.items():
+        nbformat.write(page, source / f"{pages[name]}.ipynb")
     _vendor(static)
-    write_atomic(work/"templates"/"page.html", HEAD)
-    for warning in _sphinx(source, work/"site", _settings(static)): print("site:", warning, file=sys.stderr)
-    return work/"site"
+    write_atomic(work / "templates" / "page.html", HEAD)
+    for warning in _sphinx(source, work / "site", _settings(static)):
+        print("site:", warning, file=sys.stderr)
+    return work / "site"
 
 # %% ../nbs/03_site.ipynb #c047
 def front_pictures(
-    site: Path,             # a built site
-    out: Path,              # the folder for the PNG files
+    site: Path,  # a built site
+    out: Path,  # the folder for the PNG files
     *,
     chromium: str = "/usr/bin/chromium",  # the browser that takes them
-) -> list[Path]:            # one file a chapter that has a figure
+) -> list[Path]:  # one file a chapter that has a figure
     "Photograph one figure of every chapter, the one marked `#| picture` or else the first, 920 pixels wide."
-    try: from playwright.sync_api import sync_playwright
-    except ImportError as error: raise ImportError("pictures need playwright: pip install playwright") from error
-    if not Path(chromium).is_file(): fail("chromium", chromium, "the path of an installed Chromium browser")
+    try:
+        from playwright.sync_api import sync_playwright
+    except ImportError as error:
+        raise ImportError("pictures need playwright: pip install playwright") from error
+    if not Path(chromium).is_file():
+        fail("chromium", chromium, "the path of an installed Chromium browser")
     out, made = Path(out).absolute(), []
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:
@@ -599,16 +756,20 @@ def front_pictures(
         for chapter in sorted(Path(site).absolute().glob("[0-9]*.html")):
             page.goto(chapter.as_uri())
             marked, every = page.locator(".tag_picture .js-plotly-plot"), page.locator(".js-plotly-plot")
-            if not every.count(): continue
+            if not every.count():
+                continue
             figure = (marked if marked.count() else every).first
-            figure.scroll_into_view_if_needed(); page.wait_for_timeout(500)
-            figure.screenshot(path=(target := out/f"{chapter.stem}.png"))
+            figure.scroll_into_view_if_needed()
+            page.wait_for_timeout(500)
+            figure.screenshot(path=(target := out / f"{chapter.stem}.png"))
             made.append(target)
         browser.close()
     return made
 
 # %% ../nbs/03_site.ipynb #c048
 if __name__ == "__main__" and "__file__" in globals():
-    if sys.argv[1:] != ["pictures"]: sys.exit("usage: python -m lla_course.site pictures")
+    if sys.argv[1:] != ["pictures"]:
+        sys.exit("usage: python -m lla_course.site pictures")
     from lla_course.core import repo_root
-    print(*front_pictures(repo_root()/"build"/"site", repo_root()/"nbs"/"pictures"), sep="\n")
+
+    print(*front_pictures(repo_root() / "build" / "site", repo_root() / "nbs" / "pictures"), sep="\n")

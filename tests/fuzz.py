@@ -35,11 +35,20 @@ the tolerance within max_steps by its own bound, 2 sqrt(kappa) ((sqrt(kappa) - 1
 and the tolerance is above what rounding leaves, the row must be finished. Where rows miss ten times the
 tolerance (twice, if it is above 2e-3), and 64 eps as often, there must be a warning.
 """
-import argparse, inspect, math, os, random, sys, time, warnings
+
+import argparse
+import inspect
+import math
+import os
+import random
+import sys
+import time
+import warnings
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Any, Callable
+from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
@@ -50,21 +59,23 @@ if __name__ == "__main__":
 import torch
 
 HALF = (torch.float16, torch.bfloat16)
-FLOOR = {torch.float64: 1e-8}        # 1e-3 for all others
+FLOOR = {torch.float64: 1e-8}  # 1e-3 for all others
 TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5, torch.float64: 1e-10}
 FAMILIES = ("forward", "gradient", "decode", "decode gradient", "law", "refused")
 
 
 # ---- a problem: one call of one of the two doors
 
+
 @dataclass(frozen=True)
 class Problem:
     "The arguments of one call."
-    door: str                            # "flash" or "decode"
-    q: torch.Tensor                      # [..., Hq, T, D]
-    k: torch.Tensor                      # [..., Hkv, S, D]
-    v: torch.Tensor                      # like k
-    ridge: Any                           # number or tensor
+
+    door: str  # "flash" or "decode"
+    q: torch.Tensor  # [..., Hq, T, D]
+    k: torch.Tensor  # [..., Hkv, S, D]
+    v: torch.Tensor  # like k
+    ridge: Any  # number or tensor
     backend: str
     scale: float | None = None
     is_causal: bool = True
@@ -76,12 +87,29 @@ class Problem:
     def call(self, doors: dict[str, Callable], info: bool = False) -> Any:
         "Ask the library."
         if self.door == "decode":
-            return doors["decode"](self.q, self.k, self.v, ridge=self.ridge, scale=self.scale,
-                                   cache_seqlens=self.lengths, backend=self.backend)
+            return doors["decode"](
+                self.q,
+                self.k,
+                self.v,
+                ridge=self.ridge,
+                scale=self.scale,
+                cache_seqlens=self.lengths,
+                backend=self.backend,
+            )
         more = dict(return_info=True) if info else {}
-        return doors["flash"](self.q, self.k, self.v, ridge=self.ridge, is_causal=self.is_causal,
-                              scale=self.scale, enable_gqa=self.enable_gqa, tol=self.tol,
-                              max_steps=self.max_steps, backend=self.backend, **more)
+        return doors["flash"](
+            self.q,
+            self.k,
+            self.v,
+            ridge=self.ridge,
+            is_causal=self.is_causal,
+            scale=self.scale,
+            enable_gqa=self.enable_gqa,
+            tol=self.tol,
+            max_steps=self.max_steps,
+            backend=self.backend,
+            **more,
+        )
 
     @property
     def arithmetic(self) -> torch.dtype:
@@ -127,23 +155,27 @@ class Problem:
     @property
     def factor(self) -> float:
         "The factor on q.k."
-        return self.q.shape[-1] ** -.5 if self.scale is None else self.scale
+        return self.q.shape[-1] ** -0.5 if self.scale is None else self.scale
 
 
 # ---- the oracle
+
 
 def formula(q, k, v, ridge, seen, scale, floor, noise):
     "The answer [N, T, D], straight from the definition, for autograd: the floor is held constant."
     p = (scale * (q @ k.mT)).masked_fill(~seen, -torch.inf).softmax(-1)
     kbar = p @ k
     z = k[:, None] - kbar[:, :, None]
-    z = z - p[..., None, :] @ z              # zero but for the rounding of the mean
+    z = z - p[..., None, :] @ z  # zero but for the rounding of the mean
     C = (p[..., None] * z).mT @ z
     D, trace = q.shape[-1], C.diagonal(dim1=-2, dim2=-1).sum(-1)
     lam = torch.maximum(ridge, (floor * trace / D + noise * kbar.square().sum(-1)).detach())
     solved = (seen.sum(-1) > 1) & (lam > 0)
-    A = torch.where(solved[..., None, None], C + lam[..., None, None] * torch.eye(D, dtype=q.dtype),
-                    torch.eye(D, dtype=q.dtype))
+    A = torch.where(
+        solved[..., None, None],
+        C + lam[..., None, None] * torch.eye(D, dtype=q.dtype),
+        torch.eye(D, dtype=q.dtype),
+    )
     u = torch.linalg.solve(A, q - kbar) * solved[..., None]
     vbar = p @ v
     a = (z @ u[..., None])[..., 0]
@@ -153,25 +185,26 @@ def formula(q, k, v, ridge, seen, scale, floor, noise):
 @dataclass
 class Exact:
     "What the oracle knows of all rows, each [N, T, ...]."
+
     q: torch.Tensor
-    k: torch.Tensor       # [N, S, D]
-    v: torch.Tensor       # [N, S, D]
-    ridge: torch.Tensor   # as given
+    k: torch.Tensor  # [N, S, D]
+    v: torch.Tensor  # [N, S, D]
+    ridge: torch.Tensor  # as given
     seen: torch.Tensor
     scale: float
     logits: torch.Tensor  # -inf where not seen
     logp: torch.Tensor
     p: torch.Tensor
     kbar: torch.Tensor
-    z: torch.Tensor       # [N, T, S, D]
+    z: torch.Tensor  # [N, T, S, D]
     trace: torch.Tensor
-    least: torch.Tensor   # the floor
-    lam: torch.Tensor     # the ridge that is used
-    sigma: torch.Tensor   # eigenvalues of A
-    invert: Callable      # x [N, T, D, m] -> A^-1 x
+    least: torch.Tensor  # the floor
+    lam: torch.Tensor  # the ridge that is used
+    sigma: torch.Tensor  # eigenvalues of A
+    invert: Callable  # x [N, T, D, m] -> A^-1 x
     solved: torch.Tensor  # rows with a u
     u: torch.Tensor
-    a: torch.Tensor       # [N, T, S]
+    a: torch.Tensor  # [N, T, S]
     o: torch.Tensor
 
 
@@ -182,7 +215,7 @@ def exact(q, k, v, ridge, seen, scale, floor, noise) -> Exact:
     p = logp.exp()
     p = p / p.sum(-1, keepdim=True)
     kbar = p @ k
-    for _ in range(2):                       # a second time to take the rounding of the mean away
+    for _ in range(2):  # a second time to take the rounding of the mean away
         z = k[:, None] - kbar[:, :, None]
         kbar = kbar + (p[..., None, :] @ z)[..., 0, :]
     C = (p[..., None] * z).mT @ z
@@ -200,47 +233,73 @@ def exact(q, k, v, ridge, seen, scale, floor, noise) -> Exact:
     a = (z @ u)[..., 0]
     vbar = p @ v
     o = vbar + ((p * a)[..., None, :] @ (v[:, None] - vbar[:, :, None]))[..., 0, :]
-    return Exact(q, k, v, ridge, seen, scale, logits, logp, p, kbar, z, trace, least, lam, sigma, invert,
-                 solved, u[..., 0], a, o)
+    return Exact(
+        q,
+        k,
+        v,
+        ridge,
+        seen,
+        scale,
+        logits,
+        logp,
+        p,
+        kbar,
+        z,
+        trace,
+        least,
+        lam,
+        sigma,
+        invert,
+        solved,
+        u[..., 0],
+        a,
+        o,
+    )
 
 
 # ---- bounds
 
+
 @dataclass
 class Rounding:
     "What both bounds need, each [N, T, ...]."
-    g: float              # rounding of a sum
-    dp: torch.Tensor      # of the weights, [N, T, S]
-    dlam: torch.Tensor    # of the ridge
-    dmean: torch.Tensor   # |.| of the mean key
-    E: torch.Tensor       # of the matrix
-    Ainv: torch.Tensor    # |A^-1|
-    grow: torch.Tensor    # 1 / (1 - |A^-1| E), and the like for a
-    R: torch.Tensor       # what is left of the system of u
-    da: torch.Tensor      # of a_j, by rounding alone, [N, T, S]
-    moments: torch.Tensor # of u in sum p v k', where that is summed before kbar is known
-    loose: torch.Tensor   # first order says nothing here
+
+    g: float  # rounding of a sum
+    dp: torch.Tensor  # of the weights, [N, T, S]
+    dlam: torch.Tensor  # of the ridge
+    dmean: torch.Tensor  # |.| of the mean key
+    E: torch.Tensor  # of the matrix
+    Ainv: torch.Tensor  # |A^-1|
+    grow: torch.Tensor  # 1 / (1 - |A^-1| E), and the like for a
+    R: torch.Tensor  # what is left of the system of u
+    da: torch.Tensor  # of a_j, by rounding alone, [N, T, S]
+    moments: torch.Tensor  # of u in sum p v k', where that is summed before kbar is known
+    loose: torch.Tensor  # first order says nothing here
 
 
-def size(t): return t.norm(dim=-1)
+def size(t):
+    return t.norm(dim=-1)
 
 
 def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Rounding:
     "The errors of an arithmetic of precision eps, with a solver that left the relative residual rho [N, T]."
     S, D = x.k.shape[1:]
     floor, noise = problem.floor
-    g, gs = eps * (4 + D ** .5 / 2), eps * (4 + S / 4)
+    g, gs = eps * (4 + D**0.5 / 2), eps * (4 + S / 4)
     logits = x.logits.masked_fill(~x.seen, 0)
     eta = g * abs(x.scale) * (x.q.abs() @ x.k.abs().mT) + 2 * eps * (logits.abs() + 1)
     eta_mean = (x.p * eta).sum(-1, keepdim=True)
     dp = (x.logp + eta + eta_mean).clamp_max(0).exp() - x.p + eps * x.p
-    dp = dp + torch.finfo(problem.arithmetic).tiny * (x.p > 0)      # weights that small may be lost
+    dp = dp + torch.finfo(problem.arithmetic).tiny * (x.p > 0)  # weights that small may be lost
     norm_k, norm_z, norm_u, b = size(x.k)[:, None], size(x.z), size(x.u), size(x.q - x.kbar)
     K2 = (x.p * norm_k.square()).sum(-1)
     K = K2.sqrt()
     dmean = gs * (x.p * norm_k).sum(-1) + (dp * norm_z).sum(-1)
-    dfloor = (floor / D * (gs * K2 + (dp * (norm_z.square() - x.trace[..., None]).abs()).sum(-1))
-              + 2 * noise * size(x.kbar) * dmean + 4 * eps * x.least)
+    dfloor = (
+        floor / D * (gs * K2 + (dp * (norm_z.square() - x.trace[..., None]).abs()).sum(-1))
+        + 2 * noise * size(x.kbar) * dmean
+        + 4 * eps * x.least
+    )
     dlam = torch.where(x.ridge > x.least + dfloor, 0, dfloor) + 2 * eps * x.ridge
     top = (x.p * logits.abs()).sum(-1)
     E = gs * (K * x.trace.sqrt() + x.trace) + eps * top * x.trace + g * x.lam
@@ -248,21 +307,22 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     E = E + moments * K
     Ainv = torch.where(x.solved, 1 / x.sigma[..., 0], 0)
     share = Ainv * (E + (dp * norm_z.square()).sum(-1))
-    grow = 1 / (1 - share.clamp_max(.5))
+    grow = 1 / (1 - share.clamp_max(0.5))
     R = rho * b + g * (size(x.q) + (x.p * norm_k).sum(-1)) + E * norm_u
     da = g * (x.u.abs() @ x.k.abs().mT + (x.u.abs() * x.kbar.abs()).sum(-1, keepdim=True))
-    da = da + (2 * D ** .5 * eps * K * norm_u)[..., None]
+    da = da + (2 * D**0.5 * eps * K * norm_u)[..., None]
     wrong = (x.p * da).sum(-1) + (dp * (1 + x.a.abs())).sum(-1) / (x.p * (1 + x.a).abs()).sum(-1).clamp_min(1)
-    loose = x.solved & ((share > .5) | (wrong > .5)) | (dp.sum(-1) > .2)
-    grow = grow / (1 - wrong.clamp_max(.5))
-    return Rounding(g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], moments * norm_u,
-                    loose)
+    loose = x.solved & ((share > 0.5) | (wrong > 0.5)) | (dp.sum(-1) > 0.2)
+    grow = grow / (1 - wrong.clamp_max(0.5))
+    return Rounding(
+        g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], moments * norm_u, loose
+    )
 
 
 def forward_bound(x: Exact, e: Rounding, out: torch.dtype) -> torch.Tensor:
     "How far the answer may be off, [N, T, D]."
     vbar = x.p @ x.v
-    Y = x.invert((x.p[..., None] * x.z).mT @ (x.v[:, None] - vbar[:, :, None]))        # [N, T, D, Dv]
+    Y = x.invert((x.p[..., None] * x.z).mT @ (x.v[:, None] - vbar[:, :, None]))  # [N, T, D, Dv]
     r = x.v[:, None] - vbar[:, :, None] - x.z @ Y
     w = (1 + x.a)[..., None] * r
     mean = (x.p[..., None] * w).sum(-2, keepdim=True)
@@ -281,14 +341,15 @@ def forward_bound(x: Exact, e: Rounding, out: torch.dtype) -> torch.Tensor:
 @dataclass
 class Gradients:
     "Gradients of all rows, and how far each may be off, by the norm over D."
-    dq: torch.Tensor        # [N, T, D]
-    dk: torch.Tensor        # [N, S, D], for each query head
-    dv: torch.Tensor        # [N, S, D]
-    dridge: torch.Tensor    # [N, T]
-    off_q: torch.Tensor     # [N, T]
-    off_k: torch.Tensor     # [N, S]
-    off_v: torch.Tensor     # [N, S]
-    off_ridge: torch.Tensor # [N, T]
+
+    dq: torch.Tensor  # [N, T, D]
+    dk: torch.Tensor  # [N, S, D], for each query head
+    dv: torch.Tensor  # [N, S, D]
+    dridge: torch.Tensor  # [N, T]
+    off_q: torch.Tensor  # [N, T]
+    off_k: torch.Tensor  # [N, S]
+    off_v: torch.Tensor  # [N, S]
+    off_ridge: torch.Tensor  # [N, T]
 
 
 def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
@@ -299,8 +360,13 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
     dk_j = p_j (r_j u - (1 + a_j) y) + scale dlogit_j q, dridge = -y.u, or 0 at the floor. The backward solver
     leaves `back` of its right-hand side, which may have been summed relative to G.o: far from m where the
     answer is far from vbar."""
-    def total(t): return t.sum(-1)
-    def row(t): return t[..., None]
+
+    def total(t):
+        return t.sum(-1)
+
+    def row(t):
+        return t[..., None]
+
     g, dp, p, a, scale = e.g, e.dp, x.p, x.a, x.scale
     gamma = G @ x.v.mT
     m = row(total(p * gamma))
@@ -320,8 +386,14 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
     absv, shift = G.abs() @ x.v.abs().mT, total(G * x.o).abs() + m[..., 0].abs()
     du = e.Ainv * (e.R + total(dp * nz * (1 + a.abs())) * e.grow + e.dlam * nu)
     dm = total(dp * centred.abs()) + g * (total(p * absv) + shift)
-    rest = (back * size(c) + g * total(p * (centred.abs() + row(shift)) * nk) + g * total(p * absv * nz)
-            + total(dp * nz * (r.abs() + centred.abs())) + dm * e.dmean + (e.E + e.dlam) * ny)
+    rest = (
+        back * size(c)
+        + g * total(p * (centred.abs() + row(shift)) * nk)
+        + g * total(p * absv * nz)
+        + total(dp * nz * (r.abs() + centred.abs()))
+        + dm * e.dmean
+        + (e.E + e.dlam) * ny
+    )
     dy = e.Ainv * e.grow * rest + g * ny
     da = row(du) * nz + e.da + row(nu * e.dmean)
     dr = row(dy) * nz + row(ny * e.dmean) + g * (row(ny) * (nk + row(size(x.kbar))) + absv) + row(dm)
@@ -329,11 +401,17 @@ def gradients(x: Exact, e: Rounding, G: torch.Tensor, back: float) -> Gradients:
     dw = da * r.abs() + one * dr
     de = row(total(dp * w.abs() + p * dw))
     off = dp * (w - mean).abs() + p * (dw + de) + g * p * (w.abs() + row(total(p * w.abs())))
-    off_k = (abs(scale) * row(nq) * off + (dp + g * p) * (r.abs() * row(nu) + one * row(ny))
-             + p * (dr * row(nu) + r.abs() * row(du) + da * row(ny) + one * row(dy)))
+    off_k = (
+        abs(scale) * row(nq) * off
+        + (dp + g * p) * (r.abs() * row(nu) + one * row(ny))
+        + p * (dr * row(nu) + r.abs() * row(du) + da * row(ny) + one * row(dy))
+    )
     off_v = (dp * one + p * da + g * p * one) * row(size(G))
-    off_q = dy + g * ny + abs(scale) * (total(off * nz) + g * total(p * one * (r.abs() + absv) * nk)
-                                               + total(off) * e.dmean)
+    off_q = (
+        dy
+        + g * ny
+        + abs(scale) * (total(off * nz) + g * total(p * one * (r.abs() + absv) * nk) + total(off) * e.dmean)
+    )
     off_ridge = dy * (nu + du) + ny * du + g * ny * nu
     off_ridge = off_ridge + torch.where((x.ridge - x.least).abs() <= e.dlam, ny * nu, 0)
     return Gradients(dq, dk, dv, dridge, off_q, off_k.sum(1), off_v.sum(1), off_ridge)
@@ -347,9 +425,11 @@ def steps_needed(kappa: torch.Tensor, tol: float) -> torch.Tensor:
 
 # ---- drawing
 
+
 @dataclass(frozen=True)
 class Case:
     "The description of a case; `build` makes its tensors."
+
     seed: int
     number: int
     family: str
@@ -378,8 +458,21 @@ class Case:
         return "decode" if "decode" in self.family else "flash"
 
 
-KEYS = ("normal", "wide", "narrow", "duplicated", "equal", "near", "near3", "near6", "few", "zero", "lowrank",
-        "sink", "far")
+KEYS = (
+    "normal",
+    "wide",
+    "narrow",
+    "duplicated",
+    "equal",
+    "near",
+    "near3",
+    "near6",
+    "few",
+    "zero",
+    "lowrank",
+    "sink",
+    "far",
+)
 VIEWS = ("plain", "plain", "transposed", "expanded", "sliced", "offset", "columns")
 
 
@@ -389,26 +482,26 @@ def draw(seed: int, number: int, triton: float) -> Case:
     on_kernel = random.Random(f"kernel {seed} {number}").random() < triton
     family = rng.choices(FAMILIES, (42, 21, 13, 6, 15, 3))[0]
     dtype = rng.choices((torch.float16, torch.bfloat16, torch.float32, torch.float64), (10, 12, 50, 28))[0]
-    if "gradient" in family and rng.random() < .5:
+    if "gradient" in family and rng.random() < 0.5:
         dtype = torch.float64
     small, large = [1, 2, 3, 4, 5, 8, 16], [7, 12, 24, 32, 33, 48, 64, 65, 96, 128, 130]
-    D = rng.choice(small if rng.random() < .7 else large)
-    S = rng.randint(1, 20) if rng.random() < .6 else rng.randint(21, 70)
-    is_causal = rng.random() < .6
+    D = rng.choice(small if rng.random() < 0.7 else large)
+    S = rng.randint(1, 20) if rng.random() < 0.6 else rng.randint(21, 70)
+    is_causal = rng.random() < 0.6
     if "decode" in family:
         T = min(rng.choice([1, 1, 1, 2, 3, 5, 8]), S)
         lead, is_causal = (rng.randint(1, 3), rng.randint(1, 2)), True
     else:
-        T = S if rng.random() < .45 else rng.randint(1, S) if is_causal else rng.randint(1, 70)
+        T = S if rng.random() < 0.45 else rng.randint(1, S) if is_causal else rng.randint(1, 70)
         lead = tuple(rng.randint(1, 3) for _ in range(rng.choice([0, 1, 1, 2, 3])))
-        if rng.random() < .01:
+        if rng.random() < 0.01:
             T = 0
             S = rng.choice([0, S])
-        if rng.random() < .005 and lead:
+        if rng.random() < 0.005 and lead:
             lead = (0, *lead[1:])
     group = rng.choice([1, 1, 2, 3]) if lead and lead[-1] else 1
     keys = rng.choice(KEYS)
-    power = rng.choice([-30, -20, -10, 10, 20, 30]) if rng.random() < .15 else 0
+    power = rng.choice([-30, -20, -10, 10, 20, 30]) if rng.random() < 0.15 else 0
     law = rng.choice(["later", "later", "unseen", "scale", "last"]) if family == "law" else ""
     if on_kernel:
         dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
@@ -438,24 +531,47 @@ def draw(seed: int, number: int, triton: float) -> Case:
         law = "scale"
         power = power or 8
     cost = math.prod(lead) * group * T * max(S * D, D * D * 2)
-    if cost > 1.5e6 and family != "refused":           # keep a case to a fraction of a second
+    if cost > 1.5e6 and family != "refused":  # keep a case to a fraction of a second
         lead = tuple(1 for _ in lead)
         group = 1
         if T * D * D > 8e5 and "decode" not in family:
             T = max(2, int(8e5 / D / D))
             S = max(S, T)
-    if family in ("gradient", "decode") and law == "" and keys == "sink" and rng.random() < .3:
+    if family in ("gradient", "decode") and law == "" and keys == "sink" and rng.random() < 0.3:
         keys = "normal"
-    backend = "triton" if on_kernel and family != "decode gradient" else "torch" if "decode" in family else \
-        rng.choices(["auto", "tiled", "dense"], (5, 2, 3))[0]
-    ridge_size = 10 ** (rng.uniform(-6, 6) if rng.random() < .3 else rng.uniform(-3, 1)) * (rng.random() > .2)
-    return Case(seed, number, family, backend, dtype, lead, group, T, S, D, is_causal, keys,
-                rng.choice(["normal", "normal", "normal", "constant", "keys", "large"]),
-                rng.choice(["normal", "normal", "normal", "sharp", "zero", "key", "long"]),
-                tuple(rng.choice(VIEWS) for _ in range(3)),
-                rng.choices(["none", "given", "zero", "negative"], (5, 3, 1, 1))[0],
-                rng.choice(["number", "number", "scalar", "head", "row"]), ridge_size,
-                rng.choice(["none", "none", "tight"]), power, law)
+    backend = (
+        "triton"
+        if on_kernel and family != "decode gradient"
+        else "torch"
+        if "decode" in family
+        else rng.choices(["auto", "tiled", "dense"], (5, 2, 3))[0]
+    )
+    ridge_size = 10 ** (rng.uniform(-6, 6) if rng.random() < 0.3 else rng.uniform(-3, 1)) * (
+        rng.random() > 0.2
+    )
+    return Case(
+        seed,
+        number,
+        family,
+        backend,
+        dtype,
+        lead,
+        group,
+        T,
+        S,
+        D,
+        is_causal,
+        keys,
+        rng.choice(["normal", "normal", "normal", "constant", "keys", "large"]),
+        rng.choice(["normal", "normal", "normal", "sharp", "zero", "key", "long"]),
+        tuple(rng.choice(VIEWS) for _ in range(3)),
+        rng.choices(["none", "given", "zero", "negative"], (5, 3, 1, 1))[0],
+        rng.choice(["number", "number", "scalar", "head", "row"]),
+        ridge_size,
+        rng.choice(["none", "none", "tight"]),
+        power,
+        law,
+    )
 
 
 def viewed(t: torch.Tensor, kind: str) -> torch.Tensor:
@@ -482,9 +598,10 @@ def viewed(t: torch.Tensor, kind: str) -> torch.Tensor:
 @dataclass(frozen=True)
 class Built:
     "The tensors of a case."
+
     problem: Problem
     generator: torch.Generator
-    sink: int | None = None       # index of a huge key that nobody attends to
+    sink: int | None = None  # index of a huge key that nobody attends to
 
 
 def build(case: Case) -> Built:
@@ -495,13 +612,13 @@ def build(case: Case) -> Built:
     lead, T, S, D, dtype = case.lead, case.T, case.S, case.D, case.dtype
     q_lead = (*lead[:-1], lead[-1] * case.group) if lead else ()
     q, k, v = normal(*q_lead, T, D), normal(*lead, S, D), normal(*lead, S, D)
-    some, less = rng.choice([.1, .5, 1., 2.]), -rng.choice([.2, 1.])
-    scale = {"none": None, "given": some, "zero": 0., "negative": less}[case.scale]
+    some, less = rng.choice([0.1, 0.5, 1.0, 2.0]), -rng.choice([0.2, 1.0])
+    scale = {"none": None, "given": some, "zero": 0.0, "negative": less}[case.scale]
     sink, kind = None, case.keys
     if kind == "wide":
         k = 8 * k
     if kind == "narrow":
-        k = k * rng.choice([.01, .1])
+        k = k * rng.choice([0.01, 0.1])
     if kind == "duplicated" and S:
         k = k[..., torch.randint(max(1, S // 3), (S,), generator=g), :]
     if kind == "equal" and S:
@@ -517,29 +634,32 @@ def build(case: Case) -> Built:
         offset = normal(D)
         offset = offset / offset.norm() * 10 ** rng.uniform(1, 4)
         k = k + offset
-        q = q + offset if rng.random() < .6 else q
+        q = q + offset if rng.random() < 0.6 else q
     if case.queries == "sharp":
         q = q * 10 ** rng.uniform(1, 3)
     if case.queries == "zero":
         q = 0 * q
     if case.queries == "key" and T and S:
-        q = k.repeat_interleave(case.group, -3)[..., torch.randint(S, (T,), generator=g), :] if lead else \
-            k[torch.randint(S, (T,), generator=g)]
+        q = (
+            k.repeat_interleave(case.group, -3)[..., torch.randint(S, (T,), generator=g), :]
+            if lead
+            else k[torch.randint(S, (T,), generator=g)]
+        )
     if case.queries == "long":
         q = 3 * q
     if kind == "sink" and S > 1:
-        scale = rng.choice([.3, -.3]) if scale == 0 else scale
+        scale = rng.choice([0.3, -0.3]) if scale == 0 else scale
         sign = math.copysign(1, 1 if scale is None else scale)
         sink = rng.choice([0, S // 2, S - 1])
         exponent = rng.uniform(3.6, 4.6) if dtype == torch.float16 else rng.uniform(3.6, 30)
         if case.law == "unseen":
             exponent = rng.uniform(6, 29)
-        q[..., 0] = sign * (q[..., 0].abs() + .5)
+        q[..., 0] = sign * (q[..., 0].abs() + 0.5)
         k[..., sink, :] = 0
-        k[..., sink, 0] = -10 ** exponent
-    s = 2. ** case.power
+        k[..., sink, 0] = -(10**exponent)
+    s = 2.0**case.power
     q, k = q * s, k * s
-    scale = scale if not case.power else (D ** -.5 if scale is None else scale) / s**2
+    scale = scale if not case.power else (D**-0.5 if scale is None else scale) / s**2
     if case.values == "constant":
         v = v[..., :1, :].expand_as(v).clone() if S else v
     if case.values == "large":
@@ -562,7 +682,7 @@ def build(case: Case) -> Built:
     common = dict(q=q, k=k, v=v, ridge=ridge, backend=case.backend, scale=scale)
     if case.door == "decode":
         lengths = None
-        if rng.random() < .6 and S:
+        if rng.random() < 0.6 and S:
             kind = rng.choice([torch.int32, torch.int64])
             lengths = torch.randint(T, S + 1, lead[:1], generator=g, dtype=kind)
             if sink is not None:
@@ -573,7 +693,7 @@ def build(case: Case) -> Built:
             common.update(k=k, v=v)
         return Built(Problem("decode", lengths=lengths, **common), g, sink)
     steps = rng.choice([None, 20 * D + 20]) if case.family == "gradient" else None
-    if case.family == "forward" and rng.random() < .1:
+    if case.family == "forward" and rng.random() < 0.1:
         steps = rng.choice([0, 1, 3])
     common.update(is_causal=case.is_causal, enable_gqa=case.group > 1, tol=tol, max_steps=steps)
     return Built(Problem("flash", **common), g, sink)
@@ -581,9 +701,11 @@ def build(case: Case) -> Built:
 
 # ---- the judge
 
+
 @dataclass
 class Verdict:
     "What became of a case."
+
     number: int
     family: str
     faults: list[str] = field(default_factory=list)
@@ -591,7 +713,7 @@ class Verdict:
     rows: int = 0
     loose: int = 0
     unfinished: int = 0
-    worst: float = 0.          # largest error over its bound
+    worst: float = 0.0  # largest error over its bound
     about: str = ""
 
 
@@ -624,8 +746,15 @@ def believed(problem: Problem, x: Exact, info: dict, verdict: Verdict) -> tuple[
     return steps, rho
 
 
-def compare(verdict: Verdict, what: str, got: torch.Tensor, want: torch.Tensor, bound: torch.Tensor,
-            loose: Any, fits=True) -> None:
+def compare(
+    verdict: Verdict,
+    what: str,
+    got: torch.Tensor,
+    want: torch.Tensor,
+    bound: torch.Tensor,
+    loose: Any,
+    fits=True,
+) -> None:
     "got and want [..., D], bound [..., D] or, by the norm, [...]; loose rows that fit must only be finite."
     info, got = torch.finfo(got.dtype), got.double()
     fits = fits & (want.abs() < info.max / 2).all(-1)
@@ -643,8 +772,10 @@ def compare(verdict: Verdict, what: str, got: torch.Tensor, want: torch.Tensor, 
     if (bad := (ratio > 1).any(-1)).any():
         i = int(ratio.amax(-1).flatten().argmax())
         off, true = error.flatten(0, -2)[i].max().item(), want.flatten(0, -2)[i].norm().item()
-        verdict.faults.append(f"{what}: {int(bad.sum())} of {int(keep.sum())} rows off, worst row {i}: "
-                              f"error {off:.3g} of {true:.3g}, {ratio.max().item():.3g} times the bound")
+        verdict.faults.append(
+            f"{what}: {int(bad.sum())} of {int(keep.sum())} rows off, worst row {i}: "
+            f"error {off:.3g} of {true:.3g}, {ratio.max().item():.3g} times the bound"
+        )
 
 
 def checked_shape(verdict: Verdict, what: str, got: Any, like: torch.Tensor) -> bool:
@@ -676,8 +807,8 @@ def judged(problem: Problem, doors: dict, verdict: Verdict, what: str = "o") -> 
     steps, rho = (zero, zero) if info is None else believed(problem, x, info, verdict)
     e = rounding(x, problem, rho, problem.eps)
     bound = forward_bound(x, e, problem.q.dtype)
-    large = bound > .5 * (x.v.abs().amax() + x.o.abs().amax(-1, keepdim=True))
-    loose = e.loose | large.any(-1) & (rho < .1)
+    large = bound > 0.5 * (x.v.abs().amax() + x.o.abs().amax(-1, keepdim=True))
+    loose = e.loose | large.any(-1) & (rho < 0.1)
     verdict.rows += loose.numel()
     verdict.loose += int(loose.sum())
     got = o.detach().reshape(x.o.shape)
@@ -685,8 +816,9 @@ def judged(problem: Problem, doors: dict, verdict: Verdict, what: str = "o") -> 
     return got, x, replace(e, loose=loose), bound, steps, rho
 
 
-def judge_warning(problem: Problem, doors: dict, answer: torch.Tensor, rho: torch.Tensor,
-                  verdict: Verdict) -> None:
+def judge_warning(
+    problem: Problem, doors: dict, answer: torch.Tensor, rho: torch.Tensor, verdict: Verdict
+) -> None:
     "Without return_info the answer is the same; unfinished rows warn, finished ones do not."
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
@@ -695,9 +827,9 @@ def judge_warning(problem: Problem, doors: dict, answer: torch.Tensor, rho: torc
         verdict.faults.append("return_info changes the answer")
     told = [w for w in seen if issubclass(w.category, UserWarning) and "residual" in str(w.message)]
     tol, most = problem.settings
-    goal = max(tol, 64 * problem.eps)                    # what rounding leaves is no reason to warn
+    goal = max(tol, 64 * problem.eps)  # what rounding leaves is no reason to warn
     late = rho > goal * (10 if goal < 2e-3 else 2)
-    if most and late.any() and not told:                 # max_steps=0 asks for softmax attention
+    if most and late.any() and not told:  # max_steps=0 asks for softmax attention
         rows = int(late.sum())
         verdict.faults.append(f"{rows} rows unfinished, worst residual {rho.max().item():.3g}, no warning")
     if (rho <= tol).all() and told:
@@ -726,11 +858,18 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
     G = torch.randn(o.shape, generator=built.generator, dtype=torch.float64).to(o.dtype)
     tol, most = problem.settings
     direct = case.door == "decode" or case.backend == "dense"
-    back = 0. if direct else tol / 10
+    back = 0.0 if direct else tol / 10
     e = rounding(x, problem, rho, max(torch.finfo(problem.q.dtype).eps, problem.eps))
-    if case.backend != "triton":             # any gradient is finite
-        compare_gradients(verdict, problem, tensors, torch.autograd.grad(o, tensors, G, retain_graph=True),
-                          gradients(x, e, G.double().reshape(x.q.shape), back), x.k.abs().amax(), finite=True)
+    if case.backend != "triton":  # any gradient is finite
+        compare_gradients(
+            verdict,
+            problem,
+            tensors,
+            torch.autograd.grad(o, tensors, G, retain_graph=True),
+            gradients(x, e, G.double().reshape(x.q.shape), back),
+            x.k.abs().amax(),
+            finite=True,
+        )
     # compared: that of the rows whose solvers finish. The backward solver does not report. It is believed to
     # meet its tolerance where conjugate gradient must, or where the forward solver did in half of its steps
     keep = ~e.loose
@@ -739,16 +878,34 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
         keep = keep & (rho <= tol) & ((steps_needed(kappa, back) <= most) | (2 * steps <= most))
     G = torch.where(keep.reshape(o.shape[:-1])[..., None], G, 0)
     verdict.loose += int((~keep).sum() - found[2].loose.sum())
-    compare_gradients(verdict, problem, tensors, torch.autograd.grad(o, tensors, G),
-                      gradients(x, e, G.double().reshape(x.q.shape), back), x.k.abs().amax())
+    compare_gradients(
+        verdict,
+        problem,
+        tensors,
+        torch.autograd.grad(o, tensors, G),
+        gradients(x, e, G.double().reshape(x.q.shape), back),
+        x.k.abs().amax(),
+    )
 
 
-def compare_gradients(verdict: Verdict, problem: Problem, tensors: list, got: tuple, want: Gradients,
-                      unit: torch.Tensor, finite=False) -> None:
+def compare_gradients(
+    verdict: Verdict,
+    problem: Problem,
+    tensors: list,
+    got: tuple,
+    want: Gradients,
+    unit: torch.Tensor,
+    finite=False,
+) -> None:
     "Compare the gradients, or ask only that they are finite where the exact ones are no giants."
     group = want.dq.shape[0] // max(1, math.prod(problem.k.shape[:-2]))
-    def like_k(t): return t.unflatten(0, (-1, group)).sum(1).reshape(*problem.k.shape[:-1], -1)
-    def like_ridge(t): return t.reshape(problem.q.shape[:-1]).sum_to_size(tensors[-1].shape).reshape(-1, 1)
+
+    def like_k(t):
+        return t.unflatten(0, (-1, group)).sum(1).reshape(*problem.k.shape[:-1], -1)
+
+    def like_ridge(t):
+        return t.reshape(problem.q.shape[:-1]).sum_to_size(tensors[-1].shape).reshape(-1, 1)
+
     pairs = [(want.dq.reshape(problem.q.shape), want.off_q.reshape(problem.q.shape[:-1]))]
     for t, off in ((want.dk, want.off_k), (want.dv, want.off_v)):
         pairs.append((like_k(t), like_k(off[..., None])[..., 0]))
@@ -758,7 +915,7 @@ def compare_gradients(verdict: Verdict, problem: Problem, tensors: list, got: tu
         if not checked_shape(verdict, f"d{name}", a, t):
             continue
         info = torch.finfo(t.dtype)
-        bound = 8 * bound     # of first order: solvers and autograd round more than once
+        bound = 8 * bound  # of first order: solvers and autograd round more than once
         bound = bound + 2 * info.eps * size(b) + info.tiny * (1 + 64 * info.eps * unit)  # underflow
         small = b.abs().amax(-1) + bound < info.max / 1e4
         compare(verdict, f"d{name}", a.reshape(b.shape), b, bound, finite | ~small, small)
@@ -769,7 +926,7 @@ def judge_law(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
     problem, g = built.problem, built.generator
     rng = random.Random(f"law {case.seed} {case.number}")
     solid = {name: getattr(problem, name).clone(memory_format=torch.contiguous_format) for name in "qkv"}
-    problem = replace(problem, **solid)      # other strides may be multiplied in another order
+    problem = replace(problem, **solid)  # other strides may be multiplied in another order
     found = judged(problem, doors, verdict)
     if not found:
         return
@@ -778,8 +935,13 @@ def judge_law(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
     if case.law == "later":
         cut = rng.randint(1, T - 1)
         huge = 10 ** (rng.uniform(0, 4.7) if case.dtype == torch.float16 else rng.uniform(0, 30))
-        other = lambda t, n: torch.cat([t[..., :n, :], (torch.randn(t[..., n:, :].shape, generator=g) * huge)
-                                        .clamp(-huge, huge).to(t.dtype)], -2)
+        other = lambda t, n: torch.cat(
+            [
+                t[..., :n, :],
+                (torch.randn(t[..., n:, :].shape, generator=g) * huge).clamp(-huge, huge).to(t.dtype),
+            ],
+            -2,
+        )
         q = torch.cat([problem.q[..., :cut, :], problem.q[..., cut:, :].flip(-2)], -2)
         changed = replace(problem, q=q, k=other(problem.k, S - T + cut), v=other(problem.v, S - T + cut))
         again = quiet(changed, doors).reshape(N, T, D)
@@ -790,13 +952,13 @@ def judge_law(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
                 tell_bits(verdict, f"{told} d{name} of rows before {cut}", a, b)
     if case.law == "unseen":
         k, v = problem.k.clone(), problem.v.clone()
-        k[..., built.sink, :] *= 2. ** rng.randint(-2, 2)
+        k[..., built.sink, :] *= 2.0 ** rng.randint(-2, 2)
         v[..., built.sink, :] = torch.randn(v[..., built.sink, :].shape, generator=g).to(v) * 1e3
         again = quiet(replace(problem, k=k, v=v), doors).reshape(N, T, D)
         asked = (x.p[..., built.sink] == 0) & (x.seen.sum(-1) > 1)
         tell_bits(verdict, "a key of weight 0 changes rows", got[asked], again[asked])
     if case.law == "scale":
-        s = 2. ** -case.power
+        s = 2.0**-case.power
         ridge = problem.ridge * s**2
         scaled = replace(problem, q=problem.q * s, k=problem.k * s, ridge=ridge, scale=problem.scale / s**2)
         again = quiet(scaled, doors).reshape(N, T, D)
@@ -808,11 +970,11 @@ def judge_law(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
         fill = torch.randn(*problem.q.shape[:-2], S - T, D, generator=g).to(problem.q.dtype)
         ridge = problem.ridge
         if isinstance(ridge, torch.Tensor) and ridge.dim() and ridge.shape[-1] > 1:
-            ridge = torch.cat([ridge.new_full((*ridge.shape[:-1], S - T), .1), ridge], -1)
+            ridge = torch.cat([ridge.new_full((*ridge.shape[:-1], S - T), 0.1), ridge], -1)
         elif isinstance(ridge, torch.Tensor) and ridge.dim():
             ridge = ridge.expand(*ridge.shape[:-1], S) if ridge.dim() > 1 or not case.lead else ridge
         whole = quiet(replace(problem, q=torch.cat([fill, problem.q], -2), ridge=ridge), doors)
-        last = whole[..., S - T:, :].reshape(N, T, D)
+        last = whole[..., S - T :, :].reshape(N, T, D)
         compare(verdict, "the last rows of T = S", last, got.double(), 2 * bound, e.loose)
 
 
@@ -857,15 +1019,22 @@ def library() -> dict[str, Callable]:
     "The two doors of the library."
     from lla_course.attention.flash import flash_lla
     from lla_course.kernels.lla_decode import lla_decode
+
     return dict(flash=flash_lla, decode=lla_decode)
 
 
-def judge(number: int, seed: int = 0, triton: float = 0., doors: dict | None = None) -> Verdict:
+def judge(number: int, seed: int = 0, triton: float = 0.0, doors: dict | None = None) -> Verdict:
     "Draw, build, call and judge one case."
     case = draw(seed, number, triton)
     verdict = Verdict(number, case.family, about=describe(case))
-    work = {"forward": judge_forward, "decode": judge_forward, "gradient": judge_gradient, "law": judge_law,
-            "decode gradient": judge_gradient, "refused": judge_refused}[case.family]
+    work = {
+        "forward": judge_forward,
+        "decode": judge_forward,
+        "gradient": judge_gradient,
+        "law": judge_law,
+        "decode gradient": judge_gradient,
+        "refused": judge_refused,
+    }[case.family]
     try:
         work(case, build(case), doors or library(), verdict)
     except Exception as error:
@@ -879,19 +1048,23 @@ def describe(case: Case) -> str:
     "One line."
     names = "lead group T S D is_causal keys values queries scale tol power law".split()
     told = " ".join(f"{name}={getattr(case, name)}" for name in names if getattr(case, name) != "")
-    return (f"{str(case.dtype)[6:]} {case.backend} {told} ridge={case.ridge}:{case.ridge_size:.3g} "
-            f"views={'/'.join(case.views)}")
+    return (
+        f"{str(case.dtype)[6:]} {case.backend} {told} ridge={case.ridge}:{case.ridge_size:.3g} "
+        f"views={'/'.join(case.views)}"
+    )
 
 
 # ---- many cases
+
 
 def _work(numbers: list[int], seed: int, triton: float) -> list[Verdict]:
     torch.set_num_threads(1)
     return [judge(n, seed, triton) for n in numbers]
 
 
-def run(count: int, *, seed: int = 0, triton: float = 0., jobs: int = 1,
-        doors: dict | None = None) -> list[Verdict]:
+def run(
+    count: int, *, seed: int = 0, triton: float = 0.0, jobs: int = 1, doors: dict | None = None
+) -> list[Verdict]:
     "Judge cases 0 to count - 1; in `jobs` processes, of the library only."
     if jobs == 1:
         return [judge(n, seed, triton, doors) for n in range(count)]
@@ -900,16 +1073,19 @@ def run(count: int, *, seed: int = 0, triton: float = 0., jobs: int = 1,
         return [v for part in pool.map(partial(_work, seed=seed, triton=triton), chunks) for v in part]
 
 
-def summary(verdicts: list[Verdict], seed: int = 0, triton: float = 0., shown: int = 10) -> str:
+def summary(verdicts: list[Verdict], seed: int = 0, triton: float = 0.0, shown: int = 10) -> str:
     "Mismatches with what reruns them, then one line a family, then the total."
     lines = []
     wrong = [v for v in verdicts if v.faults]
     for v in wrong[:shown]:
         more = f" --triton {triton:g}"
-        lines += [f"case {v.number}: {v.family}: {v.about}", *(f"    {fault}" for fault in v.faults),
-                  f"    python tests/fuzz.py --seed {seed}{more} --only {v.number}"]
+        lines += [
+            f"case {v.number}: {v.family}: {v.about}",
+            *(f"    {fault}" for fault in v.faults),
+            f"    python tests/fuzz.py --seed {seed}{more} --only {v.number}",
+        ]
     if len(wrong) > shown:
-        rest = " ".join(str(v.number) for v in wrong[shown:shown + 200])
+        rest = " ".join(str(v.number) for v in wrong[shown : shown + 200])
         lines.append(f"... and {len(wrong) - shown} more: {rest}")
     heads = dict(cases=7, mismatches=11, NaN=5, rows=9, loose=8, unfinished=11, worst=10)
     lines.append(" " * 16 + "".join(f"{name:>{width}}" for name, width in heads.items()))
@@ -918,7 +1094,7 @@ def summary(verdicts: list[Verdict], seed: int = 0, triton: float = 0., shown: i
         counts = [sum(getattr(v, field) for v in part) for field in ("nan", "rows", "loose", "unfinished")]
         values = [len(part), sum(bool(v.faults) for v in part), *counts]
         line = "".join(f"{value:{width}}" for value, width in zip(values, heads.values()))
-        lines.append(f"{name:16}{line}{max((v.worst for v in part), default=0.):10.3g}")
+        lines.append(f"{name:16}{line}{max((v.worst for v in part), default=0.0):10.3g}")
     return "\n".join(lines)
 
 
@@ -928,7 +1104,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("count", type=int, nargs="?", default=1000, help="cases")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--jobs", type=int, default=2, help="processes")
-    parser.add_argument("--triton", type=float, default=.08, help="share of cases in Triton's interpreter")
+    parser.add_argument("--triton", type=float, default=0.08, help="share of cases in Triton's interpreter")
     parser.add_argument("--only", type=int, help="one case")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)

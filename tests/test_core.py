@@ -1,11 +1,21 @@
 "Core: presets, seeds, devices, argument checks, arrays, files and records."
-import hashlib, io, json, os, re, warnings, zipfile
+
+import hashlib
+import io
+import json
+import os
+import re
+import warnings
+import zipfile
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
 
-import numpy as np, pytest, torch
-from hypothesis import given, strategies as st
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
 from lla_course import core
@@ -35,8 +45,11 @@ from lla_course.core import (
 
 # ---- arguments
 
+
 def test_fail_names_the_argument_its_value_and_what_was_expected():
-    with pytest.raises(ValueError, match=re.escape("kernel='gausian': expected a kernel")): fail("kernel", "gausian", "a kernel")
+    with pytest.raises(ValueError, match=re.escape("kernel='gausian': expected a kernel")):
+        fail("kernel", "gausian", "a kernel")
+
 
 def test_an_error_is_one_short_line():
     for value in (np.zeros((50, 50)), torch.zeros(99, 99), "x" * 999, ["a\nb"] * 300):
@@ -50,77 +63,146 @@ def test_an_error_is_one_short_line():
     with pytest.raises(ValueError, match=r"^x='a  b': expected"):
         fail("x", "a  b", "less")
 
+
 def test_pick():
     fast, full = object(), object()
     assert pick("fast", fast=fast, full=full) is fast and pick("full", fast=fast, full=full) is full
     for wrong in ("Fast", "", None, 0, "medium", ["fast"], {}):
-        with pytest.raises(ValueError, match="preset=.*'fast' or 'full'"): pick(wrong, fast=1, full=2)
+        with pytest.raises(ValueError, match="preset=.*'fast' or 'full'"):
+            pick(wrong, fast=1, full=2)
 
-@pytest.mark.parametrize("value, zero", [(1, False), (1e-300, False), (np.float32(2), False), (torch.tensor(.5), False), (0, True), (7.5, True)])
+
+@pytest.mark.parametrize(
+    "value, zero",
+    [(1, False), (1e-300, False), (np.float32(2), False), (torch.tensor(0.5), False), (0, True), (7.5, True)],
+)
 def test_require_positive_gives_a_float(value, zero):
     number = require_positive("h", value, zero=zero)
     assert type(number) is float and number == float(value)
 
-@pytest.mark.parametrize("value", [-1, -1e-300, float("nan"), float("inf"), -float("inf"), None, "wide", [1., 2.], 1j, np.ones(3), torch.ones(2), {}])
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        -1,
+        -1e-300,
+        float("nan"),
+        float("inf"),
+        -float("inf"),
+        None,
+        "wide",
+        [1.0, 2.0],
+        1j,
+        np.ones(3),
+        torch.ones(2),
+        {},
+    ],
+)
 @pytest.mark.parametrize("zero", [False, True])
 def test_require_positive_refuses(value, zero):
-    with pytest.raises(ValueError, match="^h=.*expected a finite number >" + ("= 0" if zero else " 0")): require_positive("h", value, zero=zero)
+    with pytest.raises(ValueError, match="^h=.*expected a finite number >" + ("= 0" if zero else " 0")):
+        require_positive("h", value, zero=zero)
+
 
 def test_zero_only_where_allowed():
-    with pytest.raises(ValueError, match="h=0: expected a finite number > 0"): require_positive("h", 0)
+    with pytest.raises(ValueError, match="h=0: expected a finite number > 0"):
+        require_positive("h", 0)
+
 
 def test_true_is_not_a_number():
-    with pytest.raises(ValueError, match="h=True: expected a finite number > 0"): require_positive("h", True)
+    with pytest.raises(ValueError, match="h=True: expected a finite number > 0"):
+        require_positive("h", True)
+
 
 @pytest.mark.parametrize("value", [3, np.int64(3), np.uint8(3)])
 def test_require_whole_gives_an_int(value):
     assert type(require_whole("n", value)) is int and require_whole("n", value, least=3, most=3) == 3
 
-@pytest.mark.parametrize("value", [True, 2.0, np.float64(2), "2", None, [2], torch.tensor(2.), float("nan")])
+
+@pytest.mark.parametrize("value", [True, 2.0, np.float64(2), "2", None, [2], torch.tensor(2.0), float("nan")])
 def test_require_whole_refuses_what_is_not_one(value):
-    with pytest.raises(ValueError, match="^n=.*expected a whole number >= 1$"): require_whole("n", value, least=1)
+    with pytest.raises(ValueError, match="^n=.*expected a whole number >= 1$"):
+        require_whole("n", value, least=1)
+
 
 def test_require_whole_keeps_limits():
-    with pytest.raises(ValueError, match="^n=0: expected a whole number >= 1$"): require_whole("n", 0, least=1)
-    with pytest.raises(ValueError, match="^n=9: expected a whole number from 1 to 8$"): require_whole("n", 9, least=1, most=8)
-    with pytest.raises(ValueError, match="^n=9: expected a whole number <= 8$"): require_whole("n", 9, most=8)
+    with pytest.raises(ValueError, match="^n=0: expected a whole number >= 1$"):
+        require_whole("n", 0, least=1)
+    with pytest.raises(ValueError, match="^n=9: expected a whole number from 1 to 8$"):
+        require_whole("n", 9, least=1, most=8)
+    with pytest.raises(ValueError, match="^n=9: expected a whole number <= 8$"):
+        require_whole("n", 9, most=8)
+
 
 def test_require_flag():
     assert require_flag("x", True) is True and require_flag("x", False) is False
     for wrong in (1, 0, "no", None, np.bool_(True)):
-        with pytest.raises(ValueError, match="^x=.*expected True or False$"): require_flag("x", wrong)
+        with pytest.raises(ValueError, match="^x=.*expected True or False$"):
+            require_flag("x", wrong)
+
 
 def test_text_is_not_a_number():
-    with pytest.raises(ValueError, match="^h='0.5'"): require_positive("h", "0.5")
+    with pytest.raises(ValueError, match="^h='0.5'"):
+        require_positive("h", "0.5")
+
 
 def test_require_choice():
-    assert require_choice("kernel", "b", ["a", "b"]) == "b" and require_choice("kernel", "b", {"a": 1, "b": 2}) == "b"
+    assert (
+        require_choice("kernel", "b", ["a", "b"]) == "b"
+        and require_choice("kernel", "b", {"a": 1, "b": 2}) == "b"
+    )
     for wrong in ("c", "", None, 1, ["a"], "a, b"):
-        with pytest.raises(ValueError, match="^kernel=.*expected one of 'a', 'b'$"): require_choice("kernel", wrong, ["a", "b"])
+        with pytest.raises(ValueError, match="^kernel=.*expected one of 'a', 'b'$"):
+            require_choice("kernel", wrong, ["a", "b"])
+
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), -float("inf")])
 @pytest.mark.parametrize("where", [(0,), (4,), (1, 2), (0, 1, 1)])
 def test_require_finite_names_the_first_bad_entry(bad, where):
     t = torch.zeros(5, 3, 2)[(slice(None),) * len(where) + (0,) * (3 - len(where))].clone()
     assert require_finite("y", t) is t
-    t[where] = bad; t[-1] = bad
-    with pytest.raises(ValueError, match=re.escape(f"y[{', '.join(map(str, where))}]={bad}: expected finite")): require_finite("y", t)
+    t[where] = bad
+    t[-1] = bad
+    with pytest.raises(
+        ValueError, match=re.escape(f"y[{', '.join(map(str, where))}]={bad}: expected finite")
+    ):
+        require_finite("y", t)
+
 
 def test_require_finite_takes_nothing_and_whole_numbers():
-    for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)): assert require_finite("y", t) is t
+    for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)):
+        assert require_finite("y", t) is t
+
 
 # ---- chance and devices
 
+
 def test_a_seed_fixes_all_streams():
     import random
-    draw = lambda g: (torch.rand(3, generator=g).tolist(), torch.rand(3).tolist(), np.random.rand(3).tolist(), random.random())
-    first, second, other = draw(seed_everything(3)), draw(seed_everything(np.int64(3))), draw(seed_everything(4))
+
+    draw = lambda g: (
+        torch.rand(3, generator=g).tolist(),
+        torch.rand(3).tolist(),
+        np.random.rand(3).tolist(),
+        random.random(),
+    )
+    first, second, other = (
+        draw(seed_everything(3)),
+        draw(seed_everything(np.int64(3))),
+        draw(seed_everything(4)),
+    )
     assert first == second and not any(a == b for a, b in zip(first, other))
-    assert torch.rand(3, generator=seed_everything(3)).tolist() == torch.rand(3, generator=torch.Generator().manual_seed(3)).tolist()
+    assert (
+        torch.rand(3, generator=seed_everything(3)).tolist()
+        == torch.rand(3, generator=torch.Generator().manual_seed(3)).tolist()
+    )
+
 
 @pytest.mark.parametrize("seed", [-1, 2**32, 1.0, "0", None, True, [1]])
 def test_bad_seeds(seed):
-    with pytest.raises(ValueError, match="^seed=.*whole number"): seed_everything(seed)
+    with pytest.raises(ValueError, match="^seed=.*whole number"):
+        seed_everything(seed)
+
 
 def test_devices(monkeypatch):
     assert pick_device("cpu") == torch.device("cpu") and device_name("cpu").startswith("CPU (")
@@ -163,16 +245,20 @@ def test_devices(monkeypatch):
         with pytest.raises(ValueError, match="device='cuda:2.*2 CUDA devices"):
             pick_device(wrong)
 
+
 @pytest.mark.gpu
 def test_a_real_gpu():
     assert pick_device().type == "cuda" and device_name("cuda")
-    with pytest.raises(ValueError, match="one device"): as_tensors(x=torch.ones(2, device="cuda"), y=torch.ones(2))
+    with pytest.raises(ValueError, match="one device"):
+        as_tensors(x=torch.ones(2, device="cuda"), y=torch.ones(2))
     (x, y), back = as_tensors(x=torch.ones(2, device="cuda"), y=[1, 2])
     assert y.device.type == "cuda" and back(x).device.type == "cuda"
+
 
 # ---- numpy in, numpy out
 
 FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+
 
 @pytest.mark.parametrize("dtype", FLOATS)
 def test_sixteen_bits_are_computed_in_thirty_two_and_returned_in_sixteen(dtype):
@@ -180,24 +266,48 @@ def test_sixteen_bits_are_computed_in_thirty_two_and_returned_in_sixteen(dtype):
     assert x.dtype == (torch.float32 if dtype in FLOATS[:2] else dtype) and back(x).dtype == dtype
     if dtype != torch.bfloat16:
         (x,), back = as_tensors(x=torch.ones(3, dtype=dtype).numpy())
-        assert x.dtype == (torch.float32 if dtype in FLOATS[:2] else dtype) and back(x).dtype == torch.ones(3, dtype=dtype).numpy().dtype
+        assert (
+            x.dtype == (torch.float32 if dtype in FLOATS[:2] else dtype)
+            and back(x).dtype == torch.ones(3, dtype=dtype).numpy().dtype
+        )
 
-@pytest.mark.parametrize("given, kept", [
-    (dict(x=np.float32([1]), y=np.float64([1])), torch.float64), (dict(x=np.float32([1]), y=[1.]), torch.float32), (dict(x=np.arange(2), y=np.float16([1])), torch.float16),
-    (dict(x=[1, 2], y=(3,)), torch.float64), (dict(x=np.arange(2), y=True), torch.float64), (dict(x=torch.ones(1, dtype=torch.float16), y=np.float32([1])), torch.float32),
-    (dict(x=torch.ones(1, dtype=torch.float16), y=torch.ones(1, dtype=torch.bfloat16)), torch.float32), (dict(x=torch.arange(2), y=torch.ones(1)), torch.float32)])
+
+@pytest.mark.parametrize(
+    "given, kept",
+    [
+        (dict(x=np.float32([1]), y=np.float64([1])), torch.float64),
+        (dict(x=np.float32([1]), y=[1.0]), torch.float32),
+        (dict(x=np.arange(2), y=np.float16([1])), torch.float16),
+        (dict(x=[1, 2], y=(3,)), torch.float64),
+        (dict(x=np.arange(2), y=True), torch.float64),
+        (dict(x=torch.ones(1, dtype=torch.float16), y=np.float32([1])), torch.float32),
+        (dict(x=torch.ones(1, dtype=torch.float16), y=torch.ones(1, dtype=torch.bfloat16)), torch.float32),
+        (dict(x=torch.arange(2), y=torch.ones(1)), torch.float32),
+    ],
+)
 def test_the_widest_floating_dtype_is_kept(given, kept):
     tensors, back = as_tensors(**given)
     assert len({t.dtype for t in tensors}) == 1
     assert torch.as_tensor(back(tensors[0])).dtype == kept
-    assert isinstance(back(tensors[0]), torch.Tensor) == any(isinstance(v, torch.Tensor) for v in given.values())
+    assert isinstance(back(tensors[0]), torch.Tensor) == any(
+        isinstance(v, torch.Tensor) for v in given.values()
+    )
 
-@given(st.lists(st.floats(allow_nan=False), max_size=5), st.sampled_from([np.float16, np.float32, np.float64]))
+
+@given(
+    st.lists(st.floats(allow_nan=False), max_size=5), st.sampled_from([np.float16, np.float32, np.float64])
+)
 def test_a_round_trip_changes_no_bit(values, dtype):
-    with np.errstate(over="ignore"): x = np.array(values, dtype)
+    with np.errstate(over="ignore"):
+        x = np.array(values, dtype)
     for kind in (x, torch.tensor(x)):
         (t,), back = as_tensors(x=kind)
-        assert type(back(t)) is type(kind) and np.array_equal(np.asarray(back(t)), x) and np.asarray(back(t)).dtype == dtype
+        assert (
+            type(back(t)) is type(kind)
+            and np.array_equal(np.asarray(back(t)), x)
+            and np.asarray(back(t)).dtype == dtype
+        )
+
 
 def test_inputs_are_not_shared_and_graphs_are_kept():
     x = np.ones(3)
@@ -208,9 +318,26 @@ def test_inputs_are_not_shared_and_graphs_are_kept():
     assert torch.autograd.grad(back(2 * t).sum(), x)[0].tolist() == [2, 2, 2]
     assert as_tensors(x=np.ones((2, 3))[::-1, ::2])[0][0].shape == (2, 2)
 
-@pytest.mark.parametrize("wrong", [["a"], "a", None, [1j], np.complex64([1]), torch.ones(2, dtype=torch.cfloat), [[1], [1, 2]], object(), {"a": 1}, np.array(["2026-01-01"], "M8[D]")])
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["a"],
+        "a",
+        None,
+        [1j],
+        np.complex64([1]),
+        torch.ones(2, dtype=torch.cfloat),
+        [[1], [1, 2]],
+        object(),
+        {"a": 1},
+        np.array(["2026-01-01"], "M8[D]"),
+    ],
+)
 def test_what_is_not_real_numbers_is_refused_by_name(wrong):
-    with pytest.raises(ValueError, match="^y="): as_tensors(x=[1.], y=wrong)
+    with pytest.raises(ValueError, match="^y="):
+        as_tensors(x=[1.0], y=wrong)
+
 
 @given(st.data(), arrays(float, array_shapes(max_dims=3, max_side=4), elements=st.floats(-9, 9)))
 def test_a_masked_entry_is_refused_with_its_place_and_a_mask_that_hides_nothing_is_none(data, x):
@@ -228,11 +355,14 @@ def test_a_masked_entry_is_refused_with_its_place_and_a_mask_that_hides_nothing_
     with pytest.raises(ValueError, match=r"^y\[2\]=masked"):
         as_tensors(y=[1.0, 2.0, np.ma.masked])
 
+
 def test_a_masked_tensor_is_refused():
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         hidden = torch.masked.masked_tensor(torch.ones(2), torch.tensor([True, False]))
-        with pytest.raises(ValueError, match="^y=.*without a mask"): as_tensors(y=hidden)
+        with pytest.raises(ValueError, match="^y=.*without a mask"):
+            as_tensors(y=hidden)
+
 
 @given(
     arrays(
@@ -246,6 +376,7 @@ def test_the_byte_order_does_not_matter(x):
         (t,), there = as_tensors(x=x.astype(x.dtype.newbyteorder(order)))
         assert t.dtype == here.dtype and np.array_equal(t.numpy(), here.numpy(), equal_nan=True)
         assert there(t).dtype == back(here).dtype == there(t).dtype.newbyteorder("=")
+
 
 @pytest.mark.parametrize(
     "x, numbers",
@@ -264,6 +395,7 @@ def test_the_byte_order_does_not_matter(x):
 def test_what_is_a_number_is_taken_as_one(x, numbers):
     (t,), _ = as_tensors(x=x)
     assert t.dtype == torch.float64 and t.tolist() == numbers
+
 
 @pytest.mark.parametrize(
     "wrong",
@@ -285,10 +417,14 @@ def test_what_only_looks_like_numbers_is_refused_by_name(wrong):
     with pytest.raises(ValueError, match="^y[.=]"):
         as_tensors(y=wrong)
 
+
 def test_two_devices_are_refused():
-    with pytest.raises(ValueError, match="device=.*'cpu', 'meta'.*one device"): as_tensors(x=torch.ones(2), y=torch.ones(2, device="meta"))
+    with pytest.raises(ValueError, match="device=.*'cpu', 'meta'.*one device"):
+        as_tensors(x=torch.ones(2), y=torch.ones(2, device="meta"))
+
 
 # ---- files
+
 
 @pytest.mark.parametrize(
     "path, content, named",
@@ -306,47 +442,78 @@ def test_what_is_no_file_is_not_written(tmp_path, monkeypatch, path, content, na
         write_atomic(path, content)
     assert os.listdir() == []
 
+
 def test_write_atomic(tmp_path):
-    path = write_atomic(tmp_path/"a"/"b"/"c.txt", "hällo\n")
+    path = write_atomic(tmp_path / "a" / "b" / "c.txt", "hällo\n")
     assert path.read_bytes() == "hällo\n".encode() and path.stat().st_mode & 0o777 == 0o644
     assert write_atomic(str(path), b"\0\1").read_bytes() == b"\0\1" and os.listdir(path.parent) == ["c.txt"]
+
 
 @pytest.mark.parametrize("call", ["replace", "fsync", "chmod"])
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError])
 def test_a_killed_write_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, call, error):
-    path = write_atomic(tmp_path/"c.txt", "old")
-    def killed(*_): raise error("killed")
+    path = write_atomic(tmp_path / "c.txt", "old")
+
+    def killed(*_):
+        raise error("killed")
+
     monkeypatch.setattr(os, call, killed)
-    with pytest.raises(error): write_atomic(path, "new")
+    with pytest.raises(error):
+        write_atomic(path, "new")
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["c.txt"]
+
 
 def test_repo_root_is_found_from_below_and_from_elsewhere(tmp_path, monkeypatch):
     root = repo_root()
-    assert (root/"settings.ini").is_file()
+    assert (root / "settings.ini").is_file()
     monkeypatch.chdir(tmp_path)
-    assert repo_root() == root                                     # by the file of the module
-    (tmp_path/"settings.ini").touch(); (tmp_path/"nbs").mkdir(); (tmp_path/"nbs"/"00_core.ipynb").touch(); (tmp_path/"deep").mkdir()
-    monkeypatch.chdir(tmp_path/"deep")
-    assert repo_root() == tmp_path.resolve()                       # the working directory comes first
+    assert repo_root() == root  # by the file of the module
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "00_core.ipynb").touch()
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path / "deep")
+    assert repo_root() == tmp_path.resolve()  # the working directory comes first
     import lla_course.core
-    monkeypatch.chdir("/"); monkeypatch.setattr(lla_course.core, "__file__", "/nowhere/core.py")
-    with pytest.raises(FileNotFoundError, match="clone of the repository"): repo_root()
+
+    monkeypatch.chdir("/")
+    monkeypatch.setattr(lla_course.core, "__file__", "/nowhere/core.py")
+    with pytest.raises(FileNotFoundError, match="clone of the repository"):
+        repo_root()
+
 
 # ---- records
 
-json_values = st.recursive(st.none() | st.booleans() | st.integers(-10**6, 10**6) | st.floats(allow_nan=False, allow_infinity=False) | st.text(max_size=5),
-                           lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3), max_leaves=8)
+json_values = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers(-(10**6), 10**6)
+    | st.floats(allow_nan=False, allow_infinity=False)
+    | st.text(max_size=5),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
+    max_leaves=8,
+)
+
 
 @given(json_values, json_values)
 def test_the_hash_belongs_to_the_content(a, b):
     text = json.dumps(a, sort_keys=True, separators=(",", ":"))
-    assert content_hash(a) == hashlib.sha256(text.encode()).hexdigest() == content_hash(json.loads(json.dumps(a)))
-    assert (content_hash(a) == content_hash(b)) == (text == json.dumps(b, sort_keys=True, separators=(",", ":")))
+    assert (
+        content_hash(a)
+        == hashlib.sha256(text.encode()).hexdigest()
+        == content_hash(json.loads(json.dumps(a)))
+    )
+    assert (content_hash(a) == content_hash(b)) == (
+        text == json.dumps(b, sort_keys=True, separators=(",", ":"))
+    )
+
 
 def deep(depth):
     inner = {}
-    for _ in range(depth): inner = {"a": inner}
+    for _ in range(depth):
+        inner = {"a": inner}
     return inner
+
 
 @pytest.mark.parametrize(
     "wrong",
@@ -357,123 +524,255 @@ def test_what_json_cannot_hold_has_no_hash(wrong):
     with pytest.raises(ValueError, match="^content=.*: expected"):
         content_hash(wrong)
 
+
 @dataclass(frozen=True)
 class Settings:
     n: int = 3
-    widths: tuple = (1, .5)
+    widths: tuple = (1, 0.5)
+
 
 @pytest.fixture
 def save(tmp_path):
     def save(name="chapter/cell", result=None, config=Settings(), **more):
-        return save_result(name, {"error": .25} if result is None else result, **dict(config=config, seed=1, seconds=2., folder=tmp_path) | more)
+        return save_result(
+            name,
+            {"error": 0.25} if result is None else result,
+            **dict(config=config, seed=1, seconds=2.0, folder=tmp_path) | more,
+        )
+
     return save
+
 
 def test_a_record_comes_back_whole(save, tmp_path):
     arrays = dict(w=np.float32([[1, 2]]), b=torch.ones(2, dtype=torch.float64, requires_grad=True))
-    result = {"t": torch.arange(2), "a": np.float32([.5]), "n": np.int64(3), "in": {"x": (1, 2)}, "dtype": torch.float32, "none": None}
+    result = {
+        "t": torch.arange(2),
+        "a": np.float32([0.5]),
+        "n": np.int64(3),
+        "in": {"x": (1, 2)},
+        "dtype": torch.float32,
+        "none": None,
+    }
     path = save(result=result, arrays=arrays, preset="fast")
-    assert path == tmp_path/"chapter"/"cell.json"
+    assert path == tmp_path / "chapter" / "cell.json"
     record = load_result("chapter/cell", Settings(), folder=str(tmp_path))
-    assert isinstance(record, Record) and record.result == {"t": [0, 1], "a": [.5], "n": 3, "in": {"x": [1, 2]}, "dtype": "torch.float32", "none": None}
-    assert record.config == {"n": 3, "widths": [1, .5]} and record.name == "chapter/cell"
+    assert isinstance(record, Record) and record.result == {
+        "t": [0, 1],
+        "a": [0.5],
+        "n": 3,
+        "in": {"x": [1, 2]},
+        "dtype": "torch.float32",
+        "none": None,
+    }
+    assert record.config == {"n": 3, "widths": [1, 0.5]} and record.name == "chapter/cell"
     p = record.provenance
-    assert (p["preset"], p["seed"], p["seconds"], p["device"]) == ("fast", 1, 2., device_name("cpu")) and {"python", "torch", "numpy"} <= set(p["versions"])
-    assert re.fullmatch(r"\d{4}-\d\d-\d\d", p["date"]) and p["device"] in record.label and p["date"] in record.label
-    assert record.arrays["w"].dtype == np.float32 and record.arrays["w"].tolist() == [[1, 2]] and record.arrays["b"].tolist() == [1, 1]
+    assert (p["preset"], p["seed"], p["seconds"], p["device"]) == ("fast", 1, 2.0, device_name("cpu")) and {
+        "python",
+        "torch",
+        "numpy",
+    } <= set(p["versions"])
+    assert (
+        re.fullmatch(r"\d{4}-\d\d-\d\d", p["date"])
+        and p["device"] in record.label
+        and p["date"] in record.label
+    )
+    assert (
+        record.arrays["w"].dtype == np.float32
+        and record.arrays["w"].tolist() == [[1, 2]]
+        and record.arrays["b"].tolist() == [1, 1]
+    )
+
 
 def test_nothing_stored_is_none(tmp_path, save):
-    assert load_result("chapter/cell", folder=tmp_path) is None and load_result("chapter/cell", Settings(), folder=tmp_path/"no") is None
+    assert (
+        load_result("chapter/cell", folder=tmp_path) is None
+        and load_result("chapter/cell", Settings(), folder=tmp_path / "no") is None
+    )
     save()
     assert load_result("chapter/other", folder=tmp_path) is None
 
+
 def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
-    (tmp_path/"settings.ini").touch(); (tmp_path/"nbs").mkdir(); (tmp_path/"nbs"/"00_core.ipynb").touch(); monkeypatch.chdir(tmp_path)
-    assert save_result("a/b", {}, config={}, seed=0, seconds=0) == tmp_path.resolve()/"nbs"/"results"/"a"/"b.json"
+    (tmp_path / "settings.ini").touch()
+    (tmp_path / "nbs").mkdir()
+    (tmp_path / "nbs" / "00_core.ipynb").touch()
+    monkeypatch.chdir(tmp_path)
+    assert (
+        save_result("a/b", {}, config={}, seed=0, seconds=0)
+        == tmp_path.resolve() / "nbs" / "results" / "a" / "b.json"
+    )
     assert load_result("a/b", {}).result == {}
+
 
 @dataclass(frozen=True)
 class Later(Settings):
     depth: int = 2
 
+
 def test_a_setting_that_came_later_stood_at_its_default(save, tmp_path):
     save()
-    assert load_result("chapter/cell", Later(), folder=tmp_path).result == {"error": .25}
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Later(depth=3), folder=tmp_path)
+    assert load_result("chapter/cell", Later(), folder=tmp_path).result == {"error": 0.25}
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
+        load_result("chapter/cell", Later(depth=3), folder=tmp_path)
     save(config=Later(depth=3))
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Later(), folder=tmp_path)
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"): load_result("chapter/cell", Settings(), folder=tmp_path)
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
+        load_result("chapter/cell", Later(), folder=tmp_path)
+    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
+        load_result("chapter/cell", Settings(), folder=tmp_path)
 
-@pytest.mark.parametrize("other", [Settings(n=4), dict(n=4, widths=[1, .5]), dict(n=3), dict(n=3, widths=[1, .5], extra=1), {}])
+
+@pytest.mark.parametrize(
+    "other", [Settings(n=4), dict(n=4, widths=[1, 0.5]), dict(n=3), dict(n=3, widths=[1, 0.5], extra=1), {}]
+)
 def test_other_settings_are_refused_by_name(save, tmp_path, other):
     save()
-    name = "n" if getattr(other, "n", 0) == 4 or dict == type(other) and other.get("n") != 3 else "extra" if "extra" in other else "widths"
-    with pytest.raises(StaleResult, match=rf"other settings \([^)]*\b{name}\b.*lla-course record chapter --preset full --cells cell"): load_result("chapter/cell", other, folder=tmp_path)
+    name = (
+        "n"
+        if getattr(other, "n", 0) == 4 or dict == type(other) and other.get("n") != 3
+        else "extra"
+        if "extra" in other
+        else "widths"
+    )
+    with pytest.raises(
+        StaleResult,
+        match=rf"other settings \([^)]*\b{name}\b.*lla-course record chapter --preset full --cells cell",
+    ):
+        load_result("chapter/cell", other, folder=tmp_path)
 
-@pytest.mark.parametrize("edit", [("0.25", "0.24"), ('"seed": 1', '"seed": 2'), ('"seconds": 2.0', '"seconds": 1.0'), ('"n": 3', '"n": 4'), ('"chapter/cell"', '"chapter/sell"'),
-                                  ('"error"', '"terror"'), ("CPU (", "H200 ("), ("full", "fast")])
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        ("0.25", "0.24"),
+        ('"seed": 1', '"seed": 2'),
+        ('"seconds": 2.0', '"seconds": 1.0'),
+        ('"n": 3', '"n": 4'),
+        ('"chapter/cell"', '"chapter/sell"'),
+        ('"error"', '"terror"'),
+        ("CPU (", "H200 ("),
+        ("full", "fast"),
+    ],
+)
 def test_an_altered_record_is_refused(save, tmp_path, edit):
     path = save()
     assert edit[0] in path.read_text()
     path.write_text(path.read_text().replace(*edit))
-    with pytest.raises(StaleResult, match="cell.json was altered.*lla-course record chapter"): load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleResult, match="cell.json was altered.*lla-course record chapter"):
+        load_result("chapter/cell", folder=tmp_path)
 
-@pytest.mark.parametrize("content", ["", "{", "null", "5", "{}", '{"result": 1}', "[]", '{"hash": "x", "arrays": 5}', '{"hash": "x", "result": NaN}', b"\xff\xfe"])
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "",
+        "{",
+        "null",
+        "5",
+        "{}",
+        '{"result": 1}',
+        "[]",
+        '{"hash": "x", "arrays": 5}',
+        '{"hash": "x", "result": NaN}',
+        b"\xff\xfe",
+    ],
+)
 def test_an_unreadable_record_is_stale_and_says_how_to_record_it_anew(save, tmp_path, content):
     path = save()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(StaleResult, match="lla-course record chapter --preset full --cells cell"): load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleResult, match="lla-course record chapter --preset full --cells cell"):
+        load_result("chapter/cell", folder=tmp_path)
+
 
 def test_a_record_under_another_name_is_refused(save, tmp_path):
     path = save()
     path.rename(path.with_name("twin.json"))
-    with pytest.raises(StaleResult): load_result("chapter/twin", folder=tmp_path)
+    with pytest.raises(StaleResult):
+        load_result("chapter/twin", folder=tmp_path)
+
 
 def test_altered_and_missing_arrays_are_refused(save, tmp_path):
-    path = save(arrays={"w": np.arange(5)}); npz = path.parent/json.loads(path.read_text())["arrays"]
+    path = save(arrays={"w": np.arange(5)})
+    npz = path.parent / json.loads(path.read_text())["arrays"]
     content = bytearray(npz.read_bytes())
     for wrong in (content[:-1], bytes([content[0] ^ 1]) + content[1:], b""):
         npz.write_bytes(wrong)
-        with pytest.raises(StaleResult, match="lla-course record chapter"): load_result("chapter/cell", folder=tmp_path)
+        with pytest.raises(StaleResult, match="lla-course record chapter"):
+            load_result("chapter/cell", folder=tmp_path)
     npz.write_bytes(content)
     assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0, 1, 2, 3, 4]
     npz.unlink()
-    with pytest.raises(StaleResult): load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleResult):
+        load_result("chapter/cell", folder=tmp_path)
 
-def files(folder): return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
+def files(folder):
+    return {str(f.relative_to(folder)): f.read_bytes() for f in folder.rglob("*") if f.is_file()}
+
 
 def test_new_arrays_replace_old_ones(save, tmp_path):
-    for n in (2, 3): save(arrays={"w": np.arange(n)}); assert len(files(tmp_path)) == 2
+    for n in (2, 3):
+        save(arrays={"w": np.arange(n)})
+        assert len(files(tmp_path)) == 2
     assert len(load_result("chapter/cell", folder=tmp_path).arrays["w"]) == 3
-    save(); assert len(files(tmp_path)) == 1
+    save()
+    assert len(files(tmp_path)) == 1
+
 
 def test_arrays_of_a_neighbour_stay(save, tmp_path):
     "The names of cells may hold dots: h0 and h0.1 are two records."
-    save("c/h0.1", arrays={"w": np.ones(2)}); save("c/h0", arrays={"w": np.ones(3)}); save("c/h0", arrays={"w": np.ones(4)})
-    assert len(load_result("c/h0.1", folder=tmp_path).arrays["w"]) == 2 and len(load_result("c/h0", folder=tmp_path).arrays["w"]) == 4
+    save("c/h0.1", arrays={"w": np.ones(2)})
+    save("c/h0", arrays={"w": np.ones(3)})
+    save("c/h0", arrays={"w": np.ones(4)})
+    assert (
+        len(load_result("c/h0.1", folder=tmp_path).arrays["w"]) == 2
+        and len(load_result("c/h0", folder=tmp_path).arrays["w"]) == 4
+    )
 
-@pytest.mark.parametrize("wrong", [dict(result={"v": float("nan")}), dict(result={"v": np.array([1, np.inf])}), dict(config={"h": float("inf")}),
-                                   dict(arrays={"w": np.array([None])}), dict(arrays={"w": [[1], [1, 2]]}), dict(arrays={"w": np.array([np.nan])}), dict(seconds=float("nan"))])
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        dict(result={"v": float("nan")}),
+        dict(result={"v": np.array([1, np.inf])}),
+        dict(config={"h": float("inf")}),
+        dict(arrays={"w": np.array([None])}),
+        dict(arrays={"w": [[1], [1, 2]]}),
+        dict(arrays={"w": np.array([np.nan])}),
+        dict(seconds=float("nan")),
+    ],
+)
 @pytest.mark.parametrize("with_arrays", [False, True])
 def test_what_cannot_be_stored_changes_no_file(save, tmp_path, wrong, with_arrays):
-    save(arrays={"w": np.ones(2)}); before = files(tmp_path)
-    if with_arrays: wrong = {"arrays": {"w": np.ones(3)}} | wrong
-    with pytest.raises(ValueError): save(**wrong)
+    save(arrays={"w": np.ones(2)})
+    before = files(tmp_path)
+    if with_arrays:
+        wrong = {"arrays": {"w": np.ones(3)}} | wrong
+    with pytest.raises(ValueError):
+        save(**wrong)
     assert files(tmp_path) == before
+
 
 @pytest.mark.parametrize("killed_at", [1, 2])
 def test_a_killed_save_leaves_the_old_record_readable(save, tmp_path, monkeypatch, killed_at):
-    "Two files are renamed: the arrays, then the record that names them. Killed at either, the old pair still stands."
+    """Two files are renamed: the arrays, then the record that names them.
+
+    Killed at either, the old pair still stands."""
     save(result={"v": "old"}, arrays={"w": np.ones(2)})
     replace, calls = os.replace, []
+
     def killed(*args):
         calls.append(args)
-        if len(calls) == killed_at: raise KeyboardInterrupt
+        if len(calls) == killed_at:
+            raise KeyboardInterrupt
         replace(*args)
+
     monkeypatch.setattr(os, "replace", killed)
-    with pytest.raises(KeyboardInterrupt): save(result={"v": "new"}, arrays={"w": np.ones(3)})
+    with pytest.raises(KeyboardInterrupt):
+        save(result={"v": "new"}, arrays={"w": np.ones(3)})
     record = load_result("chapter/cell", Settings(), folder=tmp_path)
     assert record.result == {"v": "old"} and len(record.arrays["w"]) == 2
     assert not [name for name in files(tmp_path) if "/." in name]
+
 
 # ---- records: names, bodies, parts
 
@@ -500,6 +799,7 @@ BAD_NAMES = [
     b"a",
 ]
 
+
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
 def test_a_name_cannot_leave_the_folder(save, tmp_path, name):
     inside = tmp_path / "deep" / "inside"
@@ -514,6 +814,7 @@ def test_a_name_cannot_leave_the_folder(save, tmp_path, name):
                 door()
             assert not isinstance(error.value, StaleResult)
     assert files(tmp_path) == {}
+
 
 @pytest.mark.parametrize(
     "wrong, named",
@@ -565,6 +866,7 @@ def test_what_cannot_be_stored_is_refused_by_name(save, tmp_path, wrong, named):
         )
     assert ": expected" in str(error.value) and files(tmp_path) == before
 
+
 def test_numbers_of_many_kinds_come_back(save, tmp_path):
     arrays = dict(
         half=torch.ones(2, dtype=torch.bfloat16),
@@ -580,7 +882,10 @@ def test_numbers_of_many_kinds_come_back(save, tmp_path):
     )
     assert record.result == {"a": {"1": 2, "2": 3}, "b": True}
 
-def signed(body): return json.dumps(body | {"hash": content_hash(body)})
+
+def signed(body):
+    return json.dumps(body | {"hash": content_hash(body)})
+
 
 def spoiled(path, **changes):
     "The record with changes and a hash that fits; None removes an entry; provenance_x is in the provenance."
@@ -591,6 +896,7 @@ def spoiled(path, **changes):
         if value is None:
             del place[key.removeprefix("provenance_")]
     path.write_text(signed(body))
+
 
 @pytest.mark.parametrize(
     "changes",
@@ -640,15 +946,19 @@ def test_a_record_whose_hash_fits_and_whose_body_is_wrong_is_stale(save, tmp_pat
         and "lla-course record chapter" in str(error.value)
     )
 
+
 def packed(**members):
     with io.BytesIO() as file:
         with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
-            for name, content in members.items(): archive.writestr(f"{name}.npy", content)
+            for name, content in members.items():
+                archive.writestr(f"{name}.npy", content)
         return file.getvalue()
+
 
 def header(shape, dtype="<f8", magic=b"\x93NUMPY\x01\x00"):
     text = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     return magic + len(text).to_bytes(2, "little") + text.encode()
+
 
 NPZ = {
     "no zip": b"hello",
@@ -663,6 +973,7 @@ NPZ = {
     "cut": packed(w=header((5,)) + bytes(8)),
 }
 
+
 @pytest.mark.parametrize("content", NPZ.values(), ids=NPZ)
 def test_arrays_whose_hash_fits_and_whose_content_is_wrong_are_stale(save, tmp_path, content):
     path = save()
@@ -672,6 +983,7 @@ def test_arrays_whose_hash_fits_and_whose_content_is_wrong_are_stale(save, tmp_p
     with pytest.raises(StaleResult, match=re.escape(str(path))) as error:
         load_result("chapter/cell", Settings(), folder=tmp_path)
     assert "\n" not in str(error.value)
+
 
 @pytest.mark.parametrize(
     "name",
@@ -702,6 +1014,7 @@ def test_the_arrays_of_a_record_stand_beside_it(save, tmp_path, name):
     spoiled(path, arrays=f"cell.{digest}.npz")
     assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0]
 
+
 @pytest.mark.parametrize(
     "content",
     ["[" * 200_000, '{"a":' * 200_000, '{"hash": "x", "a": ' + "9" * 5000 + "}", "\ud800"],
@@ -713,13 +1026,17 @@ def test_json_that_is_too_deep_is_stale(save, tmp_path, content):
     with pytest.raises(StaleResult, match=re.escape(str(path))):
         load_result("chapter/cell", Settings(), folder=tmp_path)
 
+
 @pytest.mark.parametrize("config", [5, "x", [1], Settings])
 def test_settings_that_are_none_are_refused(save, tmp_path, config):
     save()
     with pytest.raises(ValueError, match="^config=.*: expected"):
         load_result("chapter/cell", config, folder=tmp_path)
 
-def on(monkeypatch, device): monkeypatch.setattr(core, "device_name", lambda _="cpu": device)
+
+def on(monkeypatch, device):
+    monkeypatch.setattr(core, "device_name", lambda _="cpu": device)
+
 
 def test_a_record_is_replaced_by_its_like_only(save, tmp_path, monkeypatch):
     kinds = ["CPU (x86_64, 2 threads)", "CPU (arm64, 8 threads)", "NVIDIA H200", "NVIDIA A100"]
@@ -746,6 +1063,7 @@ def test_a_record_is_replaced_by_its_like_only(save, tmp_path, monkeypatch):
                         save(preset=after, result={"v": 2}, replace=True)
                     assert load_result("chapter/cell", folder=tmp_path).result == {"v": 2}
 
+
 def test_it_can_be_asked_before_anything_is_computed(save, tmp_path, monkeypatch):
     check_replacement("chapter/cell", preset="fast", folder=tmp_path)  # nothing there
     on(monkeypatch, "NVIDIA H200")
@@ -770,6 +1088,7 @@ def test_it_can_be_asked_before_anything_is_computed(save, tmp_path, monkeypatch
     ):
         path.write_text(content)
         save(preset="fast")  # no record at all
+
 
 @pytest.mark.parametrize(
     "content",
@@ -798,6 +1117,7 @@ def test_a_damaged_part_is_told_and_computed_anew(tmp_path, content):
             warnings.simplefilter("error")
             assert kept_part("one", lambda: 1 / 0) == {"v": [1, 2]}
         assert kept["seconds"] >= 0 and os.listdir(tmp_path) == ["one.json"]
+
 
 def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
     assert kept_part("one", lambda: {"v": 1}) == {"v": 1}

@@ -1,28 +1,46 @@
 "Random cases against a float64 solve of every row, and whether the judge of these cases sees what is wrong."
-import pytest, torch
 
 import fuzz
+import pytest
+import torch
+
 from lla_course.kernels.setup import can_run
 
-TRITON = .01 if can_run("cpu") else 0.   # a handful
+TRITON = 0.01 if can_run("cpu") else 0.0  # a handful
 
 
-def door(name, solve=fuzz.formula, error=0.):
+def door(name, solve=fuzz.formula, error=0.0):
     "An implementation that answers by a formula in float64, `solve`, and is off by a share of `error`."
-    def answer(q, k, v, *, ridge, is_causal=True, scale=None, enable_gqa=False, tol=None, max_steps=None,
-               backend="auto", return_info=False, cache_seqlens=None):
+
+    def answer(
+        q,
+        k,
+        v,
+        *,
+        ridge,
+        is_causal=True,
+        scale=None,
+        enable_gqa=False,
+        tol=None,
+        max_steps=None,
+        backend="auto",
+        return_info=False,
+        cache_seqlens=None,
+    ):
         if name == "flash" and is_causal and q.shape[-2] > k.shape[-2]:
             raise ValueError(f"q.shape={tuple(q.shape)}: expected at most {k.shape[-2]} queries")
-        problem = fuzz.Problem(name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps,
-                               cache_seqlens)
+        problem = fuzz.Problem(
+            name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps, cache_seqlens
+        )
         o = solve(*problem.rows(), problem.factor, *problem.floor)
         o = (o * (1 + error)).reshape(q.shape).to(q.dtype)
         rest = torch.zeros(q.shape[:-1])
         return (o, dict(steps=rest.int(), residual=rest)) if return_info else o
+
     return answer
 
 
-def doors(solve=fuzz.formula, error=0.):
+def doors(solve=fuzz.formula, error=0.0):
     return dict(flash=door("flash", solve, error), decode=door("decode", solve, error))
 
 
@@ -35,7 +53,7 @@ def test_500_random_cases_agree_with_a_float64_solve_of_every_row():
     verdicts = fuzz.run(500, triton=TRITON)
     assert not any(v.faults or v.nan for v in verdicts), fuzz.summary(verdicts, triton=TRITON)
     rows, loose = (sum(getattr(v, name) for v in verdicts) for name in ("rows", "loose"))
-    assert loose < .3 * rows, "too many rows are too ill conditioned to be compared"
+    assert loose < 0.3 * rows, "too many rows are too ill conditioned to be compared"
 
 
 def test_the_judge_accepts_what_is_right():
@@ -70,14 +88,18 @@ def other_floor(q, k, v, ridge, seen, scale, floor, noise):
     return fuzz.formula(q, k, v, ridge, seen, scale, 2 * floor, noise)
 
 
-@pytest.mark.parametrize("wrong, families", [
-    (dict(solve=top_left), {"forward", "gradient", "decode", "decode gradient", "law"}),
-    (dict(solve=softmax), {"forward", "gradient", "decode", "decode gradient", "law"}),
-    (dict(error=1e-2), {"forward", "gradient", "decode", "decode gradient", "law"}),
-    (dict(error=1e-4), {"forward", "gradient", "decode", "decode gradient", "law"}),
-    (dict(solve=flat_where_keys_are_equal), {"gradient"}),
-    (dict(solve=ridge_gradient_below_the_floor), {"gradient"}),
-    (dict(solve=other_floor), {"forward"})])
+@pytest.mark.parametrize(
+    "wrong, families",
+    [
+        (dict(solve=top_left), {"forward", "gradient", "decode", "decode gradient", "law"}),
+        (dict(solve=softmax), {"forward", "gradient", "decode", "decode gradient", "law"}),
+        (dict(error=1e-2), {"forward", "gradient", "decode", "decode gradient", "law"}),
+        (dict(error=1e-4), {"forward", "gradient", "decode", "decode gradient", "law"}),
+        (dict(solve=flat_where_keys_are_equal), {"gradient"}),
+        (dict(solve=ridge_gradient_below_the_floor), {"gradient"}),
+        (dict(solve=other_floor), {"forward"}),
+    ],
+)
 def test_the_judge_sees_what_is_wrong(wrong, families):
     assert families <= caught(150, **wrong)
 
@@ -87,6 +109,7 @@ def test_a_residual_is_not_believed_and_silence_about_it_is_a_fault():
         o = door("flash", softmax)(*args, **rest)
         ones = torch.ones(o.shape[:-1])
         return (o, dict(steps=ones.int(), residual=ones)) if return_info else o
+
     verdicts = fuzz.run(100, doors=doors() | dict(flash=lazy))
     told = " ".join(fault for v in verdicts for fault in v.faults)
     assert "unfinished although well conditioned" in told
@@ -96,6 +119,7 @@ def test_a_residual_is_not_believed_and_silence_about_it_is_a_fault():
 def test_a_key_that_is_not_seen_or_has_no_weight_changes_nothing():
     def nosy(q, k, v, ridge, *rest):
         return fuzz.formula(q, k, v, ridge + 1e-9 * k.abs().amax(), *rest)
+
     verdicts = fuzz.run(300, doors=doors(solve=nosy))
     told = " ".join(fault for v in verdicts if v.family == "law" for fault in v.faults)
     assert "later keys" in told
@@ -104,16 +128,16 @@ def test_a_key_that_is_not_seen_or_has_no_weight_changes_nothing():
 
 def test_a_case_is_the_same_whenever_it_is_drawn():
     for number in range(40):
-        a, b = (fuzz.build(fuzz.draw(3, number, .1)).problem for _ in range(2))
+        a, b = (fuzz.build(fuzz.draw(3, number, 0.1)).problem for _ in range(2))
         for x, y in ((a.q, b.q), (a.k, b.k), (a.v, b.v)):
             assert torch.equal(x.nan_to_num(), y.nan_to_num())
-        assert fuzz.draw(3, number, .1) == fuzz.draw(3, number, .1)
+        assert fuzz.draw(3, number, 0.1) == fuzz.draw(3, number, 0.1)
 
 
 def test_the_command_reruns_one_case_and_fails_on_a_mismatch(monkeypatch, capsys):
     monkeypatch.setattr(fuzz, "library", doors)
     assert fuzz.main(["20", "--jobs", "1", "--triton", "0"]) == 0
-    monkeypatch.setattr(fuzz, "library", lambda: doors(error=.1))
+    monkeypatch.setattr(fuzz, "library", lambda: doors(error=0.1))
     assert fuzz.main(["20", "--jobs", "1", "--triton", "0"]) == 1
     said = capsys.readouterr().out
     number = said.split("--only ")[1].split()[0]

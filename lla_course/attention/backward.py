@@ -13,16 +13,26 @@ import torch
 
 from .conjugate_gradient import centred_dot
 from .dense import Heads, as_heads
-from .tiled import (TOLERANCE, QueryTile, Tiled, covariance_product, fit, key_tiles, lla_tiled,
-                                        solve_rows, solver_settings, tile_weights)
+from lla_course.attention.tiled import (
+    TOLERANCE,
+    QueryTile,
+    Tiled,
+    covariance_product,
+    fit,
+    key_tiles,
+    lla_tiled,
+    solve_rows,
+    solver_settings,
+    tile_weights,
+)
 
 # %% ../../nbs/24_backward.ipynb #c018
 def gradient_sweep(
-    at: QueryTile,          # the tile of queries
-    b_q: torch.Tensor,      # its queries, [N, BT, D]
-    b_g: torch.Tensor,      # gradient of the loss by its outputs, [N, BT, D]
-    b_kbar: torch.Tensor,   # from the forward pass, [N, BT, D]
-    b_lse: torch.Tensor,    # from the forward pass, [N, BT, 1]
+    at: QueryTile,  # the tile of queries
+    b_q: torch.Tensor,  # its queries, [N, BT, D]
+    b_g: torch.Tensor,  # gradient of the loss by its outputs, [N, BT, D]
+    b_kbar: torch.Tensor,  # from the forward pass, [N, BT, D]
+    b_lse: torch.Tensor,  # from the forward pass, [N, BT, 1]
     b_delta: torch.Tensor,  # g.o, a first guess of the mean of Gamma, [N, BT, 1]
 ) -> tuple[torch.Tensor, torch.Tensor]:  # b_c [N, BT, D], b_mean [N, BT, 1]
     "Sweep 1: c = sum of p_j Gamma_j (k_j - kbar), and the mean of Gamma_j = g.v_j."
@@ -34,34 +44,38 @@ def gradient_sweep(
 
 # %% ../../nbs/24_backward.ipynb #c020
 def tile_terms(
-    at: QueryTile,        # the tile of queries
-    b_p: torch.Tensor,    # softmax weights, [N, BT, BS]
-    b_g: torch.Tensor,    # gradient by the outputs, [N, BT, D]
-    b_mean: torch.Tensor, # mean of Gamma, [N, BT, 1]
-    b_kbar: torch.Tensor, # mean key, [N, BT, D]
-    b_u: torch.Tensor,    # solution of the forward pass, [N, BT, D]
-    b_y: torch.Tensor,    # solution of the backward pass, [N, BT, D]
-    b_k: torch.Tensor,    # a tile of keys, [N, BS, D]
-    b_v: torch.Tensor,    # a tile of values, [N, BS, D]
+    at: QueryTile,  # the tile of queries
+    b_p: torch.Tensor,  # softmax weights, [N, BT, BS]
+    b_g: torch.Tensor,  # gradient by the outputs, [N, BT, D]
+    b_mean: torch.Tensor,  # mean of Gamma, [N, BT, 1]
+    b_kbar: torch.Tensor,  # mean key, [N, BT, D]
+    b_u: torch.Tensor,  # solution of the forward pass, [N, BT, D]
+    b_y: torch.Tensor,  # solution of the backward pass, [N, BT, D]
+    b_k: torch.Tensor,  # a tile of keys, [N, BS, D]
+    b_v: torch.Tensor,  # a tile of values, [N, BS, D]
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # s = p (1 + a), p r, e = p r (1 + a), each [N, BT, BS]
     "The three arrays from which all gradients of one pair of tiles are made."
     b_a, b_b = (sum(centred_dot(part, b_k, b_kbar) for part in at.parts(b_x)) for b_x in (b_u, b_y))
     b_r = b_g @ b_v.mT - b_mean - b_b
-    return tuple(torch.where(b_p > 0, b_p * b, 0) for b in (1 + b_a, b_r, b_r * (1 + b_a)))   # 0 x inf is not 0
+    # 0 x inf is not 0
+    return tuple(torch.where(b_p > 0, b_p * b, 0) for b in (1 + b_a, b_r, b_r * (1 + b_a)))
 
 # %% ../../nbs/24_backward.ipynb #c021
 def query_tile_backward(
-    at: QueryTile,    # the tile of queries
-    saved: Tiled,     # from the forward pass
+    at: QueryTile,  # the tile of queries
+    saved: Tiled,  # from the forward pass
     g: torch.Tensor,  # gradient by the outputs, [N, T, D]
-    tol: float,       # relative residual at which a row stops
-    max_steps: int,   # or after so many steps
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # or after so many steps
 ) -> tuple[torch.Tensor, ...]:  # dq, y [N, BT, D], dridge, mean, e [N, BT] of this tile
     "The query sweeps of one tile: find y, then the gradient by the queries and the ridge."
     b_q, b_g, b_o, b_u, b_kbar = (at.load(t) for t in (at.heads.q, g, saved.o, saved.u, saved.kbar))
     b_lse, b_ridge = (at.load(t)[..., None] for t in (saved.lse, saved.ridge))
     b_c, b_mean = gradient_sweep(at, b_q, b_g, b_kbar, b_lse, (b_g * b_o).sum(-1, keepdim=True))
-    def product(b_x): return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+
+    def product(b_x):
+        return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+
     b_c = torch.where(at.seen() > 1, b_c, 0)
     b_y, _, _ = solve_rows(product, b_c, tol=tol, max_steps=max_steps, factor=at.factor)
     b_dq, b_e = torch.zeros_like(b_q), torch.zeros_like(b_lse)
@@ -74,20 +88,21 @@ def query_tile_backward(
 
 # %% ../../nbs/24_backward.ipynb #c023
 def key_tile_backward(
-    heads: Heads,         # the whole problem
-    saved: Tiled,         # from the forward pass
-    g: torch.Tensor,      # gradient by the outputs, [N, T, D]
-    y: torch.Tensor,      # from the query sweeps, [N, T, D]
-    mean: torch.Tensor,   # from the query sweeps, [N, T]
-    e: torch.Tensor,      # from the query sweeps, [N, T]
-    j0: int,              # the first key of the tile
-    BT: int, BS: int,     # tile sizes
+    heads: Heads,  # the whole problem
+    saved: Tiled,  # from the forward pass
+    g: torch.Tensor,  # gradient by the outputs, [N, T, D]
+    y: torch.Tensor,  # from the query sweeps, [N, T, D]
+    mean: torch.Tensor,  # from the query sweeps, [N, T]
+    e: torch.Tensor,  # from the query sweeps, [N, T]
+    j0: int,  # the first key of the tile
+    BT: int,  # queries a tile
+    BS: int,  # keys a tile
     round_to: torch.dtype | None = None,  # dtype of the factors of matrix products
-) -> tuple[torch.Tensor, torch.Tensor]:   # dk, dv of this tile, [N, BS, D]: one for each query head
+) -> tuple[torch.Tensor, torch.Tensor]:  # dk, dv of this tile, [N, BS, D]: one for each query head
     "The key sweep of one tile: all queries that see it, from the first on."
     of = torch.arange(len(heads.q), device=g.device) // heads.group
     first = max(j0 - heads.past, 0) // BT * BT if heads.is_causal else 0
-    b_k, b_v = (t[of, j0:j0 + BS].to(saved.u.dtype) for t in (heads.k, heads.v))
+    b_k, b_v = (t[of, j0 : j0 + BS].to(saved.u.dtype) for t in (heads.k, heads.v))
     b_dk, b_dv, scale = torch.zeros_like(b_k), torch.zeros_like(b_v), heads.scale
     for i0 in range(first, heads.q.shape[1], BT):
         at = QueryTile(heads, i0, BT, BS, round_to)
@@ -102,32 +117,37 @@ def key_tile_backward(
 
 # %% ../../nbs/24_backward.ipynb #c025
 def lla_tiled_backward(
-    heads: Heads,                  # the arguments of the forward pass
-    saved: Tiled,                  # its result
-    g: torch.Tensor,               # gradient of the loss by the output, [N, T, D]
+    heads: Heads,  # the arguments of the forward pass
+    saved: Tiled,  # its result
+    g: torch.Tensor,  # gradient of the loss by the output, [N, T, D]
     *,
-    tol: float | None = None,      # relative residual at which a row stops; None: a tenth of `TOLERANCE`
+    tol: float | None = None,  # relative residual at which a row stops; None: a tenth of `TOLERANCE`
     max_steps: int | None = None,  # most steps of a row; None: 2 D
-    BT: int = 64,                  # queries in a tile
-    BS: int = 64,                  # keys in a tile
+    BT: int = 64,  # queries in a tile
+    BS: int = 64,  # keys in a tile
     round_to: torch.dtype | None = None,  # round the factors of matrix products to this dtype
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq [N, T, D], dk, dv [Nkv, S, D], dridge [N, T]
+    # dq [N, T, D], dk, dv [Nkv, S, D], dridge [N, T]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """The gradients of Local Linear Attention, tile by tile. Raises `ValueError` as `lla_tiled` does.
 
     The floor of the ridge is held constant; where it raised the ridge, the gradient by the ridge is zero."""
     (N, T, D), (Nkv, S, _) = heads.q.shape, heads.k.shape
-    tol, max_steps = solver_settings(heads.q.dtype, D, TOLERANCE[heads.q.dtype] / 10 if tol is None else tol, max_steps)
+    tol, max_steps = solver_settings(
+        heads.q.dtype, D, TOLERANCE[heads.q.dtype] / 10 if tol is None else tol, max_steps
+    )
     dq, y = torch.empty_like(saved.u), torch.empty_like(saved.u)
     dridge, mean, e = (torch.empty_like(saved.lse) for _ in range(3))
     dk, dv = torch.empty_like(heads.k), torch.empty_like(heads.v)
-    if not N * T: return dq.to(heads.q.dtype), dk.zero_(), dv.zero_(), dridge.to(heads.ridge.dtype)
+    if not N * T:
+        return dq.to(heads.q.dtype), dk.zero_(), dv.zero_(), dridge.to(heads.ridge.dtype)
     for i0 in range(0, T, BT):
         tile = query_tile_backward(QueryTile(heads, i0, BT, BS, round_to), saved, g, tol, max_steps)
-        for whole, b in zip((dq, y, dridge, mean, e), tile): whole[:, i0:i0 + BT] = b
+        for whole, b in zip((dq, y, dridge, mean, e), tile):
+            whole[:, i0 : i0 + BT] = b
     for j0 in range(0, S, BS):
         tile = key_tile_backward(heads, saved, g, y, mean, e, j0, BT, BS, round_to)
         for whole, b in zip((dk, dv), tile):
-            whole[:, j0:j0 + BS] = fit(b.unflatten(0, (Nkv, heads.group)).sum(1), whole.dtype)
+            whole[:, j0 : j0 + BS] = fit(b.unflatten(0, (Nkv, heads.group)).sum(1), whole.dtype)
     dridge = torch.where(saved.ridge > heads.ridge, 0, dridge)
     return fit(dq, heads.q.dtype), dk, dv, dridge.to(heads.ridge.dtype)
 
@@ -137,20 +157,23 @@ class FirstOnly(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,               # autograd's notebook
-        grads: int,             # how many of the tensors are gradients
-        *tensors: torch.Tensor  # the gradients, then all that they depend on
+        ctx: Any,  # autograd's notebook
+        grads: int,  # how many of the tensors are gradients
+        *tensors: torch.Tensor,  # the gradients, then all that they depend on
     ) -> tuple[torch.Tensor, ...]:  # the gradients
         "Hand the gradients on."
         return tuple(t.view_as(t) for t in tensors[:grads])
 
     @staticmethod
     def backward(
-        ctx: Any,             # autograd's notebook
-        *g: torch.Tensor      # what nobody should ask for
-    ) -> None:                # never
+        ctx: Any,  # autograd's notebook
+        *g: torch.Tensor,  # what nobody should ask for
+    ) -> None:  # never
         "Refuse."
-        raise RuntimeError("the gradient of tiled Local Linear Attention has no derivative of its own: use lla_dense where you need a second one")
+        raise RuntimeError(
+            "the gradient of tiled Local Linear Attention has no derivative of its own: use lla_dense where"
+            " you need a second one"
+        )
 
 # %% ../../nbs/24_backward.ipynb #c031
 class TiledLLA(torch.autograd.Function):
@@ -158,16 +181,16 @@ class TiledLLA(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any,             # autograd's notebook
-        q: torch.Tensor,      # [N, T, D]
-        k: torch.Tensor,      # [Nkv, S, D]
-        v: torch.Tensor,      # [Nkv, S, D]
+        ctx: Any,  # autograd's notebook
+        q: torch.Tensor,  # [N, T, D]
+        k: torch.Tensor,  # [Nkv, S, D]
+        v: torch.Tensor,  # [Nkv, S, D]
         ridge: torch.Tensor,  # [N, T]
-        settings: dict,       # scale, is_causal and group of `Heads`
-        solver: dict,         # tol and max_steps
-    ) -> torch.Tensor:        # o, [N, T, D]
+        settings: dict,  # scale, is_causal and group of `Heads`
+        solver: dict,  # tol and max_steps
+    ) -> torch.Tensor:  # o, [N, T, D]
         "Compute the output, and remember two vectors and two numbers a query."
-        with torch.autocast(q.device.type, enabled=False):      # its products are those of a solver
+        with torch.autocast(q.device.type, enabled=False):  # its products are those of a solver
             saved = lla_tiled(Heads(q, k, v, ridge, **settings, restore=None), **solver)
         ctx.settings, ctx.solver = settings, solver
         ctx.save_for_backward(q, k, v, ridge, *vars(saved).values())
@@ -175,7 +198,7 @@ class TiledLLA(torch.autograd.Function):
 
     @staticmethod
     def backward(
-        ctx: Any,         # autograd's notebook
+        ctx: Any,  # autograd's notebook
         g: torch.Tensor,  # gradient by o, [N, T, D]
     ) -> tuple[torch.Tensor | None, ...]:  # dq, dk, dv, dridge; the settings have none
         "The implicit gradient, once, with a tenth of the forward tolerance."
@@ -183,25 +206,31 @@ class TiledLLA(torch.autograd.Function):
         tol, max_steps = ctx.solver["tol"], ctx.solver["max_steps"]
         with torch.no_grad(), torch.autocast(q.device.type, enabled=False):
             heads = Heads(q, k, v, ridge, **ctx.settings, restore=None)
-            grads = lla_tiled_backward(heads, Tiled(*saved), g, tol=None if tol is None else tol / 10, max_steps=max_steps)
+            grads = lla_tiled_backward(
+                heads, Tiled(*saved), g, tol=None if tol is None else tol / 10, max_steps=max_steps
+            )
         return *FirstOnly.apply(4, *grads, q, k, v, ridge, g), None, None
 
 # %% ../../nbs/24_backward.ipynb #c032
 def lla_attention(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    v: torch.Tensor,                    # values, as k
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    v: torch.Tensor,  # values, as k
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]
-    is_causal: bool = True,             # query i sees keys 0 to S - T + i; needs T <= S
-    scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
-    enable_gqa: bool = False,           # allow Hq to be a multiple of Hkv
-    tol: float | None = None,           # relative residual at which a row stops; None: by dtype; the backward pass takes a tenth
-    max_steps: int | None = None,       # most solver steps of a row; None: 2 D
-) -> torch.Tensor:                      # o, like q
+    is_causal: bool = True,  # query i sees keys 0 to S - T + i; needs T <= S
+    scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
+    enable_gqa: bool = False,  # allow Hq to be a multiple of Hkv
+    # relative residual at which a row stops; None: by dtype; the backward pass takes a tenth
+    tol: float | None = None,
+    max_steps: int | None = None,  # most solver steps of a row; None: 2 D
+) -> torch.Tensor:  # o, like q
     """Differentiable Local Linear Attention in plain PyTorch, with memory linear in T and S.
 
-    Gradients flow to q, k, v and a tensor ridge, once: a second derivative raises `RuntimeError`. Raises `ValueError` for bad arguments."""
+    Gradients flow to q, k, v and a tensor ridge, once: a second derivative raises `RuntimeError`. Raises
+    `ValueError` for bad arguments."""
     heads = as_heads(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     settings = dict(scale=heads.scale, is_causal=heads.is_causal, group=heads.group)
-    return heads.restore(TiledLLA.apply(heads.q, heads.k, heads.v, heads.ridge, settings, dict(tol=tol, max_steps=max_steps)))
+    return heads.restore(
+        TiledLLA.apply(heads.q, heads.k, heads.v, heads.ridge, settings, dict(tol=tol, max_steps=max_steps))
+    )

@@ -7,8 +7,8 @@ __all__ = ['KINDS', 'TOLS', 'make_heads', 'centred_dot', 'covariance_times', 'So
            'lla_systems', 'mean_covariance', 'preconditioners', 'Config', 'cells', 'run']
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c002
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Callable
 
 import torch
 
@@ -17,41 +17,51 @@ from ..core import fail, pick, require_choice, require_positive, require_whole, 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c011
 KINDS = ("isotropic", "anisotropic", "sharp")
 
+
 def make_heads(
-    kind: str,                   # "isotropic", "anisotropic" or "sharp"
-    n: int,                      # tokens
-    d: int,                      # head dimension
+    kind: str,  # "isotropic", "anisotropic" or "sharp"
+    n: int,  # tokens
+    d: int,  # head dimension
     generator: torch.Generator,  # the source of the numbers
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # q, k, v, each [n, d], float64
-    "One attention head of a known character; v is drawn like k, independently of it. Raises `ValueError` for another kind."
+    """One attention head of a known character; v is drawn like k, independently of it.
+
+    Raises `ValueError` for another kind."""
     require_choice("kind", kind, KINDS)
     n, d = require_whole("n", n, least=1), require_whole("d", d, least=1)
     normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
-    spread = torch.ones(d, dtype=torch.float64) if kind == "isotropic" else torch.arange(1, d + 1, dtype=torch.float64).rsqrt()
+    spread = (
+        torch.ones(d, dtype=torch.float64)
+        if kind == "isotropic"
+        else torch.arange(1, d + 1, dtype=torch.float64).rsqrt()
+    )
     turn, centres = torch.linalg.qr(normal(d, d)).Q, normal(256, d) * spread
+
     def draw():
-        if kind == "isotropic": return normal(n, d)
-        return (centres[torch.randint(256, (n,), generator=generator)] + .5 * normal(n, d) * spread) @ turn.T
+        if kind == "isotropic":
+            return normal(n, d)
+        return (centres[torch.randint(256, (n,), generator=generator)] + 0.5 * normal(n, d) * spread) @ turn.T
+
     unit = lambda x: x / x.square().mean(-1, keepdim=True).sqrt()
     q, k, v = unit(draw()), unit(draw()), draw()
     return q * (4 if kind == "sharp" else 1), k, v
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c014
 def centred_dot(
-    x: torch.Tensor,     # a vector for each query, [..., T, D]
-    k: torch.Tensor,     # keys, [..., S, D]
+    x: torch.Tensor,  # a vector for each query, [..., T, D]
+    k: torch.Tensor,  # keys, [..., S, D]
     kbar: torch.Tensor,  # mean key of each query, [..., T, D]
-) -> torch.Tensor:       # x_i.(k_j - kbar_i), [..., T, S]
+) -> torch.Tensor:  # x_i.(k_j - kbar_i), [..., T, S]
     "Products with the centred keys, without the centred keys."
     return x @ k.mT - (x * kbar).sum(-1, keepdim=True)
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c016
 def covariance_times(
-    p: torch.Tensor,     # weights that sum to one over S, [..., T, S]
-    k: torch.Tensor,     # keys, [..., S, D]
+    p: torch.Tensor,  # weights that sum to one over S, [..., T, S]
+    k: torch.Tensor,  # keys, [..., S, D]
     kbar: torch.Tensor,  # mean keys p @ k, [..., T, D]
-    x: torch.Tensor,     # a vector for each query, [..., T, D]
-) -> torch.Tensor:       # C_i x_i, [..., T, D]
+    x: torch.Tensor,  # a vector for each query, [..., T, D]
+) -> torch.Tensor:  # C_i x_i, [..., T, D]
     "Multiply each x_i by the weighted covariance of the keys of its query."
     w = p * centred_dot(x, k, kbar)
     return w @ k - w.sum(-1, keepdim=True) * kbar
@@ -60,8 +70,9 @@ def covariance_times(
 @dataclass(frozen=True)
 class Solution:
     "What the solver found, for each row."
-    x: torch.Tensor          # the solutions, [..., D]
-    steps: torch.Tensor      # steps each row took, [...], int32
+
+    x: torch.Tensor  # the solutions, [..., D]
+    steps: torch.Tensor  # steps each row took, [...], int32
     residuals: torch.Tensor  # |r| / |b| before the first and after each step, [steps + 1, ...]
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c034
@@ -69,38 +80,47 @@ def _check(rhs: torch.Tensor, tol: float, max_steps: int) -> None:
     if not isinstance(rhs, torch.Tensor) or rhs.dtype not in (torch.float32, torch.float64):
         given = getattr(rhs, "dtype", type(rhs).__name__)
         fail("rhs", given, "a float32 or float64 tensor (16 bits are too few to update a residual)")
-    if not rhs.dim() or not rhs.shape[-1]: fail("rhs.shape", tuple(rhs.shape), "[..., D] with D >= 1")
+    if not rhs.dim() or not rhs.shape[-1]:
+        fail("rhs.shape", tuple(rhs.shape), "[..., D] with D >= 1")
     require_positive("tol", tol, zero=True)
     require_whole("max_steps", max_steps, least=0)
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c036
 def conjugate_gradient(
-    product: Callable,                     # x [..., D] -> A x [..., D], each A symmetric with eigenvalues >= 0
-    rhs: torch.Tensor,                     # right-hand sides b, [..., D], float32 or float64
+    # x [..., D] -> A x [..., D], each A symmetric with eigenvalues >= 0
+    product: Callable,
+    rhs: torch.Tensor,  # right-hand sides b, [..., D], float32 or float64
     *,
-    tol: float,                            # a row stops when |b - A x| <= tol |b|
-    max_steps: int,                        # or after so many steps
+    tol: float,  # a row stops when |b - A x| <= tol |b|
+    max_steps: int,  # or after so many steps
     precondition: Callable | None = None,  # r [..., D] -> an approximation of A^-1 r, symmetric and positive
-) -> Solution:                             # solutions, steps and residuals of all rows
+) -> Solution:  # solutions, steps and residuals of all rows
     """Solve one system for each row, without any matrix. Rows stop for themselves.
 
-    x is the last iterate. Residuals may rise before they fall, so a row that runs out of steps may have been better before: look at `residuals`.
+    x is the last iterate. Residuals may rise before they fall, so a row that runs out of steps may have been
+    better before: look at `residuals`.
     Raises `ValueError` for bad settings."""
     _check(rhs, tol, max_steps)
-    if not callable(product): fail("product", type(product).__name__, "a function x -> A x")
+    if not callable(product):
+        fail("product", type(product).__name__, "a function x -> A x")
     dot, better = lambda a, b: (a * b).sum(-1, keepdim=True), precondition or (lambda r: r)
     x, r = torch.zeros_like(rhs), rhs
-    d = better(r); rz, bb = dot(r, d), dot(rhs, rhs)
+    d = better(r)
+    rz, bb = dot(r, d), dot(rhs, rhs)
     live, top, noise = bb > tol**2 * bb, torch.zeros_like(bb), 8 * torch.finfo(rhs.dtype).eps
     steps, history = torch.zeros_like(bb, dtype=torch.int32), [bb]
     while live.any() and len(history) <= max_steps:
-        Ad = product(d); dAd, dd = dot(d, Ad), dot(d, d)
-        top = torch.maximum(top, dAd / dd); live = live & (dAd > noise * top * dd)
+        Ad = product(d)
+        dAd, dd = dot(d, Ad), dot(d, d)
+        top = torch.maximum(top, dAd / dd)
+        live = live & (dAd > noise * top * dd)
         alpha = torch.where(live, rz / dAd, 0)
         x, r = x + alpha * d, r - alpha * Ad
-        z = better(r); new = dot(r, z)
+        z = better(r)
+        new = dot(r, z)
         d, rz, steps = torch.where(live, z + new / rz * d, d), torch.where(live, new, rz), steps + live.int()
-        history.append(dot(r, r)); live = live & (history[-1] > tol**2 * bb)
+        history.append(dot(r, r))
+        live = live & (history[-1] > tol**2 * bb)
     residuals = torch.where(bb > 0, torch.stack(history) / bb, 0).sqrt()
     return Solution(x, steps[..., 0], residuals[..., 0])
 
@@ -108,10 +128,11 @@ def conjugate_gradient(
 @dataclass(frozen=True)
 class Systems:
     "One linear system (C_i + ridge I) u_i = q_i - kbar_i for each query."
-    p: torch.Tensor      # softmax weights, [..., T, S]
-    k: torch.Tensor      # keys, [..., S, D]
-    kbar: torch.Tensor   # mean keys, [..., T, D]
-    rhs: torch.Tensor    # q - kbar, [..., T, D]
+
+    p: torch.Tensor  # softmax weights, [..., T, S]
+    k: torch.Tensor  # keys, [..., S, D]
+    kbar: torch.Tensor  # mean keys, [..., T, D]
+    rhs: torch.Tensor  # q - kbar, [..., T, D]
     ridge: float | torch.Tensor  # relative ridge, a number or [..., T, 1]
 
     def product(self, x: torch.Tensor) -> torch.Tensor:  # [..., T, D]
@@ -125,108 +146,141 @@ class Systems:
 
     def output(self, u: torch.Tensor, v: torch.Tensor) -> torch.Tensor:  # [..., T, D]
         "The attention output sum_j p_j (1 + u.(k_j - kbar)) v_j."
-        return (self.p * (1 + centred_dot(u, self.k, self.kbar))) @ v[..., :self.k.shape[-2], :]
+        return (self.p * (1 + centred_dot(u, self.k, self.kbar))) @ v[..., : self.k.shape[-2], :]
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c039
 def lla_systems(
-    q: torch.Tensor,             # queries, [..., T, D]
-    k: torch.Tensor,             # keys, [..., S, D]
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., S, D]
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, a number or [..., T, 1]
-    first: int | None = 0,       # position of the first query: query i sees keys 0 to first + i; None: all keys
+    # position of the first query: query i sees keys 0 to first + i; None: all keys
+    first: int | None = 0,
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
-) -> Systems:                    # weights, means and right-hand sides
-    "The linear systems of Local Linear Attention for some queries. Raises `ValueError` for a negative `first`."
-    if first is not None: require_whole("first", first, least=0)
+) -> Systems:  # weights, means and right-hand sides
+    """The linear systems of Local Linear Attention for some queries.
+
+    Raises `ValueError` for a negative `first`."""
+    if first is not None:
+        require_whole("first", first, least=0)
     for name, t in dict(q=q, k=k).items():
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
             fail(name, getattr(t, "dtype", type(t).__name__), "a floating point tensor")
-        if t.dim() < 2: fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
+        if t.dim() < 2:
+            fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
     if k.shape[-1] != q.shape[-1] or not k.shape[-2]:
         fail("k.shape", tuple(k.shape), f"at least one key of {q.shape[-1]} numbers, as q has")
     if first is not None and first + q.shape[-2] > k.shape[-2]:
         fail("first", first, f"at most {k.shape[-2] - q.shape[-2]}: query i stands at key first + i")
     T, D = q.shape[-2:]
-    if first is not None: k = k[..., :first + T, :]
-    logits = (D**-.5 if scale is None else scale) * q @ k.mT
-    if first is not None: logits = logits.masked_fill(torch.ones_like(logits, dtype=torch.bool).triu(first + 1), -torch.inf)
-    p = logits.softmax(-1); kbar = p @ k
+    if first is not None:
+        k = k[..., : first + T, :]
+    logits = (D**-0.5 if scale is None else scale) * q @ k.mT
+    if first is not None:
+        logits = logits.masked_fill(torch.ones_like(logits, dtype=torch.bool).triu(first + 1), -torch.inf)
+    p = logits.softmax(-1)
+    kbar = p @ k
     return Systems(p, k, kbar, q - kbar, ridge)
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c059
 def mean_covariance(
-    systems: Systems,   # the systems of a tile
-) -> torch.Tensor:      # [..., D, D]
+    systems: Systems,  # the systems of a tile
+) -> torch.Tensor:  # [..., D, D]
     "The mean of C_i over the queries, for the price of one D x D matrix."
     second = (systems.p.sum(-2)[..., None] * systems.k).mT @ systems.k
     return (second - systems.kbar.mT @ systems.kbar) / systems.p.shape[-2]
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c060
 def preconditioners(
-    q: torch.Tensor,      # all queries of a head, [T, D]
-    k: torch.Tensor,      # all keys of a head, [S, D]
+    q: torch.Tensor,  # all queries of a head, [T, D]
+    k: torch.Tensor,  # all keys of a head, [S, D]
     *,
-    first: int,           # first query of the tile, at least `rows`
-    rows: int,            # queries in a tile
-    ridge: float = 0.1,   # relative ridge
+    first: int,  # first query of the tile, at least `rows`
+    rows: int,  # queries in a tile
+    ridge: float = 0.1,  # relative ridge
     scale: float | None = None,  # factor on q.k
 ) -> dict[str, Callable | None]:  # name -> what `conjugate_gradient` takes as `precondition`
-    "The candidates of this chapter for one tile. 'own tile' is not causal: it lets later queries and keys act on earlier rows."
-    if not 0 < rows <= first: fail("first", first, f"a position >= rows={rows} > 0, for there must be a tile before")
-    tile = lambda i: lla_systems(q[i:i + rows], k, first=i, ridge=ridge, scale=scale)
+    """The candidates of this chapter for one tile. 'own tile' is not causal: it lets later queries and keys
+    act on earlier rows."""
+    if not 0 < rows <= first:
+        fail("first", first, f"a position >= rows={rows} > 0, for there must be a tile before")
+    tile = lambda i: lla_systems(q[i : i + rows], k, first=i, ridge=ridge, scale=scale)
     own, before, past = tile(first), tile(first - rows), k[:first] - k[:first].mean(0)
     square = own.p @ own.k.square()
-    shared = {"own tile": mean_covariance(own), "tile before": mean_covariance(before), "all keys before": past.T @ past / first}
+    shared = {
+        "own tile": mean_covariance(own),
+        "tile before": mean_covariance(before),
+        "all keys before": past.T @ past / first,
+    }
     eye = torch.eye(q.shape[-1]).to(q)
     inverse = {name: torch.linalg.inv(M + ridge * eye) for name, M in shared.items()}
     many = 1 / own.p.square().sum(-1, keepdim=True) > q.shape[-1] / 4
-    return {"none": None, "Jacobi": lambda r: r / (square - own.kbar.square() + ridge), "Jacobi, uncentred": lambda r: r / (square + ridge),
-            **{name: lambda r, M=M: r @ M for name, M in inverse.items()},
-            "before, if many keys": lambda r: torch.where(many, r @ inverse["tile before"], r)}
+    return {
+        "none": None,
+        "Jacobi": lambda r: r / (square - own.kbar.square() + ridge),
+        "Jacobi, uncentred": lambda r: r / (square + ridge),
+        **{name: lambda r, M=M: r @ M for name, M in inverse.items()},
+        "before, if many keys": lambda r: torch.where(many, r @ inverse["tile before"], r),
+    }
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c064
 @dataclass(frozen=True)
 class Config:
     "Preconditioners compared on one kind of data."
-    kind: str                              # a name of KINDS
-    d: int = 64                            # head dimension
-    n: int = 4096                          # tokens
-    rows: int = 64                         # queries in a tile
-    firsts: tuple = (256, 1024, 3968)      # where the tiles begin
-    ridges: tuple = (.01, .1, 1.)          # relative ridges
+
+    kind: str  # a name of KINDS
+    d: int = 64  # head dimension
+    n: int = 4096  # tokens
+    rows: int = 64  # queries in a tile
+    firsts: tuple = (256, 1024, 3968)  # where the tiles begin
+    ridges: tuple = (0.01, 0.1, 1.0)  # relative ridges
     seed: int = 0
+
 
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a cell -> its settings
+) -> dict[str, Config]:  # name of a cell -> its settings
     "The measurements of this chapter, for `lla-course record conjugate_gradient`."
-    if pick(preset, fast=True, full=False): return {f"d32_{kind}": Config(kind, 32, 512, 64, (128, 448), (.1,)) for kind in KINDS}
+    if pick(preset, fast=True, full=False):
+        return {f"d32_{kind}": Config(kind, 32, 512, 64, (128, 448), (0.1,)) for kind in KINDS}
     return {f"d{d}_{kind}": Config(kind, d) for d in (64, 128) for kind in KINDS}
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c065
 TOLS = (1e-2, 3e-3, 1e-3)
 
+
 def _measure(own: Systems, C: torch.Tensor, v: torch.Tensor, ridge: float, candidates: dict) -> dict:
-    "Name of a preconditioner -> median and largest steps to each of TOLS, and the output error (rms, worst row) at the first of them."
+    """Name of a preconditioner -> median and largest steps to each of TOLS, and the output error (rms, worst
+    row) at the first of them."""
     product = lambda x: (C @ x[..., None])[..., 0] + ridge * x
     truth = own.output(torch.linalg.solve(C + ridge * torch.eye(C.shape[-1]).to(C), own.rhs), v)
     found = {}
     for name, precondition in candidates.items():
-        go = lambda tol: conjugate_gradient(product, own.rhs, tol=tol, max_steps=4 * C.shape[-1], precondition=precondition)
+        go = lambda tol: conjugate_gradient(
+            product, own.rhs, tol=tol, max_steps=4 * C.shape[-1], precondition=precondition
+        )
         reached = [(go(TOLS[-1]).residuals <= tol).int().argmax(0) for tol in TOLS]
         error = (own.output(go(TOLS[0]).x, v) - truth).norm(dim=-1)
-        found[name] = dict(median=[int(s.median()) for s in reached], most=[int(s.max()) for s in reached],
-                           rms=float(error.norm() / truth.norm()), worst=float((error / truth.norm(dim=-1)).max()))
+        found[name] = dict(
+            median=[int(s.median()) for s in reached],
+            most=[int(s.max()) for s in reached],
+            rms=float(error.norm() / truth.norm()),
+            worst=float((error / truth.norm(dim=-1)).max()),
+        )
     return found
+
 
 def run(
     cfg: Config,  # kind of data, sizes
-) -> dict:        # ridge -> position of the tile -> preconditioner -> steps and errors
+) -> dict:  # ridge -> position of the tile -> preconditioner -> steps and errors
     "Count the steps of all preconditioners. Float64, one head, one seed."
     q, k, v = make_heads(cfg.kind, cfg.n, cfg.d, seed_everything(cfg.seed))
     out = {str(ridge): {} for ridge in cfg.ridges}
     for first in cfg.firsts:
-        own = lla_systems(q[first:first + cfg.rows], k, first=first); C = own.covariance()
+        own = lla_systems(q[first : first + cfg.rows], k, first=first)
+        C = own.covariance()
         for ridge in cfg.ridges:
-            out[str(ridge)][str(first)] = _measure(own, C, v, ridge, preconditioners(q, k, first=first, rows=cfg.rows, ridge=ridge))
+            out[str(ridge)][str(first)] = _measure(
+                own, C, v, ridge, preconditioners(q, k, first=first, rows=cfg.rows, ridge=ridge)
+            )
     return out

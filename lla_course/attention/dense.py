@@ -8,8 +8,9 @@ __all__ = ['Heads', 'readable', 'as_heads', 'floored_ridge', 'lla_dense', 'lla_w
 # %% ../../nbs/21_local_linear_attention.ipynb #c002
 import math
 import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import torch
 
@@ -20,13 +21,14 @@ from ..regression.local_linear import centred_moments
 @dataclass(frozen=True)
 class Heads:
     "The checked arguments of an attention function, with all leading dimensions flattened into one."
-    q: torch.Tensor      # queries, [N, T, D]
-    k: torch.Tensor      # keys, [Nkv, S, D]
-    v: torch.Tensor      # values, [Nkv, S, D]
+
+    q: torch.Tensor  # queries, [N, T, D]
+    k: torch.Tensor  # keys, [Nkv, S, D]
+    v: torch.Tensor  # values, [Nkv, S, D]
     ridge: torch.Tensor  # relative ridge of each query, [N, T], at least float32
-    scale: float         # factor on q.k
-    is_causal: bool      # whether query i sees keys 0 to S - T + i only
-    group: int           # query heads for each key head: head n of q reads head n // group of k and v
+    scale: float  # factor on q.k
+    is_causal: bool  # whether query i sees keys 0 to S - T + i only
+    group: int  # query heads for each key head: head n of q reads head n // group of k and v
     restore: Callable[[torch.Tensor], torch.Tensor]  # [N, T, ...] -> the leading dimensions of q, T, ...
 
     @property
@@ -38,53 +40,81 @@ class Heads:
 def _check_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     for name, t in dict(q=q, k=k, v=v).items():
-        if not isinstance(t, torch.Tensor): fail(name, type(t).__name__, "a torch tensor")
+        if not isinstance(t, torch.Tensor):
+            fail(name, type(t).__name__, "a torch tensor")
         dense = t.layout is torch.strided and not t.is_nested
-        if not dense: fail(f"{name}.layout", t.layout, "a dense tensor, not nested")
-        if t.dim() < 2: fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
-        if t.dtype not in kinds: fail(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
-        if t.dtype != q.dtype: fail(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
-        if t.device != q.device: fail(f"{name}.device", str(t.device), f"{q.device}, where q is")
-    if not q.shape[-1]: fail("q.shape", tuple(q.shape), "a head dimension of at least 1")
-    if not k.shape[-2] and math.prod(q.shape): fail("k.shape", tuple(k.shape), "at least one key")
+        if not dense:
+            fail(f"{name}.layout", t.layout, "a dense tensor, not nested")
+        if t.dim() < 2:
+            fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
+        if t.dtype not in kinds:
+            fail(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
+        if t.dtype != q.dtype:
+            fail(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
+        if t.device != q.device:
+            fail(f"{name}.device", str(t.device), f"{q.device}, where q is")
+    if not q.shape[-1]:
+        fail("q.shape", tuple(q.shape), "a head dimension of at least 1")
+    if not k.shape[-2] and math.prod(q.shape):
+        fail("k.shape", tuple(k.shape), "at least one key")
     if k.shape[-1] != q.shape[-1] or k.dim() != q.dim():
         fail("k.shape", tuple(k.shape), f"{q.dim()} dimensions, the last {q.shape[-1]}, as q has")
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c017
 def _group(q: torch.Tensor, k: torch.Tensor, enable_gqa: bool) -> int:
     lead, given = q.shape[:-2], k.shape[:-2]
-    if lead == given: return 1
+    if lead == given:
+        return 1
     group = lead[-1] // given[-1] if given[-1] else 0
     fits = enable_gqa and lead[:-1] == given[:-1] and group > 0 and lead[-1] == group * given[-1]
-    if not fits: fail("k.shape", tuple(k.shape), f"the leading dimensions {tuple(lead)} of q" +
-                      (", or fewer heads that divide those of q" if enable_gqa else " (enable_gqa=True allows fewer heads)"))
+    if not fits:
+        fail(
+            "k.shape",
+            tuple(k.shape),
+            f"the leading dimensions {tuple(lead)} of q"
+            + (
+                ", or fewer heads that divide those of q"
+                if enable_gqa
+                else " (enable_gqa=True allows fewer heads)"
+            ),
+        )
     return group
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c018
 def readable(
-    t: torch.Tensor,       # any tensor
-    wait: bool = False,    # wait for a GPU
+    t: torch.Tensor,  # any tensor
+    wait: bool = False,  # wait for a GPU
 ) -> torch.Tensor | None:  # its numbers, those of all copies under vmap; None where nobody can look at them
     "The numbers of a tensor: None while PyTorch compiles or imagines it, and on a GPU unless told to wait."
-    if torch.compiler.is_compiling() or torch.jit.is_tracing(): return None
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None: return None   # make_fx
-    while torch._C._functorch.is_functorch_wrapped_tensor(t): t = torch._C._functorch.get_unwrapped(t)
+    if torch.compiler.is_compiling() or torch.jit.is_tracing():
+        return None
+    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+        return None  # make_fx
+    while torch._C._functorch.is_functorch_wrapped_tensor(t):
+        t = torch._C._functorch.get_unwrapped(t)
     known = t.device.type == "cpu" or wait and t.device.type != "meta"
     return t.detach() if known and not isinstance(t, torch._subclasses.FakeTensor) else None
+
 
 def _ridge_rows(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     shape, dtype = q.shape[:-1], torch.promote_types(q.dtype, torch.float32)
     most = torch.finfo(dtype).max
     if not isinstance(ridge, torch.Tensor):
         number = require_positive("ridge", ridge, zero=True)
-        if number > most: fail("ridge", ridge, f"at most {most:.3g}, the largest {dtype}")
+        if number > most:
+            fail("ridge", ridge, f"at most {most:.3g}, the largest {dtype}")
         return torch.full(shape, number, dtype=dtype, device=q.device)
     dense = ridge.layout is torch.strided and not ridge.is_nested
-    if not dense: fail("ridge.layout", ridge.layout, "a dense tensor, not nested")
-    if not ridge.is_floating_point(): fail("ridge.dtype", ridge.dtype, "a floating dtype")
-    if ridge.dim() and ridge.device != q.device: fail("ridge.device", str(ridge.device), f"{q.device}, where q is")
-    try: rows = ridge.expand(shape)
-    except RuntimeError: fail("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(shape)}")
+    if not dense:
+        fail("ridge.layout", ridge.layout, "a dense tensor, not nested")
+    if not ridge.is_floating_point():
+        fail("ridge.dtype", ridge.dtype, "a floating dtype")
+    if ridge.dim() and ridge.device != q.device:
+        fail("ridge.device", str(ridge.device), f"{q.device}, where q is")
+    try:
+        rows = ridge.expand(shape)
+    except RuntimeError:
+        fail("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(shape)}")
     seen = readable(ridge)
     if seen is not None and len(bad := seen[~((seen >= 0) & seen.to(dtype).isfinite())]):
         fail("ridge", bad.flatten()[0].item(), f"finite numbers >= 0, at most {most:.3g}")
@@ -92,35 +122,52 @@ def _ridge_rows(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c019
 def as_heads(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    v: torch.Tensor,                    # values, as k
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    v: torch.Tensor,  # values, as k
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]
-    is_causal: bool = True,             # query i sees keys 0 to S - T + i; needs T <= S
-    scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
-    enable_gqa: bool = False,           # allow Hq to be a multiple of Hkv
-) -> Heads:                             # flattened, with the way back
-    "Check the arguments of an attention function. Raises `ValueError` naming the argument, its value and what was expected."
+    is_causal: bool = True,  # query i sees keys 0 to S - T + i; needs T <= S
+    scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
+    enable_gqa: bool = False,  # allow Hq to be a multiple of Hkv
+) -> Heads:  # flattened, with the way back
+    """Check the arguments of an attention function.
+
+    Raises `ValueError` naming the argument, its value and what was expected."""
     _check_shapes(q, k, v)
     require_flag("is_causal", is_causal)
     require_flag("enable_gqa", enable_gqa)
     if scale is not None:
         number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
-        if not (number and -math.inf < scale < math.inf): fail("scale", scale, "a finite number, or None for 1 / sqrt(D)")
+        if not (number and -math.inf < scale < math.inf):
+            fail("scale", scale, "a finite number, or None for 1 / sqrt(D)")
     lead, (T, D), S = q.shape[:-2], q.shape[-2:], k.shape[-2]
     group = _group(q, k, enable_gqa)
-    if v.shape != k.shape: fail("v.shape", tuple(v.shape), f"{tuple(k.shape)}, as k has")
+    if v.shape != k.shape:
+        fail("v.shape", tuple(v.shape), f"{tuple(k.shape)}, as k has")
     if is_causal and T > S:
-        fail("q.shape", tuple(q.shape), f"at most {S} queries, for {S} keys (is_causal=True puts the last query at the last key)")
+        fail(
+            "q.shape",
+            tuple(q.shape),
+            f"at most {S} queries, for {S} keys (is_causal=True puts the last query at the last key)",
+        )
     rows = _ridge_rows(ridge, q)
     N, Nkv = math.prod(lead), math.prod(k.shape[:-2])
-    return Heads(q.reshape(N, T, D), k.reshape(Nkv, S, D), v.reshape(Nkv, S, D), rows.reshape(N, T),
-                 D**-.5 if scale is None else float(scale), is_causal, group, lambda t: t.reshape(*lead, *t.shape[1:]))
+    return Heads(
+        q.reshape(N, T, D),
+        k.reshape(Nkv, S, D),
+        v.reshape(Nkv, S, D),
+        rows.reshape(N, T),
+        D**-0.5 if scale is None else float(scale),
+        is_causal,
+        group,
+        lambda t: t.reshape(*lead, *t.shape[1:]),
+    )
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c021
 def _rows(heads: Heads, r: torch.Tensor) -> tuple[torch.Tensor, ...]:
-    "Queries number r [M] of all heads, in float64: q [M, D], the keys of their heads [M, S, D], ridge [M], logits [M, S]."
+    """Queries number r [M] of all heads, in float64: q [M, D], the keys of their heads [M, S, D], ridge [M],
+    logits [M, S]."""
     T, S = max(heads.q.shape[1], 1), heads.k.shape[1]
     q, ridge = heads.q.flatten(0, 1)[r].double(), heads.ridge.flatten()[r].double()
     k = heads.k[r // T // heads.group].double()
@@ -134,37 +181,47 @@ def _rows(heads: Heads, r: torch.Tensor) -> tuple[torch.Tensor, ...]:
 def floored_ridge(
     ridge: torch.Tensor,  # relative ridge, [...]
     trace: torch.Tensor,  # tr(C), [...]
-    kbar: torch.Tensor,   # mean key, [..., D]
-    floor: float,         # smallest ridge over tr(C) / D
-    eps: float,           # of the arithmetic
-) -> torch.Tensor:        # the ridge that is used, [...]
+    kbar: torch.Tensor,  # mean key, [..., D]
+    floor: float,  # smallest ridge over tr(C) / D
+    eps: float,  # of the arithmetic
+) -> torch.Tensor:  # the ridge that is used, [...]
     """The ridge, raised to `floor` tr(C) / D + 8 eps |kbar|^2 where it is smaller.
 
-    The second term is what rounding makes of keys far from the origin. The floor is a constant of the gradient, and a ridge below it has none."""
+    The second term is what rounding makes of keys far from the origin. The floor is a constant of the
+    gradient, and a ridge below it has none."""
     least = (floor * trace / kbar.shape[-1] + 8 * eps * kbar.square().sum(-1)).detach()
     return torch.where(ridge < least, least, ridge)
 
-def _solved(p: torch.Tensor, q: torch.Tensor, k: torch.Tensor, ridge: torch.Tensor, floor: float, eps: float) -> tuple:
-    "Centred keys, mean key and u with a floored ridge: no inverse, whose gradient would lose twice as many digits."
+
+def _solved(
+    p: torch.Tensor, q: torch.Tensor, k: torch.Tensor, ridge: torch.Tensor, floor: float, eps: float
+) -> tuple:
+    """Centred keys, mean key and u with a floored ridge: no inverse, whose gradient would lose twice as many
+    digits."""
     kbar = (p[:, None] @ k)[:, 0]
     centred = k - kbar[:, None]
     centred = centred - p[:, None] @ centred
     lam = floored_ridge(ridge, (p * centred.square().sum(-1)).sum(-1), kbar, floor, eps)
-    some = lam > 0                                # else all keys are zero: nothing to fit
-    A = (p[..., None] * centred).mT @ centred + torch.where(some, lam, 1.)[:, None, None] * torch.eye(q.shape[-1]).to(q)
-    return centred, kbar, torch.linalg.solve(A, torch.where(some[:, None], q - kbar, 0.)[..., None])
+    some = lam > 0  # else all keys are zero: nothing to fit
+    A = (p[..., None] * centred).mT @ centred + torch.where(some, lam, 1.0)[:, None, None] * torch.eye(
+        q.shape[-1]
+    ).to(q)
+    return centred, kbar, torch.linalg.solve(A, torch.where(some[:, None], q - kbar, 0.0)[..., None])
 
-def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.) -> tuple[torch.Tensor, ...]:
+
+def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.0) -> tuple[torch.Tensor, ...]:
     "The centred form: weights s [M, S], direction u [M, D], mean key [M, D], log of the sum of weights [M]."
     q, k, ridge, logits = _rows(heads, r)
     p = logits.softmax(-1)
-    if not k.shape[1]: return p + ridge[:, None], q, k.sum(1), logits.sum(-1)      # no key, and so no query: nothing
+    # no key, and so no query: nothing
+    if not k.shape[1]:
+        return p + ridge[:, None], q, k.sum(1), logits.sum(-1)
     if floor:
         eps = torch.finfo(torch.promote_types(heads.q.dtype, torch.float32)).eps
         centred, kbar, u = _solved(p, q, k, ridge, floor, eps)
     else:
         centred, kbar, inverse = centred_moments(p, torch.zeros_like(q), k, ridge[:, None, None])
-        u = inverse @ (q - kbar)[..., None]       # (C + ridge I) u = q - kbar
+        u = inverse @ (q - kbar)[..., None]  # (C + ridge I) u = q - kbar
     s = p * (1 + (centred @ u)[..., 0])
     return s / s.sum(-1, keepdim=True), u[..., 0], kbar, logits.logsumexp(-1)
 
@@ -172,25 +229,32 @@ def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.) -> tuple[torch.Te
 def _all_rows(answer: Callable, heads: Heads) -> list[torch.Tensor]:
     "Answer all queries block by block, as `in_blocks` of chapter 10 does; each result is [N, T, ...]."
     N, T, _ = heads.q.shape
-    blocks = torch.arange(N * T, device=heads.q.device).split(max(1, 2**21 // max(1, math.prod(heads.k.shape[1:]))))
-    return [torch.cat(parts).reshape(N, T, *parts[0].shape[1:]) for parts in zip(*(answer(heads, r) for r in blocks))]
+    blocks = torch.arange(N * T, device=heads.q.device).split(
+        max(1, 2**21 // max(1, math.prod(heads.k.shape[1:])))
+    )
+    return [
+        torch.cat(parts).reshape(N, T, *parts[0].shape[1:])
+        for parts in zip(*(answer(heads, r) for r in blocks))
+    ]
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c025
 def lla_dense(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    v: torch.Tensor,                    # values, as k
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    v: torch.Tensor,  # values, as k
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]
-    is_causal: bool = True,             # query i sees keys 0 to S - T + i; needs T <= S
-    scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
-    enable_gqa: bool = False,           # allow Hq to be a multiple of Hkv
-    floor: float = 0.,                  # raise the ridge to `floored_ridge`; 0 takes it as it is given
-    return_info: bool = False,          # return (o, info) with info = dict(weights, u, kbar, lse) in float64
-) -> Any:                               # o, like q
-    """Local Linear Attention, one small linear system a query, computed in float64 and returned in the dtype of q.
+    is_causal: bool = True,  # query i sees keys 0 to S - T + i; needs T <= S
+    scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
+    enable_gqa: bool = False,  # allow Hq to be a multiple of Hkv
+    floor: float = 0.0,  # raise the ridge to `floored_ridge`; 0 takes it as it is given
+    return_info: bool = False,  # return (o, info) with info = dict(weights, u, kbar, lse) in float64
+) -> Any:  # o, like q
+    """Local Linear Attention, one small linear system a query, computed in float64 and returned in the dtype
+    of q.
 
-    At ridge 0 a slope is fitted only in directions in which the keys differ (the limit ridge -> 0); there is no floor unless `floor` asks for one.
+    At ridge 0 a slope is fitted only in directions in which the keys differ (the limit ridge -> 0); there is
+    no floor unless `floor` asks for one.
     Raises `ValueError` as `as_heads` does. Source: Zuo et al. (2025), in the centred form of chapter 21."""
     heads = as_heads(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     floor = require_positive("floor", floor, zero=True)
@@ -202,11 +266,13 @@ def lla_dense(
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c026
 def lla_weights(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    **knobs: Any,                       # ridge, is_causal, scale, enable_gqa, as in `lla_dense`
-) -> torch.Tensor:                      # [..., Hq, T, S]; each row sums to one, entries may be negative
-    "The weight that each query gives to each value under Local Linear Attention. Raises `ValueError` as `as_heads` does."
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    **knobs: Any,  # ridge, is_causal, scale, enable_gqa, as in `lla_dense`
+) -> torch.Tensor:  # [..., Hq, T, S]; each row sums to one, entries may be negative
+    """The weight that each query gives to each value under Local Linear Attention.
+
+    Raises `ValueError` as `as_heads` does."""
     heads = as_heads(q, k, k, **knobs)
     return heads.restore(_all_rows(_centred, heads)[0].to(q.dtype))
 
@@ -221,14 +287,19 @@ def _paper(heads: Heads, r: torch.Tensor) -> tuple[torch.Tensor]:
     rho = torch.linalg.solve(Sigma, mu)
     return (w * (1 - (z @ rho[..., None])[..., 0]) / (omega - (mu * rho).sum(-1))[:, None],)
 
+
 def lla_paper(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    v: torch.Tensor,                    # values, as k
-    **knobs: Any,                       # ridge > 0, is_causal, scale, enable_gqa, as in `lla_dense`
-) -> torch.Tensor:                      # o, like q
-    "Local Linear Attention as the paper writes it, in float64. Raises `ValueError` as `as_heads` does and for a ridge of zero, where its denominator can vanish. Source: Zuo et al. (2025)."
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    v: torch.Tensor,  # values, as k
+    **knobs: Any,  # ridge > 0, is_causal, scale, enable_gqa, as in `lla_dense`
+) -> torch.Tensor:  # o, like q
+    """Local Linear Attention as the paper writes it, in float64.
+
+    Raises `ValueError` as `as_heads` does and for a ridge of zero, where its denominator can vanish.
+    Source: Zuo et al. (2025)."""
     heads = as_heads(q, k, v, **knobs)
-    if (heads.ridge == 0).any(): fail("ridge", 0., "a ridge > 0: the paper's denominator vanishes where the keys are too few")
+    if (heads.ridge == 0).any():
+        fail("ridge", 0.0, "a ridge > 0: the paper's denominator vanishes where the keys are too few")
     (s,) = _all_rows(_paper, heads)
     return heads.restore((s @ heads.v.double().repeat_interleave(heads.group, 0)).to(q.dtype))

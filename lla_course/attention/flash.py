@@ -9,10 +9,17 @@ __all__ = ['BACKENDS', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'flash_forwa
            'run']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
-import math, os, re, subprocess, sys, time, warnings
+import math
+import os
+import re
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import nn
@@ -24,27 +31,39 @@ from torch.utils.flop_counter import flop_registry
 from .backward import lla_tiled_backward
 from .dense import Heads, as_heads, lla_dense, readable
 from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
-from ..core import fail, pick, pick_device, repo_root, seed_everything
-from ..core import require_choice, require_flag, require_positive, require_whole
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    repo_root,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+    seed_everything,
+)
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
-from ..kernels.lla_decode import lla_decode   # for the parts above, which import no kernel
+from ..kernels.lla_decode import lla_decode  # for the parts above, which import no kernel
 from ..kernels.setup import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")
 
+
 def choose_backend(
-    backend: str,              # a name of BACKENDS
-    q: torch.Tensor,           # the queries
+    backend: str,  # a name of BACKENDS
+    q: torch.Tensor,  # the queries
     needs_grad: bool = False,  # whether a gradient will be asked for
-) -> str:                      # "triton", "tiled" or "dense"
+) -> str:  # "triton", "tiled" or "dense"
     "Decide who computes. Raises `ValueError` for an unknown name, or for `triton` where it cannot run."
     require_choice("backend", backend, BACKENDS)
     device, dtype, D = q.device, q.dtype, q.shape[-1]
-    if backend == "auto": return "triton" if picks_kernels(device, dtype, D, needs_grad) else "tiled"
+    if backend == "auto":
+        return "triton" if picks_kernels(device, dtype, D, needs_grad) else "tiled"
     reason = why_not(device, dtype, D, needs_grad) if backend == "triton" else ""
-    if reason: fail("backend", backend, f"'tiled' or 'dense' here ({reason})")
+    if reason:
+        fail("backend", backend, f"'tiled' or 'dense' here ({reason})")
     return backend
 
 # %% ../../nbs/28_flash_lla.ipynb #c008
@@ -53,21 +72,22 @@ def _no_autocast(q: torch.Tensor) -> Any:
     on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
     return torch.autocast(kind, enabled=False) if on else nullcontext()
 
+
 def _knobs(q, k, v, ridge: torch.Tensor, scale: float, is_causal: bool) -> Heads:
     return Heads(q, k, v, ridge, scale, is_causal, max(len(q), 1) // max(len(k), 1), None)
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
-    q: torch.Tensor,      # [N, T, D]
-    k: torch.Tensor,      # [Nkv, S, D]
-    v: torch.Tensor,      # [Nkv, S, D]
+    q: torch.Tensor,  # [N, T, D]
+    k: torch.Tensor,  # [Nkv, S, D]
+    v: torch.Tensor,  # [Nkv, S, D]
     ridge: torch.Tensor,  # [N, T]
-    scale: float,         # of the logits
-    is_causal: bool,      # query i sees keys 0 to S - T + i only
-    tol: float,           # relative residual at which a row stops
-    max_steps: int,       # most solver steps
-    backend: str,         # "triton" or "tiled"
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # most solver steps
+    backend: str,  # "triton" or "tiled"
 ) -> list[torch.Tensor]:  # o, u, kbar, lse, peak, many, ridge, inverse, steps, residual: see `Forward`
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
     with _no_autocast(q):
@@ -75,15 +95,23 @@ def flash_forward(
             settings = dict(scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
             return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
         t = lla_tiled(_knobs(q, k, v, ridge, scale, is_causal), tol=tol, max_steps=max_steps)
-    def none(*shape): return t.lse.new_empty(len(q), *shape)
+
+    def none(*shape):
+        return t.lse.new_empty(len(q), *shape)
+
     return [t.o, t.u, t.kbar, t.lse, none(0), none(0), t.ridge, none(0, 1, 1), t.steps, t.residual]
 
 # %% ../../nbs/28_flash_lla.ipynb #c009
 @flash_forward.register_fake
 def _(q, k, v, ridge, scale, is_causal, tol, max_steps, backend):
     f, (N, T, D), triton = torch.promote_types(q.dtype, torch.float32), q.shape, backend == "triton"
-    def row(*more, dtype=f): return q.new_empty((N, T, *more), dtype=dtype)
-    def extra(): return row() if triton else q.new_empty((N, 0), dtype=f)
+
+    def row(*more, dtype=f):
+        return q.new_empty((N, T, *more), dtype=dtype)
+
+    def extra():
+        return row() if triton else q.new_empty((N, 0), dtype=f)
+
     inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype)) if triton else (N, 0, 1, 1), dtype=f)
     steps, residual = row(dtype=torch.int32), row()
     return [row(D, dtype=q.dtype), row(D), row(D), row(), extra(), extra(), row(), inverse, steps, residual]
@@ -91,26 +119,26 @@ def _(q, k, v, ridge, scale, is_causal, tol, max_steps, backend):
 # %% ../../nbs/28_flash_lla.ipynb #c010
 @torch.library.custom_op("lla_course::flash_backward", mutates_args=())
 def flash_backward(
-    q: torch.Tensor,         # [N, T, D]
-    k: torch.Tensor,         # [Nkv, S, D]
-    v: torch.Tensor,         # [Nkv, S, D]
-    ridge: torch.Tensor,     # [N, T], as it was given
-    g: torch.Tensor,         # gradient with respect to the output, [N, T, D]
-    o: torch.Tensor,         # this and the next nine: what `flash_forward` returned
-    u: torch.Tensor,         # see `Forward`
-    kbar: torch.Tensor,      # see `Forward`
-    lse: torch.Tensor,       # see `Forward`
-    peak: torch.Tensor,      # see `Forward`
-    many: torch.Tensor,      # see `Forward`
-    used: torch.Tensor,      # the ridge that was used, [N, T]
-    inverse: torch.Tensor,   # see `Forward`
-    steps: torch.Tensor,     # see `Forward`
+    q: torch.Tensor,  # [N, T, D]
+    k: torch.Tensor,  # [Nkv, S, D]
+    v: torch.Tensor,  # [Nkv, S, D]
+    ridge: torch.Tensor,  # [N, T], as it was given
+    g: torch.Tensor,  # gradient with respect to the output, [N, T, D]
+    o: torch.Tensor,  # this and the next nine: what `flash_forward` returned
+    u: torch.Tensor,  # see `Forward`
+    kbar: torch.Tensor,  # see `Forward`
+    lse: torch.Tensor,  # see `Forward`
+    peak: torch.Tensor,  # see `Forward`
+    many: torch.Tensor,  # see `Forward`
+    used: torch.Tensor,  # the ridge that was used, [N, T]
+    inverse: torch.Tensor,  # see `Forward`
+    steps: torch.Tensor,  # see `Forward`
     residual: torch.Tensor,  # see `Forward`
-    scale: float,            # of the logits
-    is_causal: bool,         # query i sees keys 0 to S - T + i only
-    tol: float,              # of the forward pass; the backward solver takes a tenth
-    max_steps: int,          # most solver steps
-    backend: str,            # "triton" or "tiled"
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    tol: float,  # of the forward pass; the backward solver takes a tenth
+    max_steps: int,  # most solver steps
+    backend: str,  # "triton" or "tiled"
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq, dk, dv, dridge
     "Both backends backward, as an operator. A ridge below the floor has no gradient."
     solver = dict(tol=tol / 10, max_steps=max_steps)
@@ -124,39 +152,53 @@ def flash_backward(
             dq, dk, dv, dridge = lla_tiled_backward(heads, saved, g, **solver)
     return dq, dk, dv, torch.where(used > ridge, 0, dridge).to(ridge.dtype)
 
+
 @flash_backward.register_fake
-def _(q, k, v, ridge, *rest): return tuple(t.new_empty(t.shape) for t in (q, k, v, ridge))
+def _(q, k, v, ridge, *rest):
+    return tuple(t.new_empty(t.shape) for t in (q, k, v, ridge))
 
 # %% ../../nbs/28_flash_lla.ipynb #c014
 def _mapped(apply: Callable, like: tuple[int, ...]) -> Callable:
     "A rule for `vmap`: the mapped dimension joins the heads. Result i has as many heads as argument like[i]."
+
     def rule(info, in_dims, *args):
         def front(t, d):
-            if not isinstance(t, torch.Tensor): return t
+            if not isinstance(t, torch.Tensor):
+                return t
             return t.expand(info.batch_size, *t.shape) if d is None else t.movedim(d, 0)
+
         args = [front(*pair) for pair in zip(args, in_dims)]
         heads = [args[i].shape[1] for i in like]
         out = apply(*(t.flatten(0, 1) if isinstance(t, torch.Tensor) else t for t in args))
         unfolded = [t.unflatten(0, (info.batch_size, n)) for t, n in zip(out, heads)]
         return type(out)(unfolded), type(out)(0 for _ in out)
+
     return rule
+
 
 flash_forward.register_vmap(_mapped(flash_forward, (0,) * 10))
 flash_backward.register_vmap(_mapped(flash_backward, (0, 1, 2, 3)))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012
-NO_SECOND = ("the gradient of Local Linear Attention has no derivative of its own: use lla_dense "
-             "where you need a second one")
+NO_SECOND = (
+    "the gradient of Local Linear Attention has no derivative of its own: use lla_dense "
+    "where you need a second one"
+)
+
 
 def _remember(ctx, inputs, output):
     ctx.rest = inputs[4:]
     ctx.save_for_backward(*inputs[:4], *output)
 
+
 def _gradient(ctx, grads):
     q, k, v, ridge, *saved = ctx.saved_tensors
     return *flash_backward(q, k, v, ridge, grads[0], *saved, *ctx.rest), *[None] * 5
 
-def _refuse(ctx, *grads): raise RuntimeError(NO_SECOND)
+
+def _refuse(ctx, *grads):
+    raise RuntimeError(NO_SECOND)
+
 
 flash_forward.register_autograd(_gradient, setup_context=_remember)
 flash_backward.register_autograd(_refuse)
@@ -164,58 +206,120 @@ flash_backward.register_autograd(_refuse)
 # %% ../../nbs/28_flash_lla.ipynb #c012b
 class _Gradient(torch.autograd.Function):
     "`flash_backward`, which has no derivative of its own."
+
     @staticmethod
-    def forward(q, k, v, ridge, g, o, u, kbar, lse, peak, many, used, inverse, steps, residual,
-                scale, is_causal, tol, max_steps, backend):
-        return flash_backward(q, k, v, ridge, g, o, u, kbar, lse, peak, many, used, inverse, steps, residual,
-                              scale, is_causal, tol, max_steps, backend)
+    def forward(
+        q,
+        k,
+        v,
+        ridge,
+        g,
+        o,
+        u,
+        kbar,
+        lse,
+        peak,
+        many,
+        used,
+        inverse,
+        steps,
+        residual,
+        scale,
+        is_causal,
+        tol,
+        max_steps,
+        backend,
+    ):
+        return flash_backward(
+            q,
+            k,
+            v,
+            ridge,
+            g,
+            o,
+            u,
+            kbar,
+            lse,
+            peak,
+            many,
+            used,
+            inverse,
+            steps,
+            residual,
+            scale,
+            is_causal,
+            tol,
+            max_steps,
+            backend,
+        )
+
     @staticmethod
-    def setup_context(ctx, inputs, output): pass
+    def setup_context(ctx, inputs, output):
+        pass
+
     @staticmethod
-    def backward(ctx, *g): raise RuntimeError(NO_SECOND)
+    def backward(ctx, *g):
+        raise RuntimeError(NO_SECOND)
+
     vmap = staticmethod(_mapped(lambda *args: _Gradient.apply(*args), (0, 1, 2, 3)))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012c
 class _Flash(torch.autograd.Function):
     "`flash_forward` with its gradient, as `torch.compile` can read it."
+
     @staticmethod
     def forward(q, k, v, ridge, scale, is_causal, tol, max_steps, backend):
         return tuple(flash_forward(q, k, v, ridge, scale, is_causal, tol, max_steps, backend))
+
     @staticmethod
     def setup_context(ctx, inputs, output):
         ctx.rest = inputs[4:]
         ctx.save_for_backward(*inputs[:4], *output)
         ctx.mark_non_differentiable(*output[1:])
+
     @staticmethod
     def backward(ctx, g, *none):
-        if g is None: return (None,) * 9
+        if g is None:
+            return (None,) * 9
         q, k, v, ridge, *saved = ctx.saved_tensors
         return *_Gradient.apply(q, k, v, ridge, g, *saved, *ctx.rest), *[None] * 5
+
     vmap = staticmethod(_mapped(lambda *args: _Flash.apply(*args), (0,) * 10))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012e
-NO_FORWARD = ("Local Linear Attention has no forward-mode derivative (jvp, jacfwd, dual numbers): "
-              "use reverse mode, or lla_dense")
+NO_FORWARD = (
+    "Local Linear Attention has no forward-mode derivative (jvp, jacfwd, dual numbers): "
+    "use reverse mode, or lla_dense"
+)
+
 
 class _Eager(_Flash):
     "The same, outside of `torch.compile`."
+
     @staticmethod
     def setup_context(ctx, inputs, output):
         _Flash.setup_context(ctx, inputs, output)
         ctx.set_materialize_grads(False)
+
     @staticmethod
-    def jvp(ctx, *tangents): raise NotImplementedError(NO_FORWARD)
+    def jvp(ctx, *tangents):
+        raise NotImplementedError(NO_FORWARD)
+
     vmap = staticmethod(_mapped(lambda *args: _Eager.apply(*args), (0,) * 10))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012k
 def _exporting() -> bool:
     return torch.compiler.is_exporting()
 
-_exporting._dynamo_marked_constant = True    # PyTorch 2.11 takes the question itself for yes while it compiles
+
+# PyTorch 2.11 takes the question itself for yes while it compiles
+_exporting._dynamo_marked_constant = True
+
 
 def _plain() -> bool:
     "Whether PyTorch asks for the bare operator: for a graph that will be saved, or to be made functional."
-    if torch.jit.is_tracing() or _exporting(): return True
+    if torch.jit.is_tracing() or _exporting():
+        return True
     top = None if torch.compiler.is_compiling() else torch._C._functorch.peek_interpreter_stack()
     return top is not None and top.key() == torch._C._functorch.TransformType.Functionalize
 
@@ -226,16 +330,21 @@ def _nested() -> bool:
     stack = [t.key() for t in torch._C._functorch.get_interpreter_stack() or ()]
     return kind.Jvp in stack or kind.Grad in stack and len(stack) > 1
 
-_nested._dynamo_marked_constant = True     # as in 04_triton: the decorator would load the compiler
+
+_nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(*args: Any) -> tuple[torch.Tensor, ...]:
     "`flash_forward`, in the form that suits whoever is watching."
-    if _plain(): return flash_forward(*args)
-    if not torch.compiler.is_compiling(): return _Eager.apply(*args)
+    if _plain():
+        return flash_forward(*args)
+    if not torch.compiler.is_compiling():
+        return _Eager.apply(*args)
     if _nested() or forward_ad._current_level >= 0:
-        raise NotImplementedError("torch.compile has one reverse-mode derivative of flash_lla; for nested "
-                                  "ones leave fullgraph=True out, for forward mode use lla_dense")
+        raise NotImplementedError(
+            "torch.compile has one reverse-mode derivative of flash_lla; for nested "
+            "ones leave fullgraph=True out, for forward mode use lla_dense"
+        )
     return _Flash.apply(*args)
 
 # %% ../../nbs/28_flash_lla.ipynb #c012g
@@ -250,9 +359,11 @@ def _operations(q, k, is_causal: bool, products: int, steps: torch.Tensor, max_s
 def _count_forward(q, k, v, ridge, scale, is_causal, tol, max_steps, backend, out_val) -> int:
     return _operations(q, k, is_causal, 6, out_val[-2], max_steps)
 
+
 def _count_backward(q, k, *rest, out_val) -> int:
     steps, scale, is_causal, tol, max_steps = rest[11], *rest[13:17]
     return _operations(q, k, is_causal, 16, steps, max_steps)
+
 
 flop_registry[torch.ops.lla_course.flash_forward] = _count_forward
 flop_registry[torch.ops.lla_course.flash_backward] = _count_backward
@@ -261,19 +372,29 @@ flop_registry[torch.ops.lla_course.flash_backward] = _count_backward
 class SolverWarning(UserWarning):
     "Some rows of `flash_lla` did not reach their tolerance."
 
+
 class _Once(str):
     "A text that equals all of its kind: `warnings` shows it once a line, whatever numbers it holds."
-    def __eq__(self, other): return isinstance(other, _Once)
-    def __hash__(self): return hash(_Once)
+
+    def __eq__(self, other):
+        return isinstance(other, _Once)
+
+    def __hash__(self):
+        return hash(_Once)
 
 # %% ../../nbs/28_flash_lla.ipynb #c012l
-_shown: dict[str, dict] = {}   # file -> what `warnings` has shown of it
+_shown: dict[str, dict] = {}  # file -> what `warnings` has shown of it
+
 
 def _warn(text: str) -> None:
     "Warn at the nearest caller outside of this library and of PyTorch."
     frame = sys._getframe(1)
-    def module(): return frame.f_globals.get("__name__") or ""
-    while frame.f_back and module().split(".")[0] in ("lla_course", "torch"): frame = frame.f_back
+
+    def module():
+        return frame.f_globals.get("__name__") or ""
+
+    while frame.f_back and module().split(".")[0] in ("lla_course", "torch"):
+        frame = frame.f_back
     file, line = frame.f_code.co_filename, frame.f_lineno
     warnings.warn_explicit(_Once(text), SolverWarning, file, line, module(), _shown.setdefault(file, {}))
 
@@ -281,19 +402,24 @@ def _warn(text: str) -> None:
 def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None:
     "Warn of rows that missed the tolerance, or what rounding leaves of it, by more than a little."
     seen = readable(residual, wait=True)
-    if seen is None or not max_steps: return
+    if seen is None or not max_steps:
+        return
     goal = max(tol, 64 * torch.finfo(seen.dtype).eps)
     late = seen > goal * (10 if goal < 2e-3 else 2)
-    if not late.any(): return
+    if not late.any():
+        return
     worst, rows = float(seen[late].max()), f"{int(late.sum())} of {late.numel()} rows of flash_lla"
-    _warn(f"{rows} are unfinished: relative residual up to {worst:.1e} after {max_steps} solver steps, "
-          f"tol={tol:g}. Raise max_steps or ridge; return_info=True returns all residuals")
+    _warn(
+        f"{rows} are unfinished: relative residual up to {worst:.1e} after {max_steps} solver steps, "
+        f"tol={tol:g}. Raise max_steps or ridge; return_info=True returns all residuals"
+    )
 
 # %% ../../nbs/28_flash_lla.ipynb #c015b
 def _autocast(device: str) -> torch.dtype | None:
     "The dtype of autocast on a kind of device, None where it is off."
     known = device != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(device))
-    on = known and torch.is_autocast_enabled(device)        # torch.compile cannot read the question before PyTorch 2.13
+    # torch.compile cannot read the question before PyTorch 2.13
+    on = known and torch.is_autocast_enabled(device)
     return torch.get_autocast_dtype(device) if on else None
 
 # %% ../../nbs/28_flash_lla.ipynb #c015c
@@ -301,27 +427,29 @@ def _under_autocast(*tensors: Any) -> tuple:
     "Cast as PyTorch's own functions do under autocast; leave alone what is no tensor."
     device = tensors[0].device.type if isinstance(tensors[0], torch.Tensor) else "cpu"
     dtype = _autocast(device)
+
     def suits(t):
         known = isinstance(t, torch.Tensor) and t.device.type == device
         return known and t.is_floating_point() and t.dtype != torch.float64
+
     return tuple(t.to(dtype) if dtype and suits(t) else t for t in tensors)
 
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(
-    q: torch.Tensor,                    # queries, [..., Hq, T, D] or [T, D]
-    k: torch.Tensor,                    # keys, [..., Hkv, S, D] or [S, D]
-    v: torch.Tensor,                    # values, like k
+    q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
+    k: torch.Tensor,  # keys, [..., Hkv, S, D] or [S, D]
+    v: torch.Tensor,  # values, like k
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]; differentiable
-    is_causal: bool = True,             # query i sees keys 0 to S - T + i; needs T <= S
-    scale: float | None = None,         # factor on q.k; default 1 / sqrt(D)
-    enable_gqa: bool = False,           # allow Hq to be a multiple of Hkv
-    tol: float | None = None,           # relative residual at which a row stops; None: by dtype
-    max_steps: int | None = None,       # most solver steps of a row; None: 2 D; 0 gives softmax attention
-    backend: str = "auto",              # "auto", "triton", "tiled" or "dense"
-    return_info: bool = False,          # also return solver steps and residuals, instead of a warning
-    check: bool | None = None,          # warn of unfinished rows; None: on the CPU only; True: wait for a GPU
-) -> Any:                               # o like q; with return_info also dict(steps, residual), [..., Hq, T]
+    is_causal: bool = True,  # query i sees keys 0 to S - T + i; needs T <= S
+    scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
+    enable_gqa: bool = False,  # allow Hq to be a multiple of Hkv
+    tol: float | None = None,  # relative residual at which a row stops; None: by dtype
+    max_steps: int | None = None,  # most solver steps of a row; None: 2 D; 0 gives softmax attention
+    backend: str = "auto",  # "auto", "triton", "tiled" or "dense"
+    return_info: bool = False,  # also return solver steps and residuals, instead of a warning
+    check: bool | None = None,  # warn of unfinished rows; None: on the CPU only; True: wait for a GPU
+) -> Any:  # o like q; with return_info also dict(steps, residual), [..., Hq, T]
     """Local Linear Attention: a ridge-regularised line fitted to the values around each query.
 
     Shapes as in `torch.nn.functional.scaled_dot_product_attention`; but `is_causal` puts the last query at
@@ -332,7 +460,8 @@ def flash_lla(
     solution found and, unless compiled, a `SolverWarning`. Raises `ValueError` naming the argument for wrong
     shapes, dtypes, devices or settings. Source: Zuo et al. (2025); centred form of chapter 21."""
     require_flag("return_info", return_info)
-    if check is not None: require_flag("check", check)
+    if check is not None:
+        require_flag("check", check)
     q, k, v = _under_autocast(q, k, v)
     settings = dict(ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     heads = as_heads(q, k, v, **settings)
@@ -345,17 +474,19 @@ def flash_lla(
     else:
         out = _call(*parts, heads.scale, heads.is_causal, tol, max_steps, backend)
         o, steps, residual = (heads.restore(t) for t in (out[0], out[-2], out[-1]))
-    if not return_info and (check or check is None and q.is_cpu): _warn_unfinished(residual, tol, max_steps)
+    if not return_info and (check or check is None and q.is_cpu):
+        _warn_unfinished(residual, tol, max_steps)
     return (o, dict(steps=steps, residual=residual.detach())) if return_info else o
 
 # %% ../../nbs/28_flash_lla.ipynb #c024
 def rotary(
     x: torch.Tensor,  # [..., T, D], D even
-    base: float,      # wavelengths go from 2 pi to 2 pi base
-) -> torch.Tensor:    # the same, each pair of coordinates turned by its position
+    base: float,  # wavelengths go from 2 pi to 2 pi base
+) -> torch.Tensor:  # the same, each pair of coordinates turned by its position
     "Rotary position embedding (Su et al., 2021), in float32 at least. Raises `ValueError`: odd D, base <= 0."
     base = require_positive("base", base)
-    if x.shape[-1] % 2: fail("x.shape", tuple(x.shape), "an even last dimension")
+    if x.shape[-1] % 2:
+        fail("x.shape", tuple(x.shape), "an even last dimension")
     half, as_wide = x.shape[-1] // 2, dict(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
     rates = base ** (-torch.arange(half, **as_wide) / half)
     angle = torch.arange(x.shape[-2], **as_wide)[:, None] * rates
@@ -365,20 +496,27 @@ def rotary(
 # %% ../../nbs/28_flash_lla.ipynb #c024c
 def _check_input(x: Any, width: int, weight: Any) -> None:
     "Refuse, naming x, what a projection with this weight cannot take."
-    if not isinstance(x, torch.Tensor): fail("x", type(x).__name__, "a torch tensor")
-    if x.is_nested or x.layout is not torch.strided: fail("x.layout", x.layout, "a dense tensor, not nested")
-    if x.dim() < 2 or x.shape[-1] != width: fail("x.shape", tuple(x.shape), f"[..., T, {width}]")
-    if not x.is_floating_point(): fail("x.dtype", x.dtype, "a floating dtype")
-    plain = type(weight) in (torch.Tensor, nn.Parameter)                  # not quantised, not sharded
-    if not plain or not weight.is_floating_point(): return
+    if not isinstance(x, torch.Tensor):
+        fail("x", type(x).__name__, "a torch tensor")
+    if x.is_nested or x.layout is not torch.strided:
+        fail("x.layout", x.layout, "a dense tensor, not nested")
+    if x.dim() < 2 or x.shape[-1] != width:
+        fail("x.shape", tuple(x.shape), f"[..., T, {width}]")
+    if not x.is_floating_point():
+        fail("x.dtype", x.dtype, "a floating dtype")
+    plain = type(weight) in (torch.Tensor, nn.Parameter)  # not quantised, not sharded
+    if not plain or not weight.is_floating_point():
+        return
     cast = _autocast(x.device.type) is not None and torch.float64 not in (x.dtype, weight.dtype)
-    if x.dtype != weight.dtype and not cast: fail("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
+    if x.dtype != weight.dtype and not cast:
+        fail("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
 
 # %% ../../nbs/28_flash_lla.ipynb #c024d
 def _raw_ridge(ridge: float, dtype: torch.dtype) -> float:
     "The inverse softplus of a ridge that this dtype holds."
     r, kind = require_positive("ridge", ridge), torch.finfo(dtype)
-    if not kind.tiny * kind.eps / 2 < r <= kind.max: fail("ridge", ridge, f"a number > 0 that {dtype} holds")
+    if not kind.tiny * kind.eps / 2 < r <= kind.max:
+        fail("ridge", ridge, f"a number > 0 that {dtype} holds")
     return r + math.log(-math.expm1(-r))
 
 # %% ../../nbs/28_flash_lla.ipynb #c024e
@@ -387,10 +525,13 @@ def _sizes(embed_dim: int, num_heads: int, num_kv_heads: int | None, even: bool)
     embed_dim = require_whole("embed_dim", embed_dim, least=1)
     num_heads = require_whole("num_heads", num_heads, least=1)
     num_kv_heads = num_heads if num_kv_heads is None else require_whole("num_kv_heads", num_kv_heads, least=1)
-    if embed_dim % num_heads: fail("embed_dim", embed_dim, f"a multiple of num_heads={num_heads}")
-    if num_heads % num_kv_heads: fail("num_kv_heads", num_kv_heads, f"a divisor of num_heads={num_heads}")
+    if embed_dim % num_heads:
+        fail("embed_dim", embed_dim, f"a multiple of num_heads={num_heads}")
+    if num_heads % num_kv_heads:
+        fail("num_kv_heads", num_kv_heads, f"a divisor of num_heads={num_heads}")
     D = embed_dim // num_heads
-    if even and D % 2: fail("embed_dim", embed_dim, "an even embed_dim / num_heads for rotary positions")
+    if even and D % 2:
+        fail("embed_dim", embed_dim, "an even embed_dim / num_heads for rotary positions")
     return embed_dim, num_heads, num_kv_heads, D
 
 # %% ../../nbs/28_flash_lla.ipynb #c025
@@ -401,26 +542,28 @@ class LocalLinearAttention(nn.Module):
     that costs accuracy (chapter 33); leave it out of autocast there. Warns as `flash_lla` does. Raises
     `ValueError` for sizes that do not divide or do not suit rotary positions, a ridge <= 0, or an input
     that does not fit."""
+
     def __init__(
         self,
-        embed_dim: int,                   # width of the model
-        num_heads: int,                   # query heads; embed_dim / num_heads is the head size D
+        embed_dim: int,  # width of the model
+        num_heads: int,  # query heads; embed_dim / num_heads is the head size D
         *,
         num_kv_heads: int | None = None,  # key heads; default num_heads
-        qk_norm: bool = True,             # RMS-normalise queries and keys
-        ridge: float = 0.1,               # relative ridge at the start, > 0
-        learn_ridge: bool = True,         # one learned ridge a head
-        is_causal: bool = True,           # query i sees keys 0 to i
-        rope_base: float | None = None,   # rotary positions with this base; None for none
-        tol: float | None = None,         # of the solver, see `flash_lla`
-        max_steps: int | None = None,     # of the solver, see `flash_lla`
-        backend: str = "auto",            # see `flash_lla`
-        check: bool | None = None,        # see `flash_lla`
+        qk_norm: bool = True,  # RMS-normalise queries and keys
+        ridge: float = 0.1,  # relative ridge at the start, > 0
+        learn_ridge: bool = True,  # one learned ridge a head
+        is_causal: bool = True,  # query i sees keys 0 to i
+        rope_base: float | None = None,  # rotary positions with this base; None for none
+        tol: float | None = None,  # of the solver, see `flash_lla`
+        max_steps: int | None = None,  # of the solver, see `flash_lla`
+        backend: str = "auto",  # see `flash_lla`
+        check: bool | None = None,  # see `flash_lla`
     ):
         super().__init__()
         even = rope_base is not None
         embed_dim, num_heads, num_kv_heads, D = _sizes(embed_dim, num_heads, num_kv_heads, even)
-        for name, flag in dict(qk_norm=qk_norm, learn_ridge=learn_ridge).items(): require_flag(name, flag)
+        for name, flag in dict(qk_norm=qk_norm, learn_ridge=learn_ridge).items():
+            require_flag(name, flag)
         self.embed_dim, self.num_heads, self.num_kv_heads = embed_dim, num_heads, num_kv_heads
         self.is_causal = require_flag("is_causal", is_causal)
         self.backend = require_choice("backend", backend, BACKENDS)
@@ -438,111 +581,151 @@ class LocalLinearAttention(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:  # [..., T, embed_dim] -> the same
         "Attend. Raises what `flash_lla` raises."
         _check_input(x, self.embed_dim, getattr(self.to_q, "weight", None))
-        def split(t, h): return t.unflatten(-1, (h, -1)).transpose(-3, -2)
-        like = self.raw_ridge.dtype     # autocast makes the projections 16 bits wide; the norms stay
+
+        def split(t, h):
+            return t.unflatten(-1, (h, -1)).transpose(-3, -2)
+
+        like = self.raw_ridge.dtype  # autocast makes the projections 16 bits wide; the norms stay
         q = self.q_norm(split(self.to_q(x), self.num_heads).to(like))
         k = self.k_norm(split(self.to_k(x), self.num_kv_heads).to(like))
         v = split(self.to_v(x), self.num_kv_heads)
-        if self.rope_base is not None: q, k = rotary(q, self.rope_base), rotary(k, self.rope_base)
+        if self.rope_base is not None:
+            q, k = rotary(q, self.rope_base), rotary(k, self.rope_base)
         settings = dict(tol=self.tol, max_steps=self.max_steps, backend=self.backend, check=self.check)
         grouped, ridge = self.num_heads != self.num_kv_heads, F.softplus(self.raw_ridge)
-        o = flash_lla(q.to(v.dtype), k.to(v.dtype), v,
-                      ridge=ridge, is_causal=self.is_causal, enable_gqa=grouped, **settings)
+        o = flash_lla(
+            q.to(v.dtype),
+            k.to(v.dtype),
+            v,
+            ridge=ridge,
+            is_causal=self.is_causal,
+            enable_gqa=grouped,
+            **settings,
+        )
         return self.to_out(o.transpose(-3, -2).flatten(-2))
 
 # %% ../../nbs/28_flash_lla.ipynb #c028
 class Toy(nn.Module):
     "Two layers of Local Linear Attention for the in-context regression of chapter 24."
+
     def __init__(
         self,
-        backend: str,     # of `flash_lla`
-        d: int = 4,       # dimension of the points
+        backend: str,  # of `flash_lla`
+        d: int = 4,  # dimension of the points
         width: int = 32,  # of the model
     ):
         super().__init__()
         self.read, self.write = nn.Linear(2 * d + 1, width), nn.Linear(width, 1)
-        self.layers = nn.ModuleList(LocalLinearAttention(width, 2, ridge=.3, backend=backend) for _ in range(2))
+        self.layers = nn.ModuleList(
+            LocalLinearAttention(width, 2, ridge=0.3, backend=backend) for _ in range(2)
+        )
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # [B, T, 2 d + 1] -> [B, T]
         "Predict the value of each point from the pairs before it."
         h = self.read(tokens)
-        for layer in self.layers: h = h + layer(F.rms_norm(h, h.shape[-1:]))
+        for layer in self.layers:
+            h = h + layer(F.rms_norm(h, h.shape[-1:]))
         return self.write(h)[..., 0]
 
 # %% ../../nbs/28_flash_lla.ipynb #c029
 def toy_losses(
-    backend: str,          # of `flash_lla`
+    backend: str,  # of `flash_lla`
     device: torch.device,  # where
-    steps: int,            # training steps
-    seed: int,             # of weights and data, both drawn on the CPU
-) -> list[float]:          # the loss of each step
+    steps: int,  # training steps
+    seed: int,  # of weights and data, both drawn on the CPU
+) -> list[float]:  # the loss of each step
     "Train `Toy` in float32."
-    torch.manual_seed(seed); net, g = Toy(backend).to(device), torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    net, g = Toy(backend).to(device), torch.Generator().manual_seed(seed)
     optimizer, losses = torch.optim.Adam(net.parameters(), 3e-3), []
     for _ in range(steps):
-        w, x = torch.randn(8, 4, 1, generator=g), torch.randn(8, 32, 4, generator=g); y = x @ w / 2
+        w, x = torch.randn(8, 4, 1, generator=g), torch.randn(8, 32, 4, generator=g)
+        y = x @ w / 2
         tokens = torch.cat([x, F.pad(torch.cat([x, y], -1)[:, :-1], (0, 0, 1, 0))], -1).to(device)
         loss = (net(tokens) - y[..., 0].to(device)).square().mean()
-        optimizer.zero_grad(); loss.backward(); optimizer.step(); losses.append(loss.item())
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
     return losses
 
 # %% ../../nbs/28_flash_lla.ipynb #c031
 @dataclass(frozen=True)
 class Config:
     "One measurement."
-    measure: str = "forward" # "forward", "training", "memory", "tiled", "toy" or "suite"
+
+    measure: str = "forward"  # "forward", "training", "memory", "tiled", "toy" or "suite"
     kind: str = "anisotropic"  # or "isotropic"
-    d: int = 64              # head dimension
-    ridge: float = .1        # relative ridge
-    heads: int = 64          # heads
-    n: int = 4096            # tokens
-    rows: int = 1024         # query positions at which the error is measured; tokens for gradients
-    tol: float = 1e-2        # relative residual at which a row stops
-    steps: int = 200         # of the toy
-    seed: int = 0            # of the data
+    d: int = 64  # head dimension
+    ridge: float = 0.1  # relative ridge
+    heads: int = 64  # heads
+    n: int = 4096  # tokens
+    rows: int = 1024  # query positions at which the error is measured; tokens for gradients
+    tol: float = 1e-2  # relative residual at which a row stops
+    steps: int = 200  # of the toy
+    seed: int = 0  # of the data
+
 
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name -> settings
-    "Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; memory over n; the toy; the test suite of the GPU."
+) -> dict[str, Config]:  # name -> settings
+    """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; memory over n; the
+    toy; the test suite of the GPU."""
     size = pick(preset, fast=dict(heads=1, n=128, rows=64), full={})
     kinds = ("isotropic", "anisotropic")
     found = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind in kinds for d in (64, 128)}
-    found |= {f"{kind}_d64_ridge{r:g}": Config(kind=kind, ridge=r, **size) for kind in kinds for r in (.01, 1., 10.)}
-    found |= {f"anisotropic_d{d}_tol{t:g}": Config(d=d, tol=t, **size) for d in (64, 128) for t in (3e-3, 3e-2)}
-    found |= {f"train_{kind}_d{d}": Config("training", kind, d, **size) for kind in kinds for d in (64, 128)} | {"tiled_d64": Config("tiled", **size)}
+    found |= {
+        f"{kind}_d64_ridge{r:g}": Config(kind=kind, ridge=r, **size)
+        for kind in kinds
+        for r in (0.01, 1.0, 10.0)
+    }
+    found |= {
+        f"anisotropic_d{d}_tol{t:g}": Config(d=d, tol=t, **size) for d in (64, 128) for t in (3e-3, 3e-2)
+    }
+    found |= {
+        f"train_{kind}_d{d}": Config("training", kind, d, **size) for kind in kinds for d in (64, 128)
+    } | {"tiled_d64": Config("tiled", **size)}
     lengths = pick(preset, fast=(64, 128), full=(1024, 4096, 16384, 65536))
-    found |= {f"memory_n{n}": Config("memory", heads=4, n=n) for n in lengths} | {"toy": Config("toy", steps=pick(preset, fast=5, full=200))}
+    found |= {f"memory_n{n}": Config("memory", heads=4, n=n) for n in lengths} | {
+        "toy": Config("toy", steps=pick(preset, fast=5, full=200))
+    }
     return found | pick(preset, fast={}, full={"suite": Config("suite")})
 
 # %% ../../nbs/28_flash_lla.ipynb #c032
 def benchmark_heads(
-    cfg: Config,                 # the measurement
-    device: torch.device,        # where
-) -> list[torch.Tensor]:         # q, k, v, each [1, heads, n, d], bfloat16
+    cfg: Config,  # the measurement
+    device: torch.device,  # where
+) -> list[torch.Tensor]:  # q, k, v, each [1, heads, n, d], bfloat16
     "The data of a measurement."
     g = torch.Generator(device).manual_seed(cfg.seed)
     normal = lambda *s: torch.randn(*s, generator=g, device=device)
-    if cfg.kind == "isotropic": make = lambda: normal(cfg.heads, cfg.n, cfg.d)
+    if cfg.kind == "isotropic":
+        make = lambda: normal(cfg.heads, cfg.n, cfg.d)
     else:
         spread = torch.arange(1, cfg.d + 1, device=device).rsqrt()
         turn, centres = torch.linalg.qr(normal(cfg.d, cfg.d))[0], normal(256, cfg.d) * spread
         pick_one = lambda: centres[torch.randint(256, (cfg.heads, cfg.n), generator=g, device=device)]
-        make = lambda: (pick_one() + .5 * normal(cfg.heads, cfg.n, cfg.d) * spread) @ turn.T
+        make = lambda: (pick_one() + 0.5 * normal(cfg.heads, cfg.n, cfg.d) * spread) @ turn.T
     unit = lambda x: x / x.square().mean(-1, keepdim=True).sqrt()
     return [t.to(torch.bfloat16)[None] for t in (unit(make()), unit(make()), make())]
 
 # %% ../../nbs/28_flash_lla.ipynb #c034
 def exact_rows(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,  # one head, [n, d]
-    rows: torch.Tensor,   # positions, [R]
-    ridge: float,         # relative ridge > 0
-) -> torch.Tensor:        # the causal output at those positions, [R, d], float64
+    q: torch.Tensor,  # queries of one head, [n, d]
+    k: torch.Tensor,  # keys of that head, [n, d]
+    v: torch.Tensor,  # values of that head, [n, d]
+    rows: torch.Tensor,  # positions, [R]
+    ridge: float,  # relative ridge > 0
+) -> torch.Tensor:  # the causal output at those positions, [R, d], float64
     "Local Linear Attention at some positions, in float64, 64 positions at a time."
     q, k, v = q.double()[rows], k.double(), v.double()
     out, eye = [], ridge * torch.eye(k.shape[1], device=k.device, dtype=k.dtype)
     for b_q, b_i in zip(q.split(64), rows.split(64)):
-        p = (b_q @ k.T * k.shape[1] ** -.5).masked_fill(torch.arange(len(k), device=k.device) > b_i[:, None], -torch.inf).softmax(-1)
+        p = (
+            (b_q @ k.T * k.shape[1] ** -0.5)
+            .masked_fill(torch.arange(len(k), device=k.device) > b_i[:, None], -torch.inf)
+            .softmax(-1)
+        )
         kbar = p @ k
         C = torch.stack([(k - m).T @ (w[:, None] * (k - m)) for w, m in zip(p, kbar)])
         u = torch.linalg.solve(C + eye, b_q - kbar)
@@ -551,116 +734,216 @@ def exact_rows(
 
 # %% ../../nbs/28_flash_lla.ipynb #c036
 def milliseconds(
-    work: Any,          # a function without arguments
+    work: Any,  # a function without arguments
     device: torch.device,  # where it runs
-    repeats: int = 7,   # timed runs, after one that is not
-) -> float:             # the median
+    repeats: int = 7,  # timed runs, after one that is not
+) -> float:  # the median
     "Time a function: CUDA events on a GPU, the clock elsewhere."
-    work(); times = []
+    work()
+    times = []
     for _ in range(repeats):
         if device.type == "cuda":
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record(); work(); end.record(); torch.cuda.synchronize(); times.append(start.elapsed_time(end))
-        else: start = time.perf_counter(); work(); times.append(1e3 * (time.perf_counter() - start))
+            start.record()
+            work()
+            end.record()
+            torch.cuda.synchronize()
+            times.append(start.elapsed_time(end))
+        else:
+            start = time.perf_counter()
+            work()
+            times.append(1e3 * (time.perf_counter() - start))
     return sorted(times)[repeats // 2]
 
 # %% ../../nbs/28_flash_lla.ipynb #c037
 def measure_forward(
-    cfg: Config,           # the measurement
+    cfg: Config,  # the measurement
     device: torch.device,  # where
-) -> dict:                 # times in ms, steps, errors, memory
+) -> dict:  # times in ms, steps, errors, memory
     "Time and check the forward pass, with softmax attention beside it."
     q, k, v = benchmark_heads(cfg, device)
     ours = lambda **knobs: flash_lla(q, k, v, ridge=cfg.ridge, tol=cfg.tol, **knobs)
-    rows = torch.randperm(cfg.n, generator=seed_everything(cfg.seed))[:cfg.rows].sort().values.to(device); rows[0] = 0
+    rows = torch.randperm(cfg.n, generator=seed_everything(cfg.seed))[: cfg.rows].sort().values.to(device)
+    rows[0] = 0
     truth = exact_rows(q[0, 0], k[0, 0], v[0, 0], rows, cfg.ridge)
     out, info = ours(return_info=True)
     wrong, steps = out[0, 0][rows].double() - truth, info["steps"].float()
     row_error = wrong.norm(dim=-1) / truth.norm(dim=-1)
     repeats = 7 if device.type == "cuda" else 1
     with torch.no_grad():
-        found = dict(lla_ms=milliseconds(ours, device, repeats), softmax_ms=milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats))
+        found = dict(
+            lla_ms=milliseconds(ours, device, repeats),
+            softmax_ms=milliseconds(
+                lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats
+            ),
+        )
         for name in ("FLASH_ATTENTION", "CUDNN_ATTENTION") if device.type == "cuda" else ():
-            with sdpa_kernel(getattr(SDPBackend, name)): found[f"softmax_{name.split('_')[0].lower()}_ms"] = milliseconds(lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats)
-    return found | dict(error=float(wrong.norm() / truth.norm()), worst_row=float(row_error.max()), steps_mean=float(steps.mean()), steps_max=int(steps.max()),
-                        slowest_row_of_a_tile=float(F.max_pool1d(steps.flatten(0, -2)[:, None], min(64, cfg.n), ceil_mode=True).mean()))
+            with sdpa_kernel(getattr(SDPBackend, name)):
+                found[f"softmax_{name.split('_')[0].lower()}_ms"] = milliseconds(
+                    lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats
+                )
+    return found | dict(
+        error=float(wrong.norm() / truth.norm()),
+        worst_row=float(row_error.max()),
+        steps_mean=float(steps.mean()),
+        steps_max=int(steps.max()),
+        slowest_row_of_a_tile=float(
+            F.max_pool1d(steps.flatten(0, -2)[:, None], min(64, cfg.n), ceil_mode=True).mean()
+        ),
+    )
 
 # %% ../../nbs/28_flash_lla.ipynb #c038
-def _training_ms(attend: Callable, tensors: list[torch.Tensor], g: torch.Tensor, device: torch.device, repeats: int) -> float:
+def _training_ms(
+    attend: Callable, tensors: list[torch.Tensor], g: torch.Tensor, device: torch.device, repeats: int
+) -> float:
     leaves = [t.detach().requires_grad_() for t in tensors]
+
     def step():
         attend(*leaves).backward(g)
-        for t in leaves: t.grad = None
+        for t in leaves:
+            t.grad = None
+
     return milliseconds(step, device, repeats)
 
+
 def measure_training(
-    cfg: Config,           # the measurement
+    cfg: Config,  # the measurement
     device: torch.device,  # where
-) -> dict:                 # ms forward and backward, errors of the gradients
-    "Time a training step; compare gradients of 2 heads and `rows` tokens with float64, and with tiles rounded to the same precision."
-    q, k, v = benchmark_heads(cfg, device); g = torch.randn(q.shape, generator=torch.Generator(device).manual_seed(1), device=device).to(q.dtype)
+) -> dict:  # ms forward and backward, errors of the gradients
+    """Time a training step; compare gradients of 2 heads and `rows` tokens with float64, and with tiles
+    rounded to the same precision."""
+    q, k, v = benchmark_heads(cfg, device)
+    g = torch.randn(q.shape, generator=torch.Generator(device).manual_seed(1), device=device).to(q.dtype)
     repeats = 7 if device.type == "cuda" else 1
-    found = dict(lla_ms=_training_ms(lambda *x: flash_lla(*x, ridge=cfg.ridge, tol=cfg.tol), [q, k, v], g, device, repeats),
-                 softmax_ms=_training_ms(lambda *x: F.scaled_dot_product_attention(*x, is_causal=True), [q, k, v], g, device, repeats))
-    q, k, v, g = (t[:, :2, :cfg.rows] for t in (q, k, v, g)); leaves = [t.detach().requires_grad_() for t in (q, k, v)]
+    found = dict(
+        lla_ms=_training_ms(
+            lambda *x: flash_lla(*x, ridge=cfg.ridge, tol=cfg.tol), [q, k, v], g, device, repeats
+        ),
+        softmax_ms=_training_ms(
+            lambda *x: F.scaled_dot_product_attention(*x, is_causal=True), [q, k, v], g, device, repeats
+        ),
+    )
+    q, k, v, g = (t[:, :2, : cfg.rows] for t in (q, k, v, g))
+    leaves = [t.detach().requires_grad_() for t in (q, k, v)]
     ridge = torch.full(q.shape[:3], cfg.ridge, device=device, requires_grad=True)
     ours = torch.autograd.grad(flash_lla(*leaves, ridge=ridge, tol=cfg.tol), [*leaves, ridge], g)
+
     def tiles(dtype, forward, backward, **rounding):
         h = as_heads(q.to(dtype), k.to(dtype), v.to(dtype), ridge=cfg.ridge)
-        return lla_tiled_backward(h, lla_tiled(h, tol=forward, BS=256, **rounding), g.to(dtype).flatten(0, 1), tol=backward, BS=256, **rounding)
+        return lla_tiled_backward(
+            h,
+            lla_tiled(h, tol=forward, BS=256, **rounding),
+            g.to(dtype).flatten(0, 1),
+            tol=backward,
+            BS=256,
+            **rounding,
+        )
+
     truth, twin = tiles(torch.float64, 1e-10, 1e-10), tiles(q.dtype, cfg.tol, cfg.tol / 10, round_to=q.dtype)
     off = lambda a, b: float((a.double().reshape(b.shape) - b).norm() / b.norm())
-    return found | {f"{who}_{name}": off(a, b) for who, mine in (("kernel", ours), ("twin", twin)) for name, a, b in zip(("dq", "dk", "dv", "dridge"), mine, truth)}
+    return found | {
+        f"{who}_{name}": off(a, b)
+        for who, mine in (("kernel", ours), ("twin", twin))
+        for name, a, b in zip(("dq", "dk", "dv", "dridge"), mine, truth)
+    }
 
 # %% ../../nbs/28_flash_lla.ipynb #c039
 def measure_memory(
-    cfg: Config,           # the measurement
+    cfg: Config,  # the measurement
     device: torch.device,  # where
-) -> dict:                 # peak MB of a training step above its inputs, by implementation; None: out of memory or too slow to try
-    "Peak memory of forward and backward: Triton, tiles, autograd through the dense formula, and softmax by PyTorch's flash backend."
+    # peak MB of a training step above its inputs, by implementation; None: out of memory or too slow to try
+) -> dict:
+    """Peak memory of forward and backward: Triton, tiles, autograd through the dense formula, and softmax by
+    PyTorch's flash backend."""
+
     def softmax(*x):
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION): return F.scaled_dot_product_attention(*x, is_causal=True)
+        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
+            return F.scaled_dot_product_attention(*x, is_causal=True)
+
     def peak(attend):
         leaves = [t.requires_grad_() for t in benchmark_heads(cfg, device)]
-        torch.cuda.empty_cache(); torch.cuda.reset_peak_memory_stats(); before = torch.cuda.memory_allocated()
-        try: attend(*leaves).sum().backward()
-        except torch.cuda.OutOfMemoryError: return None
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        try:
+            attend(*leaves).sum().backward()
+        except torch.cuda.OutOfMemoryError:
+            return None
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    if device.type != "cuda": return dict(note="memory is measured on CUDA only")
+
+    if device.type != "cuda":
+        return dict(note="memory is measured on CUDA only")
     found = dict(triton=peak(flash_lla), softmax=peak(softmax))
-    return found | dict(tiled=peak(lambda *x: flash_lla(*x, backend="tiled")) if cfg.n <= 4096 else None, dense=peak(lambda *x: flash_lla(*x, backend="dense")))
+    return found | dict(
+        tiled=peak(lambda *x: flash_lla(*x, backend="tiled")) if cfg.n <= 4096 else None,
+        dense=peak(lambda *x: flash_lla(*x, backend="dense")),
+    )
 
 # %% ../../nbs/28_flash_lla.ipynb #c040
 def measure_suite(
-    shards: int = 14,    # processes
+    shards: int = 14,  # processes
     minutes: float = 5,  # after which those still running are stopped
-) -> dict:               # tests, passed, failed, not finished, and the last lines of what failed
-    "Run the tests of all kernels that are marked gpu, in parallel processes of one CPU thread each, and sum up."
+) -> dict:  # tests, passed, failed, not finished, and the last lines of what failed
+    """Run the tests of all kernels that are marked gpu, in parallel processes of one CPU thread each, and sum
+    up."""
     one = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
-    run = lambda *args: subprocess.Popen([sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args], cwd=repo_root(), env=one, stdout=subprocess.PIPE, text=True)
-    names = [line for line in run("--collect-only", "tests/kernels").communicate()[0].splitlines() if "::" in line]
-    processes, end, texts = [run(*names[i::shards]) for i in range(min(shards, len(names)))], time.monotonic() + 60 * minutes, []
+    run = lambda *args: subprocess.Popen(
+        [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args],
+        cwd=repo_root(),
+        env=one,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    names = [
+        line for line in run("--collect-only", "tests/kernels").communicate()[0].splitlines() if "::" in line
+    ]
+    processes, end, texts = (
+        [run(*names[i::shards]) for i in range(min(shards, len(names)))],
+        time.monotonic() + 60 * minutes,
+        [],
+    )
     for p in processes:
-        try: texts.append(p.communicate(timeout=max(end - time.monotonic(), .1))[0])
-        except subprocess.TimeoutExpired: p.kill(); texts.append(p.communicate()[0])
-    count = lambda word: sum(int(n) for text in texts for n in re.findall(rf"(\d+) {word}", (text.splitlines() or [""])[-1]))
+        try:
+            texts.append(p.communicate(timeout=max(end - time.monotonic(), 0.1))[0])
+        except subprocess.TimeoutExpired:
+            p.kill()
+            texts.append(p.communicate()[0])
+    count = lambda word: sum(
+        int(n) for text in texts for n in re.findall(rf"(\d+) {word}", (text.splitlines() or [""])[-1])
+    )
     passed, failed = count("passed"), count("failed")
-    return dict(tests=len(names), passed=passed, failed=failed, unfinished=len(names) - passed - failed,
-                failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20])
-
+    return dict(
+        tests=len(names),
+        passed=passed,
+        failed=failed,
+        unfinished=len(names) - passed - failed,
+        failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20],
+    )
 
 # %% ../../nbs/28_flash_lla.ipynb #c041
 def run(
     cfg: Config,  # the measurement
-) -> dict:        # what it found
+) -> dict:  # what it found
     "One cell of the measurement."
-    device = pick_device("auto"); on_gpu = device.type == "cuda"
-    if cfg.measure == "forward": found = measure_forward(cfg, device)
-    elif cfg.measure == "training": found = measure_training(cfg, device)
-    elif cfg.measure == "memory": found = measure_memory(cfg, device)
-    elif cfg.measure == "suite": found = measure_suite()
+    device = pick_device("auto")
+    on_gpu = device.type == "cuda"
+    if cfg.measure == "forward":
+        found = measure_forward(cfg, device)
+    elif cfg.measure == "training":
+        found = measure_training(cfg, device)
+    elif cfg.measure == "memory":
+        found = measure_memory(cfg, device)
+    elif cfg.measure == "suite":
+        found = measure_suite()
     elif cfg.measure == "tiled":
         q, k, v = benchmark_heads(cfg, device)
-        found = dict(tiled_ms=milliseconds(lambda: flash_lla(q, k, v, backend="tiled", tol=cfg.tol), device, 1), lla_ms=milliseconds(lambda: flash_lla(q, k, v, tol=cfg.tol), device, 1))
-    else: found = dict(tiled=toy_losses("tiled", torch.device("cpu"), cfg.steps, cfg.seed), auto=toy_losses("triton" if on_gpu else "tiled", device, cfg.steps, cfg.seed))
+        found = dict(
+            tiled_ms=milliseconds(lambda: flash_lla(q, k, v, backend="tiled", tol=cfg.tol), device, 1),
+            lla_ms=milliseconds(lambda: flash_lla(q, k, v, tol=cfg.tol), device, 1),
+        )
+    else:
+        found = dict(
+            tiled=toy_losses("tiled", torch.device("cpu"), cfg.steps, cfg.seed),
+            auto=toy_losses("triton" if on_gpu else "tiled", device, cfg.steps, cfg.seed),
+        )
     return found | dict(device=device)

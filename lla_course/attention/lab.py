@@ -15,27 +15,46 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from ..core import fail, require_choice, require_positive, require_whole, seed_everything
-from ..figures import ROLES, add_curve, add_points, add_query, add_weights, canvas, choice, colour, live, tiles, slider, with_slider
-from .conjugate_gradient import KINDS, Systems, conjugate_gradient, lla_systems, make_heads
+from lla_course.attention.conjugate_gradient import (
+    KINDS,
+    Systems,
+    conjugate_gradient,
+    lla_systems,
+    make_heads,
+)
 from .dense import as_heads, lla_dense
 from .tiled import QueryTile, key_tiles
+from ..core import fail, require_choice, require_positive, require_whole, seed_everything
+from lla_course.figures import (
+    ROLES,
+    add_curve,
+    add_points,
+    add_query,
+    add_weights,
+    canvas,
+    choice,
+    colour,
+    live,
+    slider,
+    tiles,
+    with_slider,
+)
 
 # %% ../../nbs/29_attention_lab.ipynb #c006
 TRUTHS = {
-    "hillside": lambda x, y: x + .4 * torch.sin(4 * y),
-    "ramp": lambda x, y: .9 * x + .5 * y,
+    "hillside": lambda x, y: x + 0.4 * torch.sin(4 * y),
+    "ramp": lambda x, y: 0.9 * x + 0.5 * y,
     "saddle": lambda x, y: x**2 - y**2,
-    "waves": lambda x, y: .8 * torch.sin(5 * x) * torch.cos(3 * y),
-    "cliff": lambda x, y: torch.where(x + .3 * y < 0, -.7, .7).to(x),
+    "waves": lambda x, y: 0.8 * torch.sin(5 * x) * torch.cos(3 * y),
+    "cliff": lambda x, y: torch.where(x + 0.3 * y < 0, -0.7, 0.7).to(x),
 }
 
 # %% ../../nbs/29_attention_lab.ipynb #c007
 def cloud(
-    truth: str,    # a name of TRUTHS
-    n: int,        # number of keys
+    truth: str,  # a name of TRUTHS
+    n: int,  # number of keys
     noise: float,  # standard deviation of the noise
-    seed: int,     # of places and noise
+    seed: int,  # of places and noise
 ) -> tuple[torch.Tensor, torch.Tensor]:  # places in the disc of radius 1, [n, 2], and heights, [n]; float64
     "Keys and values for the bench. Raises `ValueError` for an unknown name, no key or a negative noise."
     require_choice("truth", truth, TRUTHS)
@@ -49,7 +68,7 @@ def cloud(
 # %% ../../nbs/29_attention_lab.ipynb #c009
 def lift(
     places: torch.Tensor,  # points of the plane, at most 10 from the origin, [..., 2]
-) -> torch.Tensor:         # keys or queries of length 10, [..., 3]
+) -> torch.Tensor:  # keys or queries of length 10, [..., 3]
     "Lay the plane on a sphere of radius 10, which the unit disc hardly bends."
     return torch.cat([places, (100 - places.square().sum(-1, keepdim=True)).sqrt()], -1)
 
@@ -57,61 +76,105 @@ def lift(
 @dataclass(frozen=True)
 class Asked:
     "What a query hears from its keys: all that the first bench draws."
-    systems: Systems       # of the one query
-    k: torch.Tensor        # keys, [n, 3]
-    v: torch.Tensor        # values, in every column the same, [n, 3]
+
+    systems: Systems  # of the one query
+    k: torch.Tensor  # keys, [n, 3]
+    v: torch.Tensor  # values, in every column the same, [n, 3]
     weights: torch.Tensor  # of each value after the solver's steps, [n]
-    softmax: float         # the answer without a step
-    stopped: float         # the answer after the solver's steps
-    exact: float           # the answer of Local Linear Attention
-    step: int              # steps the solver took
+    softmax: float  # the answer without a step
+    stopped: float  # the answer after the solver's steps
+    exact: float  # the answer of Local Linear Attention
+    step: int  # steps the solver took
 
     def plane(self, places: torch.Tensor) -> torch.Tensor:  # [M, 2] -> [M]
         "Heights of the local plane: the weights of this query, asked elsewhere."
-        s = self.systems; M = len(places)
+        s = self.systems
+        M = len(places)
         there = Systems(s.p.expand(M, -1), s.k, s.kbar.expand(M, -1), lift(places) - s.kbar, s.ridge)
-        return there.output(conjugate_gradient(there.product, there.rhs, tol=1e-12, max_steps=20).x, self.v)[:, 0]
+        return there.output(conjugate_gradient(there.product, there.rhs, tol=1e-12, max_steps=20).x, self.v)[
+            :, 0
+        ]
 
 # %% ../../nbs/29_attention_lab.ipynb #c012
 def ask(
-    query: Any,             # where, [2]
-    places: torch.Tensor,   # the keys' places, [n, 2]
-    values: torch.Tensor,   # their heights, [n]
+    query: Any,  # where, [2]
+    places: torch.Tensor,  # the keys' places, [n, 2]
+    values: torch.Tensor,  # their heights, [n]
     *,
-    scale: float,           # factor on q.k, the inverse of the squared bandwidth
-    ridge: float,           # relative ridge > 0
-    steps: int,             # of the solver
-) -> Asked:                 # answers and weights
-    "Ask the keys. Raises `ValueError` for settings that the functions of chapters 21 and 22 refuse, and for a ridge of zero."
-    require_positive("ridge", ridge); require_positive("scale", scale, zero=True)
-    q, k, v = lift(torch.as_tensor(query, dtype=torch.float64))[None], lift(places), values[:, None].expand(-1, 3)
+    scale: float,  # factor on q.k, the inverse of the squared bandwidth
+    ridge: float,  # relative ridge > 0
+    steps: int,  # of the solver
+) -> Asked:  # answers and weights
+    """Ask the keys.
+
+    Raises `ValueError` for settings that the functions of chapters 21 and 22 refuse, and for a ridge of
+    zero."""
+    require_positive("ridge", ridge)
+    require_positive("scale", scale, zero=True)
+    q, k, v = (
+        lift(torch.as_tensor(query, dtype=torch.float64))[None],
+        lift(places),
+        values[:, None].expand(-1, 3),
+    )
     s = lla_systems(q, k, ridge=ridge, first=None, scale=scale)
     found = conjugate_gradient(s.product, s.rhs, tol=1e-12, max_steps=steps)
     weights = s.output(found.x, torch.eye(len(k), dtype=torch.float64))[0]
     exact = lla_dense(q, k, v, ridge=ridge, scale=scale, is_causal=False)[0, 0]
-    return Asked(s, k, v, weights, float(s.p[0] @ values), float(weights @ values), float(exact), int(found.steps))
+    return Asked(
+        s, k, v, weights, float(s.p[0] @ values), float(weights @ values), float(exact), int(found.steps)
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c017
-def _sheet(fig: go.Figure, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, role: str, name: str, opacity: float) -> go.Figure:
-    return fig.add_trace(go.Surface(x=x.numpy(), y=y.numpy(), z=z.numpy(), colorscale=[[0, ROLES[role]], [1, ROLES[role]]], showscale=False, opacity=opacity,
-        name=name, showlegend=True, hoverinfo="skip", lighting=dict(ambient=.85, diffuse=.3, specular=0)))
+def _sheet(
+    fig: go.Figure, x: torch.Tensor, y: torch.Tensor, z: torch.Tensor, role: str, name: str, opacity: float
+) -> go.Figure:
+    return fig.add_trace(
+        go.Surface(
+            x=x.numpy(),
+            y=y.numpy(),
+            z=z.numpy(),
+            colorscale=[[0, ROLES[role]], [1, ROLES[role]]],
+            showscale=False,
+            opacity=opacity,
+            name=name,
+            showlegend=True,
+            hoverinfo="skip",
+            lighting=dict(ambient=0.85, diffuse=0.3, specular=0),
+        )
+    )
+
 
 def _space(fig: go.Figure, xyz: Any, role: str, name: str, **how: Any) -> go.Figure:
     x, y, z = (np.asarray(c, float) for c in xyz)
-    return fig.add_trace(go.Scatter3d(x=x, y=y, z=z, name=name, showlegend=name != "", hoverinfo="skip",
-        marker=dict(color=colour(role), size=how.pop("size", 4)), line=dict(color=colour(role), width=how.pop("width", 5)), **how))
+    return fig.add_trace(
+        go.Scatter3d(
+            x=x,
+            y=y,
+            z=z,
+            name=name,
+            showlegend=name != "",
+            hoverinfo="skip",
+            marker=dict(color=colour(role), size=how.pop("size", 4)),
+            line=dict(color=colour(role), width=how.pop("width", 5)),
+            **how,
+        )
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c018
 def _landscape(fig: go.Figure, query: torch.Tensor, told: Asked, truth: str) -> go.Figure:
-    r, a = torch.meshgrid(torch.linspace(0, 1.35, 8).double(), torch.linspace(0, 2 * np.pi, 37).double(), indexing="ij")
-    _sheet(fig, r * a.cos(), r * a.sin(), TRUTHS[truth](r * a.cos(), r * a.sin()), "data", "truth", .35)
+    r, a = torch.meshgrid(
+        torch.linspace(0, 1.35, 8).double(), torch.linspace(0, 2 * np.pi, 37).double(), indexing="ij"
+    )
+    _sheet(fig, r * a.cos(), r * a.sin(), TRUTHS[truth](r * a.cos(), r * a.sin()), "data", "truth", 0.35)
     rim = torch.stack([a[0].cos(), a[0].sin()])
     _space(fig, [*rim, TRUTHS[truth](*rim)], "truth", "", mode="lines", width=3)
     _space(fig, [*told.k.T[:2], told.v[:, 0]], "data", "values", mode="markers", size=3)
     pivot = told.systems.kbar[0, :2]
-    x, y = torch.meshgrid(*((pivot + query) / 2 + torch.linspace(-.6, .6, 6).double()[:, None]).T, indexing="ij")
-    _sheet(fig, x, y, torch.full_like(x, told.softmax), "softmax", "softmax", .6)
-    _sheet(fig, x, y, told.plane(torch.stack([x, y], -1).view(-1, 2)).view(6, 6), "lla", "LLA", .65)
+    x, y = torch.meshgrid(
+        *((pivot + query) / 2 + torch.linspace(-0.6, 0.6, 6).double()[:, None]).T, indexing="ij"
+    )
+    _sheet(fig, x, y, torch.full_like(x, told.softmax), "softmax", "softmax", 0.6)
+    _sheet(fig, x, y, told.plane(torch.stack([x, y], -1).view(-1, 2)).view(6, 6), "lla", "LLA", 0.65)
     ends = torch.stack([pivot, query]).T
     _space(fig, [*ends, [told.softmax, told.stopped]], "query", "", mode="lines+markers", size=5, width=8)
     return _space(fig, [*query.repeat(2, 1).T, [-2, 2]], "query", "", mode="lines", width=1.5)
@@ -120,65 +183,125 @@ def _landscape(fig: go.Figure, query: torch.Tensor, told: Asked, truth: str) -> 
 def _map(fig: go.Figure, query: torch.Tensor, told: Asked) -> go.Figure:
     size = lambda w: 70 * w.clamp_min(0).sqrt().numpy()
     seen = lambda w: np.where(w > 1e-4, np.maximum(size(w), 2), 0)
-    a = np.linspace(0, 2 * np.pi, 73); x, y = told.k.T[:2]
+    a = np.linspace(0, 2 * np.pi, 73)
+    x, y = told.k.T[:2]
     add_curve(fig, np.cos(a), np.sin(a), "truth", "", width=1.5)
     add_points(fig, x, y, "data", "", size=3)
     add_points(fig, x, y, "softmax", "", size=seen(told.systems.p[0]), symbol="circle-open", opacity=1)
     for sign, role, name in ((1, "lla", ""), (-1, "error", "negative weight")):
-        add_points(fig, x, y, role, name, size=seen(sign * told.weights), opacity=.65)
+        add_points(fig, x, y, role, name, size=seen(sign * told.weights), opacity=0.65)
     add_curve(fig, *torch.stack([told.systems.kbar[0, :2], query]).T, "query", "", width=2.5)
     return add_points(fig, query[:1], query[1:], "query", "query", size=11, opacity=1, symbol="x")
 
 # %% ../../nbs/29_attention_lab.ipynb #c020
 def _scene() -> dict:
-    axis = lambda title, reach: dict(title=dict(text=title, font_size=13), range=[-reach, reach], tickvals=[-1, 0, 1], tickfont_size=12, zeroline=False,
-                                     backgroundcolor="#f6f7f9", gridcolor="#dfe3e8", showbackground=True, showspikes=False)
-    return dict(domain=dict(x=[0, .6], y=[.04, 1]), xaxis=axis("first coordinate", 1.4), yaxis=axis("second coordinate", 1.4), zaxis=axis("value", 2),
-                aspectmode="manual", aspectratio=dict(x=1, y=1, z=.75), camera=dict(eye=dict(x=-.5, y=-1.55, z=.6), center=dict(x=.03, y=0, z=-.24)))
+    axis = lambda title, reach: dict(
+        title=dict(text=title, font_size=13),
+        range=[-reach, reach],
+        tickvals=[-1, 0, 1],
+        tickfont_size=12,
+        zeroline=False,
+        backgroundcolor="#f6f7f9",
+        gridcolor="#dfe3e8",
+        showbackground=True,
+        showspikes=False,
+    )
+    return dict(
+        domain=dict(x=[0, 0.6], y=[0.04, 1]),
+        xaxis=axis("first coordinate", 1.4),
+        yaxis=axis("second coordinate", 1.4),
+        zaxis=axis("value", 2),
+        aspectmode="manual",
+        aspectratio=dict(x=1, y=1, z=0.75),
+        camera=dict(eye=dict(x=-0.5, y=-1.55, z=0.6), center=dict(x=0.03, y=0, z=-0.24)),
+    )
+
 
 def _said(fig: go.Figure, *lines: list, **place: Any) -> go.Figure:
     "Lines of answers beside the figure, each answer in the colour of its role."
-    text = "<br>".join("  ·  ".join(f"<span style='color:{ROLES[role]}'>{words}</span>" for role, words in parts) for parts in lines)
-    return fig.add_annotation(text=text, x=0, xref="paper", yref="paper", xanchor="left", align="left", showarrow=False, font_size=15, **place)
+    text = "<br>".join(
+        "  ·  ".join(f"<span style='color:{ROLES[role]}'>{words}</span>" for role, words in parts)
+        for parts in lines
+    )
+    return fig.add_annotation(
+        text=text,
+        x=0,
+        xref="paper",
+        yref="paper",
+        xanchor="left",
+        align="left",
+        showarrow=False,
+        font_size=15,
+        **place,
+    )
 
-def _plural(n: int, what: str) -> str: return f"{n} {what}" + "s" * (n != 1)
+
+def _plural(n: int, what: str) -> str:
+    return f"{n} {what}" + "s" * (n != 1)
 
 # %% ../../nbs/29_attention_lab.ipynb #c021
 def plane_figure(
-    x: float = .95, y: float = .2,  # where the query stands; the keys fill the disc of radius 1
-    scale: float = 10.,             # factor on q.k; the bandwidth is scale ** -0.5
-    ridge: float = .01,             # relative ridge > 0
-    steps: int = 3,                 # of the solver; 0 is softmax attention
-    truth: str = "hillside",        # a name of TRUTHS
-    n: int = 60,                    # number of keys
-    noise: float = .15,             # standard deviation of the noise
-    seed: int = 0,                  # of the keys
-) -> go.Figure:                     # landscape and map
+    x: float = 0.95,  # where the query stands, along the first axis; the keys fill the disc of radius 1
+    y: float = 0.2,  # where the query stands, along the second axis
+    scale: float = 10.0,  # factor on q.k; the bandwidth is scale ** -0.5
+    ridge: float = 0.01,  # relative ridge > 0
+    steps: int = 3,  # of the solver; 0 is softmax attention
+    truth: str = "hillside",  # a name of TRUTHS
+    n: int = 60,  # number of keys
+    noise: float = 0.15,  # standard deviation of the noise
+    seed: int = 0,  # of the keys
+) -> go.Figure:  # landscape and map
     "One query, its plane and its weights. Raises `ValueError` where `cloud` and `ask` do."
     query = torch.tensor([x, y], dtype=torch.float64)
     told = ask(query, *cloud(truth, n, noise, seed), scale=scale, ridge=ridge, steps=steps)
-    fig = canvas("first coordinate", "second coordinate", height=520).update_layout(legend=dict(y=1.03, itemsizing="constant"), margin_t=76, margin_l=10, scene=_scene())
-    fig.update_xaxes(domain=[.65, 1], range=[-1.4, 1.4], dtick=1).update_yaxes(range=[-1.4, 1.4], dtick=1, scaleanchor="x", constrain="domain")
+    fig = canvas("first coordinate", "second coordinate", height=520).update_layout(
+        legend=dict(y=1.03, itemsizing="constant"), margin_t=76, margin_l=10, scene=_scene()
+    )
+    fig.update_xaxes(domain=[0.65, 1], range=[-1.4, 1.4], dtick=1).update_yaxes(
+        range=[-1.4, 1.4], dtick=1, scaleanchor="x", constrain="domain"
+    )
     _map(_landscape(fig, query, told, truth), query, told)
     number = lambda value: f"{value:.2f}".replace("-", "−")
-    return _said(fig, [("softmax", f"softmax {number(told.softmax)}"), ("lla", f"LLA {number(told.exact)}"), ("truth", f"truth {number(TRUTHS[truth](*query))}")],
-                 [("query", f"after {_plural(steps, 'step')} {number(told.stopped)}"), ("error", f"negative weight {number(told.weights.clamp_max(0).sum())}")], y=.02, yanchor="top")
+    return _said(
+        fig,
+        [
+            ("softmax", f"softmax {number(told.softmax)}"),
+            ("lla", f"LLA {number(told.exact)}"),
+            ("truth", f"truth {number(TRUTHS[truth](*query))}"),
+        ],
+        [
+            ("query", f"after {_plural(steps, 'step')} {number(told.stopped)}"),
+            ("error", f"negative weight {number(told.weights.clamp_max(0).sum())}"),
+        ],
+        y=0.02,
+        yanchor="top",
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c023
-RIDGES = (.001, .003, .01, .03, .1, .3, 1., 3., 10., 100., 1000.)
+RIDGES = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0, 1000.0)
+
 
 def plane_lab() -> Any:  # an ipywidgets box
-    "The first bench, live: place of the query, scale, ridge, solver steps, truth, number of keys, noise and seed."
-    return live(plane_figure,
-        x=slider("query, first", .95, -1.35, 1.35, .05), y=slider("query, second", .2, -1.35, 1.35, .05),
-        scale=choice("scale", [0., .3, 1., 2., 3., 5., 7., 10., 15., 20., 30., 50., 100.], 10.), ridge=choice("ridge λ", RIDGES, .01),
-        steps=slider("solver steps", 3, 0, 5, 1), truth=choice("truth", TRUTHS, "hillside"),
-        n=slider("keys n", 60, 1, 200, 1), noise=slider("noise", .15, 0., 1., .05), seed=slider("seed", 0, 0, 20, 1))
+    """The first bench, live: place of the query, scale, ridge, solver steps, truth, number of keys, noise and
+    seed."""
+    return live(
+        plane_figure,
+        x=slider("query, first", 0.95, -1.35, 1.35, 0.05),
+        y=slider("query, second", 0.2, -1.35, 1.35, 0.05),
+        scale=choice("scale", [0.0, 0.3, 1.0, 2.0, 3.0, 5.0, 7.0, 10.0, 15.0, 20.0, 30.0, 50.0, 100.0], 10.0),
+        ridge=choice("ridge λ", RIDGES, 0.01),
+        steps=slider("solver steps", 3, 0, 5, 1),
+        truth=choice("truth", TRUTHS, "hillside"),
+        n=slider("keys n", 60, 1, 200, 1),
+        noise=slider("noise", 0.15, 0.0, 1.0, 0.05),
+        seed=slider("seed", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c032
 @lru_cache(64)
 def _solved(kind: str, d: int, ridge: float, n: int, seed: int) -> tuple:
-    "The last 16 queries of a head after 0 to 30 steps: softmax weights of the last [n], its weights [31, n], its exact ones [n], residuals [steps + 1, 16], output errors [31]."
+    """The last 16 queries of a head after 0 to 30 steps: softmax weights of the last [n], its weights [31,
+    n], its exact ones [n], residuals [steps + 1, 16], output errors [31]."""
     q, k, v = make_heads(kind, n, d, seed_everything(seed))
     exact, info = lla_dense(q, k, v, ridge=ridge, return_info=True)
     s = lla_systems(q[-16:], k, first=n - 16, ridge=ridge)
@@ -189,10 +312,11 @@ def _solved(kind: str, d: int, ridge: float, n: int, seed: int) -> tuple:
 
 # %% ../../nbs/29_attention_lab.ipynb #c034
 def _curves(fig: go.Figure, residuals: torch.Tensor, error: list, step: int) -> go.Figure:
-    floor = lambda y: np.maximum(np.asarray(y, float), 1e-12)     # a log axis ends somewhere
+    floor = lambda y: np.maximum(np.asarray(y, float), 1e-12)  # a log axis ends somewhere
     for i, row in enumerate(residuals.T):
-        shown = np.full(31, np.nan); shown[:len(row)] = floor(row)
-        add_curve(fig, np.arange(31), shown, "lla", "" if i else "residual of a query", width=.8)
+        shown = np.full(31, np.nan)
+        shown[: len(row)] = floor(row)
+        add_curve(fig, np.arange(31), shown, "lla", "" if i else "residual of a query", width=0.8)
     add_curve(fig, np.arange(31), floor(error), "error", "error of the output", markers=True)
     add_points(fig, [step], [floor(error[step])], "query", "", size=13, opacity=1)
     return fig.add_vline(x=step, line=dict(color=colour("query"), width=1.5, dash="dot"), row=1, col=1)
@@ -200,44 +324,62 @@ def _curves(fig: go.Figure, residuals: torch.Tensor, error: list, step: int) -> 
 # %% ../../nbs/29_attention_lab.ipynb #c035
 def solver_figure(
     kind: str = "anisotropic",  # a name of KINDS
-    d: int = 32,                # head dimension
-    ridge: float = .1,          # relative ridge > 0
-    steps: int = 3,             # of the solver, from 0 to 30
-    n: int = 128,               # tokens, at least 16; the queries are the last 16
-    seed: int = 0,              # of the head
-) -> go.Figure:                 # errors above, the weights of the last query below
+    d: int = 32,  # head dimension
+    ridge: float = 0.1,  # relative ridge > 0
+    steps: int = 3,  # of the solver, from 0 to 30
+    n: int = 128,  # tokens, at least 16; the queries are the last 16
+    seed: int = 0,  # of the head
+) -> go.Figure:  # errors above, the weights of the last query below
     "What each step of the solver changes. Raises `ValueError` for a setting out of its range."
     require_positive("ridge", ridge)
     n, steps = require_whole("n", n, least=16), require_whole("steps", steps, least=0, most=30)
     p, weights, exact, residuals, error = _solved(kind, d, ridge, n, seed)
-    fig = canvas("the 40 keys with the largest softmax weights, in their order", "relative to the start", "weight", heights=[.55, .45], height=620)
-    fig.update_layout(xaxis=dict(matches=None, showticklabels=True, range=[-.6, 30.6], title="solver steps"), yaxis2_domain=[0, .36])
-    fig.update_yaxes(type="log", range=[-6.3, .8], dtick=1, exponentformat="power", row=1)
+    fig = canvas(
+        "the 40 keys with the largest softmax weights, in their order",
+        "relative to the start",
+        "weight",
+        heights=[0.55, 0.45],
+        height=620,
+    )
+    fig.update_layout(
+        xaxis=dict(matches=None, showticklabels=True, range=[-0.6, 30.6], title="solver steps"),
+        yaxis2_domain=[0, 0.36],
+    )
+    fig.update_yaxes(type="log", range=[-6.3, 0.8], dtick=1, exponentformat="power", row=1)
     _curves(fig, residuals, error, steps)
-    order = p.argsort(descending=True)[:40]; rank = np.arange(len(order))
+    order = p.argsort(descending=True)[:40]
+    rank = np.arange(len(order))
     add_weights(fig, rank, weights[steps, order], "lla", "weights after the steps")
-    add_weights(fig, rank + .25, p[order], "softmax", "softmax")
+    add_weights(fig, rank + 0.25, p[order], "softmax", "softmax")
     return add_points(fig, rank, exact[order], "truth", "LLA", row=2, size=5, symbol="circle-open")
 
 # %% ../../nbs/29_attention_lab.ipynb #c036
 def solver_lab() -> Any:  # an ipywidgets box
     "The second bench, live: solver steps, kind of data, head dimension, ridge, number of tokens and seed."
-    return live(solver_figure,
-        steps=slider("solver steps", 3, 0, 30, 1), kind=choice("data", KINDS, "anisotropic"), d=choice("dimension d", [2, 8, 32, 64], 32),
-        ridge=choice("ridge λ", RIDGES, .1), n=slider("tokens n", 128, 16, 256, 1), seed=slider("seed", 0, 0, 20, 1))
+    return live(
+        solver_figure,
+        steps=slider("solver steps", 3, 0, 30, 1),
+        kind=choice("data", KINDS, "anisotropic"),
+        d=choice("dimension d", [2, 8, 32, 64], 32),
+        ridge=choice("ridge λ", RIDGES, 0.1),
+        n=slider("tokens n", 128, 16, 256, 1),
+        seed=slider("seed", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c043
 @dataclass(frozen=True)
 class Moment:
     "One tile product after another: where a program stands."
+
     program: int  # its tile of queries
-    sweep: int    # 0 the mean key, then one for each solver step, and the last one the output
-    tile: int     # the tile of keys at work
+    sweep: int  # 0 the mean key, then one for each solver step, and the last one the output
+    tile: int  # the tile of keys at work
+
 
 def tile_walk(
-    T: int,      # tokens
-    BT: int,     # queries in a tile
-    BS: int,     # keys in a tile
+    T: int,  # tokens
+    BT: int,  # queries in a tile
+    BS: int,  # keys in a tile
     steps: int,  # of the solver
 ) -> list[Moment]:  # every pair of tiles that is visited, in order
     "The causal walk of chapter 23, one program after another."
@@ -247,60 +389,137 @@ def tile_walk(
 
 # %% ../../nbs/29_attention_lab.ipynb #c044
 def bytes_alive(
-    D: int,      # head dimension
-    BT: int,     # queries in a tile
-    BS: int,     # keys in a tile
+    D: int,  # head dimension
+    BT: int,  # queries in a tile
+    BS: int,  # keys in a tile
     sweep: str,  # "mean key", "step" or "output"
-) -> int:        # bytes that one program holds, with keys and values in 16 bits and its own vectors in 32
-    "The table of chapter 23: queries, vectors of the solver or the output, a tile of keys, perhaps of values, and the weights of one pair of tiles."
-    vectors, loaded = {"mean key": (2, 1), "step": (6, 1), "output": (4, 2)}[require_choice("sweep", sweep, ("mean key", "step", "output"))]
+) -> int:  # bytes that one program holds, with keys and values in 16 bits and its own vectors in 32
+    """The table of chapter 23: queries, vectors of the solver or the output, a tile of keys, perhaps of
+    values, and the weights of one pair of tiles."""
+    vectors, loaded = {"mean key": (2, 1), "step": (6, 1), "output": (4, 2)}[
+        require_choice("sweep", sweep, ("mean key", "step", "output"))
+    ]
     return 4 * BT * D * vectors + 2 * BS * D * loaded + 4 * BT * BS
 
 # %% ../../nbs/29_attention_lab.ipynb #c045
 def _state(walk: list[Moment], at: int) -> np.ndarray:
     "What each tile is, for `tiles`: 0 never visited, 1 to come, 2 done, 3 at work."
     now, state = walk[at], np.zeros((1 + max(m.program for m in walk), 1 + max(m.tile for m in walk)), int)
-    for m in walk: state[m.program, m.tile] = 2 if m.program < now.program or (m.program == now.program and m.tile < now.tile) else 1
+    for m in walk:
+        state[m.program, m.tile] = (
+            2 if m.program < now.program or (m.program == now.program and m.tile < now.tile) else 1
+        )
     state[now.program, now.tile] = 3
     return state
+
 
 def _bars(fig: go.Figure, i: int, title: str, span: list, amounts: dict) -> go.Figure:
     "Bars in a panel of their own at the right: label -> (amount, role)."
     sizes, roles = zip(*amounts.values())
-    fig.add_trace(go.Bar(x=list(sizes), y=list(amounts), orientation="h", marker_color=[colour(role) for role in roles], texttemplate="%{x:.0f}",
-        textposition="outside", cliponaxis=False, showlegend=False, hoverinfo="skip", xaxis=f"x{i}", yaxis=f"y{i}"))
-    return fig.update_layout({f"xaxis{i}": dict(domain=[.75, .95], anchor=f"y{i}", title=dict(text=title, standoff=8), rangemode="tozero", gridcolor="#eceef1", nticks=4, zeroline=False),
-                              f"yaxis{i}": dict(domain=span, anchor=f"x{i}", showgrid=False, ticks="", tickfont_size=12)})
+    fig.add_trace(
+        go.Bar(
+            x=list(sizes),
+            y=list(amounts),
+            orientation="h",
+            marker_color=[colour(role) for role in roles],
+            texttemplate="%{x:.0f}",
+            textposition="outside",
+            cliponaxis=False,
+            showlegend=False,
+            hoverinfo="skip",
+            xaxis=f"x{i}",
+            yaxis=f"y{i}",
+        )
+    )
+    return fig.update_layout(
+        {
+            f"xaxis{i}": dict(
+                domain=[0.75, 0.95],
+                anchor=f"y{i}",
+                title=dict(text=title, standoff=8),
+                rangemode="tozero",
+                gridcolor="#eceef1",
+                nticks=4,
+                zeroline=False,
+            ),
+            f"yaxis{i}": dict(domain=span, anchor=f"x{i}", showgrid=False, ticks="", tickfont_size=12),
+        }
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c046
 def tiles_figure(
-    percent: float = 40.,  # how much of the walk is behind us
-    T: int = 256,          # tokens
-    BT: int = 64,          # queries in a tile
-    BS: int = 32,          # keys in a tile
-    steps: int = 2,        # of the solver, in every tile of queries
-    D: int = 64,           # head dimension
-) -> go.Figure:            # the walk at one moment, and what it holds and costs
+    percent: float = 40.0,  # how much of the walk is behind us
+    T: int = 256,  # tokens
+    BT: int = 64,  # queries in a tile
+    BS: int = 32,  # keys in a tile
+    steps: int = 2,  # of the solver, in every tile of queries
+    D: int = 64,  # head dimension
+) -> go.Figure:  # the walk at one moment, and what it holds and costs
     "The walk of chapter 23 at one moment, for one causal head. Raises `ValueError` for sizes below 1."
     for name, size in dict(T=T, BT=BT, BS=BS, D=D).items():
         require_whole(name, size, least=1)
     require_whole("steps", steps, least=0)
-    if require_positive("percent", percent, zero=True) > 100: fail("percent", percent, "0 to 100")
-    walk = tile_walk(T, BT, BS, steps); at = round(percent / 100 * (len(walk) - 1)); now = walk[at]
-    fig = tiles(_state(walk, at), x="tile of keys", y="tile of queries").update_layout(height=460, margin_t=70)
-    fig.update_xaxes(domain=[0, .48]).update_yaxes(constraintoward="top").update_layout(plot_bgcolor="white")
-    fig.add_shape(type="rect", xref="x domain", yref="y domain", x0=0, x1=1, y0=0, y1=1, fillcolor=ROLES["data"], line_width=0, layer="below")
+    if require_positive("percent", percent, zero=True) > 100:
+        fail("percent", percent, "0 to 100")
+    walk = tile_walk(T, BT, BS, steps)
+    at = round(percent / 100 * (len(walk) - 1))
+    now = walk[at]
+    fig = tiles(_state(walk, at), x="tile of keys", y="tile of queries").update_layout(
+        height=460, margin_t=70
+    )
+    fig.update_xaxes(domain=[0, 0.48]).update_yaxes(constraintoward="top").update_layout(plot_bgcolor="white")
+    fig.add_shape(
+        type="rect",
+        xref="x domain",
+        yref="y domain",
+        x0=0,
+        x1=1,
+        y0=0,
+        y1=1,
+        fillcolor=ROLES["data"],
+        line_width=0,
+        layer="below",
+    )
     work, price = ["mean key", *["step"] * steps, "output"], [2, *[3] * (steps + 1)]
-    _bars(fig, 2, "memory (kB)", [.62, 1], {"one program": (bytes_alive(D, BT, BS, work[now.sweep]) / 1024, "lla"), "keys, values": (4 * T * D / 1024, "data"),
-                                            "T × S logits": (4 * T * T / 1024, "softmax")})
-    _bars(fig, 3, "tile products", [0, .38], {"LLA so far": (sum(price[m.sweep] for m in walk[:at + 1]), "light"), "LLA in all": (sum(price[m.sweep] for m in walk), "lla"),
-                                              "softmax": (2 * len(walk) // (steps + 2), "softmax")})
+    _bars(
+        fig,
+        2,
+        "memory (kB)",
+        [0.62, 1],
+        {
+            "one program": (bytes_alive(D, BT, BS, work[now.sweep]) / 1024, "lla"),
+            "keys, values": (4 * T * D / 1024, "data"),
+            "T × S logits": (4 * T * T / 1024, "softmax"),
+        },
+    )
+    _bars(
+        fig,
+        3,
+        "tile products",
+        [0, 0.38],
+        {
+            "LLA so far": (sum(price[m.sweep] for m in walk[: at + 1]), "light"),
+            "LLA in all": (sum(price[m.sweep] for m in walk), "lla"),
+            "softmax": (2 * len(walk) // (steps + 2), "softmax"),
+        },
+    )
     doing = ["mean key", *[f"solver step {i + 1} of {steps}" for i in range(steps)], "output"][now.sweep]
-    return _said(fig, [("truth", f"program {now.program}, sweep {now.sweep + 1}: {doing}, tile of keys {now.tile}")], y=1.12, yanchor="bottom")
+    return _said(
+        fig,
+        [("truth", f"program {now.program}, sweep {now.sweep + 1}: {doing}, tile of keys {now.tile}")],
+        y=1.12,
+        yanchor="bottom",
+    )
 
 # %% ../../nbs/29_attention_lab.ipynb #c047
 def tiles_lab() -> Any:  # an ipywidgets box
     "The third bench, live: how far the walk has come, tokens, tile sizes, solver steps and head dimension."
-    return live(tiles_figure,
-        percent=slider("walked (%)", 40., 0., 100., .5), T=slider("tokens T", 256, 32, 512, 32), BT=choice("queries BT", [32, 64, 128], 64),
-        BS=choice("keys BS", [32, 64, 128], 32), steps=slider("solver steps", 2, 0, 12, 1), D=choice("dimension D", [16, 32, 64, 128], 64))
+    return live(
+        tiles_figure,
+        percent=slider("walked (%)", 40.0, 0.0, 100.0, 0.5),
+        T=slider("tokens T", 256, 32, 512, 32),
+        BT=choice("queries BT", [32, 64, 128], 64),
+        BS=choice("keys BS", [32, 64, 128], 32),
+        steps=slider("solver steps", 2, 0, 12, 1),
+        D=choice("dimension D", [16, 32, 64, 128], 64),
+    )

@@ -20,130 +20,165 @@ def _masked(scores: torch.Tensor, is_causal: bool, fill: float) -> torch.Tensor:
     future = torch.ones(T, S, dtype=torch.bool, device=scores.device).triu(1 + S - T)
     return scores.masked_fill(future, fill) if is_causal else scores
 
-def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, paired: bool = False, is_causal: bool = False) -> None:
+
+def _check(
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, *, paired: bool = False, is_causal: bool = False
+) -> None:
     for name, x in dict(q=q, k=k, v=v).items():
         if not isinstance(x, torch.Tensor) or not x.is_floating_point():
             fail(name, getattr(x, "dtype", type(x).__name__), "a floating point tensor")
         if x.dim() < 2 or x.dim() != q.dim():
             fail(f"{name}.shape", tuple(x.shape), f"{max(q.dim(), 2)} dimensions, [..., tokens, D]")
-        if x.dtype != q.dtype: fail(f"{name}.dtype", x.dtype, f"{q.dtype}, as q has")
-        if x.device != q.device: fail(f"{name}.device", str(x.device), f"{q.device}, where q is")
+        if x.dtype != q.dtype:
+            fail(f"{name}.dtype", x.dtype, f"{q.dtype}, as q has")
+        if x.device != q.device:
+            fail(f"{name}.device", str(x.device), f"{q.device}, where q is")
     require_flag("is_causal", is_causal)
-    if k.shape[-1] != q.shape[-1]: fail("k.shape", tuple(k.shape), f"the last dimension {q.shape[-1]} of q")
-    if v.shape[-2] != k.shape[-2]: fail("v.shape", tuple(v.shape), f"one value for each of the {k.shape[-2]} keys")
+    if k.shape[-1] != q.shape[-1]:
+        fail("k.shape", tuple(k.shape), f"the last dimension {q.shape[-1]} of q")
+    if v.shape[-2] != k.shape[-2]:
+        fail("v.shape", tuple(v.shape), f"one value for each of the {k.shape[-2]} keys")
     for name, x in dict(k=k, v=v).items():
-        if x.shape[:-2] != q.shape[:-2]: fail(f"{name}.shape", tuple(x.shape), f"the leading dimensions {tuple(q.shape[:-2])} of q")
-    if not k.shape[-2] and q.shape[-2]: fail("k.shape", tuple(k.shape), "at least one key")
-    if paired and q.shape[-2] != k.shape[-2]: fail("q.shape", tuple(q.shape), f"one query for each of the {k.shape[-2]} keys")
+        if x.shape[:-2] != q.shape[:-2]:
+            fail(f"{name}.shape", tuple(x.shape), f"the leading dimensions {tuple(q.shape[:-2])} of q")
+    if not k.shape[-2] and q.shape[-2]:
+        fail("k.shape", tuple(k.shape), "at least one key")
+    if paired and q.shape[-2] != k.shape[-2]:
+        fail("q.shape", tuple(q.shape), f"one query for each of the {k.shape[-2]} keys")
     if is_causal and q.shape[-2] > k.shape[-2]:
-        fail("q.shape", tuple(q.shape), f"at most {k.shape[-2]} queries, for {k.shape[-2]} keys (is_causal=True puts the last query at the last key)")
+        fail(
+            "q.shape",
+            tuple(q.shape),
+            f"at most {k.shape[-2]} queries, for {k.shape[-2]} keys (is_causal=True puts the last query at"
+            " the last key)",
+        )
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c014
 def softmax_attention(
-    q: torch.Tensor,             # queries, [..., T, D]
-    k: torch.Tensor,             # keys, [..., S, D]
-    v: torch.Tensor,             # values, [..., S, Dv]
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., S, D]
+    v: torch.Tensor,  # values, [..., S, Dv]
     *,
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
-    is_causal: bool = False,     # query i sees keys 0 to S - T + i; needs T <= S
-) -> torch.Tensor:               # [..., T, Dv]
-    """Softmax attention: for keys of equal length, Nadaraya-Watson with a Gaussian kernel of bandwidth scale ** -0.5.
+    is_causal: bool = False,  # query i sees keys 0 to S - T + i; needs T <= S
+) -> torch.Tensor:  # [..., T, Dv]
+    """Softmax attention: for keys of equal length, Nadaraya-Watson with a Gaussian kernel of bandwidth scale
+    ** -0.5.
 
-    With fewer queries than keys, causal queries are the last ones. Raises `ValueError` for what does not fit."""
+    With fewer queries than keys, causal queries are the last ones. Raises `ValueError` for what does not
+    fit."""
     _check(q, k, v, is_causal=is_causal)
-    if scale is None: scale = q.shape[-1] ** -.5
+    if scale is None:
+        scale = q.shape[-1] ** -0.5
     elif isinstance(scale, bool) or not isinstance(scale, numbers.Real) or not math.isfinite(scale):
         fail("scale", scale, "a finite number, or None for 1 / sqrt(D)")
     return _masked(scale * q @ k.mT, is_causal, -torch.inf).softmax(-1) @ v
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c024
 def linear_attention(
-    q: torch.Tensor,          # queries, [..., T, D]
-    k: torch.Tensor,          # keys, [..., S, D]
-    v: torch.Tensor,          # values, [..., S, Dv]
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., S, D]
+    v: torch.Tensor,  # values, [..., S, Dv]
     *,
     is_causal: bool = False,  # query i sees keys 0 to S - T + i; needs T <= S
-) -> torch.Tensor:            # [..., T, Dv]
-    """Linear attention without normalisation, sum_j (q.k_j) v_j: one gradient step on the least squares loss, from W = 0.
+) -> torch.Tensor:  # [..., T, Dv]
+    """Linear attention without normalisation, sum_j (q.k_j) v_j: one gradient step on the least squares loss,
+    from W = 0.
 
     Raises `ValueError` for what does not fit."""
     _check(q, k, v, is_causal=is_causal)
-    return _masked(q @ k.mT, is_causal, 0.) @ v
+    return _masked(q @ k.mT, is_causal, 0.0) @ v
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c028
 def mesa_attention(
-    q: torch.Tensor,          # queries, [..., T, D]
-    k: torch.Tensor,          # keys, [..., S, D]
-    v: torch.Tensor,          # values, [..., S, Dv]
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., S, D]
+    v: torch.Tensor,  # values, [..., S, Dv]
     *,
-    ridge: float = 1e-2,      # absolute ridge > 0 on the matrix W
+    ridge: float = 1e-2,  # absolute ridge > 0 on the matrix W
     is_causal: bool = False,  # query i uses keys 0 to i, and there is one query for each key
-) -> torch.Tensor:            # [..., T, Dv]
-    "Global ridge regression through the origin, o_i = W_i q_i. Raises `ValueError` for shapes that do not fit or a ridge that is not positive."
+) -> torch.Tensor:  # [..., T, Dv]
+    """Global ridge regression through the origin, o_i = W_i q_i.
+
+    Raises `ValueError` for shapes that do not fit or a ridge that is not positive."""
     require_flag("is_causal", is_causal)
     _check(q, k, v, paired=is_causal, is_causal=is_causal)
     ridge = require_positive("ridge", ridge)
-    H, G = (x[..., :, None] * k[..., None, :] for x in (k, v))                    # k k', v k' of each token
+    H, G = (x[..., :, None] * k[..., None, :] for x in (k, v))  # k k', v k' of each token
     H, G = (m.cumsum(-3) if is_causal else m.sum(-3, keepdim=True) for m in (H, G))
     H = H + ridge * torch.eye(k.shape[-1], dtype=k.dtype, device=k.device)
     return (G @ torch.linalg.solve(H, q[..., None]))[..., 0]
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c032
-def _outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor: return a[..., :, None] @ b[..., None, :]
-def _times(W: torch.Tensor, x: torch.Tensor) -> torch.Tensor: return (W @ x[..., None])[..., 0]
+def _outer(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    return a[..., :, None] @ b[..., None, :]
+
+
+def _times(W: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
+    return (W @ x[..., None])[..., 0]
+
 
 def write_linear(
-    W: torch.Tensor,     # memory, [..., Dv, D]
-    k: torch.Tensor,     # a key, [..., D]
-    v: torch.Tensor,     # its value, [..., Dv]
-) -> torch.Tensor:       # the new memory
+    W: torch.Tensor,  # memory, [..., Dv, D]
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
+) -> torch.Tensor:  # the new memory
     "Add the pair to the memory."
     return W + _outer(v, k)
 
+
 def write_delta(
-    W: torch.Tensor,     # memory, [..., Dv, D]
-    k: torch.Tensor,     # a key, [..., D]
-    v: torch.Tensor,     # its value, [..., Dv]
+    W: torch.Tensor,  # memory, [..., Dv, D]
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
     beta: torch.Tensor,  # step size, [..., 1]
-) -> torch.Tensor:       # the new memory
+) -> torch.Tensor:  # the new memory
     "One gradient step on the squared error of this pair."
     return W + _outer(beta * (v - _times(W, k)), k)
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c034
 def write_mesa(
     memory: tuple[torch.Tensor, torch.Tensor],  # W [..., Dv, D], and P = (sum k k' + ridge I)^-1 [..., D, D]
-    k: torch.Tensor,                            # a key, [..., D]
-    v: torch.Tensor,                            # its value, [..., Dv]
-) -> tuple[torch.Tensor, torch.Tensor]:         # the new memory
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
+) -> tuple[torch.Tensor, torch.Tensor]:  # the new memory
     "Recursive least squares: move to the minimum of the loss of all pairs so far."
     W, P = memory
     Pk = _times(P, k)
     gain = Pk / (1 + (k * Pk).sum(-1, keepdim=True))
     return W + _outer(v - _times(W, k), gain), P - _outer(gain, Pk)
 
+
 def write_cache(
     memory: tuple[torch.Tensor, torch.Tensor],  # keys [..., S, D] and values [..., S, Dv] so far
-    k: torch.Tensor,                            # a key, [..., D]
-    v: torch.Tensor,                            # its value, [..., Dv]
-) -> tuple[torch.Tensor, torch.Tensor]:         # one pair more
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
+) -> tuple[torch.Tensor, torch.Tensor]:  # one pair more
     "Softmax attention throws nothing away: the key-value cache."
     return tuple(torch.cat([old, new[..., None, :]], -2) for old, new in zip(memory, (k, v)))
 
 # %% ../../nbs/20_attention_as_regression.ipynb #c038
 def delta_attention(
-    q: torch.Tensor,                   # queries, [..., T, D]
-    k: torch.Tensor,                   # keys, one for each query, [..., T, D]
-    v: torch.Tensor,                   # values, [..., T, Dv]
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, one for each query, [..., T, D]
+    v: torch.Tensor,  # values, [..., T, Dv]
     *,
-    beta: float | torch.Tensor = 1.,   # step size, broadcastable to [..., T]
-) -> torch.Tensor:                     # [..., T, Dv]; query i reads after pair i was written
-    "The delta rule: one online gradient step on the least squares loss for each token. Raises `ValueError` for shapes that do not fit."
+    beta: float | torch.Tensor = 1.0,  # step size, broadcastable to [..., T]
+) -> torch.Tensor:  # [..., T, Dv]; query i reads after pair i was written
+    """The delta rule: one online gradient step on the least squares loss for each token.
+
+    Raises `ValueError` for shapes that do not fit."""
     _check(q, k, v, paired=True)
-    try: steps = torch.as_tensor(beta, dtype=k.dtype, device=k.device)
-    except (TypeError, ValueError, RuntimeError): fail("beta", beta, "a number or a tensor of numbers")
-    if not steps.isfinite().all(): fail("beta", beta, "finite numbers")
-    try: steps = steps.expand(k.shape[:-1])[..., None]
-    except RuntimeError: fail("beta.shape", tuple(steps.shape), f"a shape that broadcasts to {tuple(k.shape[:-1])}")
+    try:
+        steps = torch.as_tensor(beta, dtype=k.dtype, device=k.device)
+    except (TypeError, ValueError, RuntimeError):
+        fail("beta", beta, "a number or a tensor of numbers")
+    if not steps.isfinite().all():
+        fail("beta", beta, "finite numbers")
+    try:
+        steps = steps.expand(k.shape[:-1])[..., None]
+    except RuntimeError:
+        fail("beta.shape", tuple(steps.shape), f"a shape that broadcasts to {tuple(k.shape[:-1])}")
     W, answers = v.new_zeros(*v.shape[:-2], v.shape[-1], k.shape[-1]), [v[..., :0, :]]
     for i in range(k.shape[-2]):
         W = write_delta(W, k[..., i, :], v[..., i, :], steps[..., i, :])

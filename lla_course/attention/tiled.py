@@ -8,39 +8,42 @@ __all__ = ['TOLERANCE', 'FLOOR', 'fit', 'QueryTile', 'key_tiles', 'tile_logits',
            'lla_tiled']
 
 # %% ../../nbs/23_tiled_attention.ipynb #c002
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Callable, Iterator
 
 import torch
 
-from ..core import require_positive, require_whole
 from .conjugate_gradient import centred_dot
 from .dense import Heads, floored_ridge
+from ..core import require_positive, require_whole
 
 # %% ../../nbs/23_tiled_attention.ipynb #c014
 def fit(
-    t: torch.Tensor,     # any shape
+    t: torch.Tensor,  # any shape
     dtype: torch.dtype,  # a floating dtype
-) -> torch.Tensor:       # the same numbers, rounded
+) -> torch.Tensor:  # the same numbers, rounded
     "A tensor in another dtype; float16 ends at 65504, and what is larger stays there."
     top = torch.finfo(dtype).max
     return t.clamp(-top, top).to(dtype) if dtype == torch.float16 else t.to(dtype)
 
+
 @dataclass(frozen=True)
 class QueryTile:
     "One tile of queries, and how it walks over the keys. `b_` names a tile."
-    heads: Heads      # the whole problem
-    i0: int           # its first query
-    BT: int           # queries in a tile
-    BS: int           # keys in a tile
-    round_to: torch.dtype | None = None   # dtype of the factors of matrix products; None: that of the arithmetic
+
+    heads: Heads  # the whole problem
+    i0: int  # its first query
+    BT: int  # queries in a tile
+    BS: int  # keys in a tile
+    # dtype of the factors of matrix products; None: that of the arithmetic
+    round_to: torch.dtype | None = None
 
     def load(
         self,
         t: torch.Tensor,  # [N, T, ...]
-    ) -> torch.Tensor:    # rows i0 to i0 + BT - 1, [N, BT, ...], in the dtype of the arithmetic
+    ) -> torch.Tensor:  # rows i0 to i0 + BT - 1, [N, BT, ...], in the dtype of the arithmetic
         "The rows of this tile."
-        return t[:, self.i0:self.i0 + self.BT].to(torch.promote_types(t.dtype, torch.float32))
+        return t[:, self.i0 : self.i0 + self.BT].to(torch.promote_types(t.dtype, torch.float32))
 
     def seen(self) -> torch.Tensor:  # [BT, 1], the last tile may be shorter
         "How many keys each query of the tile sees."
@@ -51,13 +54,13 @@ class QueryTile:
     def factor(
         self,
         b: torch.Tensor,  # a tile
-    ) -> torch.Tensor:    # the tile, rounded as a factor of a matrix product on tensor cores is
+    ) -> torch.Tensor:  # the tile, rounded as a factor of a matrix product on tensor cores is
         "Round a tile to `round_to` before it is multiplied."
         return b if self.round_to is None else fit(b, self.round_to).to(b.dtype)
 
     def parts(
         self,
-        b: torch.Tensor,     # a tile
+        b: torch.Tensor,  # a tile
     ) -> list[torch.Tensor]:  # one or two factors whose sum is the tile
         "A tile as a sum of factors: where rounding would hurt, the rounding error is the second."
         hi = self.factor(b)
@@ -70,33 +73,35 @@ def key_tiles(
     "The tiles of keys and values that some query of the tile sees, from the first on."
     h = at.heads
     f = torch.promote_types(h.q.dtype, torch.float32)
-    of = torch.arange(len(h.q), device=h.q.device) // h.group          # head n reads n // group
+    of = torch.arange(len(h.q), device=h.q.device) // h.group  # head n reads n // group
     end = min(h.k.shape[1], h.past + at.i0 + at.BT) if h.is_causal else h.k.shape[1]
     for j0 in range(0, end, at.BS):
-        yield j0, h.k[of, j0:j0 + at.BS].to(f), h.v[of, j0:j0 + at.BS].to(f)
+        yield j0, h.k[of, j0 : j0 + at.BS].to(f), h.v[of, j0 : j0 + at.BS].to(f)
 
 # %% ../../nbs/23_tiled_attention.ipynb #c017
 def tile_logits(
-    at: QueryTile,      # the tile of queries
+    at: QueryTile,  # the tile of queries
     b_q: torch.Tensor,  # its queries, [N, BT, D]
     b_k: torch.Tensor,  # a tile of keys, [N, BS, D]
-    j0: int,            # the first of them
-) -> torch.Tensor:      # scale q.k, -inf for keys a query does not see, [N, BT, BS]
+    j0: int,  # the first of them
+) -> torch.Tensor:  # scale q.k, -inf for keys a query does not see, [N, BT, BS]
     "The logits of one pair of tiles."
     b_s = at.heads.scale * (b_q @ b_k.mT)
-    if not at.heads.is_causal: return b_s
+    if not at.heads.is_causal:
+        return b_s
     o_j = j0 + torch.arange(b_k.shape[1], device=b_k.device)
     return b_s.masked_fill(o_j >= at.seen(), -torch.inf)
 
 # %% ../../nbs/23_tiled_attention.ipynb #c019
 def softmax_sweep(
-    at: QueryTile,      # the tile of queries
+    at: QueryTile,  # the tile of queries
     b_q: torch.Tensor,  # its queries, [N, BT, D]
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # b_kbar [N, BT, D], b_lse [N, BT, 1], b_trace [N, BT, 1]
+    # b_kbar [N, BT, D], b_lse [N, BT, 1], b_trace [N, BT, 1]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "Sweep 1: the mean key, the logarithm of the sum of weights and tr(C), by online softmax."
     b_m = b_q.new_full((*b_q.shape[:2], 1), -torch.inf)
     b_l, b_kk, b_kbar = torch.zeros_like(b_m), torch.zeros_like(b_m), torch.zeros_like(b_q)
-    top = torch.finfo(b_q.dtype).max / 64              # a key too long to be squared must not make 0 x inf
+    top = torch.finfo(b_q.dtype).max / 64  # a key too long to be squared must not make 0 x inf
     for j0, b_k, _ in key_tiles(at):
         b_s = tile_logits(at, b_q, b_k, j0)
         b_new = torch.maximum(b_m, b_s.amax(-1, keepdim=True))
@@ -111,23 +116,23 @@ def softmax_sweep(
 
 # %% ../../nbs/23_tiled_attention.ipynb #c021
 def tile_weights(
-    at: QueryTile,        # the tile of queries
-    b_q: torch.Tensor,    # its queries, [N, BT, D]
+    at: QueryTile,  # the tile of queries
+    b_q: torch.Tensor,  # its queries, [N, BT, D]
     b_lse: torch.Tensor,  # from sweep 1, [N, BT, 1]
-    b_k: torch.Tensor,    # a tile of keys, [N, BS, D]
-    j0: int,              # the first of them
-) -> torch.Tensor:        # p, [N, BT, BS]
+    b_k: torch.Tensor,  # a tile of keys, [N, BS, D]
+    j0: int,  # the first of them
+) -> torch.Tensor:  # p, [N, BT, BS]
     "The softmax weights of one pair of tiles, computed anew whenever they are needed."
     return (tile_logits(at, b_q, b_k, j0) - b_lse).exp()
 
 # %% ../../nbs/23_tiled_attention.ipynb #c022
 def covariance_product(
-    at: QueryTile,         # the tile of queries
-    b_q: torch.Tensor,     # its queries, [N, BT, D]
+    at: QueryTile,  # the tile of queries
+    b_q: torch.Tensor,  # its queries, [N, BT, D]
     b_kbar: torch.Tensor,  # from sweep 1, [N, BT, D]
-    b_lse: torch.Tensor,   # from sweep 1, [N, BT, 1]
-    b_x: torch.Tensor,     # a vector for each query, [N, BT, D]
-) -> torch.Tensor:         # C x, [N, BT, D]
+    b_lse: torch.Tensor,  # from sweep 1, [N, BT, 1]
+    b_x: torch.Tensor,  # a vector for each query, [N, BT, D]
+) -> torch.Tensor:  # C x, [N, BT, D]
     "One sweep over the keys: sum of p_j (k_j - kbar) ((k_j - kbar).x)."
     b_y, b_sum = torch.zeros_like(b_x), torch.zeros_like(b_lse)
     for j0, b_k, _ in key_tiles(at):
@@ -138,61 +143,72 @@ def covariance_product(
 # %% ../../nbs/23_tiled_attention.ipynb #c026
 def length(
     b: torch.Tensor,  # vectors, [..., D]
-) -> torch.Tensor:    # their lengths, [..., 1]
+) -> torch.Tensor:  # their lengths, [..., 1]
     "Euclidean length, also where the squares would be too large or too small for the format."
     top = b.abs().amax(-1, keepdim=True)
     return top * torch.linalg.vector_norm(b / top.clamp_min(torch.finfo(b.dtype).tiny), dim=-1, keepdim=True)
 
+
 def solve_rows(
-    product: Callable,      # x -> A x for each row, A symmetric and positive, [N, BT, D] -> [N, BT, D]
-    b_rhs: torch.Tensor,    # right-hand sides b, [N, BT, D]
+    product: Callable,  # x -> A x for each row, A symmetric and positive, [N, BT, D] -> [N, BT, D]
+    b_rhs: torch.Tensor,  # right-hand sides b, [N, BT, D]
     *,
-    tol: float,             # a row stops when its residual |b - A x| is at most tol |b|
-    max_steps: int,         # or after so many steps
+    tol: float,  # a row stops when its residual |b - A x| is at most tol |b|
+    max_steps: int,  # or after so many steps
     factor: Callable = lambda b: b,  # rounds a direction before it is used
     b_limit: torch.Tensor | None = None,  # most steps of each row, [N, BT, 1]; None: max_steps
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # x [N, BT, D], its step [N, BT], |b - A x| / |b| [N, BT]
-    "Sweep 2, many times: conjugate gradient on all rows at once, each stopping for itself; the iterate of smallest residual."
-    def dot(a, b): return (a * b).sum(-1, keepdim=True)
+    # x [N, BT, D], its step [N, BT], |b - A x| / |b| [N, BT]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Sweep 2, many times: conjugate gradient on all rows at once, each stopping for itself; the iterate of
+    smallest residual."""
+
+    def dot(a, b):
+        return (a * b).sum(-1, keepdim=True)
+
     b_size = length(b_rhs)
     tiny, top = torch.finfo(b_rhs.dtype).tiny, torch.finfo(b_rhs.dtype).max / 64
-    b_r, b_x = b_rhs / b_size.clamp_min(tiny), torch.zeros_like(b_rhs)       # A x = b / |b|
+    b_r, b_x = b_rhs / b_size.clamp_min(tiny), torch.zeros_like(b_rhs)  # A x = b / |b|
     b_d, b_rr = factor(b_r), (b_size > 0).to(b_rhs.dtype)
     b_best, b_at = b_rr, torch.zeros_like(b_rr, dtype=torch.int32)
     b_live = (b_rr > tol**2) & (True if b_limit is None else b_limit > 0)
     for step in range(1, max_steps + 1):
-        if not b_live.any(): break
+        if not b_live.any():
+            break
         b_Ad = product(b_d)
         b_dAd = dot(b_d, b_Ad)
         b_alpha = dot(b_r, b_d) / b_dAd
-        b_live = b_live & (b_dAd > 0) & (b_size * b_alpha.abs() < top)       # else lost to rounding, or too long to be held
+        # else lost to rounding, or too long to be held
+        b_live = b_live & (b_dAd > 0) & (b_size * b_alpha.abs() < top)
         b_alpha = torch.where(b_live, b_alpha, 0)
         b_x, b_r = b_x + b_alpha * b_d, b_r - b_alpha * b_Ad
         b_rr = torch.where(b_live, dot(b_r, b_r), b_rr)
-        b_d = b_r - dot(b_r, b_Ad) / b_dAd * b_d                             # conjugate to the last direction
+        b_d = b_r - dot(b_r, b_Ad) / b_dAd * b_d  # conjugate to the last direction
         b_d = b_d / torch.linalg.vector_norm(b_d, dim=-1, keepdim=True).clamp_min(tiny)
-        b_d = factor(torch.where(b_live, b_d, 0))                            # a row that stops may hold a nan here
+        # a row that stops may hold a nan here
+        b_d = factor(torch.where(b_live, b_d, 0))
         b_at = torch.where(b_rr < b_best, step, b_at)
         b_best = torch.where(b_rr < b_best, b_rr, b_best)
         b_live = b_live & (b_rr > tol**2) & (True if b_limit is None else step < b_limit)
-    if b_limit is None and not (b_rr <= b_best).all():                       # a row was better off before its last step
+    # a row was better off before its last step
+    if b_limit is None and not (b_rr <= b_best).all():
         return solve_rows(product, b_rhs, tol=tol, max_steps=max_steps, factor=factor, b_limit=b_at)
     return b_size * b_x, b_at[..., 0], b_best.sqrt()[..., 0]
 
 # %% ../../nbs/23_tiled_attention.ipynb #c028
 def output_sweep(
-    at: QueryTile,         # the tile of queries
-    b_q: torch.Tensor,     # its queries, [N, BT, D]
+    at: QueryTile,  # the tile of queries
+    b_q: torch.Tensor,  # its queries, [N, BT, D]
     b_kbar: torch.Tensor,  # from sweep 1, [N, BT, D]
-    b_lse: torch.Tensor,   # from sweep 1, [N, BT, 1]
-    b_u: torch.Tensor,     # from sweep 2, [N, BT, D]
+    b_lse: torch.Tensor,  # from sweep 1, [N, BT, 1]
+    b_u: torch.Tensor,  # from sweep 2, [N, BT, D]
 ) -> tuple[torch.Tensor, torch.Tensor]:  # o [N, BT, D], the variance of u.(k - kbar) [N, BT, 1]
     "Sweep 3: the values, averaged with the weights s = p (1 + u.(k - kbar))."
     b_o, b_sum, b_pa, b_paa = torch.zeros_like(b_q), *(torch.zeros_like(b_lse) for _ in range(3))
     for j0, b_k, b_v in key_tiles(at):
         b_p = tile_weights(at, b_q, b_lse, b_k, j0)
-        b_a = sum(centred_dot(part, b_k, b_kbar) for part in at.parts(b_u))   # u may be long: its rounding would not average out
-        b_a = torch.where(b_p > 0, b_a, 0)                                    # 0 x inf is not 0
+        # u may be long: its rounding would not average out
+        b_a = sum(centred_dot(part, b_k, b_kbar) for part in at.parts(b_u))
+        b_a = torch.where(b_p > 0, b_a, 0)  # 0 x inf is not 0
         b_w = b_p * b_a
         b_s = at.factor(b_p + b_w)
         b_o, b_sum = b_o + b_s @ b_v, b_sum + b_s.sum(-1, keepdim=True)
@@ -203,33 +219,36 @@ def output_sweep(
 @dataclass(frozen=True)
 class Tiled:
     "What the tiled forward pass returns: the output, and what the backward pass needs."
-    o: torch.Tensor         # the output, [N, T, D], in the dtype of q
-    u: torch.Tensor         # the direction of the correction, [N, T, D]
-    kbar: torch.Tensor      # the mean key, [N, T, D]
-    lse: torch.Tensor       # logarithm of the sum of weights, [N, T]
-    ridge: torch.Tensor     # the ridge that was used, not below the floor, [N, T]
-    steps: torch.Tensor     # conjugate gradient steps to u, [N, T], int32
+
+    o: torch.Tensor  # the output, [N, T, D], in the dtype of q
+    u: torch.Tensor  # the direction of the correction, [N, T, D]
+    kbar: torch.Tensor  # the mean key, [N, T, D]
+    lse: torch.Tensor  # logarithm of the sum of weights, [N, T]
+    ridge: torch.Tensor  # the ridge that was used, not below the floor, [N, T]
+    steps: torch.Tensor  # conjugate gradient steps to u, [N, T], int32
     residual: torch.Tensor  # |b - A u| / |b|, [N, T]
 
 # %% ../../nbs/23_tiled_attention.ipynb #c032
-TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5, torch.float64: 1e-10}  # of the residual
-FLOOR = {torch.float16: 1e-3, torch.bfloat16: 1e-3, torch.float32: 1e-3, torch.float64: 1e-8}       # of the ridge, over tr(C) / D
+# of the residual
+TOLERANCE = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5, torch.float64: 1e-10}
+# of the ridge, over tr(C) / D
+FLOOR = {torch.float16: 1e-3, torch.bfloat16: 1e-3, torch.float32: 1e-3, torch.float64: 1e-8}
 
 # %% ../../nbs/23_tiled_attention.ipynb #c034
 def solver_settings(
-    dtype: torch.dtype,      # of q
-    D: int,                  # head dimension
-    tol: float | None,       # None: by dtype, from `TOLERANCE`
-    max_steps: int | None,   # None: 2 D
-) -> tuple[float, int]:      # tol, max_steps
+    dtype: torch.dtype,  # of q
+    D: int,  # head dimension
+    tol: float | None,  # None: by dtype, from `TOLERANCE`
+    max_steps: int | None,  # None: 2 D
+) -> tuple[float, int]:  # tol, max_steps
     "Defaults and checks of the solver's settings. Raises `ValueError`."
     tol = TOLERANCE[dtype] if tol is None else require_positive("tol", tol, zero=True)
     return tol, 2 * int(D) if max_steps is None else require_whole("max_steps", max_steps, least=0)
 
 # %% ../../nbs/23_tiled_attention.ipynb #c036
 def lla_tile(
-    at: QueryTile,   # the tile of queries
-    tol: float,      # relative residual at which a row stops
+    at: QueryTile,  # the tile of queries
+    tol: float,  # relative residual at which a row stops
     max_steps: int,  # or after so many steps
 ) -> tuple[torch.Tensor, ...]:  # o, u, kbar, lse, ridge, steps, residual of this tile
     "The three sweeps of one tile: what one program of the kernel computes."
@@ -237,37 +256,48 @@ def lla_tile(
     b_kbar, b_lse, b_trace = softmax_sweep(at, b_q)
     D, floor, eps = b_q.shape[-1], FLOOR[at.heads.q.dtype], torch.finfo(b_q.dtype).eps
     b_ridge = floored_ridge(at.load(at.heads.ridge), b_trace[..., 0], b_kbar, floor, eps)[..., None]
-    def product(b_x): return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+
+    def product(b_x):
+        return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
+
     b_rhs = torch.where(at.seen() > 1, b_q - b_kbar, 0)
     b_u, b_steps, b_residual = solve_rows(product, b_rhs, tol=tol, max_steps=max_steps, factor=at.factor)
     b_o, b_spread = output_sweep(at, b_q, b_kbar, b_lse, b_u)
-    b_rounding = 4 * D * eps**2 * (b_u**2).sum(-1, keepdim=True) * (b_trace + (b_kbar**2).sum(-1, keepdim=True))
+    b_rounding = (
+        4 * D * eps**2 * (b_u**2).sum(-1, keepdim=True) * (b_trace + (b_kbar**2).sum(-1, keepdim=True))
+    )
     if (b_noise := b_spread < b_rounding).any():
         b_o = torch.where(b_noise, output_sweep(at, b_q, b_kbar, b_lse, torch.zeros_like(b_u))[0], b_o)
     return fit(b_o, at.heads.q.dtype), b_u, b_kbar, b_lse[..., 0], b_ridge[..., 0], b_steps, b_residual
 
 # %% ../../nbs/23_tiled_attention.ipynb #c037
 def lla_tiled(
-    heads: Heads,                   # checked arguments, from `as_heads`
+    heads: Heads,  # checked arguments, from `as_heads`
     *,
-    tol: float | None = None,       # relative residual at which a row stops; None: by dtype, from `TOLERANCE`
-    max_steps: int | None = None,   # most steps of a row; None: 2 D
-    BT: int = 64,                   # queries in a tile
-    BS: int = 64,                   # keys in a tile
-    round_to: torch.dtype | None = None,  # round the factors of matrix products to this dtype, as tensor cores need them
-) -> Tiled:                         # o [N, T, D] and what the backward pass needs
+    tol: float | None = None,  # relative residual at which a row stops; None: by dtype, from `TOLERANCE`
+    max_steps: int | None = None,  # most steps of a row; None: 2 D
+    BT: int = 64,  # queries in a tile
+    BS: int = 64,  # keys in a tile
+    # round the factors of matrix products to this dtype, as tensor cores need them
+    round_to: torch.dtype | None = None,
+) -> Tiled:  # o [N, T, D] and what the backward pass needs
     """Local Linear Attention tile by tile: no array of size T x S, none of size T x D x D.
 
-    Arithmetic in float32 for 16-bit and float32 inputs, in float64 for float64. A ridge below `FLOOR` tr(C) / D + 8 eps |kbar|^2 is raised to it.
+    Arithmetic in float32 for 16-bit and float32 inputs, in float64 for float64. A ridge below `FLOOR` tr(C) /
+    D + 8 eps |kbar|^2 is raised to it.
     A row that does not reach its tolerance gives the best iterate it had, with a residual of at most 1.
     Raises `ValueError` for a tolerance, number of steps or tile size that makes no sense."""
     N, T, D = heads.q.shape
     tol, max_steps = solver_settings(heads.q.dtype, D, tol, max_steps)
     BT, BS = require_whole("BT", BT, least=1), require_whole("BS", BS, least=1)
     f = torch.promote_types(heads.q.dtype, torch.float32)
-    def new(*s, dtype=f): return heads.q.new_empty(N, T, *s, dtype=dtype)
+
+    def new(*s, dtype=f):
+        return heads.q.new_empty(N, T, *s, dtype=dtype)
+
     out = Tiled(new(D, dtype=heads.q.dtype), new(D), new(D), new(), new(), new(dtype=torch.int32), new())
     for i0 in range(0, T if N else 0, BT):
         tile = lla_tile(QueryTile(heads, i0, BT, BS, round_to), tol, max_steps)
-        for whole, b in zip(vars(out).values(), tile): whole[:, i0:i0 + BT] = b
+        for whole, b in zip(vars(out).values(), tile):
+            whole[:, i0 : i0 + BT] = b
     return out

@@ -10,30 +10,52 @@ __all__ = ['SETTINGS', 'SEQUENCES', 'BRANCHES', 'MODELS', 'Setting', 'sample_mar
            'graphed', 'train', 'rounded_products', 'frozen', 'measure', 'run', 'cells']
 
 # %% ../../nbs/62_citransnet.ipynb #c002
-import copy, math, time
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from .learned import LogRatio, RegretNet, find_lies, in_batch_regret, report_utility, true_regret, utility
+from lla_course.auctions.learned import (
+    LogRatio,
+    RegretNet,
+    find_lies,
+    in_batch_regret,
+    report_utility,
+    true_regret,
+    utility,
+)
 from .mechanisms import Distribution, itemwise_myerson, truncated_normal, uniform, vcg
-from ..core import fail, kept_part, pick, pick_device
-from ..core import require_choice, require_finite, require_flag, require_positive
-from ..core import require_whole
+from lla_course.core import (
+    fail,
+    kept_part,
+    pick,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_flag,
+    require_positive,
+    require_whole,
+)
 
 # %% ../../nbs/62_citransnet.ipynb #c007
 @dataclass(frozen=True)
 class Setting:
-    "A market: who bids for what, and how the contexts decide what it is worth. All values lie between 0 and 1."
-    n: int             # bidders
-    m: int             # items
-    kind: str          # "types": contexts are numbers of types; "vectors": points of a cube; "none"
-    size: int = 0      # how many types there are, or how long the vectors are
-    sd: float = .05    # width of the bell curves of "types"
+    """A market: who bids for what, and how the contexts decide what it is worth.
+
+    All values lie between 0 and 1."""
+
+    n: int  # bidders
+    m: int  # items
+    kind: str  # "types": contexts are numbers of types; "vectors": points of a cube; "none"
+    size: int = 0  # how many types there are, or how long the vectors are
+    sd: float = 0.05  # width of the bell curves of "types"
 
     def __post_init__(self) -> None:
         require_choice("kind", self.kind, ("types", "vectors", "none"))
@@ -43,25 +65,32 @@ class Setting:
 
     def contexts(
         self,
-        B: int,                     # auctions
-        n: int,                     # bidders
-        m: int,                     # items
-        rng: torch.Generator,       # its device is that of the contexts
-    ) -> tuple[torch.Tensor, ...]:  # bidder contexts [B, n] (types) or [B, n, d], item contexts likewise; nothing for "none"
+        B: int,  # auctions
+        n: int,  # bidders
+        m: int,  # items
+        rng: torch.Generator,  # its device is that of the contexts
+        # bidder contexts [B, n] (types) or [B, n, d], item contexts likewise; nothing for "none"
+    ) -> tuple[torch.Tensor, ...]:
         "Draw public contexts, all independent. Raises `ValueError` for counts below 0."
-        for name, size in dict(B=B, n=n, m=m).items(): require_whole(name, size, least=0)
-        if self.kind == "none": return ()
-        if self.kind == "types": return tuple(torch.randint(self.size, (B, k), generator=rng, device=rng.device) for k in (n, m))
+        for name, size in dict(B=B, n=n, m=m).items():
+            require_whole(name, size, least=0)
+        if self.kind == "none":
+            return ()
+        if self.kind == "types":
+            return tuple(torch.randint(self.size, (B, k), generator=rng, device=rng.device) for k in (n, m))
         exact = dict(generator=rng, dtype=torch.float32, device=rng.device)
         return tuple(2 * torch.rand(B, k, self.size, **exact) - 1 for k in (n, m))
 
     def centre(
         self,
-        *contexts: torch.Tensor,    # bidder and item contexts
-    ) -> torch.Tensor:              # [B, n, m]: middle of the bell (types), or ceiling of the values (vectors); 1 for "none"
+        *contexts: torch.Tensor,  # bidder and item contexts
+        # [B, n, m]: middle of the bell (types), or ceiling of the values (vectors); 1 for "none"
+    ) -> torch.Tensor:
         "The one number that two contexts give to the values of a bidder for an item. Raises `ValueError`."
-        if self.kind == "none": return torch.ones((), dtype=torch.float32)
-        if len(contexts) != 2: fail("contexts", len(contexts), "contexts of the bidders and of the items")
+        if self.kind == "none":
+            return torch.ones((), dtype=torch.float32)
+        if len(contexts) != 2:
+            fail("contexts", len(contexts), "contexts of the bidders and of the items")
         x, y = contexts
         if self.kind == "types":
             return ((x[..., :, None] + y[..., None, :]) % self.size + 1).to(torch.float32) / (self.size + 1)
@@ -69,15 +98,19 @@ class Setting:
 
     def values(
         self,
-        u: torch.Tensor,            # uniform numbers, [..., n, m]
-        centre: torch.Tensor,       # broadcastable to them
-    ) -> torch.Tensor:              # [..., n, m]
+        u: torch.Tensor,  # uniform numbers, [..., n, m]
+        centre: torch.Tensor,  # broadcastable to them
+    ) -> torch.Tensor:  # [..., n, m]
         "Turn uniform numbers into values."
-        return truncated_normal(centre, self.sd).quantile(u.double()).float() if self.kind == "types" else u * centre.to(u)
+        return (
+            truncated_normal(centre, self.sd).quantile(u.double()).float()
+            if self.kind == "types"
+            else u * centre.to(u)
+        )
 
     def distributions(
         self,
-        centre: torch.Tensor,       # [B, n, m]
+        centre: torch.Tensor,  # [B, n, m]
     ) -> list[list[Distribution]]:  # for each item, one for each bidder
         "What `itemwise_myerson` wants to know."
         one = (lambda c: truncated_normal(c, self.sd)) if self.kind == "types" else (lambda c: uniform(0, c))
@@ -85,34 +118,40 @@ class Setting:
 
 # %% ../../nbs/62_citransnet.ipynb #c009
 SETTINGS = {
-    "A": Setting(3, 1, "types", 5, .1),
-    "D": Setting(2, 5, "types", 10), "E": Setting(3, 10, "types", 10), "F": Setting(5, 10, "types", 10),
-    "G": Setting(2, 5, "vectors", 10), "H": Setting(3, 10, "vectors", 10), "I": Setting(5, 10, "vectors", 10),
+    "A": Setting(3, 1, "types", 5, 0.1),
+    "D": Setting(2, 5, "types", 10),
+    "E": Setting(3, 10, "types", 10),
+    "F": Setting(5, 10, "types", 10),
+    "G": Setting(2, 5, "vectors", 10),
+    "H": Setting(3, 10, "vectors", 10),
+    "I": Setting(5, 10, "vectors", 10),
     "U": Setting(2, 2, "none"),
 }
 
 # %% ../../nbs/62_citransnet.ipynb #c010
 def sample_market(
-    setting: Setting,             # which market
-    B: int,                       # auctions
+    setting: Setting,  # which market
+    B: int,  # auctions
     *,
-    n: int | None = None,         # bidders, default the setting's
-    m: int | None = None,         # items, likewise
-    seed: int = 0,                # of everything drawn
+    n: int | None = None,  # bidders, default the setting's
+    m: int | None = None,  # items, likewise
+    seed: int = 0,  # of everything drawn
 ) -> tuple[torch.Tensor, tuple[torch.Tensor, ...]]:  # values [B, n, m] and contexts
     "Draw auctions to test on. Raises `ValueError` for no auction, bidder or item."
     n, m = setting.n if n is None else n, setting.m if m is None else m
-    for name, size in dict(B=B, n=n, m=m).items(): require_whole(name, size, least=1)
+    for name, size in dict(B=B, n=n, m=m).items():
+        require_whole(name, size, least=1)
     rng = torch.Generator().manual_seed(require_whole("seed", seed, least=0))
     contexts = setting.contexts(B, n, m, rng)
     u = torch.rand(B, n, m, generator=rng, dtype=torch.float32)
     return setting.values(u, setting.centre(*contexts)), contexts
 
+
 def yardsticks(
-    setting: Setting,                       # which market
-    values: torch.Tensor,                   # [B, n, m]
+    setting: Setting,  # which market
+    values: torch.Tensor,  # [B, n, m]
     contexts: Sequence[torch.Tensor] = (),  # of the same auctions
-) -> dict[str, float]:                      # revenue of item-wise Myerson with contexts, and of VCG
+) -> dict[str, float]:  # revenue of item-wise Myerson with contexts, and of VCG
     """What two honest auctions earn on the same auctions. Their true regret is zero.
 
     Raises `ValueError` without an auction."""
@@ -120,68 +159,86 @@ def yardsticks(
         fail("values.shape", tuple(values.shape), "[B, n, m], nothing empty")
     v = values.detach().cpu().double()
     centre = setting.centre(*(c.cpu() for c in contexts)).double().expand(v.shape)
-    v = torch.minimum(v, centre) if setting.kind == "vectors" else v      # single precision rounds
-    return {name: float(paid.sum(1).mean()) for name, (_, paid) in dict(myerson=itemwise_myerson(v, setting.distributions(centre)), vcg=vcg(v)).items()}
+    v = torch.minimum(v, centre) if setting.kind == "vectors" else v  # single precision rounds
+    return {
+        name: float(paid.sum(1).mean())
+        for name, (_, paid) in dict(
+            myerson=itemwise_myerson(v, setting.distributions(centre)), vcg=vcg(v)
+        ).items()
+    }
 
 # %% ../../nbs/62_citransnet.ipynb #c016
-SEQUENCES = 65_535   # CUDA attention takes no more at once
+SEQUENCES = 65_535  # CUDA attention takes no more at once
+
 
 def element_attention(
-    q: torch.Tensor,   # questions, [..., L, d]
-    k: torch.Tensor,   # keys, likewise
-    v: torch.Tensor,   # answers, likewise
-) -> torch.Tensor:     # [..., L, d]
+    q: torch.Tensor,  # questions, [..., L, d]
+    k: torch.Tensor,  # keys, likewise
+    v: torch.Tensor,  # answers, likewise
+) -> torch.Tensor:  # [..., L, d]
     "Attention without matrix products. Only a compiler, which makes one kernel of it, can make this fast."
-    fit = (q[..., :, None, :] * k[..., None, :, :]).sum(-1) / q.shape[-1] ** .5
+    fit = (q[..., :, None, :] * k[..., None, :, :]).sum(-1) / q.shape[-1] ** 0.5
     return (fit.softmax(-1)[..., None] * v[..., None, :, :]).sum(-2)
 
+
 class Encoder(nn.Module):
-    "One transformer layer without positions: attention along a sequence, then a small dense network, each added to its input and normalised."
+    """One transformer layer without positions: attention along a sequence, then a small dense network, each
+    added to its input and normalised."""
 
     def __init__(
         self,
-        d: int,         # width
-        heads: int,     # of the attention; divides the width
+        d: int,  # width
+        heads: int,  # of the attention; divides the width
     ) -> None:
         super().__init__()
-        for name, size in dict(d=d, heads=heads).items(): require_whole(name, size, least=1)
-        if d % heads: fail("d", d, f"a multiple of heads={heads}")
+        for name, size in dict(d=d, heads=heads).items():
+            require_whole(name, size, least=1)
+        if d % heads:
+            fail("d", d, f"a multiple of heads={heads}")
         self.heads, self.qkv, self.out = heads, nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.dense = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
         self.first, self.second = nn.LayerNorm(d), nn.LayerNorm(d)
 
     def forward(
         self,
-        h: torch.Tensor,   # tokens, [..., L, d]
-    ) -> torch.Tensor:     # [..., L, d]
+        h: torch.Tensor,  # tokens, [..., L, d]
+    ) -> torch.Tensor:  # [..., L, d]
         "Let each token look at all tokens of its sequence."
         qkv, L = self.qkv(h), h.shape[-2]
-        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)      # each [..., heads, L, d / heads]
-        if L == 1: seen = v.transpose(-2, -3).flatten(-2)                                      # alone, a token looks at itself
-        elif torch.compiler.is_compiling() and L <= 16: seen = element_attention(q, k, v).transpose(-2, -3).flatten(-2)
-        else: seen = (torch.softmax(q @ k.mT / q.shape[-1] ** .5, -1) @ v).transpose(-2, -3).flatten(-2)
+        # each [..., heads, L, d / heads]
+        q, k, v = qkv.unflatten(-1, (3, self.heads, -1)).movedim(-3, 0).transpose(-2, -3)
+        # alone, a token looks at itself
+        if L == 1:
+            seen = v.transpose(-2, -3).flatten(-2)
+        elif torch.compiler.is_compiling() and L <= 16:
+            seen = element_attention(q, k, v).transpose(-2, -3).flatten(-2)
+        else:
+            seen = (torch.softmax(q @ k.mT / q.shape[-1] ** 0.5, -1) @ v).transpose(-2, -3).flatten(-2)
         h = self.first(h + self.out(seen))
         return self.second(h + self.dense(h))
 
 # %% ../../nbs/62_citransnet.ipynb #c018
 BRANCHES = ("row", "column", "global")
 
+
 def check_branches(
-    branches: Sequence[str],   # where a token looks
+    branches: Sequence[str],  # where a token looks
 ) -> None:
     "Raise `ValueError` unless these are some of `BRANCHES`, at least one, each once."
     some = isinstance(branches, (tuple, list)) and branches and len({*map(str, branches)}) == len(branches)
     if not some or any(b not in BRANCHES for b in branches):
         fail("branches", branches, "some of " + ", ".join(BRANCHES))
 
+
 class Interaction(nn.Module):
-    "One layer of CITransNet: tokens look along their row (the items of one bidder), along their column (the bidders for one item), and at the mean of all."
+    """One layer of CITransNet: tokens look along their row (the items of one bidder), along their column (the
+    bidders for one item), and at the mean of all."""
 
     def __init__(
         self,
-        d: int,                   # width of the tokens
-        heads: int,               # of both attentions
-        width: int,               # of the result
+        d: int,  # width of the tokens
+        heads: int,  # of both attentions
+        width: int,  # of the result
         branches: Sequence[str],  # which of the three there are
     ) -> None:
         super().__init__()
@@ -191,50 +248,59 @@ class Interaction(nn.Module):
 
     def forward(
         self,
-        h: torch.Tensor,   # [B, n, m, d]
-    ) -> torch.Tensor:     # [B, n, m, width]
+        h: torch.Tensor,  # [B, n, m, d]
+    ) -> torch.Tensor:  # [B, n, m, width]
         "Look three ways, and join what was seen."
-        look = dict(row=self.row, column=lambda h: self.column(h.transpose(1, 2)).transpose(1, 2),
-                    **{"global": lambda h: h.mean((1, 2), keepdim=True).expand_as(h)})
+        look = dict(
+            row=self.row,
+            column=lambda h: self.column(h.transpose(1, 2)).transpose(1, 2),
+            **{"global": lambda h: h.mean((1, 2), keepdim=True).expand_as(h)},
+        )
         return self.join(torch.cat([look[name](h) for name in self.branches], -1))
 
 # %% ../../nbs/62_citransnet.ipynb #c020
 class ContextNet(nn.Module):
-    "What all networks of this chapter share: tokens made of bids and contexts before a body, shares and payments after it."
+    """What all networks of this chapter share: tokens made of bids and contexts before a body, shares and
+    payments after it."""
 
     def __init__(
         self,
-        d_bidder: int,            # length of a bidder's context, or of its embedding; 0 for none
-        d_item: int,              # the same for items
+        d_bidder: int,  # length of a bidder's context, or of its embedding; 0 for none
+        d_item: int,  # the same for items
         *,
-        d_model: int = 64,        # width of the tokens
-        types: int | None = None, # contexts are numbers below this, and are embedded
-        seed: int = 0,            # of the first weights
+        d_model: int = 64,  # width of the tokens
+        types: int | None = None,  # contexts are numbers below this, and are embedded
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__()
         least = dict(d_bidder=(d_bidder, 0), d_item=(d_item, 0), d_model=(d_model, 2), seed=(seed, 0))
-        if types is not None: least["types"] = types, 1
-        for name, (size, low) in least.items(): require_whole(name, size, least=low)
+        if types is not None:
+            least["types"] = types, 1
+        for name, (size, low) in least.items():
+            require_whole(name, size, least=low)
         self.sizes, self.types = dict(bidder_context=d_bidder, item_context=d_item), types
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             self.embed = nn.ModuleList(nn.Embedding(types, d) for d in (d_bidder, d_item)) if types else None
-            self.tokens = nn.Sequential(nn.Linear(1 + d_bidder + d_item, d_model), nn.ReLU(), nn.Linear(d_model, d_model - 1))
+            self.tokens = nn.Sequential(
+                nn.Linear(1 + d_bidder + d_item, d_model), nn.ReLU(), nn.Linear(d_model, d_model - 1)
+            )
             self.build(d_model)
 
     def unchecked(
         self,
-        bids: torch.Tensor,        # [B, n, m], from 0 to 1
-        *contexts: torch.Tensor,   # bidder and item contexts; nothing, if their lengths are 0
+        bids: torch.Tensor,  # [B, n, m], from 0 to 1
+        *contexts: torch.Tensor,  # bidder and item contexts; nothing, if their lengths are 0
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
         "The network itself, for callers who know their arguments."
         like = self.tokens[0].weight.dtype
         contexts = [t.to(like) if t.is_floating_point() else t for t in contexts]
         (B, n, m), z = bids.shape, bids[..., None].to(like)
         kinds = torch.arange(self.types or 0, device=bids.device)
-        look_up = lambda f, c: (c[..., None] == kinds).to(like) @ f.weight   # indexing fits no CUDA graph
+        look_up = lambda f, c: (c[..., None] == kinds).to(like) @ f.weight  # indexing fits no CUDA graph
         x, y = contexts or (z.new_zeros(B, n, 0), z.new_zeros(B, m, 0))
-        if self.embed: x, y = (look_up(f, c) for f, c in zip(self.embed, (x, y)))
+        if self.embed:
+            x, y = (look_up(f, c) for f, c in zip(self.embed, (x, y)))
         e = torch.cat([z, x[:, :, None].expand(B, n, m, -1), y[:, None].expand(B, n, m, -1)], -1)
         f1, f2, f3 = self.body(torch.cat([self.tokens(e), z], -1)).unbind(-1)
         allocation = (torch.softmax(f1, 1) * torch.sigmoid(f2)).to(bids.dtype)
@@ -242,11 +308,16 @@ class ContextNet(nn.Module):
 
     def forward(
         self,
-        bids: torch.Tensor,                           # [B, n, m], from 0 to 1
-        bidder_context: torch.Tensor | None = None,   # [B, n, d_bidder]; whole numbers [B, n] if there are types; None without contexts
-        item_context: torch.Tensor | None = None,     # [B, m, d_item]; whole numbers [B, m] if there are types; None without contexts
-    ) -> tuple[torch.Tensor, torch.Tensor]:           # allocation [B, n, m], payment [B, n]
-        "Shares and payments. Raises `ValueError` for bids outside [0, 1], NaN, and shapes that do not fit. Large batches go through in pieces."
+        bids: torch.Tensor,  # [B, n, m], from 0 to 1
+        # [B, n, d_bidder]; whole numbers [B, n] if there are types; None without contexts
+        bidder_context: torch.Tensor | None = None,
+        # [B, m, d_item]; whole numbers [B, m] if there are types; None without contexts
+        item_context: torch.Tensor | None = None,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
+        """Shares and payments.
+
+        Raises `ValueError` for bids outside [0, 1], NaN, and shapes that do not fit. Large batches go
+        through in pieces."""
         given = [c for c in (bidder_context, item_context) if c is not None]
         self.check(bids, bidder_context, item_context)
         parts = [t.split(max(1, SEQUENCES // max(bids.shape[1:]))) for t in (bids, *given)]
@@ -255,42 +326,51 @@ class ContextNet(nn.Module):
 
 # %% ../../nbs/62_citransnet.ipynb #c022
 def check_bids(
-    net: ContextNet,                      # knows the lengths of its contexts
-    bids: Any,                            # as in its `forward`
-    bidder_context: Any,                  # likewise
-    item_context: Any,                    # likewise
+    net: ContextNet,  # knows the lengths of its contexts
+    bids: Any,  # as in its `forward`
+    bidder_context: Any,  # likewise
+    item_context: Any,  # likewise
 ) -> None:
     "Raise a `ValueError` for whatever a network cannot take."
-    if not isinstance(bids, torch.Tensor) or bids.dim() != 3 or 0 in bids.shape: fail("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
+    if not isinstance(bids, torch.Tensor) or bids.dim() != 3 or 0 in bids.shape:
+        fail("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
     require_finite("bids", bids)
     outside = (bids < -1e-5) | (bids > 1 + 1e-5)
-    if outside.any(): fail(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
+    if outside.any():
+        fail(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
     for (name, d), c, k in zip(net.sizes.items(), (bidder_context, item_context), bids.shape[1:]):
         shape = (len(bids), k) if net.types else (len(bids), k, d)
-        if c is None and not (net.types or any(net.sizes.values())): continue
-        if not isinstance(c, torch.Tensor) or tuple(c.shape) != shape: fail(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
-        if not net.types: require_finite(name, c)
-        elif c.is_floating_point() or not ((c >= 0) & (c < net.types)).all(): fail(name, "some", f"whole numbers from 0 to {net.types - 1}")
+        if c is None and not (net.types or any(net.sizes.values())):
+            continue
+        if not isinstance(c, torch.Tensor) or tuple(c.shape) != shape:
+            fail(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
+        if not net.types:
+            require_finite(name, c)
+        elif c.is_floating_point() or not ((c >= 0) & (c < net.types)).all():
+            fail(name, "some", f"whole numbers from 0 to {net.types - 1}")
+
 
 ContextNet.check = check_bids
 
 # %% ../../nbs/62_citransnet.ipynb #c024
 class CITransNet(ContextNet):
-    "The context-integrated transformer of Duan and others (2022): equivariant to permutations of bidders and items, of any number."
+    """The context-integrated transformer of Duan and others (2022): equivariant to permutations of bidders
+    and items, of any number."""
 
     def __init__(
         self,
-        d_bidder: int,            # length of a bidder's context, or of its embedding; 0 for none
-        d_item: int,              # the same for items
+        d_bidder: int,  # length of a bidder's context, or of its embedding; 0 for none
+        d_item: int,  # the same for items
         *,
-        d_model: int = 64,        # width of the tokens
-        n_layers: int = 3,        # interaction layers
-        n_heads: int = 4,         # of each attention
-        types: int | None = None, # contexts are numbers below this, and are embedded
-        branches: Sequence[str] = BRANCHES,   # where a token looks
-        seed: int = 0,            # of the first weights
+        d_model: int = 64,  # width of the tokens
+        n_layers: int = 3,  # interaction layers
+        n_heads: int = 4,  # of each attention
+        types: int | None = None,  # contexts are numbers below this, and are embedded
+        branches: Sequence[str] = BRANCHES,  # where a token looks
+        seed: int = 0,  # of the first weights
     ) -> None:
-        for name, size in dict(n_layers=n_layers, n_heads=n_heads).items(): require_whole(name, size, least=1)
+        for name, size in dict(n_layers=n_layers, n_heads=n_heads).items():
+            require_whole(name, size, least=1)
         if require_whole("d_model", d_model, least=2) % n_heads:
             fail("d_model", d_model, f"a multiple of n_heads={n_heads}")
         check_branches(branches)
@@ -299,86 +379,106 @@ class CITransNet(ContextNet):
 
     def build(
         self,
-        d: int,   # width of the tokens
+        d: int,  # width of the tokens
     ) -> None:
         "Make the layers between tokens and outputs. The last leaves three numbers for each bidder and item."
         layers, heads, branches = self.shape
-        self.body = nn.Sequential(*(Interaction(d, heads, d if k < layers - 1 else 3, branches) for k in range(layers)))
+        self.body = nn.Sequential(
+            *(Interaction(d, heads, d if k < layers - 1 else 3, branches) for k in range(layers))
+        )
 
 # %% ../../nbs/62_citransnet.ipynb #c032
 class Exchangeable(nn.Module):
-    "The layer of EquivariantNet: each token hears itself, the means of its row and its column, and the mean of all."
+    """The layer of EquivariantNet: each token hears itself, the means of its row and its column, and the mean
+    of all."""
 
     def __init__(
         self,
-        d: int,       # width of the tokens
-        width: int,   # of the result
+        d: int,  # width of the tokens
+        width: int,  # of the result
     ) -> None:
         super().__init__()
         self.join = nn.Linear(4 * d, width)
 
     def forward(
         self,
-        h: torch.Tensor,   # [B, n, m, d]
-    ) -> torch.Tensor:     # [B, n, m, width]
+        h: torch.Tensor,  # [B, n, m, d]
+    ) -> torch.Tensor:  # [B, n, m, width]
         "Means instead of attention."
-        return self.join(torch.cat([h] + [h.mean(dims, keepdim=True).expand_as(h) for dims in (1, 2, (1, 2))], -1))
+        return self.join(
+            torch.cat([h] + [h.mean(dims, keepdim=True).expand_as(h) for dims in (1, 2, (1, 2))], -1)
+        )
+
 
 class CIEquivariantNet(ContextNet):
     "Exchangeable layers between the same tokens and outputs. With contexts of length 0 it is EquivariantNet."
 
     def build(
         self,
-        d: int,   # width of the tokens
+        d: int,  # width of the tokens
     ) -> None:
         "Three exchangeable layers."
-        self.body = nn.Sequential(Exchangeable(d, d), nn.ReLU(), Exchangeable(d, d), nn.ReLU(), Exchangeable(d, 3))
+        self.body = nn.Sequential(
+            Exchangeable(d, d), nn.ReLU(), Exchangeable(d, d), nn.ReLU(), Exchangeable(d, 3)
+        )
 
 # %% ../../nbs/62_citransnet.ipynb #c033
 class CIRegretNet(ContextNet):
-    "Dense layers between the same tokens and outputs: the numbers of bidders and items are fixed, and their order matters."
+    """Dense layers between the same tokens and outputs: the numbers of bidders and items are fixed, and their
+    order matters."""
 
     def __init__(
         self,
-        n: int,               # bidders
-        m: int,               # items
-        d_bidder: int,        # length of a bidder's context, or of its embedding; 0 for none
-        d_item: int,          # the same for items
+        n: int,  # bidders
+        m: int,  # items
+        d_bidder: int,  # length of a bidder's context, or of its embedding; 0 for none
+        d_item: int,  # the same for items
         *,
-        hidden: int = 128,    # width of the dense layers
-        **more: Any,          # d_model, types, seed of every `ContextNet`
+        hidden: int = 128,  # width of the dense layers
+        **more: Any,  # d_model, types, seed of every `ContextNet`
     ) -> None:
-        for name, size in dict(n=n, m=m, hidden=hidden).items(): require_whole(name, size, least=1)
+        for name, size in dict(n=n, m=m, hidden=hidden).items():
+            require_whole(name, size, least=1)
         self.shape = n, m, hidden
         super().__init__(d_bidder, d_item, **more)
 
     def build(
         self,
-        d: int,   # width of the tokens
+        d: int,  # width of the tokens
     ) -> None:
         "Two hidden layers, with tanh, over all tokens at once."
         n, m, hidden = self.shape
-        self.body = nn.Sequential(nn.Flatten(), nn.Linear(n * m * d, hidden), nn.Tanh(), nn.Linear(hidden, hidden), nn.Tanh(), nn.Linear(hidden, n * m * 3), nn.Unflatten(1, (n, m, 3)))
+        self.body = nn.Sequential(
+            nn.Flatten(),
+            nn.Linear(n * m * d, hidden),
+            nn.Tanh(),
+            nn.Linear(hidden, hidden),
+            nn.Tanh(),
+            nn.Linear(hidden, n * m * 3),
+            nn.Unflatten(1, (n, m, 3)),
+        )
+
 
 class Blind(nn.Module):
     "A network that hears bids only, in the place of one that hears contexts too."
 
     def __init__(
         self,
-        net: nn.Module,   # called with bids alone
+        net: nn.Module,  # called with bids alone
     ) -> None:
         super().__init__()
         self.net = net
 
     @property
-    def unchecked(self) -> Callable:  # (bids, *contexts) -> (allocation, payment); no attribute if the network has none
+    # (bids, *contexts) -> (allocation, payment); no attribute if the network has none
+    def unchecked(self) -> Callable:
         "The network itself, for callers who know their arguments."
         heard = self.net.unchecked
         return lambda bids, *contexts: heard(bids)
 
     def forward(
         self,
-        bids: torch.Tensor,       # [B, n, m]
+        bids: torch.Tensor,  # [B, n, m]
         *contexts: torch.Tensor,  # ignored
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
         "Ignore the contexts."
@@ -386,12 +486,12 @@ class Blind(nn.Module):
 
 # %% ../../nbs/62_citransnet.ipynb #c035
 def lie_utility(
-    mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
-    others: torch.Tensor,       # a profile for each context, [C, n, m]
-    own: torch.Tensor,          # true values of each bidder, [n, C, G, m]
-    lies: torch.Tensor,         # what he reports instead, same shape
-    contexts: Sequence[torch.Tensor] = (),   # each [C, ...]
-) -> torch.Tensor:              # his utility, [n, C, G]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
+    others: torch.Tensor,  # a profile for each context, [C, n, m]
+    own: torch.Tensor,  # true values of each bidder, [n, C, G, m]
+    lies: torch.Tensor,  # what he reports instead, same shape
+    contexts: Sequence[torch.Tensor] = (),  # each [C, ...]
+) -> torch.Tensor:  # his utility, [n, C, G]
     """What a lie for each value brings while the others are honest, for all bidders at once.
 
     Raises `ValueError` for shapes that do not fit."""
@@ -402,47 +502,59 @@ def lie_utility(
     bids = me * lies[:, :, :, None] + (1 - me) * others[None, :, None]
     spread = [c[None, :, None].expand(n, C, G, *c.shape[1:]).flatten(0, 2) for c in contexts]
     allocation, payment = mechanism(bids.flatten(0, 2), *spread)
-    return (own * (me * allocation.view(n, C, G, n, m)).sum(3)).sum(3) - (me[..., 0] * payment.view(n, C, G, n)).sum(3)
+    return (own * (me * allocation.view(n, C, G, n, m)).sum(3)).sum(3) - (
+        me[..., 0] * payment.view(n, C, G, n)
+    ).sum(3)
+
 
 def near_lies(
-    mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
-    others: torch.Tensor,       # [C, n, m]
-    own: torch.Tensor,          # [n, C, G, m]
-    part: torch.Tensor,         # how far to start from the truth, as a part of the way to the next value, [n, C, G, 1 or m]; below 0: start with a bid of 0
-    contexts: Sequence[torch.Tensor] = (),   # each [C, ...]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
+    others: torch.Tensor,  # [C, n, m]
+    own: torch.Tensor,  # [n, C, G, m]
+    # how far to start from the truth, as a part of the way to the next value, [n, C, G, 1 or m]; below 0:
+    # start with a bid of 0
+    part: torch.Tensor,
+    contexts: Sequence[torch.Tensor] = (),  # each [C, ...]
     *,
-    steps: int = 3,             # of the ascent
-    step: float = .1,           # of the first step in each coordinate, as a part of the range of the group; halved at each step
-    far: bool = False,          # measure steps by the whole interval, and let them shrink evenly
-) -> torch.Tensor:              # [n, C, G, m], without gradient
+    steps: int = 3,  # of the ascent
+    # of the first step in each coordinate, as a part of the range of the group; halved at each step
+    step: float = 0.1,
+    far: bool = False,  # measure steps by the whole interval, and let them shrink evenly
+) -> torch.Tensor:  # [n, C, G, m], without gradient
     """One lie for each value: start near the truth, and follow the sign of the gradient a few steps.
 
     Raises `ValueError` for steps below 0."""
     require_whole("steps", steps, least=0)
     require_positive("step", step)
     require_flag("far", far)
-    lies = torch.where(part < 0, 0., own + part * (own.roll(1, 2) - own))
-    reach = [1 - k / steps if far else (own.amax(2, keepdim=True) - own.amin(2, keepdim=True)) / 2**k for k in range(steps)]
+    lies = torch.where(part < 0, 0.0, own + part * (own.roll(1, 2) - own))
+    reach = [
+        1 - k / steps if far else (own.amax(2, keepdim=True) - own.amin(2, keepdim=True)) / 2**k
+        for k in range(steps)
+    ]
     for k in range(steps):
         lies = lies.detach().requires_grad_()
-        with torch.enable_grad(): slope, = torch.autograd.grad(lie_utility(mechanism, others, own, lies, contexts).sum(), lies)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(lie_utility(mechanism, others, own, lies, contexts).sum(), lies)
         lies = (lies.detach() + step * reach[k] * slope.sign()).clamp(0, 1)
     return lies.detach()
 
 # %% ../../nbs/62_citransnet.ipynb #c036
 def original_step(
-    net: nn.Module,             # in training
-    values: torch.Tensor,       # honest profiles, [B, n, m]
-    lies: torch.Tensor,         # kept from step to step, [B, n, m]; changed in place
-    contexts: Sequence[torch.Tensor] = (),   # each [B, ...]
+    net: nn.Module,  # in training
+    values: torch.Tensor,  # honest profiles, [B, n, m]
+    lies: torch.Tensor,  # kept from step to step, [B, n, m]; changed in place
+    contexts: Sequence[torch.Tensor] = (),  # each [B, ...]
     *,
-    steps: int = 25,            # of the search
-    step: float = 1e-3,         # of its Adam
+    steps: int = 25,  # of the search
+    step: float = 1e-3,  # of its Adam
 ) -> tuple[torch.Tensor, torch.Tensor]:  # revenue [] and mean regret of each bidder [n], with gradients
-    "The search of the original training: each bidder's lie in each profile climbs by its own gradient, with the network in the graph (Duan and others' code, trainer.py)."
+    """The search of the original training: each bidder's lie in each profile climbs by its own gradient, with
+    the network in the graph (Duan and others' code, trainer.py)."""
     require_whole("steps", steps, least=0)
     require_positive("step", step)
-    own = values.transpose(0, 1)[:, :, None]                     # one value of each bidder in each profile, [n, B, 1, m]
+    # one value of each bidder in each profile, [n, B, 1, m]
+    own = values.transpose(0, 1)[:, :, None]
     z = lies.transpose(0, 1)[:, :, None].clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=step, maximize=True)
     mechanism = getattr(net, "unchecked", net)
@@ -450,8 +562,10 @@ def original_step(
         adam.zero_grad()
         lie_utility(mechanism, values, own, z, contexts).sum().backward()
         adam.step()
-        with torch.no_grad(): z.clamp_(0, 1)
-    lies.copy_(z.detach()[:, :, 0].transpose(0, 1)); net.zero_grad()
+        with torch.no_grad():
+            z.clamp_(0, 1)
+    lies.copy_(z.detach()[:, :, 0].transpose(0, 1))
+    net.zero_grad()
     allocation, payment = mechanism(values, *contexts)
     honest = ((values * allocation).sum(2) - payment).T
     lied = lie_utility(mechanism, values, own, z.detach(), contexts)[:, :, 0]
@@ -460,227 +574,298 @@ def original_step(
 # %% ../../nbs/62_citransnet.ipynb #c037c
 MODELS = ("citransnet", "ciregretnet", "ciequivariantnet", "equivariantnet", "regretnet")
 
+
 def check_pairs(
-    name: str,        # of the argument
-    pairs: tuple,     # (n, m) of some auctions; may be empty
+    name: str,  # of the argument
+    pairs: tuple,  # (n, m) of some auctions; may be empty
 ) -> None:
     "Raise `ValueError` unless this is a tuple of pairs of whole numbers >= 1."
     wanted = "a tuple of pairs (n, m) of whole numbers >= 1"
-    if not isinstance(pairs, tuple): fail(name, pairs, wanted)
+    if not isinstance(pairs, tuple):
+        fail(name, pairs, wanted)
     for pair in pairs:
-        if not isinstance(pair, tuple) or len(pair) != 2: fail(name, pair, wanted)
-        for size in pair: require_whole(name, size, least=1)
+        if not isinstance(pair, tuple) or len(pair) != 2:
+            fail(name, pair, wanted)
+        for size in pair:
+            require_whole(name, size, least=1)
+
 
 def check_config(
-    cfg: Any,   # a `Config`
+    cfg: Any,  # a `Config`
 ) -> None:
     "Raise `ValueError` for settings that make no training."
     require_choice("setting", cfg.setting, SETTINGS)
     require_choice("model", cfg.model, MODELS)
     least = dict.fromkeys(("n_layers", "n_heads", "steps", "groups", "size", "starts"), 1)
     least |= dict(d_model=2, wide=0, climb=0, profiles=2, strong=2, grid=2, climbs=0, seed=0)
-    for name, low in least.items(): require_whole(name, getattr(cfg, name), least=low)
-    for name in ("rate", "target", "first", "pull", "minutes"): require_positive(name, getattr(cfg, name))
-    for name in ("tf32", "keep", "drop", "far"): require_flag(name, getattr(cfg, name))
-    if require_positive("near", cfg.near, zero=True) > 1: fail("near", cfg.near, "a share from 0 to 1")
+    for name, low in least.items():
+        require_whole(name, getattr(cfg, name), least=low)
+    for name in ("rate", "target", "first", "pull", "minutes"):
+        require_positive(name, getattr(cfg, name))
+    for name in ("tf32", "keep", "drop", "far"):
+        require_flag(name, getattr(cfg, name))
+    if require_positive("near", cfg.near, zero=True) > 1:
+        fail("near", cfg.near, "a share from 0 to 1")
     check_branches(cfg.branches)
-    for name in ("sizes", "tests"): check_pairs(name, getattr(cfg, name))
+    for name in ("sizes", "tests"):
+        check_pairs(name, getattr(cfg, name))
 
 # %% ../../nbs/62_citransnet.ipynb #c038
 @dataclass(frozen=True)
 class Config:
     "One training, and how its result is measured. Raises `ValueError` for settings that make none."
-    setting: str = "G"             # a name of SETTINGS
-    model: str = "citransnet"      # or ciregretnet, ciequivariantnet, equivariantnet, regretnet
-    sizes: tuple = ()              # (n, m) to train at, in turn; default the setting's
-    branches: tuple = BRANCHES     # of CITransNet
-    d_model: int = 64              # width of the tokens
-    n_layers: int = 3              # interaction layers
-    n_heads: int = 4               # of each attention
-    steps: int = 6000              # of Adam, with a cosine schedule
-    groups: int = 32               # C, contexts in a batch
-    size: int = 16                 # G, values of each bidder in each context
-    wide: int = 4                  # lies from the whole interval, in each group
-    climb: int = 0                 # gradient steps on lies near the truth; 0: no such lies
-    rate: float = 3e-3             # of Adam
-    target: float = 1e-3           # regret of all bidders over revenue, at the end
-    first: float = .1              # the same at the beginning
-    pull: float = .1               # how fast the price of regret follows
-    minutes: float = 2.            # the training ends then, its schedules stretched to fit
-    tests: tuple = ()              # (n, m) to measure at; default the setting's
-    profiles: int = 5000           # auctions for the revenue
-    strong: int = 256              # auctions for the true regret
-    grid: int = 1001               # reports of the grid that measures it, with one item
-    starts: int = 100              # of the climbs that measure it, with two items or more
-    climbs: int = 200              # their steps
-    tf32: bool = False             # on a GPU: round the factors of products to 11 bits, in training and in those climbs
-    keep: bool = False             # store the weights
-    seed: int = 0                  # of the weights and the values
-    near: float = 0.               # share of the measuring climbs that begin near the truth
-    drop: bool = False             # half of the lies near the truth start with one item left out, and all may go far
-    far: bool = False              # the lies near the truth may go far
+
+    setting: str = "G"  # a name of SETTINGS
+    model: str = "citransnet"  # or ciregretnet, ciequivariantnet, equivariantnet, regretnet
+    sizes: tuple = ()  # (n, m) to train at, in turn; default the setting's
+    branches: tuple = BRANCHES  # of CITransNet
+    d_model: int = 64  # width of the tokens
+    n_layers: int = 3  # interaction layers
+    n_heads: int = 4  # of each attention
+    steps: int = 6000  # of Adam, with a cosine schedule
+    groups: int = 32  # C, contexts in a batch
+    size: int = 16  # G, values of each bidder in each context
+    wide: int = 4  # lies from the whole interval, in each group
+    climb: int = 0  # gradient steps on lies near the truth; 0: no such lies
+    rate: float = 3e-3  # of Adam
+    target: float = 1e-3  # regret of all bidders over revenue, at the end
+    first: float = 0.1  # the same at the beginning
+    pull: float = 0.1  # how fast the price of regret follows
+    minutes: float = 2.0  # the training ends then, its schedules stretched to fit
+    tests: tuple = ()  # (n, m) to measure at; default the setting's
+    profiles: int = 5000  # auctions for the revenue
+    strong: int = 256  # auctions for the true regret
+    grid: int = 1001  # reports of the grid that measures it, with one item
+    starts: int = 100  # of the climbs that measure it, with two items or more
+    climbs: int = 200  # their steps
+    # on a GPU: round the factors of products to 11 bits, in training and in those climbs
+    tf32: bool = False
+    keep: bool = False  # store the weights
+    seed: int = 0  # of the weights and the values
+    near: float = 0.0  # share of the measuring climbs that begin near the truth
+    # half of the lies near the truth start with one item left out, and all may go far
+    drop: bool = False
+    far: bool = False  # the lies near the truth may go far
 
     def __post_init__(self) -> None:
         check_config(self)
 
 # %% ../../nbs/62_citransnet.ipynb #c039
 def build(
-    cfg: Config,     # which network, for which setting
-) -> nn.Module:      # a mechanism: (bids, *contexts) -> (allocation, payment)
+    cfg: Config,  # which network, for which setting
+) -> nn.Module:  # a mechanism: (bids, *contexts) -> (allocation, payment)
     "A network with random weights."
     s = SETTINGS[cfg.setting]
     n, m = (cfg.sizes or ((s.n, s.m),))[0]
     d, types = dict(none=(0, None), types=(16, s.size), vectors=(s.size, None))[s.kind]
     common = dict(d_model=cfg.d_model, types=types, seed=cfg.seed)
-    makers = dict(citransnet=lambda: CITransNet(d, d, n_layers=cfg.n_layers, n_heads=cfg.n_heads, branches=cfg.branches, **common),
-                  ciequivariantnet=lambda: CIEquivariantNet(d, d, **common), ciregretnet=lambda: CIRegretNet(n, m, d, d, **common),
-                  equivariantnet=lambda: Blind(CIEquivariantNet(0, 0, d_model=cfg.d_model, seed=cfg.seed)),
-                  regretnet=lambda: Blind(RegretNet(n, m, hidden=100, seed=cfg.seed)))
+    makers = dict(
+        citransnet=lambda: CITransNet(
+            d, d, n_layers=cfg.n_layers, n_heads=cfg.n_heads, branches=cfg.branches, **common
+        ),
+        ciequivariantnet=lambda: CIEquivariantNet(d, d, **common),
+        ciregretnet=lambda: CIRegretNet(n, m, d, d, **common),
+        equivariantnet=lambda: Blind(CIEquivariantNet(0, 0, d_model=cfg.d_model, seed=cfg.seed)),
+        regretnet=lambda: Blind(RegretNet(n, m, hidden=100, seed=cfg.seed)),
+    )
     return makers[cfg.model]()
 
 # %% ../../nbs/62_citransnet.ipynb #c041
 def draw_batch(
-    setting: Setting,           # which market
-    cfg: Config,                # groups, size, wide
-    n: int,                     # bidders
-    m: int,                     # items
-    rng: torch.Generator,       # its device is that of the batch
-) -> tuple[torch.Tensor, ...]:  # others [C, n, m], own [n, C, G, m], wide lies [n, C, W, m], starts [n, C, G, 1 or m], contexts
+    setting: Setting,  # which market
+    cfg: Config,  # groups, size, wide
+    n: int,  # bidders
+    m: int,  # items
+    rng: torch.Generator,  # its device is that of the batch
+    # others [C, n, m], own [n, C, G, m], wide lies [n, C, W, m], starts [n, C, G, 1 or m], contexts
+) -> tuple[torch.Tensor, ...]:
     "Everything random that one training step needs. Raises `ValueError` for no bidder or item."
-    for name, size in dict(n=n, m=m).items(): require_whole(name, size, least=1)
+    for name, size in dict(n=n, m=m).items():
+        require_whole(name, size, least=1)
     rand = lambda *shape: torch.rand(*shape, generator=rng, dtype=torch.float32, device=rng.device)
     C, G = cfg.groups, cfg.size
     contexts = setting.contexts(C, n, m, rng)
     centre = setting.centre(*contexts).to(rng.device).expand(C, n, m)
     own = setting.values(rand(n, C, G, m), centre.transpose(0, 1)[:, :, None])
     others, wide, start = setting.values(rand(C, n, m), centre), rand(n, C, cfg.wide, m), rand(n, C, G, 1) / 2
-    if cfg.drop: start = torch.where(start < .25, start, -F.one_hot(torch.randint(m, (n, C, G), generator=rng, device=rng.device), m).float())
+    if cfg.drop:
+        start = torch.where(
+            start < 0.25,
+            start,
+            -F.one_hot(torch.randint(m, (n, C, G), generator=rng, device=rng.device), m).float(),
+        )
     return others, own, wide, start, *contexts
 
+
 def batch_regret(
-    mechanism: Callable,        # (bids, *contexts) -> (allocation, payment)
-    draws: Sequence[torch.Tensor],   # of `draw_batch`
+    mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
+    draws: Sequence[torch.Tensor],  # of `draw_batch`
     *,
-    climb: int = 0,             # steps of `near_lies`; 0: only lies shared in the batch
-    far: bool = False,          # of `near_lies`
-    still: Callable | None = None,   # the same mechanism for the climbs, which need no gradient of its weights
+    climb: int = 0,  # steps of `near_lies`; 0: only lies shared in the batch
+    far: bool = False,  # of `near_lies`
+    # the same mechanism for the climbs, which need no gradient of its weights
+    still: Callable | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # revenue [] and mean regret of each bidder [n], with gradients
-    "The in-batch search of chapter 61, with more lies in each group: some from the whole interval, and if wanted one near each value."
+    """The in-batch search of chapter 61, with more lies in each group: some from the whole interval, and if
+    wanted one near each value."""
     others, own, wide, part, *contexts = draws
     require_whole("climb", climb, least=0)
     require_flag("far", far)
     near = [near_lies(still or mechanism, others, own, part, contexts, steps=climb, far=far)] if climb else []
     paid, regret = in_batch_regret(mechanism, others, torch.cat([own, wide, *near], 2), contexts)
-    return paid[:, :, :own.shape[2]].mean(), regret[:, :, :own.shape[2]].mean((1, 2))
+    return paid[:, :, : own.shape[2]].mean(), regret[:, :, : own.shape[2]].mean((1, 2))
 
 # %% ../../nbs/62_citransnet.ipynb #c043
 def compiled(
-    net: nn.Module,    # a network
+    net: nn.Module,  # a network
     *,
-    on: bool = True,   # whether to compile where that helps
-) -> Callable:         # (bids, *contexts) -> (allocation, payment), unchecked
-    "A network's function; on a GPU compiled, if it is one of `ContextNet`. Each shape of the bids is compiled anew."
+    on: bool = True,  # whether to compile where that helps
+) -> Callable:  # (bids, *contexts) -> (allocation, payment), unchecked
+    """A network's function; on a GPU compiled, if it is one of `ContextNet`.
+
+    Each shape of the bids is compiled anew."""
     require_flag("on", on)
     call = getattr(net, "unchecked", net)
-    if not on or call is net or not next(net.parameters()).is_cuda: return call
+    if not on or call is net or not next(net.parameters()).is_cuda:
+        return call
     run = torch.compile(call, dynamic=False)
+
     def patient(*given: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        with torch._dynamo.config.patch(recompile_limit=64): return run(*given)
+        with torch._dynamo.config.patch(recompile_limit=64):
+            return run(*given)
+
     return patient
 
+
 def twin(
-    net: nn.Module,   # a network
-) -> nn.Module:       # another with the same memory for its weights
+    net: nn.Module,  # a network
+) -> nn.Module:  # another with the same memory for its weights
     "The same network, in which nothing but the input has a gradient."
     other = copy.deepcopy(net).requires_grad_(False)
-    for mine, its in zip(other.parameters(), net.parameters()): mine.data = its.data
+    for mine, its in zip(other.parameters(), net.parameters()):
+        mine.data = its.data
     return other
 
 # %% ../../nbs/62_citransnet.ipynb #c043e
 def training_step(
-    net: nn.Module,             # whose gradients it leaves behind
-    climb: int,                 # steps of `near_lies`
-    compile: bool = False,      # on a GPU
-    far: bool = False,          # of `near_lies`
-) -> Callable:                  # (price [], *draws) -> revenue and mean regrets, [1 + n]
+    net: nn.Module,  # whose gradients it leaves behind
+    climb: int,  # steps of `near_lies`
+    compile: bool = False,  # on a GPU
+    far: bool = False,  # of `near_lies`
+) -> Callable:  # (price [], *draws) -> revenue and mean regrets, [1 + n]
     "The part of a training step that a CUDA graph can hold: forward, search, loss, backward."
     require_whole("climb", climb, least=0)
-    for name, flag in dict(compile=compile, far=far).items(): require_flag(name, flag)
+    for name, flag in dict(compile=compile, far=far).items():
+        require_flag(name, flag)
     mechanism, still = compiled(net, on=compile), compiled(twin(net), on=compile)
-    for p in net.parameters(): p.grad = torch.zeros_like(p)
+    for p in net.parameters():
+        p.grad = torch.zeros_like(p)
+
     def step(price: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:
-        for p in net.parameters(): p.grad.zero_()
+        for p in net.parameters():
+            p.grad.zero_()
         revenue, regret = batch_regret(mechanism, draws, climb=climb, far=far, still=still)
-        rule = LogRatio(1); rule.price = price
+        rule = LogRatio(1)
+        rule.price = price
         rule.loss(revenue, regret).backward()
         return torch.cat([revenue[None], regret]).detach()
+
     return step
 
 # %% ../../nbs/62_citransnet.ipynb #c043g
 def graphed(
-    step: Callable,                     # of `training_step`
-    inputs: Sequence[torch.Tensor],     # an example, on a CUDA device
-) -> Callable:                          # the same function, as one launch
+    step: Callable,  # of `training_step`
+    inputs: Sequence[torch.Tensor],  # an example, on a CUDA device
+) -> Callable:  # the same function, as one launch
     "Record all launches of a step once, and replay them."
     held, side = [t.clone() for t in inputs], torch.cuda.Stream()
     side.wait_stream(torch.cuda.current_stream())
     with torch.cuda.stream(side):
-        for _ in range(3): step(*held)
+        for _ in range(3):
+            step(*held)
     torch.cuda.current_stream().wait_stream(side)
     graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph): out = step(*held)
+    with torch.cuda.graph(graph):
+        out = step(*held)
+
     def replay(*fresh: torch.Tensor) -> torch.Tensor:
-        for old, new in zip(held, fresh): old.copy_(new)
+        for old, new in zip(held, fresh):
+            old.copy_(new)
         graph.replay()
         return out
+
     return replay
 
 # %% ../../nbs/62_citransnet.ipynb #c047
 def train(
-    cfg: Config,                             # what to train, and how
+    cfg: Config,  # what to train, and how
     *,
-    device: torch.device | str = "cpu",      # where
-    watch: Callable | None = None,           # watch(step, net), before each step and at the end
-) -> tuple[nn.Module, dict[str, list]]:      # the net; at each step revenue, regret of all bidders, price of regret
-    "Train a network on fresh auctions, at one size or at several in turn. Ends after `steps` or `minutes`, whichever is first."
+    device: torch.device | str = "cpu",  # where
+    watch: Callable | None = None,  # watch(step, net), before each step and at the end
+    # the net; at each step revenue, regret of all bidders, price of regret
+) -> tuple[nn.Module, dict[str, list]]:
+    """Train a network on fresh auctions, at one size or at several in turn.
+
+    Ends after `steps` or `minutes`, whichever is first."""
     s, device, began = SETTINGS[cfg.setting], pick_device(device), time.perf_counter()
     sizes, limit = cfg.sizes or ((s.n, s.m),), 60 * cfg.minutes
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    step, adam = training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop or cfg.far), torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
-    rules, steps, seen = {z: LogRatio(cfg.steps, target=cfg.target, first=cfg.first, rate=cfg.pull) for z in sizes}, {}, dict(revenue=[], regret=[], price=[])
+    step, adam = (
+        training_step(net, cfg.climb, compile=len(sizes) == 1, far=cfg.drop or cfg.far),
+        torch.optim.Adam(net.parameters(), cfg.rate, fused=True),
+    )
+    rules, steps, seen = (
+        {z: LogRatio(cfg.steps, target=cfg.target, first=cfg.first, rate=cfg.pull) for z in sizes},
+        {},
+        dict(revenue=[], regret=[], price=[]),
+    )
     for k in range(cfg.steps):
         late = (time.perf_counter() - began) / limit
-        done = max(k / cfg.steps, 1.1 * late - .1)    # of the schedules; the clock rules only where it must
-        if done >= 1: break
-        if watch: watch(k, net)
-        z = sizes[k % len(sizes)]; rule = rules[z]
+        done = max(k / cfg.steps, 1.1 * late - 0.1)  # of the schedules; the clock rules only where it must
+        if done >= 1:
+            break
+        if watch:
+            watch(k, net)
+        z = sizes[k % len(sizes)]
+        rule = rules[z]
         inputs = torch.tensor(rule.price, device=device), *draw_batch(s, cfg, *z, rng)
-        if z not in steps: steps[z] = graphed(step, inputs) if device.type == "cuda" and hasattr(net, "unchecked") else step
+        if z not in steps:
+            steps[z] = graphed(step, inputs) if device.type == "cuda" and hasattr(net, "unchecked") else step
         now = steps[z](*inputs)
-        if not k: began = time.perf_counter()         # compiling is not training
-        nn.utils.clip_grad_norm_(net.parameters(), 1.)
-        for group in adam.param_groups: group["lr"] = cfg.rate * (1 + math.cos(math.pi * done)) / 2
+        if not k:
+            began = time.perf_counter()  # compiling is not training
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        for group in adam.param_groups:
+            group["lr"] = cfg.rate * (1 + math.cos(math.pi * done)) / 2
         adam.step()
         now, rule.step = now.cpu(), int(done * cfg.steps)
-        for name, value in zip(seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))): seen[name].append(value)
-    if watch: watch(len(seen["price"]), net)
+        for name, value in zip(
+            seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))
+        ):
+            seen[name].append(value)
+    if watch:
+        watch(len(seen["price"]), net)
     return net, seen
 
 # %% ../../nbs/62_citransnet.ipynb #c053b
 @contextmanager
 def rounded_products(
-    on: bool,       # whether to round
+    on: bool,  # whether to round
 ) -> Iterator[None]:
-    "On a GPU, let products of float32 round their factors to 11 bits (TF32), which is faster; elsewhere nothing changes."
+    """On a GPU, let products of float32 round their factors to 11 bits (TF32), which is faster; elsewhere
+    nothing changes."""
     require_flag("on", on)
     before = torch.get_float32_matmul_precision()
     torch.set_float32_matmul_precision("high" if on else "highest")
-    try: yield
-    finally: torch.set_float32_matmul_precision(before)
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before)
+
 
 @contextmanager
 def frozen(
-    net: nn.Module,   # a network
+    net: nn.Module,  # a network
 ) -> Iterator[None]:
     "No gradients for its weights inside the `with`; then each asks for its own again, or not, as before."
     before = [(p, p.requires_grad) for p in net.parameters()]
@@ -688,73 +873,208 @@ def frozen(
         net.requires_grad_(False)
         yield
     finally:
-        for p, asks in before: p.requires_grad_(asks)
+        for p, asks in before:
+            p.requires_grad_(asks)
 
 # %% ../../nbs/62_citransnet.ipynb #c054
 def measure(
-    net: nn.Module,             # a mechanism for the setting
-    cfg: Config,                # setting, profiles, strong, starts, climbs, seed
-    n: int,                     # bidders
-    m: int,                     # items
-) -> dict[str, Any]:            # revenue, true regret of a bidder, both with standard errors, and what honest auctions earn
-    "Test a mechanism on fresh auctions: revenue on all, true regret on the first `strong` (by a grid for one item, by climbs for more)."
+    net: nn.Module,  # a mechanism for the setting
+    cfg: Config,  # setting, profiles, strong, starts, climbs, seed
+    n: int,  # bidders
+    m: int,  # items
+    # revenue, true regret of a bidder, both with standard errors, and what honest auctions earn
+) -> dict[str, Any]:
+    """Test a mechanism on fresh auctions: revenue on all, true regret on the first `strong` (by a grid for
+    one item, by climbs for more)."""
     s, device = SETTINGS[cfg.setting], next(net.parameters()).device
     values, contexts = sample_market(s, cfg.profiles, n=n, m=m, seed=cfg.seed + 1000)
     known = yardsticks(s, values, contexts)
     values, contexts = values.to(device), [c.to(device) for c in contexts]
-    fast = compiled(twin(net), on=m > 1 and len(cfg.tests) < 2)    # compiling takes longer than one search
-    searched = lambda bids, *shown: (fast if len(bids) >= 4096 else net)(bids, *shown)      # not worth compiling for few
-    search = dict(grid=cfg.grid) if m == 1 else dict(method="gradient", starts=cfg.starts, steps=cfg.climbs, near=cfg.near)
+    fast = compiled(twin(net), on=m > 1 and len(cfg.tests) < 2)  # compiling takes longer than one search
+    # not worth compiling for few
+    searched = lambda bids, *shown: (fast if len(bids) >= 4096 else net)(bids, *shown)
+    search = (
+        dict(grid=cfg.grid)
+        if m == 1
+        else dict(method="gradient", starts=cfg.starts, steps=cfg.climbs, near=cfg.near)
+    )
     search["block"] = max(1, 2**19 // (n * m))
-    few, shown = values[:cfg.strong], [c[:cfg.strong] for c in contexts]
+    few, shown = values[: cfg.strong], [c[: cfg.strong] for c in contexts]
     draws = draw_batch(s, replace(cfg, groups=64), n, m, torch.Generator(device).manual_seed(cfg.seed + 2000))
     with frozen(net):
         paid = net(values, *contexts)[1].sum(1)
-        with rounded_products(cfg.tf32): _, lies = find_lies(searched, few, contexts=shown, **search)
+        with rounded_products(cfg.tf32):
+            _, lies = find_lies(searched, few, contexts=shown, **search)
         told = torch.cat([report_utility(net, few, i, lies[:, i, None], shown) for i in range(n)], 1)
         regret = (told - utility(few, *net(few, *shown))).clamp_min(0)
         seen = batch_regret(net, draws, climb=cfg.climb, far=cfg.drop or cfg.far)[1]
-    mean = regret.mean(1)                                    # of the bidders of one auction, who are not independent
-    return dict(n=n, m=m, revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** .5), regret=float(mean.mean()), regret_se=float(mean.std() / len(mean) ** .5),
-                worst=float(regret.max()), seen_regret=float(seen.mean()), **known)
+    # of the bidders of one auction, who are not independent
+    mean = regret.mean(1)
+    return dict(
+        n=n,
+        m=m,
+        revenue=float(paid.mean()),
+        revenue_se=float(paid.std() / len(paid) ** 0.5),
+        regret=float(mean.mean()),
+        regret_se=float(mean.std() / len(mean) ** 0.5),
+        worst=float(regret.max()),
+        seen_regret=float(seen.mean()),
+        **known,
+    )
 
 # %% ../../nbs/62_citransnet.ipynb #c070
 def run(
     cfg: Config,  # one training
-) -> dict:        # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
+    # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
+) -> dict:
     "Train one network and measure it. Runs on a GPU where there is one."
     s, device = SETTINGS[cfg.setting], pick_device("auto")
+
     def learned() -> dict:
         began = time.perf_counter()
-        with rounded_products(cfg.tf32): net, seen = train(cfg, device=device)
-        return dict(seen=seen, minutes=(time.perf_counter() - began) / 60, weights={name: t.tolist() for name, t in net.state_dict().items()})
-    part = kept_part("trained", learned); seen = part["seen"]
-    net = build(cfg).to(device); net.load_state_dict({name: torch.tensor(w) for name, w in part["weights"].items()})
+        with rounded_products(cfg.tf32):
+            net, seen = train(cfg, device=device)
+        return dict(
+            seen=seen,
+            minutes=(time.perf_counter() - began) / 60,
+            weights={name: t.tolist() for name, t in net.state_dict().items()},
+        )
+
+    part = kept_part("trained", learned)
+    seen = part["seen"]
+    net = build(cfg).to(device)
+    net.load_state_dict({name: torch.tensor(w) for name, w in part["weights"].items()})
     tests = [kept_part(f"n{n}_m{m}", lambda: measure(net, cfg, n, m)) for n, m in cfg.tests or ((s.n, s.m),)]
     every = max(1, len(seen["price"]) // 200)
-    curves = {name: [round(float(sum(y[k:k + every]) / len(y[k:k + every])), 7) for k in range(0, len(y), every)] for name, y in seen.items()}
-    weights = dict(arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}) if cfg.keep else {}
-    return dict(tests=tests, minutes=round(part["minutes"], 3), steps=len(seen["price"]), every=every, parameters=sum(p.numel() for p in net.parameters()), seen=curves, device=device) | weights
+    curves = {
+        name: [
+            round(float(sum(y[k : k + every]) / len(y[k : k + every])), 7) for k in range(0, len(y), every)
+        ]
+        for name, y in seen.items()
+    }
+    weights = (
+        dict(arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}) if cfg.keep else {}
+    )
+    return (
+        dict(
+            tests=tests,
+            minutes=round(part["minutes"], 3),
+            steps=len(seen["price"]),
+            every=every,
+            parameters=sum(p.numel() for p in net.parameters()),
+            seen=curves,
+            device=device,
+        )
+        | weights
+    )
 
 # %% ../../nbs/62_citransnet.ipynb #c071
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: CITransNet in all settings, two of them with a looser target and one with a longer search, two large and some small ones with lies that leave out an item, rivals, ablations, sizes."
-    quick = pick(preset, fast=dict(steps=20, groups=2, size=4, d_model=8, n_layers=1, n_heads=2, profiles=200, strong=4, starts=2, climbs=2), full={})
+) -> dict[str, Config]:  # name of a training -> its settings
+    """The trainings of this chapter: CITransNet in all settings, two of them with a looser target and one
+    with a longer search, two large and some small ones with lies that leave out an item, rivals, ablations,
+    sizes."""
+    quick = pick(
+        preset,
+        fast=dict(
+            steps=20,
+            groups=2,
+            size=4,
+            d_model=8,
+            n_layers=1,
+            n_heads=2,
+            profiles=200,
+            strong=4,
+            starts=2,
+            climbs=2,
+        ),
+        full={},
+    )
     targets = dict(A=5e-4, D=6e-4, E=4e-4, F=6e-4, G=1.2e-3, H=1e-3, I=1.2e-3, U=1.2e-3)
+
     def one(letter: str, **more: Any) -> Config:
-        large = dict(E=(4., 16), H=(4., 16), F=(4., 8), I=(4., 8)).get(letter, (3., 32))
-        usual = dict(minutes=large[0], groups=large[1]) if letter != "A" else dict(minutes=1.5, groups=64, strong=5000)
-        return Config(**dict(setting=letter, target=targets[letter], size=32, wide=8, climb=0 if letter == "A" else 3, tf32=letter != "A", steps=12_000, rate=1e-3, pull=.03) | usual | more | quick)
-    found = {f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG") for seed in range(3) for letter in (SETTINGS if seed == 0 else "ADG")}
+        large = dict(E=(4.0, 16), H=(4.0, 16), F=(4.0, 8), I=(4.0, 8)).get(letter, (3.0, 32))
+        usual = (
+            dict(minutes=large[0], groups=large[1])
+            if letter != "A"
+            else dict(minutes=1.5, groups=64, strong=5000)
+        )
+        return Config(
+            **dict(
+                setting=letter,
+                target=targets[letter],
+                size=32,
+                wide=8,
+                climb=0 if letter == "A" else 3,
+                tf32=letter != "A",
+                steps=12_000,
+                rate=1e-3,
+                pull=0.03,
+            )
+            | usual
+            | more
+            | quick
+        )
+
+    found = {
+        f"citransnet_{letter}_{seed}": one(letter, seed=seed, keep=seed == 0 and letter in "ADG")
+        for seed in range(3)
+        for letter in (SETTINGS if seed == 0 else "ADG")
+    }
     found |= {"loose_D_0": one("D", target=1e-3, keep=True), "loose_G_1": one("G", seed=1, target=2e-3)}
-    found |= {"searched_E_0": one("E", climb=10, groups=one("E").groups // 2)} | {f"dropping_{letter}_0": one(letter, drop=True) for letter in "ED"}
-    small = dict(sizes=((2, 8),), tests=((2, 8),), d_model=24, n_layers=2, n_heads=2, groups=6, size=16, steps=1500, rate=3e-3, first=.05, pull=.05, minutes=30., strong=64, starts=20, climbs=80, near=.5, profiles=2000, target=1e-3, tf32=False)
-    found |= {f"small_{name}_D_{s}": one("D", **small | dict(drop=name == "dropping", far=name == "far", keep=(name, s) == ("plain", 0), seed=s)) for s in (0, 1) for name in ("plain", "far", "dropping")}
+    found |= {"searched_E_0": one("E", climb=10, groups=one("E").groups // 2)} | {
+        f"dropping_{letter}_0": one(letter, drop=True) for letter in "ED"
+    }
+    small = dict(
+        sizes=((2, 8),),
+        tests=((2, 8),),
+        d_model=24,
+        n_layers=2,
+        n_heads=2,
+        groups=6,
+        size=16,
+        steps=1500,
+        rate=3e-3,
+        first=0.05,
+        pull=0.05,
+        minutes=30.0,
+        strong=64,
+        starts=20,
+        climbs=80,
+        near=0.5,
+        profiles=2000,
+        target=1e-3,
+        tf32=False,
+    )
+    found |= {
+        f"small_{name}_D_{s}": one(
+            "D",
+            **small
+            | dict(drop=name == "dropping", far=name == "far", keep=(name, s) == ("plain", 0), seed=s),
+        )
+        for s in (0, 1)
+        for name in ("plain", "far", "dropping")
+    }
     found["citransnet_G_0"] = replace(found["citransnet_G_0"], strong=quick.get("strong", 5000))
-    found |= {f"{model}_{letter}_0": one(letter, model=model) for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet") for letter in "ADG"}
-    found |= {f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES} | {"shared_G_0": one("G", climb=0)}
+    found |= {
+        f"{model}_{letter}_0": one(letter, model=model)
+        for model in ("regretnet", "equivariantnet", "ciregretnet", "ciequivariantnet")
+        for letter in "ADG"
+    }
+    found |= {
+        f"without_{name}_G_0": one("G", branches=tuple(b for b in BRANCHES if b != name)) for name in BRANCHES
+    } | {"shared_G_0": one("G", climb=0)}
     tests = tuple((n, 2) for n in (1, 2, 3, 4, 5, 6, 8)) + tuple((3, m) for m in (1, 3, 4, 5, 8))
     mixed = ((2, 2), (3, 2), (4, 2), (3, 1), (3, 3), (2, 3), (4, 1))
-    return found | {"sizes_one_0": one("G", sizes=((3, 2),), tests=tests), "sizes_several_0": one("G", sizes=mixed, tests=tuple(t for t in tests if t not in ((6, 2), (8, 2), (3, 8))), minutes=4., steps=20_000, keep=True)}
+    return found | {
+        "sizes_one_0": one("G", sizes=((3, 2),), tests=tests),
+        "sizes_several_0": one(
+            "G",
+            sizes=mixed,
+            tests=tuple(t for t in tests if t not in ((6, 2), (8, 2), (3, 8))),
+            minutes=4.0,
+            steps=20_000,
+            keep=True,
+        ),
+    }

@@ -9,85 +9,189 @@ __all__ = ['PAPER', 'CELLS', 'AXIS', 'SQUARE', 'ROLES_OF_BIDDERS', 'DISCOUNTS', 
            'lie_lab']
 
 # %% ../../nbs/69_auction_lab.ipynb #c002
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import plotly.graph_objects as go
 import torch
 from torch import nn
 
-from .citransnet import SETTINGS, build, cells as market_cells, measure as measure_market, train as train_market
-from .learned import RegretNet, as_menu, box_revenue, cells as net_cells, climb, find_lies, guarantee, posted, report_utility, train_menu, train_net, true_regret
+from .citransnet import SETTINGS, build
+from .citransnet import cells as market_cells
+from .citransnet import measure as measure_market
+from .citransnet import train as train_market
+from lla_course.auctions.learned import (
+    RegretNet,
+    as_menu,
+    box_revenue,
+    climb,
+    find_lies,
+    guarantee,
+    posted,
+    report_utility,
+    train_menu,
+    train_net,
+    true_regret,
+)
+from .learned import cells as net_cells
 from .mechanisms import Distribution, myerson, truncated_normal, vcg
 from ..core import fail, load_result, require_choice, require_positive, require_whole
-from ..figures import DIVERGING, RISING, ROLES, canvas, choice, colour, live, remembered, slider, with_slider
+from lla_course.figures import (
+    DIVERGING,
+    RISING,
+    ROLES,
+    canvas,
+    choice,
+    colour,
+    live,
+    remembered,
+    slider,
+    with_slider,
+)
 
 # %% ../../nbs/69_auction_lab.ipynb #c007
-PAPER = canvas("").layout.to_plotly_json()   # the style of the house; a figure made from it needs no slow updates
+# the style of the house; a figure made from it needs no slow updates
+PAPER = canvas("").layout.to_plotly_json()
+
 
 def panels(
-    titles: Sequence[str],   # one for each column
-    rows: Sequence[str],     # title of the vertical axis of each row
-    x: str,                  # title of the horizontal axes, under the first column
-    height: int,             # pixels
-) -> go.Figure:              # empty square panels, both axes from 0 to 1
-    "Square panels in the style of the house, titles above, packed around the middle where the page is narrow."
+    titles: Sequence[str],  # one for each column
+    rows: Sequence[str],  # title of the vertical axis of each row
+    x: str,  # title of the horizontal axes, under the first column
+    height: int,  # pixels
+) -> go.Figure:  # empty square panels, both axes from 0 to 1
+    """Square panels in the style of the house, titles above, packed around the middle where the page is
+    narrow."""
     across = len(titles)
-    wide, high = (1 - .035 * (across - 1)) / across, (1 - .08 * (len(rows) - 1)) / len(rows)
-    line = dict(showline=True, linecolor="#444", ticks="outside", ticklen=4, showgrid=False, zeroline=False, range=[0, 1], dtick=.5, constrain="domain", title_standoff=6, title_font_size=13, tickfont_size=11)
+    wide, high = (1 - 0.035 * (across - 1)) / across, (1 - 0.08 * (len(rows) - 1)) / len(rows)
+    line = dict(
+        showline=True,
+        linecolor="#444",
+        ticks="outside",
+        ticklen=4,
+        showgrid=False,
+        zeroline=False,
+        range=[0, 1],
+        dtick=0.5,
+        constrain="domain",
+        title_standoff=6,
+        title_font_size=13,
+        tickfont_size=11,
+    )
     axes = {}
     for k in range(across * len(rows)):
         (r, c), n = divmod(k, across), k + 1 if k else ""
-        left, bottom = c * (wide + .035), (len(rows) - 1 - r) * (high + .08)
+        left, bottom = c * (wide + 0.035), (len(rows) - 1 - r) * (high + 0.08)
         last, first = r == len(rows) - 1, c == 0
-        axes[f"xaxis{n}"] = dict(line, anchor=f"y{n}", domain=[left, left + wide], showticklabels=last, title_text=x if last and first else "")
-        axes[f"yaxis{n}"] = dict(line, anchor=f"x{n}", domain=[bottom, bottom + high], scaleanchor=f"x{n}", constraintoward="top" if last else "bottom", autorange=False, showticklabels=first, title_text=rows[r] if first else "")
-    names = [dict(text=t, x=.5, xref=f"x{k or ''} domain".replace("x1 ", "x "), y=1, yref="y domain", yanchor="bottom", yshift=4, showarrow=False, font_size=13 if across < 4 else 11) for k, t in enumerate(titles, 1)]
+        axes[f"xaxis{n}"] = dict(
+            line,
+            anchor=f"y{n}",
+            domain=[left, left + wide],
+            showticklabels=last,
+            title_text=x if last and first else "",
+        )
+        axes[f"yaxis{n}"] = dict(
+            line,
+            anchor=f"x{n}",
+            domain=[bottom, bottom + high],
+            scaleanchor=f"x{n}",
+            constraintoward="top" if last else "bottom",
+            autorange=False,
+            showticklabels=first,
+            title_text=rows[r] if first else "",
+        )
+    names = [
+        dict(
+            text=t,
+            x=0.5,
+            xref=f"x{k or ''} domain".replace("x1 ", "x "),
+            y=1,
+            yref="y domain",
+            yanchor="bottom",
+            yshift=4,
+            showarrow=False,
+            font_size=13 if across < 4 else 11,
+        )
+        for k, t in enumerate(titles, 1)
+    ]
     return go.Figure(layout=PAPER | axes | dict(height=height, annotations=names, showlegend=False))
 
 # %% ../../nbs/69_auction_lab.ipynb #c008
 CELLS = 40
-AXIS = (torch.arange(CELLS, dtype=torch.float32) + .5) / CELLS   # middles of the cells of a panel
-SQUARE = torch.cartesian_prod(AXIS, AXIS)                   # [CELLS^2, 2]; the first coordinate moves slowly
+AXIS = (torch.arange(CELLS, dtype=torch.float32) + 0.5) / CELLS  # middles of the cells of a panel
+SQUARE = torch.cartesian_prod(AXIS, AXIS)  # [CELLS^2, 2]; the first coordinate moves slowly
+
 
 def mix(
-    shares: Any,              # of each colour, [..., k], from 0 to 1
-    roles: Sequence[str],     # k roles of the palette
-) -> np.ndarray:              # red, green and blue from 0 to 255, [..., 3]
+    shares: Any,  # of each colour, [..., k], from 0 to 1
+    roles: Sequence[str],  # k roles of the palette
+) -> np.ndarray:  # red, green and blue from 0 to 255, [..., 3]
     """Inks on white paper, each as strong as its share.
 
     Raises `ValueError` for unknown roles, and shares of another number."""
-    for role in roles: colour(role)
+    for role in roles:
+        colour(role)
     if np.shape(shares)[-1:] != (len(roles),):
         fail("shares.shape", np.shape(shares), f"[..., {len(roles)}], one for each role")
-    ink = 255 - np.array([[int(ROLES[role][i:i + 2], 16) for i in (1, 3, 5)] for role in roles])
+    ink = 255 - np.array([[int(ROLES[role][i : i + 2], 16) for i in (1, 3, 5)] for role in roles])
     return (255 - np.asarray(shares, float) @ ink).clip(0, 255).round().astype(int)
 
+
 def add_mixture(
-    fig: go.Figure,           # of `panels`
-    shares: torch.Tensor,     # for each point of SQUARE, [CELLS^2, k]
-    roles: Sequence[str],     # k roles
+    fig: go.Figure,  # of `panels`
+    shares: torch.Tensor,  # for each point of SQUARE, [CELLS^2, k]
+    roles: Sequence[str],  # k roles
     *,
-    panel: int = 1,           # which panel, counted along the rows
-) -> go.Figure:               # the same figure
+    panel: int = 1,  # which panel, counted along the rows
+) -> go.Figure:  # the same figure
     "Fill a panel with mixtures; the first coordinate of the square goes to the right."
     z = mix(shares, roles).reshape(CELLS, CELLS, 3).transpose(1, 0, 2).astype(np.uint8)
-    return fig.add_trace(go.Image(z=z, x0=float(AXIS[0]), y0=float(AXIS[0]), dx=1 / CELLS, dy=1 / CELLS, hoverinfo="skip", xaxis=f"x{panel if panel > 1 else ''}", yaxis=f"y{panel if panel > 1 else ''}"))
+    return fig.add_trace(
+        go.Image(
+            z=z,
+            x0=float(AXIS[0]),
+            y0=float(AXIS[0]),
+            dx=1 / CELLS,
+            dy=1 / CELLS,
+            hoverinfo="skip",
+            xaxis=f"x{panel if panel > 1 else ''}",
+            yaxis=f"y{panel if panel > 1 else ''}",
+        )
+    )
+
 
 def _key(names: dict, sign: str = "■") -> str:
     "Coloured signs and what they mean, role -> text, for a note: a legend whose line breaks we choose."
-    return " &nbsp;".join(f"<span style='color:{colour(role)}'>{sign}</span> {text}" for role, text in names.items())
+    return " &nbsp;".join(
+        f"<span style='color:{colour(role)}'>{sign}</span> {text}" for role, text in names.items()
+    )
+
 
 def _note(fig: go.Figure, lines: Sequence[str], up: int) -> go.Figure:
     "Lines of words above all panels, so many pixels up. Short lines can be read on a narrow page."
-    return fig.add_annotation(text="<br>".join(lines), x=0, xref="paper", xanchor="left", align="left", y=1, yref="y domain", yanchor="bottom", yshift=up, showarrow=False, font_size=13)
+    return fig.add_annotation(
+        text="<br>".join(lines),
+        x=0,
+        xref="paper",
+        xanchor="left",
+        align="left",
+        y=1,
+        yref="y domain",
+        yanchor="bottom",
+        yshift=up,
+        showarrow=False,
+        font_size=13,
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c010
 ROLES_OF_BIDDERS = ("lla", "error", "mesa")
 
+
 @remembered()
-def market_net() -> tuple[nn.Module, dict, str]:  # the network, what `measure` found over all contexts, where it comes from
+# the network, what `measure` found over all contexts, where it comes from
+def market_net() -> tuple[nn.Module, dict, str]:
     "CITransNet of setting A: the recorded one, or a small one trained now."
     cfg = market_cells("full")["citransnet_A_0"]
     stored = load_result("citransnet/citransnet_A_0", cfg)
@@ -95,22 +199,44 @@ def market_net() -> tuple[nn.Module, dict, str]:  # the network, what `measure` 
         net, about, source = build(cfg), stored.result["tests"][0], stored.label
         net.load_state_dict({name: torch.as_tensor(t) for name, t in stored.arrays.items()})
     else:
-        small = replace(cfg, d_model=16, n_layers=1, n_heads=2, groups=16, size=16, wide=4, steps=300, rate=1e-2, pull=.1, target=3e-3, minutes=30., strong=50, grid=101, profiles=2000)
+        small = replace(
+            cfg,
+            d_model=16,
+            n_layers=1,
+            n_heads=2,
+            groups=16,
+            size=16,
+            wide=4,
+            steps=300,
+            rate=1e-2,
+            pull=0.1,
+            target=3e-3,
+            minutes=30.0,
+            strong=50,
+            grid=101,
+            profiles=2000,
+        )
         net, _ = train_market(small)
-        about, source = measure_market(net, small, 3, 1), "not recorded yet: a small network, trained here for a few seconds"
+        about, source = (
+            measure_market(net, small, 3, 1),
+            "not recorded yet: a small network, trained here for a few seconds",
+        )
     return net.requires_grad_(False), about, source
 
 # %% ../../nbs/69_auction_lab.ipynb #c011
 @dataclass(frozen=True)
 class Scene:
     "Three bidders and an item, by their types; what each mechanism makes of a table of bids."
-    bidders: tuple   # types of the bidders, three numbers from 0 to 4
-    item: int        # type of the item
+
+    bidders: tuple  # types of the bidders, three numbers from 0 to 4
+    item: int  # type of the item
 
     def __post_init__(self) -> None:
         three = isinstance(self.bidders, tuple) and len(self.bidders) == 3
-        if not three: fail("bidders", self.bidders, "a tuple of three types from 0 to 4")
-        for t in self.bidders: require_whole("bidders", t, least=0, most=4)
+        if not three:
+            fail("bidders", self.bidders, "a tuple of three types from 0 to 4")
+        for t in self.bidders:
+            require_whole("bidders", t, least=0, most=4)
         require_whole("item", self.item, least=0, most=4)
 
     @property
@@ -121,37 +247,47 @@ class Scene:
     @property
     def distributions(self) -> list[Distribution]:  # one for each bidder
         "The bells."
-        return [truncated_normal(torch.tensor(c, dtype=torch.float64), SETTINGS["A"].sd) for c in self.centres]
+        return [
+            truncated_normal(torch.tensor(c, dtype=torch.float64), SETTINGS["A"].sd) for c in self.centres
+        ]
 
-    def mechanisms(self) -> dict[str, Callable]:  # name -> bids [B, 3, 1] -> allocation [B, 3, 1], payment [B, 3]
+    # name -> bids [B, 3, 1] -> allocation [B, 3, 1], payment [B, 3]
+    def mechanisms(self) -> dict[str, Callable]:
         "The three sellers, with the contexts filled in."
         net, ds = market_net()[0], self.distributions
         contexts = lambda B: (torch.tensor(self.bidders).expand(B, 3), torch.tensor([self.item]).expand(B, 1))
+
         def optimal(bids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
             share, paid = myerson(bids[..., 0], ds)
             return share[..., None].to(bids), paid.to(bids)
-        return {"CITransNet": lambda bids: net(bids, *contexts(len(bids))), "Myerson with contexts": optimal, "VCG": vcg}
+
+        return {
+            "CITransNet": lambda bids: net(bids, *contexts(len(bids))),
+            "Myerson with contexts": optimal,
+            "VCG": vcg,
+        }
 
     def borders(
         self,
-        third: float,   # bid of bidder 3
+        third: float,  # bid of bidder 3
     ) -> tuple[list, list]:  # coordinates of a broken line, None where it breaks
-        "Where Myerson's auction changes its mind: what bidders 1 and 2 must bid at least, and where they draw."
+        """Where Myerson's auction changes its mind: what bidders 1 and 2 must bid at least, and where they
+        draw."""
         a, b, c = self.distributions
-        bar = max(0., float(c.virtual(torch.tensor(third, dtype=torch.float64))))
-        height = torch.linspace(bar, 1., 60, dtype=torch.float64).clamp_min(bar)
+        bar = max(0.0, float(c.virtual(torch.tensor(third, dtype=torch.float64))))
+        height = torch.linspace(bar, 1.0, 60, dtype=torch.float64).clamp_min(bar)
         x, y = a.inverse(height).tolist(), b.inverse(height).tolist()
         return [x[0], x[0], None, 0, x[0], None, *x], [0, y[0], None, y[0], y[0], None, *y]
 
 # %% ../../nbs/69_auction_lab.ipynb #c013
 @remembered(256)
 def takings(
-    scene: Scene,         # the contexts
+    scene: Scene,  # the contexts
     *,
     profiles: int = 400,  # auctions for the revenue
-    judged: int = 8,      # of these, how many for the regret
-    grid: int = 61,       # reports
-    seed: int = 0,        # of the values
+    judged: int = 8,  # of these, how many for the regret
+    grid: int = 61,  # reports
+    seed: int = 0,  # of the values
 ) -> dict[str, tuple[float, float]]:  # mechanism -> revenue, true regret of a bidder
     """What three sellers earn and leak at these contexts. Myerson and VCG leak nothing, whatever is drawn.
 
@@ -160,212 +296,471 @@ def takings(
     require_whole("judged", judged, least=1, most=profiles)
     require_whole("seed", seed, least=0)
     u = torch.rand(profiles, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1)[..., None].float()
-    regret = lambda name, f: float(true_regret(f, values[:judged], grid=grid).mean()) if name == "CITransNet" else 0.
-    return {name: (float(f(values)[1].sum(1).mean()), regret(name, f)) for name, f in scene.mechanisms().items()}
+    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1)[
+        ..., None
+    ].float()
+    regret = lambda name, f: (
+        float(true_regret(f, values[:judged], grid=grid).mean()) if name == "CITransNet" else 0.0
+    )
+    return {
+        name: (float(f(values)[1].sum(1).mean()), regret(name, f)) for name, f in scene.mechanisms().items()
+    }
 
 # %% ../../nbs/69_auction_lab.ipynb #c014
 def allocation_figure(
-    x1: int = 2, x2: int = 3, x3: int = 0,  # types of the bidders
-    y: int = 0,                             # type of the item
-    third: float = 0.,                      # bid of bidder 3
-) -> go.Figure:                             # three panels: who gets the item
+    x1: int = 2,  # type of bidder 1
+    x2: int = 3,  # type of bidder 2
+    x3: int = 0,  # type of bidder 3
+    y: int = 0,  # type of the item
+    third: float = 0.0,  # bid of bidder 3
+) -> go.Figure:  # three panels: who gets the item
     "Who gets the item, for all bids of bidders 1 and 2. Raises `ValueError` for types or a bid out of range."
-    if require_positive("third", third, zero=True) > 1: fail("third", third, "a bid from 0 to 1")
+    if require_positive("third", third, zero=True) > 1:
+        fail("third", third, "a bid from 0 to 1")
     scene = Scene((x1, x2, x3), y)
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third), dtype=torch.float32)], 1)[..., None]
     earned, (lines_x, lines_y), (c1, c2, c3) = takings(scene), scene.borders(third), scene.centres
-    titles = [f"<b>{name.replace(' w', '<br>w')}</b><br>revenue {paid:.3f}<br>true regret<br>{leak:.5f}" for name, (paid, leak) in earned.items()]
+    titles = [
+        f"<b>{name.replace(' w', '<br>w')}</b><br>revenue {paid:.3f}<br>true regret<br>{leak:.5f}"
+        for name, (paid, leak) in earned.items()
+    ]
     fig = panels(titles, ["bid of bidder 2"], "bid of bidder 1", 580)
     for k, f in enumerate(scene.mechanisms().values(), 1):
-        n = k if k > 1 else ""; place = dict(xaxis=f"x{n}", yaxis=f"y{n}")
+        n = k if k > 1 else ""
+        place = dict(xaxis=f"x{n}", yaxis=f"y{n}")
         add_mixture(fig, f(bids)[0][..., 0], ROLES_OF_BIDDERS, panel=k)
-        fig.add_trace(go.Scatter(x=lines_x, y=lines_y, mode="lines", name="Myerson's borders", line=dict(color=colour("truth"), width=2), **place))
-        fig.add_trace(go.Scatter(x=[c1], y=[c2], mode="markers", name="middle of the values", marker=dict(color=colour("truth"), symbol="x-thin-open", size=11, line_width=2), **place))
+        fig.add_trace(
+            go.Scatter(
+                x=lines_x,
+                y=lines_y,
+                mode="lines",
+                name="Myerson's borders",
+                line=dict(color=colour("truth"), width=2),
+                **place,
+            )
+        )
+        fig.add_trace(
+            go.Scatter(
+                x=[c1],
+                y=[c2],
+                mode="markers",
+                name="middle of the values",
+                marker=dict(color=colour("truth"), symbol="x-thin-open", size=11, line_width=2),
+                **place,
+            )
+        )
     _, about, source = market_net()
-    known = f"CITransNet {about['revenue']:.3f} and {about['regret']:.5f},", f"Myerson {about['myerson']:.3f} and 0, VCG {about['vcg']:.3f} and 0"
-    _note(fig, [_key(dict(zip(ROLES_OF_BIDDERS, ("bidder 1", "bidder 2", "bidder 3")))), "<b>—</b> Myerson's borders &nbsp;<b>×</b> middle of the values", f"bidder 3 bids {third:.2f}, his values lie around {c3:.2f}",
-                "over all contexts, revenue and true regret:", *known, source], 94)
+    known = (
+        f"CITransNet {about['revenue']:.3f} and {about['regret']:.5f},",
+        f"Myerson {about['myerson']:.3f} and 0, VCG {about['vcg']:.3f} and 0",
+    )
+    _note(
+        fig,
+        [
+            _key(dict(zip(ROLES_OF_BIDDERS, ("bidder 1", "bidder 2", "bidder 3")))),
+            "<b>—</b> Myerson's borders &nbsp;<b>×</b> middle of the values",
+            f"bidder 3 bids {third:.2f}, his values lie around {c3:.2f}",
+            "over all contexts, revenue and true regret:",
+            *known,
+            source,
+        ],
+        94,
+    )
     return fig.update_layout(margin_t=232)
 
 # %% ../../nbs/69_auction_lab.ipynb #c015
 def allocation_lab() -> Any:  # an ipywidgets box
     "The first bench, live: types of the bidders and of the item, and the bid of bidder 3."
     types = lambda name, value: slider(name, value, 0, 4, 1)
-    return live(allocation_figure, x1=types("bidder 1, type", 2), x2=types("bidder 2, type", 3), x3=types("bidder 3, type", 0), y=types("item, type", 0),
-                third=slider("bid of 3", 0., 0., 1., .05))
+    return live(
+        allocation_figure,
+        x1=types("bidder 1, type", 2),
+        x2=types("bidder 2, type", 3),
+        x3=types("bidder 3, type", 0),
+        y=types("item, type", 0),
+        third=slider("bid of 3", 0.0, 0.0, 1.0, 0.05),
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c023
-DISCOUNTS = (0., .01, .02, .03, .05, .08)
+DISCOUNTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)
+
 
 @dataclass(frozen=True)
 class Exhibit:
     "A mechanism on the unit cube, and what is known about it."
-    mechanism: Callable   # bids [B, n, 2] -> allocation [B, n, 2], payment [B, n]
-    bidders: int          # n
-    revenue: float        # at honest bids
-    regret: float         # true regret of a bidder
-    honest: dict          # discount -> revenue as a menu; empty for two bidders
-    source: str           # where it comes from
+
+    mechanism: Callable  # bids [B, n, 2] -> allocation [B, n, 2], payment [B, n]
+    bidders: int  # n
+    revenue: float  # at honest bids
+    regret: float  # true regret of a bidder
+    honest: dict  # discount -> revenue as a menu; empty for two bidders
+    source: str  # where it comes from
+
 
 def _label(name: str) -> str:
     "A record's name in words."
     market, how = name.split("_")
-    bidders, rule = dict(square="one bidder", pair="two bidders")[market], dict(gradient="climbing lies", lagrangian="Lagrangian")
+    bidders, rule = (
+        dict(square="one bidder", pair="two bidders")[market],
+        dict(gradient="climbing lies", lagrangian="Lagrangian"),
+    )
     return f"{bidders}, {rule.get(how, f'target {how}')}"
 
-NETS = {_label(name): name for name in net_cells("full") if not name.startswith("eight")}   # in words -> record
+
+# in words -> record
+NETS = {_label(name): name for name in net_cells("full") if not name.startswith("eight")}
 SINGLE = tuple(label for label in NETS if label.startswith("one"))
 
 # %% ../../nbs/69_auction_lab.ipynb #c024
 @remembered()
 def net_exhibit(
-    label: str,   # a name of NETS
-) -> Exhibit:     # the recorded net, or a small one trained now
+    label: str,  # a name of NETS
+) -> Exhibit:  # the recorded net, or a small one trained now
     "RegretNet from the records of chapter 61. Raises `ValueError` for an unknown name."
     name = NETS[require_choice("label", label, NETS)]
     cfg = net_cells("full")[name]
     stored = load_result(f"learned/{name}", cfg)
     if stored:
-        net, r = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers).requires_grad_(False), stored.result
+        net, r = (
+            RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers).requires_grad_(False),
+            stored.result,
+        )
         net.load_state_dict({key: torch.as_tensor(t) for key, t in stored.arrays.items()})
-        return Exhibit(net, cfg.n, r["revenue"], r["regret"], {float(e): p for e, p in r.get("honest", {}).items()}, stored.label)
-    net, _ = train_net(replace(cfg, search="batch", steps=400, groups=4 if cfg.n > 1 else 1, size=64 if cfg.n > 1 else 256, hidden=32, rate=5e-3))
+        return Exhibit(
+            net,
+            cfg.n,
+            r["revenue"],
+            r["regret"],
+            {float(e): p for e, p in r.get("honest", {}).items()},
+            stored.label,
+        )
+    net, _ = train_net(
+        replace(
+            cfg,
+            search="batch",
+            steps=400,
+            groups=4 if cfg.n > 1 else 1,
+            size=64 if cfg.n > 1 else 256,
+            hidden=32,
+            rate=5e-3,
+        )
+    )
     net.requires_grad_(False)
     values = torch.rand(20_000, cfg.n, 2, generator=torch.Generator().manual_seed(9), dtype=torch.float32)
-    revenue, regret = float(net(values)[1].sum(1).mean()), float(true_regret(net, values[:50], grid=41).mean())
-    honest = {e: box_revenue(posted(*as_menu(net, discount=e)), 0, 1, log2_points=12) for e in DISCOUNTS} if cfg.n == 1 else {}
-    return Exhibit(net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second")
+    revenue, regret = (
+        float(net(values)[1].sum(1).mean()),
+        float(true_regret(net, values[:50], grid=41).mean()),
+    )
+    honest = (
+        {e: box_revenue(posted(*as_menu(net, discount=e)), 0, 1, log2_points=12) for e in DISCOUNTS}
+        if cfg.n == 1
+        else {}
+    )
+    return Exhibit(
+        net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second"
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c025
 @remembered()
 def honest_exhibits() -> dict[str, Exhibit]:  # name -> exhibit
     "Three sellers who need no trust: their true regret is zero by construction."
     learned, free = train_menu([0, 0], [1, 1], steps=1500), dict.fromkeys(DISCOUNTS)
-    offers = {"item-wise Myerson": ([[1, 0], [0, 1], [1, 1]], [.5, .5, 1.], .5, "closed form"), "bundle price": ([[1, 1]], [(2 / 3) ** .5], (2 / 3) ** 1.5, "closed form"),
-              "learned menu": (*learned.entries(), box_revenue(learned, 0, 1, log2_points=15), "trained here")}
-    return {name: Exhibit(posted(*(torch.as_tensor(t).float() for t in (shares, prices))), 1, earned, 0., {e: earned for e in free}, source)
-            for name, (shares, prices, earned, source) in offers.items()}
+    offers = {
+        "item-wise Myerson": ([[1, 0], [0, 1], [1, 1]], [0.5, 0.5, 1.0], 0.5, "closed form"),
+        "bundle price": ([[1, 1]], [(2 / 3) ** 0.5], (2 / 3) ** 1.5, "closed form"),
+        "learned menu": (*learned.entries(), box_revenue(learned, 0, 1, log2_points=15), "trained here"),
+    }
+    return {
+        name: Exhibit(
+            posted(*(torch.as_tensor(t).float() for t in (shares, prices))),
+            1,
+            earned,
+            0.0,
+            {e: earned for e in free},
+            source,
+        )
+        for name, (shares, prices, earned, source) in offers.items()
+    }
 
 # %% ../../nbs/69_auction_lab.ipynb #c027
 SHOWN = ("at honest bids", "made honest")
 
+
 def sellers_figure(
-    net: str = "one bidder, target 0.001",   # a name of SINGLE
-    shown: str = "at honest bids",           # a name of SHOWN
-    discount: float = .02,                   # of DISCOUNTS; used where the net is made honest
-) -> go.Figure:                              # four columns: what each type buys, what he pays
+    net: str = "one bidder, target 0.001",  # a name of SINGLE
+    shown: str = "at honest bids",  # a name of SHOWN
+    discount: float = 0.02,  # of DISCOUNTS; used where the net is made honest
+) -> go.Figure:  # four columns: what each type buys, what he pays
     "Four sellers and one bidder with two items. Raises `ValueError` for unknown names."
-    require_choice("net", net, SINGLE); require_choice("shown", shown, SHOWN)
+    require_choice("net", net, SINGLE)
+    require_choice("shown", shown, SHOWN)
     if isinstance(discount, bool) or discount not in DISCOUNTS:
         fail("discount", discount, f"one of {DISCOUNTS}")
     shops = honest_exhibits() | {"RegretNet": net_exhibit(net)}
-    told = lambda shop: f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made honest<br>{shop.honest[discount]:.4f}"
-    fig = panels([f"<b>{name.replace(' ', '<br>')}</b><br>{told(shop)}" for name, shop in shops.items()], ["value of item 2"] * 2, "value of item 1", 760)
+    told = lambda shop: (
+        f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made"
+        f" honest<br>{shop.honest[discount]:.4f}"
+    )
+    fig = panels(
+        [f"<b>{name.replace(' ', '<br>')}</b><br>{told(shop)}" for name, shop in shops.items()],
+        ["value of item 2"] * 2,
+        "value of item 1",
+        760,
+    )
     axis = AXIS.double().numpy().round(4)
     for k, (name, shop) in enumerate(shops.items(), 1):
-        f = posted(*as_menu(shop.mechanism, discount=discount)) if (name, shown) == ("RegretNet", "made honest") else shop.mechanism
-        with torch.no_grad(): shares, paid = f(SQUARE[:, None])
+        f = (
+            posted(*as_menu(shop.mechanism, discount=discount))
+            if (name, shown) == ("RegretNet", "made honest")
+            else shop.mechanism
+        )
+        with torch.no_grad():
+            shares, paid = f(SQUARE[:, None])
         add_mixture(fig, shares[:, 0], ("lla", "softmax"), panel=k)
-        fig.add_trace(go.Heatmap(z=paid.view(CELLS, CELLS).T.double().numpy().round(3), x=axis, y=axis, zmin=0, zmax=.9, colorscale=RISING, colorbar=dict(title="pays", thickness=12, len=.45, y=.23), showscale=k == len(shops),
-                                 hovertemplate="values (%{x:.2f}, %{y:.2f}): pays %{z:.3f}<extra></extra>", xaxis=f"x{k + len(shops)}", yaxis=f"y{k + len(shops)}"))
-    _note(fig, [_key({"lla": "item 1", "softmax": "item 2", "truth": "both"}), f"RegretNet: {net}, {shown}", f"discount {discount:.0%} when made honest", net_exhibit(net).source], 126)
+        fig.add_trace(
+            go.Heatmap(
+                z=paid.view(CELLS, CELLS).T.double().numpy().round(3),
+                x=axis,
+                y=axis,
+                zmin=0,
+                zmax=0.9,
+                colorscale=RISING,
+                colorbar=dict(title="pays", thickness=12, len=0.45, y=0.23),
+                showscale=k == len(shops),
+                hovertemplate="values (%{x:.2f}, %{y:.2f}): pays %{z:.3f}<extra></extra>",
+                xaxis=f"x{k + len(shops)}",
+                yaxis=f"y{k + len(shops)}",
+            )
+        )
+    _note(
+        fig,
+        [
+            _key({"lla": "item 1", "softmax": "item 2", "truth": "both"}),
+            f"RegretNet: {net}, {shown}",
+            f"discount {discount:.0%} when made honest",
+            net_exhibit(net).source,
+        ],
+        126,
+    )
     return fig.update_layout(margin_t=212)
 
 # %% ../../nbs/69_auction_lab.ipynb #c028
 def sellers_lab() -> Any:  # an ipywidgets box
     "The second bench, live: which RegretNet, at honest bids or made honest, and the discount."
-    return live(sellers_figure, net=choice("RegretNet", SINGLE, "one bidder, target 0.001"), shown=choice("shown", SHOWN, "at honest bids"), discount=choice("discount", DISCOUNTS, .02))
+    return live(
+        sellers_figure,
+        net=choice("RegretNet", SINGLE, "one bidder, target 0.001"),
+        shown=choice("shown", SHOWN, "at honest bids"),
+        discount=choice("discount", DISCOUNTS, 0.02),
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c038
 @dataclass(frozen=True)
 class Hunt:
     "One bidder, and what the searches find for him."
-    values: torch.Tensor     # of all bidders, [1, n, 2]; the first one lies
-    surface: torch.Tensor    # gain over the truth, [61, 61]: report for item 1, report for item 2
-    lie: torch.Tensor        # best of the grid, [2]
+
+    values: torch.Tensor  # of all bidders, [1, n, 2]; the first one lies
+    surface: torch.Tensor  # gain over the truth, [61, 61]: report for item 1, report for item 2
+    lie: torch.Tensor  # best of the grid, [2]
     found: dict[str, float]  # search -> gain
-    ends: dict[str, torch.Tensor]   # "careless" and "long": where the climbs found their best, [100, 2]
-    pays: tuple[float, float]       # at the truth, and with the grid's lie
+    ends: dict[str, torch.Tensor]  # "careless" and "long": where the climbs found their best, [100, 2]
+    pays: tuple[float, float]  # at the truth, and with the grid's lie
+
 
 STARTS, REPORTS = (1, 20, 100), torch.linspace(0, 1, 61, dtype=torch.float32)
 
+
 def _check_bids(**bids: float) -> None:
     for name, x in bids.items():
-        if require_positive(name, x, zero=True) > 1: fail(name, x, "a number from 0 to 1")
+        if require_positive(name, x, zero=True) > 1:
+            fail(name, x, "a number from 0 to 1")
+
 
 @remembered(64)
 def hunt(
-    net: str,               # a name of NETS
-    v1: float, v2: float,   # true values
-    w1: float, w2: float,   # bids of the other bidder, if there is one
-    seed: int = 0,          # of the starts
-) -> Hunt:                  # the surface, the best lie, and what weaker searches find
-    "Search for the best lie of one bidder by grid and by climbs. Raises `ValueError` for an unknown net and for values outside [0, 1]."
+    net: str,  # a name of NETS
+    v1: float,  # true value of item 1
+    v2: float,  # true value of item 2
+    w1: float,  # bid of the other bidder for item 1, if there is one
+    w2: float,  # bid of the other bidder for item 2
+    seed: int = 0,  # of the starts
+) -> Hunt:  # the surface, the best lie, and what weaker searches find
+    """Search for the best lie of one bidder by grid and by climbs.
+
+    Raises `ValueError` for an unknown net and for values outside [0, 1]."""
     shop = net_exhibit(net)
     require_whole("seed", seed, least=0)
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
-    values = torch.tensor([[[v1, v2], [w1, w2]]], dtype=torch.float32)[:, :shop.bidders]
+    values = torch.tensor([[[v1, v2], [w1, w2]]], dtype=torch.float32)[:, : shop.bidders]
     gains, lies = find_lies(shop.mechanism, values)
     gain = lambda reports: report_utility(shop.mechanism, values, 0, reports)
     told = gain(torch.stack([values[0, 0], lies[0, 0]])[None])[0]
     start = torch.rand(1, max(STARTS), 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     zero, found, ends = torch.zeros(1, 1, 2, dtype=torch.float32), {}, {}
-    for name, steps, step in (("careless", 25, 1e-3), ("long", 100, .1)):
+    for name, steps, step in (("careless", 25, 1e-3), ("long", 100, 0.1)):
         best, where = climb(gain, start, zero, zero + 1, steps=steps, step=step)
-        found |= {f"{name}, {k}": max(0., float(best[0, :k].max() - told[0])) for k in STARTS}
+        found |= {f"{name}, {k}": max(0.0, float(best[0, :k].max() - told[0])) for k in STARTS}
         ends[name] = where[0]
     reports = torch.stack([values[0, 0], lies[0, 0]])[:, None]
     bids = torch.cat([reports, values[:, 1:].expand(2, -1, 2)], 1)
     paid = shop.mechanism(bids)[1][:, 0].tolist()
-    return Hunt(values, (gain(torch.cartesian_prod(REPORTS, REPORTS)[None])[0] - told[0]).view(61, 61), lies[0, 0], found | {"grid": float(gains[0, 0])}, ends, tuple(paid))
+    return Hunt(
+        values,
+        (gain(torch.cartesian_prod(REPORTS, REPORTS)[None])[0] - told[0]).view(61, 61),
+        lies[0, 0],
+        found | {"grid": float(gains[0, 0])},
+        ends,
+        tuple(paid),
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c039
 def _surface(fig: go.Figure, h: Hunt, starts: int, top: float) -> go.Figure:
     axis, dots = REPORTS.double().numpy().round(4), lambda t: t.double().numpy().round(4).T
-    fig.add_trace(go.Heatmap(z=h.surface.clamp(-top, top).T.double().numpy().round(6), x=axis, y=axis, zmin=-top, zmax=top, colorscale=DIVERGING, colorbar=dict(title="gain", thickness=12, x=.76, y=1, yanchor="top", len=.6),
-                             hovertemplate="report (%{x:.2f}, %{y:.2f}): gain %{z:.5f}<extra></extra>"))
-    marks = (("careless climbs", h.ends["careless"][:starts], "data", "circle", 6), ("long climbs", h.ends["long"][:starts], "light", "circle", 7), ("the truth", h.values[0, :1], "truth", "x", 12), ("best lie of the grid", h.lie[None], "truth", "diamond-open", 15))
+    fig.add_trace(
+        go.Heatmap(
+            z=h.surface.clamp(-top, top).T.double().numpy().round(6),
+            x=axis,
+            y=axis,
+            zmin=-top,
+            zmax=top,
+            colorscale=DIVERGING,
+            colorbar=dict(title="gain", thickness=12, x=0.76, y=1, yanchor="top", len=0.6),
+            hovertemplate="report (%{x:.2f}, %{y:.2f}): gain %{z:.5f}<extra></extra>",
+        )
+    )
+    marks = (
+        ("careless climbs", h.ends["careless"][:starts], "data", "circle", 6),
+        ("long climbs", h.ends["long"][:starts], "light", "circle", 7),
+        ("the truth", h.values[0, :1], "truth", "x", 12),
+        ("best lie of the grid", h.lie[None], "truth", "diamond-open", 15),
+    )
     for name, points, role, symbol, size in marks:
         x, y = dots(points)
-        fig.add_scatter(x=x, y=y, mode="markers", name=name, marker=dict(color=colour(role), symbol=symbol, size=size, line=dict(width=2 if "open" in symbol else .5, color=colour(role) if "open" in symbol else "#444")))
+        fig.add_scatter(
+            x=x,
+            y=y,
+            mode="markers",
+            name=name,
+            marker=dict(
+                color=colour(role),
+                symbol=symbol,
+                size=size,
+                line=dict(
+                    width=2 if "open" in symbol else 0.5, color=colour(role) if "open" in symbol else "#444"
+                ),
+            ),
+        )
     return fig
+
 
 def _race(fig: go.Figure, found: dict[str, float]) -> go.Figure:
     best = max(found.values())
-    share = [100 * g / best if best > 1e-7 else 0. for g in found.values()]
+    share = [100 * g / best if best > 1e-7 else 0.0 for g in found.values()]
     roles = dict(careless="data", long="light", grid="truth")
     names = [name if name == "grid" else f"{name} start" + "s" * (not name.endswith(" 1")) for name in found]
-    return fig.add_trace(go.Bar(x=share, y=names, orientation="h", marker_color=[colour(roles[n.split(",")[0]]) for n in found], texttemplate="%{x:.0f}%", textposition="outside", cliponaxis=False,
-                                showlegend=False, hoverinfo="skip", xaxis="x2", yaxis="y2"))
+    return fig.add_trace(
+        go.Bar(
+            x=share,
+            y=names,
+            orientation="h",
+            marker_color=[colour(roles[n.split(",")[0]]) for n in found],
+            texttemplate="%{x:.0f}%",
+            textposition="outside",
+            cliponaxis=False,
+            showlegend=False,
+            hoverinfo="skip",
+            xaxis="x2",
+            yaxis="y2",
+        )
+    )
 
 # %% ../../nbs/69_auction_lab.ipynb #c040
 def lie_figure(
-    v1: float = .45, v2: float = .45,        # true values of the bidder
-    net: str = "one bidder, target 0.001",   # a name of NETS
-    starts: int = 20,                        # climbs drawn: 1, 20 or 100
-    w1: float = .5, w2: float = .5,          # bids of the other bidder, if there is one
-    seed: int = 0,                           # of the starts
-) -> go.Figure:                              # the surface of lies, and what each search finds
-    "The best lie of one bidder, and who finds it. Raises `ValueError` for unknown names and values outside [0, 1]."
+    v1: float = 0.45,  # true value of item 1
+    v2: float = 0.45,  # true value of item 2
+    net: str = "one bidder, target 0.001",  # a name of NETS
+    starts: int = 20,  # climbs drawn: 1, 20 or 100
+    w1: float = 0.5,  # bid of the other bidder for item 1, if there is one
+    w2: float = 0.5,  # bid of the other bidder for item 2
+    seed: int = 0,  # of the starts
+) -> go.Figure:  # the surface of lies, and what each search finds
+    """The best lie of one bidder, and who finds it.
+
+    Raises `ValueError` for unknown names and values outside [0, 1]."""
     require_choice("net", net, NETS)
-    if isinstance(starts, bool) or starts not in STARTS: fail("starts", starts, f"one of {STARTS}")
+    if isinstance(starts, bool) or starts not in STARTS:
+        fail("starts", starts, f"one of {STARTS}")
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     h, shop = hunt(net, v1, v2, w1, w2, seed), net_exhibit(net)
-    fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, .002)
-    fig.update_layout(xaxis2=dict(domain=[.28, .92], anchor="y2", range=[0, 112], title=dict(text="part of the best gain found (%)", standoff=4), zeroline=False, gridcolor="#eceef1", tickvals=[0, 50, 100]),
-                      yaxis2=dict(domain=[0, .26], anchor="x2", autorange="reversed", ticks="", tickfont_size=12), margin_t=170, showlegend=False)
-    fig.update_xaxes(domain=[0, .74], range=[0, 1], constrain="domain", constraintoward="right", selector=dict(anchor="y")).update_yaxes(domain=[.4, 1], range=[0, 1], scaleanchor="x", constrain="domain", constraintoward="top", selector=dict(anchor="x"))
+    fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, 0.002)
+    fig.update_layout(
+        xaxis2=dict(
+            domain=[0.28, 0.92],
+            anchor="y2",
+            range=[0, 112],
+            title=dict(text="part of the best gain found (%)", standoff=4),
+            zeroline=False,
+            gridcolor="#eceef1",
+            tickvals=[0, 50, 100],
+        ),
+        yaxis2=dict(domain=[0, 0.26], anchor="x2", autorange="reversed", ticks="", tickfont_size=12),
+        margin_t=170,
+        showlegend=False,
+    )
+    fig.update_xaxes(
+        domain=[0, 0.74], range=[0, 1], constrain="domain", constraintoward="right", selector=dict(anchor="y")
+    ).update_yaxes(
+        domain=[0.4, 1],
+        range=[0, 1],
+        scaleanchor="x",
+        constrain="domain",
+        constraintoward="top",
+        selector=dict(anchor="x"),
+    )
     _race(fig, h.found)
     told, paid, gain = h.lie.tolist(), h.pays, h.found["grid"]
-    moved = f"he reports ({told[0]:.2f}, {told[1]:.2f}),<br>gains {gain:.5f} and pays {paid[1]:.3f} instead of {paid[0]:.3f}" if gain > 0 else f"nothing to gain by a lie<br>of the grid; he pays {paid[0]:.3f}"
-    honest = f"made honest {max(shop.honest.values()):.4f}" if shop.honest else "item-wise Myerson: 0.8333, true regret 0"
-    keys = (_key({"data": "careless climbs", "light": "long climbs"}, "●"), _key({"truth": "the truth"}, "✕"), _key({"truth": "best lie of the grid"}, "◇"))
-    _note(fig, [keys[0], " &nbsp;".join(keys[1:]), f"<b>values ({v1:.2f}, {v2:.2f})</b>: {moved}", f"<b>the whole net</b> ({net}):", f"revenue {shop.revenue:.4f}, true regret of a bidder {shop.regret:.5f},", honest, shop.source], 6)
+    moved = (
+        f"he reports ({told[0]:.2f}, {told[1]:.2f}),<br>gains {gain:.5f} and pays {paid[1]:.3f} instead of"
+        f" {paid[0]:.3f}"
+        if gain > 0
+        else f"nothing to gain by a lie<br>of the grid; he pays {paid[0]:.3f}"
+    )
+    honest = (
+        f"made honest {max(shop.honest.values()):.4f}"
+        if shop.honest
+        else "item-wise Myerson: 0.8333, true regret 0"
+    )
+    keys = (
+        _key({"data": "careless climbs", "light": "long climbs"}, "●"),
+        _key({"truth": "the truth"}, "✕"),
+        _key({"truth": "best lie of the grid"}, "◇"),
+    )
+    _note(
+        fig,
+        [
+            keys[0],
+            " &nbsp;".join(keys[1:]),
+            f"<b>values ({v1:.2f}, {v2:.2f})</b>: {moved}",
+            f"<b>the whole net</b> ({net}):",
+            f"revenue {shop.revenue:.4f}, true regret of a bidder {shop.regret:.5f},",
+            honest,
+            shop.source,
+        ],
+        6,
+    )
     return fig
 
 # %% ../../nbs/69_auction_lab.ipynb #c041
 def lie_lab() -> Any:  # an ipywidgets box
-    "The third bench, live: true values, the net, how many climbs are drawn, bids of a rival and the seed of the starts."
-    return live(lie_figure, v1=slider("value, item 1", .45, 0., 1., .05), v2=slider("value, item 2", .45, 0., 1., .05), net=choice("RegretNet", NETS, "one bidder, target 0.001"), starts=choice("climbs drawn", STARTS, 20),
-                w1=slider("rival, item 1", .5, 0., 1., .05), w2=slider("rival, item 2", .5, 0., 1., .05), seed=slider("seed", 0, 0, 20, 1))
+    """The third bench, live: true values, the net, how many climbs are drawn, bids of a rival and the seed of
+    the starts."""
+    return live(
+        lie_figure,
+        v1=slider("value, item 1", 0.45, 0.0, 1.0, 0.05),
+        v2=slider("value, item 2", 0.45, 0.0, 1.0, 0.05),
+        net=choice("RegretNet", NETS, "one bidder, target 0.001"),
+        starts=choice("climbs drawn", STARTS, 20),
+        w1=slider("rival, item 1", 0.5, 0.0, 1.0, 0.05),
+        w2=slider("rival, item 2", 0.5, 0.0, 1.0, 0.05),
+        seed=slider("seed", 0, 0, 20, 1),
+    )

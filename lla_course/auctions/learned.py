@@ -9,46 +9,66 @@ __all__ = ['posted', 'as_box', 'count_items', 'LearnedMenu', 'train_menu', 'box_
 
 # %% ../../nbs/61_learned_auctions.ipynb #c002
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import torch
 from torch import nn
 
 from .mechanisms import menu, utility
-from ..core import as_tensors, fail, pick, pick_device
-from ..core import require_choice, require_finite, require_positive, require_whole
+from lla_course.core import (
+    as_tensors,
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_whole,
+)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c007
 def posted(
-    shares: torch.Tensor,   # entries of a menu, [K, m]
-    prices: torch.Tensor,   # price of each, [K]
-) -> Callable:              # mechanism for one bidder: bids [B, 1, m] -> allocation [B, 1, m], payment [B, 1]
-    "Offer a menu. The bidder gets what his bid likes best, or nothing for nothing, so that the truth is always a best bid."
+    shares: torch.Tensor,  # entries of a menu, [K, m]
+    prices: torch.Tensor,  # price of each, [K]
+) -> Callable:  # mechanism for one bidder: bids [B, 1, m] -> allocation [B, 1, m], payment [B, 1]
+    """Offer a menu.
+
+    The bidder gets what his bid likes best, or nothing for nothing, so that the truth is always a best
+    bid."""
+
     def mechanism(bids: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        if bids.dim() != 3 or bids.shape[1] != 1: fail("bids.shape", tuple(bids.shape), "[B, 1, m]: a menu serves one bidder")
+        if bids.dim() != 3 or bids.shape[1] != 1:
+            fail("bids.shape", tuple(bids.shape), "[B, 1, m]: a menu serves one bidder")
         chosen, paid = menu(bids[:, 0], shares, prices)
         return chosen[:, None], paid[:, None]
+
     return mechanism
 
+
 def as_box(
-    low: Any,    # smallest value: a number, or one for each item [m]
-    high: Any,   # largest value, likewise
-    m: int,      # number of items
+    low: Any,  # smallest value: a number, or one for each item [m]
+    high: Any,  # largest value, likewise
+    m: int,  # number of items
 ) -> tuple[torch.Tensor, torch.Tensor]:  # both as float64 [m]
     "Check the bounds of the values. Raises `ValueError` unless 0 <= low < high, finite."
     require_whole("m", m, least=1)
     for name, bound in dict(low=low, high=high).items():
-        if isinstance(bound, (bool, str)): fail(name, bound, f"a number, or {m} numbers")
+        if isinstance(bound, (bool, str)):
+            fail(name, bound, f"a number, or {m} numbers")
     (a, b), _ = as_tensors(low=low, high=high)
-    if any(t.dim() > 1 or t.numel() not in (1, m) for t in (a, b)): fail("low, high", (low, high), f"numbers, or {m} numbers each")
+    if any(t.dim() > 1 or t.numel() not in (1, m) for t in (a, b)):
+        fail("low, high", (low, high), f"numbers, or {m} numbers each")
     a, b = (t.double().expand(m).contiguous() for t in (a, b))
-    if not ((0 <= a) & (a < b) & torch.isfinite(b)).all(): fail("low, high", (low, high), "finite bounds with 0 <= low < high")
+    if not ((0 <= a) & (a < b) & torch.isfinite(b)).all():
+        fail("low, high", (low, high), "finite bounds with 0 <= low < high")
     return a, b
 
+
 def count_items(
-    high: Any,   # one number for each item, [m]
-) -> int:        # m
+    high: Any,  # one number for each item, [m]
+) -> int:  # m
     "How many items there are. Raises `ValueError` for a single number, which does not say."
     if not hasattr(high, "__len__") or isinstance(high, str) or not len(high):
         fail("high", high, "one number for each item, [m]")
@@ -60,11 +80,11 @@ class LearnedMenu(nn.Module):
 
     def __init__(
         self,
-        low: Any,          # smallest value of each item, [m]
-        high: Any,         # largest value of each item, [m]
+        low: Any,  # smallest value of each item, [m]
+        high: Any,  # largest value of each item, [m]
         *,
-        size: int = 32,    # entries besides nothing for nothing
-        seed: int = 0,     # of the first menu
+        size: int = 32,  # entries besides nothing for nothing
+        seed: int = 0,  # of the first menu
     ) -> None:
         super().__init__()
         a, b = as_box(low, high, count_items(high))
@@ -72,8 +92,9 @@ class LearnedMenu(nn.Module):
             require_whole(name, value, least=least)
         rng = torch.Generator().manual_seed(seed)
         self.logits = nn.Parameter(2 * torch.randn(size, len(a), generator=rng, dtype=torch.float32))
-        fair = torch.sigmoid(self.logits.detach()) @ ((a + b) / 2).float()   # what an entry is worth on average
-        self.prices = nn.Parameter(fair * (.5 + .5 * torch.rand(size, generator=rng, dtype=torch.float32)))
+        # what an entry is worth on average
+        fair = torch.sigmoid(self.logits.detach()) @ ((a + b) / 2).float()
+        self.prices = nn.Parameter(fair * (0.5 + 0.5 * torch.rand(size, generator=rng, dtype=torch.float32)))
 
     def entries(self) -> tuple[torch.Tensor, torch.Tensor]:  # shares [K, m] and prices [K]
         "The menu as it stands."
@@ -81,9 +102,9 @@ class LearnedMenu(nn.Module):
 
     def soft_revenue(
         self,
-        values: torch.Tensor,   # [B, m]
-        beta: float,            # inverse temperature, in one over units of the values
-    ) -> torch.Tensor:          # [], with gradient
+        values: torch.Tensor,  # [B, m]
+        beta: float,  # inverse temperature, in one over units of the values
+    ) -> torch.Tensor:  # [], with gradient
         """Mean revenue when the bidder chooses by a softmax over what he likes.
 
         Raises `ValueError` for no values."""
@@ -96,58 +117,65 @@ class LearnedMenu(nn.Module):
 
     def forward(
         self,
-        bids: torch.Tensor,   # [B, 1, m]
+        bids: torch.Tensor,  # [B, 1, m]
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, 1, m], payment [B, 1]
         "The hard choice."
         return posted(*self.entries())(bids)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c010
 def train_menu(
-    low: Any,            # smallest value of each item, [m]
-    high: Any,           # largest value of each item, [m]
+    low: Any,  # smallest value of each item, [m]
+    high: Any,  # largest value of each item, [m]
     *,
-    size: int = 32,      # entries
-    steps: int = 2000,   # of Adam, with a cosine schedule
-    batch: int = 512,    # fresh values a step
-    beta: tuple[float, float] = (50., 500.),  # inverse temperature at the start and at the end, in one over the largest value
-    rate: float = .02,   # of Adam, for prices in units of the largest value
-    seed: int = 0,       # of the first menu and of the values
+    size: int = 32,  # entries
+    steps: int = 2000,  # of Adam, with a cosine schedule
+    batch: int = 512,  # fresh values a step
+    # inverse temperature at the start and at the end, in one over the largest value
+    beta: tuple[float, float] = (50.0, 500.0),
+    rate: float = 0.02,  # of Adam, for prices in units of the largest value
+    seed: int = 0,  # of the first menu and of the values
     watch: Callable | None = None,  # watch(step, menu), before each step and at the end
-) -> LearnedMenu:        # trained
+) -> LearnedMenu:  # trained
     """Learn a menu for values even on a box by raising its soft revenue.
 
     Raises `ValueError` for settings that make no training."""
     a, b = as_box(low, high, count_items(high))
     a, span, top = a.float(), (b - a).float(), float(b.max())
-    for name, value in dict(steps=steps, batch=batch).items(): require_whole(name, value, least=1)
+    for name, value in dict(steps=steps, batch=batch).items():
+        require_whole(name, value, least=1)
     if not isinstance(beta, (tuple, list)) or len(beta) != 2:
         fail("beta", beta, "two inverse temperatures > 0")
-    for value in beta: require_positive("beta", value)
+    for value in beta:
+        require_positive("beta", value)
     require_positive("rate", rate)
     net, rng = LearnedMenu(low, high, size=size, seed=seed), torch.Generator().manual_seed(seed + 1)
-    adam = torch.optim.Adam([dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)], fused=True)
+    adam = torch.optim.Adam(
+        [dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)], fused=True
+    )
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
     for step in range(steps):
-        if watch: watch(step, net)
+        if watch:
+            watch(step, net)
         sharp = beta[0] * (beta[1] / beta[0]) ** (step / steps) / top
         adam.zero_grad()
         u = torch.rand(batch, len(a), generator=rng, dtype=torch.float32)
         (-net.soft_revenue(a + span * u, sharp)).backward()
         adam.step()
         slower.step()
-    if watch: watch(steps, net)
+    if watch:
+        watch(steps, net)
     return net
 
 # %% ../../nbs/61_learned_auctions.ipynb #c012
 def box_revenue(
-    mechanism: Callable,   # for one bidder: bids [B, 1, m] -> (allocation, payment [B, 1])
-    low: Any,              # smallest value of each item, a number or [m]
-    high: Any,             # largest, likewise
+    mechanism: Callable,  # for one bidder: bids [B, 1, m] -> (allocation, payment [B, 1])
+    low: Any,  # smallest value of each item, a number or [m]
+    high: Any,  # largest, likewise
     *,
-    m: int = 2,            # number of items
-    log2_points: int = 17, # two to this power types that fill the box evenly (Sobol)
-    block: int = 8192,     # types at a time
-) -> float:                # in units of the values
+    m: int = 2,  # number of items
+    log2_points: int = 17,  # two to this power types that fill the box evenly (Sobol)
+    block: int = 8192,  # types at a time
+) -> float:  # in units of the values
     """Mean payment of one honest bidder with values even on a box.
 
     Raises `ValueError` for bounds and counts that make no sense."""
@@ -155,12 +183,14 @@ def box_revenue(
     require_whole("log2_points", log2_points, least=0, most=30)
     require_whole("block", block, least=1)
     usual = torch.get_default_dtype()
-    try:   # the engine rounds its first point to the usual dtype
+    try:  # the engine rounds its first point to the usual dtype
         torch.set_default_dtype(torch.float32)
         cube = torch.quasirandom.SobolEngine(m, scramble=True, seed=1).draw(2**log2_points)
-    finally: torch.set_default_dtype(usual)
+    finally:
+        torch.set_default_dtype(usual)
     types = (a + (b - a) * cube).view(-1, 1, m)
-    with torch.no_grad(): return float(sum(mechanism(part)[1].double().sum() for part in types.split(block)) / len(types))
+    with torch.no_grad():
+        return float(sum(mechanism(part)[1].double().sum() for part in types.split(block)) / len(types))
 
 # %% ../../nbs/61_learned_auctions.ipynb #c023
 class RegretNet(nn.Module):
@@ -168,47 +198,53 @@ class RegretNet(nn.Module):
 
     def __init__(
         self,
-        n: int,             # bidders
-        m: int,             # items
+        n: int,  # bidders
+        m: int,  # items
         *,
-        low: Any = 0.,      # smallest value, a number or one for each item
-        high: Any = 1.,     # largest value, likewise
-        hidden: int = 64,   # width
-        layers: int = 2,    # hidden layers, with tanh
-        seed: int = 0,      # of the first weights
+        low: Any = 0.0,  # smallest value, a number or one for each item
+        high: Any = 1.0,  # largest value, likewise
+        hidden: int = 64,  # width
+        layers: int = 2,  # hidden layers, with tanh
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__()
         for name, size in dict(n=n, m=m, hidden=hidden, layers=layers).items():
             require_whole(name, size, least=1)
         require_whole("seed", seed, least=0)
         self.n, self.m = n, m
-        for name, t in zip(("low", "high"), as_box(low, high, m)): self.register_buffer(name, t.float())
+        for name, t in zip(("low", "high"), as_box(low, high, m)):
+            self.register_buffer(name, t.float())
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             sizes = [n * m] + [hidden] * layers
-            self.body = nn.Sequential(*(f for a, b in zip(sizes, sizes[1:]) for f in (nn.Linear(a, b), nn.Tanh())))
+            self.body = nn.Sequential(
+                *(f for a, b in zip(sizes, sizes[1:]) for f in (nn.Linear(a, b), nn.Tanh()))
+            )
             self.shares, self.fraction = nn.Linear(hidden, (n + 1) * m), nn.Linear(hidden, n)
 
     def forward(
         self,
-        bids: torch.Tensor,   # [B, n, m], inside the box
+        bids: torch.Tensor,  # [B, n, m], inside the box
     ) -> tuple[torch.Tensor, torch.Tensor]:  # allocation [B, n, m], payment [B, n]
-        "Each item is shared by a softmax over the bidders and nobody; each bidder pays a fraction of what he says his share is worth."
-        if bids.dim() != 3 or bids.shape[1:] != (self.n, self.m): fail("bids.shape", tuple(bids.shape), f"[B, {self.n}, {self.m}]")
+        """Each item is shared by a softmax over the bidders and nobody; each bidder pays a fraction of what
+        he says his share is worth."""
+        if bids.dim() != 3 or bids.shape[1:] != (self.n, self.m):
+            fail("bids.shape", tuple(bids.shape), f"[B, {self.n}, {self.m}]")
         z = (bids - self.low) / (self.high - self.low)
-        if not ((z > -1e-5) & (z < 1 + 1e-5)).all(): fail("bids", "some", f"numbers between {self.low.tolist()} and {self.high.tolist()}")
+        if not ((z > -1e-5) & (z < 1 + 1e-5)).all():
+            fail("bids", "some", f"numbers between {self.low.tolist()} and {self.high.tolist()}")
         h = self.body((2 * z.flatten(1) - 1).to(self.shares.weight.dtype))
         allocation = torch.softmax(self.shares(h).view(-1, self.n + 1, self.m), 1)[:, :-1].to(bids.dtype)
         return allocation, torch.sigmoid(self.fraction(h)).to(bids.dtype) * (allocation * bids).sum(2)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c027
 def report_utility(
-    mechanism: Callable,      # (bids, *contexts) -> (allocation, payment)
-    values: torch.Tensor,     # true values, [B, n, m]
-    i: int,                   # the bidder who lies
-    lies: torch.Tensor,       # what he reports, [B, L, m]
-    contexts: Sequence[torch.Tensor] = (),   # each [B, ...]
-) -> torch.Tensor:            # his utility, [B, L]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
+    values: torch.Tensor,  # true values, [B, n, m]
+    i: int,  # the bidder who lies
+    lies: torch.Tensor,  # what he reports, [B, L, m]
+    contexts: Sequence[torch.Tensor] = (),  # each [B, ...]
+) -> torch.Tensor:  # his utility, [B, L]
     """What each lie of bidder i brings him while the others are honest.
 
     Raises `ValueError` for a bidder who does not exist."""
@@ -217,21 +253,22 @@ def report_utility(
     require_whole("i", i, least=0, most=values.shape[1] - 1)
     B, L, m = lies.shape
     others = values[:, None].expand(B, L, *values.shape[1:])
-    bids = torch.cat([others[:, :, :i], lies[:, :, None], others[:, :, i + 1:]], 2).flatten(0, 1)
+    bids = torch.cat([others[:, :, :i], lies[:, :, None], others[:, :, i + 1 :]], 2).flatten(0, 1)
     allocation, payment = mechanism(bids, *(c.repeat_interleave(L, 0) for c in contexts))
     return (values[:, i, None] * allocation[:, i].view(B, L, m)).sum(2) - payment[:, i].view(B, L)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c029
 def scan(
-    gain: Callable,         # lies [B, L, m] -> utilities [B, L]
-    low: torch.Tensor,      # smallest reports, [B, 1, m]
-    span: torch.Tensor,     # largest minus smallest, [B, 1, m]
+    gain: Callable,  # lies [B, L, m] -> utilities [B, L]
+    low: torch.Tensor,  # smallest reports, [B, 1, m]
+    span: torch.Tensor,  # largest minus smallest, [B, 1, m]
     *,
-    grid: int,              # reports along each axis, ends included
-    block: int,             # reports at a time
+    grid: int,  # reports along each axis, ends included
+    block: int,  # reports at a time
 ) -> tuple[torch.Tensor, torch.Tensor]:  # best utility [B, 1], and the lie that has it [B, 1, m]
     "Every report of a grid. Raises `ValueError` for fewer than two along an axis."
-    for name, size, least in (("grid", grid, 2), ("block", block, 1)): require_whole(name, size, least=least)
+    for name, size, least in (("grid", grid, 2), ("block", block, 1)):
+        require_whole(name, size, least=least)
     axis = torch.linspace(0, 1, grid, dtype=low.dtype, device=low.device)
     best, lie = torch.full_like(low[..., 0], -torch.inf), low.clone()
     for part in torch.cartesian_prod(*[axis] * low.shape[2]).view(-1, low.shape[2]).split(block):
@@ -243,136 +280,195 @@ def scan(
 
 # %% ../../nbs/61_learned_auctions.ipynb #c031
 def climb(
-    gain: Callable,         # lies [B, L, m] -> utilities [B, L], differentiable
-    start: torch.Tensor,    # first lies, in the unit cube, [B, L, m]
-    low: torch.Tensor,      # where the cube begins, broadcastable to [B, 1, m]
-    span: torch.Tensor,     # its sides, likewise
+    gain: Callable,  # lies [B, L, m] -> utilities [B, L], differentiable
+    start: torch.Tensor,  # first lies, in the unit cube, [B, L, m]
+    low: torch.Tensor,  # where the cube begins, broadcastable to [B, 1, m]
+    span: torch.Tensor,  # its sides, likewise
     *,
-    steps: int,             # of Adam
-    step: float,            # about how far one step goes, as a part of the side
+    steps: int,  # of Adam
+    step: float,  # about how far one step goes, as a part of the side
 ) -> tuple[torch.Tensor, torch.Tensor]:  # best utility on the way [B, L], and the lie that has it [B, L, m]
-    "Projected gradient ascent on the report, one path for each start. Raises `ValueError` where no gradient flows."
+    """Projected gradient ascent on the report, one path for each start.
+
+    Raises `ValueError` where no gradient flows."""
     require_whole("steps", steps, least=0)
     require_positive("step", step)
     z = start.detach().clone().requires_grad_()
     adam = torch.optim.Adam([z], lr=step, maximize=True)
     best, lie = torch.full_like(z[..., 0], -torch.inf), z.detach().clone()
     for k in range(steps + 1):
-        with torch.enable_grad(): u = gain(low + span * z)
-        if not u.requires_grad: fail("method", "gradient", "a mechanism through which gradients flow; take method='grid'")
+        with torch.enable_grad():
+            u = gain(low + span * z)
+        if not u.requires_grad:
+            fail("method", "gradient", "a mechanism through which gradients flow; take method='grid'")
         better = u.detach() > best
         best, lie = torch.where(better, u.detach(), best), torch.where(better[..., None], z.detach(), lie)
         if k < steps:
-            z.grad, = torch.autograd.grad(u.sum(), z); adam.step()
-            with torch.no_grad(): z.clamp_(0, 1)
+            (z.grad,) = torch.autograd.grad(u.sum(), z)
+            adam.step()
+            with torch.no_grad():
+                z.clamp_(0, 1)
     return best, low + span * lie
 
 # %% ../../nbs/61_learned_auctions.ipynb #c033
 def find_lies(
-    mechanism: Callable,      # (bids, *contexts) -> (allocation [B, n, m], payment [B, n])
-    values: Any,              # true values, [B, n, m]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation [B, n, m], payment [B, n])
+    values: Any,  # true values, [B, n, m]
     *,
-    contexts: Any = None,     # tensors [B, ...] that the mechanism takes after the bids
-    method: str = "grid",     # "grid": every report of a grid; "gradient": ascent from random starts
-    grid: int = 101,          # reports along each axis
-    starts: int = 100,        # paths for each bidder and profile
-    steps: int = 200,         # of each path
-    step: float = .1,         # about how far one step goes, as a part of the support
-    low: Any = 0.,            # smallest report, broadcastable to [B, n, m]
-    high: Any = 1.,           # largest report, likewise
-    near: float = 0.,         # share of the paths that start within .15 of the support from the truth in each coordinate; the others start anywhere
-    seed: int = 0,            # of the starts
-    block: int = 32_768,      # profiles at a time; bounds the memory
-) -> tuple[torch.Tensor, torch.Tensor]:  # gain over the truth [B, n], >= 0, and the lie [B, n, m]; the truth itself where no lie pays
-    "The best lie found for each bidder, the others being honest. Raises `ValueError` for arguments that fit no mechanism."
+    contexts: Any = None,  # tensors [B, ...] that the mechanism takes after the bids
+    method: str = "grid",  # "grid": every report of a grid; "gradient": ascent from random starts
+    grid: int = 101,  # reports along each axis
+    starts: int = 100,  # paths for each bidder and profile
+    steps: int = 200,  # of each path
+    step: float = 0.1,  # about how far one step goes, as a part of the support
+    low: Any = 0.0,  # smallest report, broadcastable to [B, n, m]
+    high: Any = 1.0,  # largest report, likewise
+    # share of the paths that start within .15 of the support from the truth in each coordinate; the others
+    # start anywhere
+    near: float = 0.0,
+    seed: int = 0,  # of the starts
+    block: int = 32_768,  # profiles at a time; bounds the memory
+    # gain over the truth [B, n], >= 0, and the lie [B, n, m]; the truth itself where no lie pays
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """The best lie found for each bidder, the others being honest.
+
+    Raises `ValueError` for arguments that fit no mechanism."""
     v, a, span, ctx = _checked(values, low, high, contexts)
     require_choice("method", method, ("grid", "gradient"))
     require_positive("step", step)
     least = dict(grid=(grid, 2), starts=(starts, 1), steps=(steps, 0), block=(block, 1), seed=(seed, 0))
-    for name, (size, low_limit) in least.items(): require_whole(name, size, least=low_limit)
-    if require_positive("near", near, zero=True) > 1: fail("near", near, "a share from 0 to 1")
+    for name, (size, low_limit) in least.items():
+        require_whole(name, size, least=low_limit)
+    if require_positive("near", near, zero=True) > 1:
+        fail("near", near, "a share from 0 to 1")
     (B, n, m), rng = v.shape, torch.Generator().manual_seed(seed)
-    many = grid ** m if method == "grid" else starts
-    if many > 10**8: fail("grid", grid, f"at most {int(10 ** (8 / m))} for {m} items, or method='gradient'")
+    many = grid**m if method == "grid" else starts
+    if many > 10**8:
+        fail("grid", grid, f"at most {int(10 ** (8 / m))} for {m} items, or method='gradient'")
     gains, lies = torch.zeros_like(v[..., 0]), v.clone()
     for rows in torch.arange(B, device=v.device).split(max(1, block // many)):
         part, shown = v[rows], [c[rows] for c in ctx]
         honest = _honest(mechanism, part, shown)
         for i in range(n):
-            gain, box = (lambda lies: report_utility(mechanism, part, i, lies, shown)), (a[rows, i, None], span[rows, i, None])
+            gain, box = (
+                (lambda lies: report_utility(mechanism, part, i, lies, shown)),
+                (a[rows, i, None], span[rows, i, None]),
+            )
             if method == "grid":
-                with torch.no_grad(): u, lie = scan(gain, *box, grid=grid, block=block)
-            else: u, lie = climb(gain, _first_reports(rng, (part[:, i, None] - box[0]) / box[1], starts, near), *box, steps=steps, step=step)
-            u, k = u.max(1); won = u - honest[:, i]
+                with torch.no_grad():
+                    u, lie = scan(gain, *box, grid=grid, block=block)
+            else:
+                u, lie = climb(
+                    gain,
+                    _first_reports(rng, (part[:, i, None] - box[0]) / box[1], starts, near),
+                    *box,
+                    steps=steps,
+                    step=step,
+                )
+            u, k = u.max(1)
+            won = u - honest[:, i]
             gains[rows, i] = won.clamp_min(0)
-            lies[rows, i] = torch.where(won[:, None] > 0, lie[torch.arange(len(rows), device=v.device), k], part[:, i])
+            lies[rows, i] = torch.where(
+                won[:, None] > 0, lie[torch.arange(len(rows), device=v.device), k], part[:, i]
+            )
     return gains, lies
 
 # %% ../../nbs/61_learned_auctions.ipynb #c034
 def _checked(values: Any, low: Any, high: Any, contexts: Any) -> tuple:
     "Values, smallest reports, spans [B, n, m], and contexts, as tensors of one kind."
     (v,), _ = as_tensors(values=values)
-    if v.dim() != 3 or 0 in v.shape: fail("values.shape", tuple(v.shape), "[B, n, m], nothing empty")
+    if v.dim() != 3 or 0 in v.shape:
+        fail("values.shape", tuple(v.shape), "[B, n, m], nothing empty")
     require_finite("values", v)
-    try: a, b = (torch.as_tensor(t).to(v).expand(v.shape) for t in (low, high))
-    except (RuntimeError, TypeError, ValueError): fail("low, high", (low, high), f"numbers, or arrays that broadcast to {tuple(v.shape)}")
-    if not ((a < b) & torch.isfinite(a) & torch.isfinite(b)).all(): fail("low, high", "...", "finite bounds with low < high")
-    if (v < a - 1e-5 * (b - a)).any() or (v > b + 1e-5 * (b - a)).any(): fail("values", "some", "values between low and high")
-    contexts = [] if contexts is None else [contexts] if isinstance(contexts, torch.Tensor) else list(contexts)
+    try:
+        a, b = (torch.as_tensor(t).to(v).expand(v.shape) for t in (low, high))
+    except (RuntimeError, TypeError, ValueError):
+        fail("low, high", (low, high), f"numbers, or arrays that broadcast to {tuple(v.shape)}")
+    if not ((a < b) & torch.isfinite(a) & torch.isfinite(b)).all():
+        fail("low, high", "...", "finite bounds with low < high")
+    if (v < a - 1e-5 * (b - a)).any() or (v > b + 1e-5 * (b - a)).any():
+        fail("values", "some", "values between low and high")
+    contexts = (
+        [] if contexts is None else [contexts] if isinstance(contexts, torch.Tensor) else list(contexts)
+    )
     for c in contexts:
-        if not isinstance(c, torch.Tensor) or c.dim() < 1 or len(c) != len(v): fail("contexts", getattr(c, "shape", type(c).__name__), f"tensors whose first side is {len(v)}")
+        if not isinstance(c, torch.Tensor) or c.dim() < 1 or len(c) != len(v):
+            fail("contexts", getattr(c, "shape", type(c).__name__), f"tensors whose first side is {len(v)}")
     return v, a, b - a, contexts
+
 
 def _first_reports(rng: torch.Generator, truth: torch.Tensor, starts: int, near: float) -> torch.Tensor:
     "Where paths start, [B, starts, m], as parts of the support; the truth [B, 1, m] likewise."
-    first, some = torch.rand(len(truth), starts, truth.shape[-1], generator=rng, dtype=torch.float64).to(truth), round(near * starts)
-    return torch.cat([(truth + .3 * (first[:, :some] - .5)).clamp(0, 1), first[:, some:]], 1)
+    first, some = (
+        torch.rand(len(truth), starts, truth.shape[-1], generator=rng, dtype=torch.float64).to(truth),
+        round(near * starts),
+    )
+    return torch.cat([(truth + 0.3 * (first[:, :some] - 0.5)).clamp(0, 1), first[:, some:]], 1)
+
 
 def _honest(mechanism: Callable, v: torch.Tensor, contexts: Sequence[torch.Tensor]) -> torch.Tensor:
     "Utilities of the truth [B, n]; checks what the mechanism returns."
-    with torch.no_grad(): x, p = mechanism(v, *contexts)
-    if x.shape != v.shape or p.shape != v.shape[:2]: fail("mechanism", (tuple(x.shape), tuple(p.shape)), f"a function that returns shapes {tuple(v.shape)} and {tuple(v.shape[:2])}")
-    require_finite("allocation", x); require_finite("payment", p)
+    with torch.no_grad():
+        x, p = mechanism(v, *contexts)
+    if x.shape != v.shape or p.shape != v.shape[:2]:
+        fail(
+            "mechanism",
+            (tuple(x.shape), tuple(p.shape)),
+            f"a function that returns shapes {tuple(v.shape)} and {tuple(v.shape[:2])}",
+        )
+    require_finite("allocation", x)
+    require_finite("payment", p)
     return utility(v, x, p)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c035
 def true_regret(
-    mechanism: Callable,      # (bids, *contexts) -> (allocation [B, n, m], payment [B, n])
-    values: Any,              # true values, [B, n, m]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation [B, n, m], payment [B, n])
+    values: Any,  # true values, [B, n, m]
     *,
-    contexts: Any = None,     # tensors [B, ...] that the mechanism takes after the bids
-    method: str = "grid",     # "grid" or "gradient"
-    grid: int = 101,          # reports along each axis
-    starts: int = 100,        # random starts of the gradient
-    steps: int = 200,         # steps from each
-    **search: Any,            # step, low, high, near, seed, block of `find_lies`
-) -> torch.Tensor:            # [B, n], >= 0
-    "What the best lie would gain each bidder while the others are honest. Raises `ValueError` as `find_lies` does."
-    return find_lies(mechanism, values, contexts=contexts, method=method, grid=grid, starts=starts, steps=steps, **search)[0]
+    contexts: Any = None,  # tensors [B, ...] that the mechanism takes after the bids
+    method: str = "grid",  # "grid" or "gradient"
+    grid: int = 101,  # reports along each axis
+    starts: int = 100,  # random starts of the gradient
+    steps: int = 200,  # steps from each
+    **search: Any,  # step, low, high, near, seed, block of `find_lies`
+) -> torch.Tensor:  # [B, n], >= 0
+    """What the best lie would gain each bidder while the others are honest.
+
+    Raises `ValueError` as `find_lies` does."""
+    return find_lies(
+        mechanism, values, contexts=contexts, method=method, grid=grid, starts=starts, steps=steps, **search
+    )[0]
 
 # %% ../../nbs/61_learned_auctions.ipynb #c039
 def in_batch_regret(
-    mechanism: Callable,     # (bids, *contexts) -> (allocation, payment)
-    others: torch.Tensor,    # a profile for each context, [C, n, m]
-    own: torch.Tensor,       # G values of each bidder, [n, C, G, m]
-    contexts: Sequence[torch.Tensor] = (),   # each [C, ...]
-) -> tuple[torch.Tensor, torch.Tensor]:  # total payment of each profile [n, C, G], regret of the bidder whose values vary [n, C, G]
+    mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
+    others: torch.Tensor,  # a profile for each context, [C, n, m]
+    own: torch.Tensor,  # G values of each bidder, [n, C, G, m]
+    contexts: Sequence[torch.Tensor] = (),  # each [C, ...]
+    # total payment of each profile [n, C, G], regret of the bidder whose values vary [n, C, G]
+) -> tuple[torch.Tensor, torch.Tensor]:
     """Regret where each value of a bidder is tried as a lie for all the others in its group.
 
     Raises `ValueError` for shapes that do not fit."""
-    if own.dim() != 4 or 0 in own.shape: fail("own.shape", tuple(own.shape), "[n, C, G, m], nothing empty")
+    if own.dim() != 4 or 0 in own.shape:
+        fail("own.shape", tuple(own.shape), "[n, C, G, m], nothing empty")
     if others.shape != (own.shape[1], own.shape[0], own.shape[3]):
         fail("others.shape", tuple(others.shape), f"[C, n, m] for own of shape {tuple(own.shape)}")
     n, C, G, m = own.shape
     bids = others[None, :, None].expand(n, C, G, n, m)
-    bids = torch.stack([torch.cat([bids[i, :, :, :i], own[i][:, :, None], bids[i, :, :, i + 1:]], 2) for i in range(n)])
+    bids = torch.stack(
+        [torch.cat([bids[i, :, :, :i], own[i][:, :, None], bids[i, :, :, i + 1 :]], 2) for i in range(n)]
+    )
     spread = [c[None, :, None].expand(n, C, G, *c.shape[1:]).flatten(0, 2) for c in contexts]
     allocation, payment = mechanism(bids.flatten(0, 2), *spread)
     each = torch.arange(n, device=own.device)
-    x = allocation.view(n, C, G, n, m)[each, :, :, each]                     # what bidder i gets, [n, C, G, m]
+    # what bidder i gets, [n, C, G, m]
+    x = allocation.view(n, C, G, n, m)[each, :, :, each]
     p = payment.view(n, C, G, n)
-    charged = p[each, :, :, each]                                             # what he pays, [n, C, G]
-    with torch.no_grad(): best = (own @ x.mT - charged[:, :, None]).argmax(3) # the table of U, [n, C, G, G]: where each row is largest
+    charged = p[each, :, :, each]  # what he pays, [n, C, G]
+    # the table of U, [n, C, G, G]: where each row is largest
+    with torch.no_grad():
+        best = (own @ x.mT - charged[:, :, None]).argmax(3)
     lied = (own * x.gather(2, best[..., None].expand_as(x))).sum(3) - charged.gather(2, best)
     return p.sum(3), lied - ((own * x).sum(3) - charged)
 
@@ -380,27 +476,30 @@ def in_batch_regret(
 @dataclass(frozen=True)
 class Config:
     "One training of RegretNet on even values. Raises `ValueError` for settings that make none."
-    n: int = 1                  # bidders
-    m: int = 2                  # items
-    rule: str = "log_ratio"     # or "lagrangian", or "none"
-    search: str = "batch"       # who looks for lies in training: "batch" or "gradient"
-    target: float = 1e-3        # of the log-ratio rule
-    steps: int = 1500           # of Adam, with a cosine schedule
-    groups: int = 1             # C, contexts: profiles of opponents in a batch
-    size: int = 512             # G, values of each bidder in a group
-    hidden: int = 64            # width of the network
-    layers: int = 2             # its hidden layers
-    rate: float = 3e-3          # of Adam
-    inner: int = 25             # steps of the gradient search
-    growth: float = 0.          # what rho of the Lagrangian gains every hundred steps
-    seed: int = 0               # of the weights and the values
+
+    n: int = 1  # bidders
+    m: int = 2  # items
+    rule: str = "log_ratio"  # or "lagrangian", or "none"
+    search: str = "batch"  # who looks for lies in training: "batch" or "gradient"
+    target: float = 1e-3  # of the log-ratio rule
+    steps: int = 1500  # of Adam, with a cosine schedule
+    groups: int = 1  # C, contexts: profiles of opponents in a batch
+    size: int = 512  # G, values of each bidder in a group
+    hidden: int = 64  # width of the network
+    layers: int = 2  # its hidden layers
+    rate: float = 3e-3  # of Adam
+    inner: int = 25  # steps of the gradient search
+    growth: float = 0.0  # what rho of the Lagrangian gains every hundred steps
+    seed: int = 0  # of the weights and the values
 
     def __post_init__(self) -> None:
         least = dict(n=1, m=1, steps=1, groups=1, size=1, hidden=1, layers=1, inner=0, seed=0)
-        for name, low in least.items(): require_whole(name, getattr(self, name), least=low)
+        for name, low in least.items():
+            require_whole(name, getattr(self, name), least=low)
         require_choice("rule", self.rule, ("log_ratio", "lagrangian", "none"))
         require_choice("search", self.search, ("batch", "gradient"))
-        for name in ("target", "rate"): require_positive(name, getattr(self, name))
+        for name in ("target", "rate"):
+            require_positive(name, getattr(self, name))
         require_positive("growth", self.growth, zero=True)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c042
@@ -409,14 +508,15 @@ class AugmentedLagrangian:
 
     def __init__(
         self,
-        n: int,               # bidders
+        n: int,  # bidders
         *,
-        weight: float = 5.,   # first multiplier
-        rho: float = 1.,      # first weight of the square
-        every: int = 100,     # steps between updates of the multipliers
-        growth: float = 0.,   # what rho gains at each update
+        weight: float = 5.0,  # first multiplier
+        rho: float = 1.0,  # first weight of the square
+        every: int = 100,  # steps between updates of the multipliers
+        growth: float = 0.0,  # what rho gains at each update
     ) -> None:
-        for name, size in dict(n=n, every=every).items(): require_whole(name, size, least=1)
+        for name, size in dict(n=n, every=every).items():
+            require_whole(name, size, least=1)
         for name, value in dict(weight=weight, rho=rho, growth=growth).items():
             require_positive(name, value, zero=True)
         self.weights = torch.full((n,), float(weight), dtype=torch.float32)
@@ -424,80 +524,101 @@ class AugmentedLagrangian:
 
     def loss(
         self,
-        revenue: torch.Tensor,   # []
-        regret: torch.Tensor,    # mean regret of each bidder, [n]
-    ) -> torch.Tensor:           # []
+        revenue: torch.Tensor,  # []
+        regret: torch.Tensor,  # mean regret of each bidder, [n]
+    ) -> torch.Tensor:  # []
         "What the network should make small."
         return -revenue + (self.weights.to(regret) * regret).sum() + self.rho / 2 * regret.square().sum()
 
     def update(
         self,
-        revenue: float,          # measured at this step
-        regret: torch.Tensor,    # measured at this step, [n]
-    ) -> float:                  # the price of regret, for the records
+        revenue: float,  # measured at this step
+        regret: torch.Tensor,  # measured at this step, [n]
+    ) -> float:  # the price of regret, for the records
         "Raise each multiplier by rho times the regret, now and then."
         self.step += 1
-        if self.step % self.every == 0: self.weights, self.rho = self.weights + self.rho * regret.cpu(), self.rho + self.growth
+        if self.step % self.every == 0:
+            self.weights, self.rho = self.weights + self.rho * regret.cpu(), self.rho + self.growth
         return float(self.weights.mean())
 
 # %% ../../nbs/61_learned_auctions.ipynb #c043
 class LogRatio:
-    "The dual rule of RegretFormer: one price of regret, steered so that regret becomes a given part of the revenue."
+    """The dual rule of RegretFormer: one price of regret, steered so that regret becomes a given part of the
+    revenue."""
 
     def __init__(
         self,
-        steps: int,             # length of the training
+        steps: int,  # length of the training
         *,
-        target: float = 1e-3,   # regret of all bidders over revenue, at the end
-        first: float = 1e-2,    # the same at the beginning; reached geometrically after two thirds
-        rate: float = .5,       # of the steering
+        target: float = 1e-3,  # regret of all bidders over revenue, at the end
+        first: float = 1e-2,  # the same at the beginning; reached geometrically after two thirds
+        rate: float = 0.5,  # of the steering
     ) -> None:
         require_whole("steps", steps, least=1)
-        for name, value in dict(target=target, first=first, rate=rate).items(): require_positive(name, value)
+        for name, value in dict(target=target, first=first, rate=rate).items():
+            require_positive(name, value)
         self.steps, self.target, self.first, self.rate = steps, target, first, rate
-        self.step, self.price = 0, 1.
+        self.step, self.price = 0, 1.0
 
     def loss(
         self,
-        revenue: torch.Tensor,   # []
-        regret: torch.Tensor,    # mean regret of each bidder, [n]
-    ) -> torch.Tensor:           # []
+        revenue: torch.Tensor,  # []
+        regret: torch.Tensor,  # mean regret of each bidder, [n]
+    ) -> torch.Tensor:  # []
         "What the network should make small."
         return -revenue + self.price * regret.sum()
 
     def update(
         self,
-        revenue: float,          # measured at this step
-        regret: torch.Tensor,    # measured at this step, [n]
-    ) -> float:                  # the price of regret
+        revenue: float,  # measured at this step
+        regret: torch.Tensor,  # measured at this step, [n]
+    ) -> float:  # the price of regret
         "Raise the price when log(regret / revenue) is above the log of the budget, lower it when below."
-        budget = self.first * (self.target / self.first) ** min(1., 1.5 * self.step / self.steps)
+        budget = self.first * (self.target / self.first) ** min(1.0, 1.5 * self.step / self.steps)
         ratio = max(float(regret.sum()), 1e-9) / max(revenue, 1e-9)
-        self.step += 1; self.price = max(0., self.price + self.rate * math.log(ratio / budget))
+        self.step += 1
+        self.price = max(0.0, self.price + self.rate * math.log(ratio / budget))
         return self.price
 
 # %% ../../nbs/61_learned_auctions.ipynb #c044
-def _batch(net: nn.Module, cfg: Config, rng: torch.Generator, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def _batch(
+    net: nn.Module, cfg: Config, rng: torch.Generator, device: torch.device
+) -> tuple[torch.Tensor, torch.Tensor]:
     "Revenue [] and mean regret of each bidder [n] on fresh values, with gradients."
     draw = lambda *shape: torch.rand(*shape, generator=rng, dtype=torch.float32).to(device)
     if cfg.search == "batch":
-        paid, regret = in_batch_regret(net, draw(cfg.groups, cfg.n, cfg.m), draw(cfg.n, cfg.groups, cfg.size, cfg.m))
+        paid, regret = in_batch_regret(
+            net, draw(cfg.groups, cfg.n, cfg.m), draw(cfg.n, cfg.groups, cfg.size, cfg.m)
+        )
         return paid.mean(), regret.mean((1, 2))
     v = draw(cfg.groups * cfg.size, cfg.n, cfg.m)
-    _, lies = find_lies(net, v, method="gradient", starts=1, steps=cfg.inner, seed=int(torch.randint(2**31, (), generator=rng)))
-    allocation, payment = net(v); honest = utility(v, allocation, payment)
+    _, lies = find_lies(
+        net,
+        v,
+        method="gradient",
+        starts=1,
+        steps=cfg.inner,
+        seed=int(torch.randint(2**31, (), generator=rng)),
+    )
+    allocation, payment = net(v)
+    honest = utility(v, allocation, payment)
     lied = torch.cat([report_utility(net, v, i, lies[:, i, None]) for i in range(cfg.n)], 1)
     return payment.sum(1).mean(), (lied - honest).clamp_min(0).mean(0)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c045
 def train_net(
-    cfg: Config,                             # what to train, and how
+    cfg: Config,  # what to train, and how
     *,
-    device: torch.device | str = "cpu",      # where
-    watch: Callable | None = None,           # watch(step, net), before each step and at the end
-) -> tuple[RegretNet, dict[str, list]]:      # the net; at each step revenue, regret of all bidders, price of regret
+    device: torch.device | str = "cpu",  # where
+    watch: Callable | None = None,  # watch(step, net), before each step and at the end
+    # the net; at each step revenue, regret of all bidders, price of regret
+) -> tuple[RegretNet, dict[str, list]]:
     "Train a RegretNet on values even on the unit cube."
-    rules = dict(log_ratio=lambda: LogRatio(cfg.steps, target=cfg.target), lagrangian=lambda: AugmentedLagrangian(cfg.n, growth=cfg.growth), none=lambda: AugmentedLagrangian(cfg.n, weight=0., rho=0.))
+    rules = dict(
+        log_ratio=lambda: LogRatio(cfg.steps, target=cfg.target),
+        lagrangian=lambda: AugmentedLagrangian(cfg.n, growth=cfg.growth),
+        none=lambda: AugmentedLagrangian(cfg.n, weight=0.0, rho=0.0),
+    )
     rule = rules[cfg.rule]()
     device, rng = pick_device(device), torch.Generator().manual_seed(cfg.seed + 1)
     net = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed).to(device)
@@ -505,24 +626,32 @@ def train_net(
     slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     seen = dict(revenue=[], regret=[], price=[])
     for step in range(cfg.steps):
-        if watch: watch(step, net)
+        if watch:
+            watch(step, net)
         revenue, regret = _batch(net, cfg, rng, device)
-        adam.zero_grad(); rule.loss(revenue, regret).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.); adam.step(); slower.step()
+        adam.zero_grad()
+        rule.loss(revenue, regret).backward()
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        adam.step()
+        slower.step()
         now = torch.cat([revenue.detach()[None], regret.detach()]).cpu()
-        for name, value in zip(seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))): seen[name].append(value)
-    if watch: watch(cfg.steps, net)
+        for name, value in zip(
+            seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))
+        ):
+            seen[name].append(value)
+    if watch:
+        watch(cfg.steps, net)
     return net, seen
 
 # %% ../../nbs/61_learned_auctions.ipynb #c077
 def as_menu(
-    mechanism: Callable,     # for one bidder: bids [B, 1, m] -> (allocation [B, 1, m], payment [B, 1])
+    mechanism: Callable,  # for one bidder: bids [B, 1, m] -> (allocation [B, 1, m], payment [B, 1])
     *,
-    m: int = 2,              # items
-    low: Any = 0.,           # smallest report, a number or [m]
-    high: Any = 1.,          # largest, likewise
-    points: int = 51,        # reports along each axis, ends included
-    discount: float = 0.,    # part of each price that is given back
+    m: int = 2,  # items
+    low: Any = 0.0,  # smallest report, a number or [m]
+    high: Any = 1.0,  # largest, likewise
+    points: int = 51,  # reports along each axis, ends included
+    discount: float = 0.0,  # part of each price that is given back
 ) -> tuple[torch.Tensor, torch.Tensor]:  # shares [points^m, m], prices [points^m]
     "What the mechanism offers, as a menu for `posted`. Raises `ValueError` for a discount outside [0, 1]."
     if require_positive("discount", discount, zero=True) > 1:
@@ -530,62 +659,109 @@ def as_menu(
     a, b = as_box(low, high, m)
     require_whole("points", points, least=2)
     axes = [torch.linspace(float(l), float(h), points, dtype=torch.float32) for l, h in zip(a, b)]
-    with torch.no_grad(): shares, prices = mechanism(torch.cartesian_prod(*axes).view(-1, 1, m))
+    with torch.no_grad():
+        shares, prices = mechanism(torch.cartesian_prod(*axes).view(-1, 1, m))
     return shares[:, 0], prices[:, 0] * (1 - discount)
 
 # %% ../../nbs/61_learned_auctions.ipynb #c081
 def guarantee(
-    revenue: float,   # at honest bids
-    regret: float,    # true regret of all bidders
+    revenue: float,  # at honest bids
+    regret: float,  # true regret of all bidders
 ) -> tuple[float, float]:  # best discount, and the honest revenue it guarantees for one bidder
-    "What a leaking mechanism is worth: discount sqrt(R/P), revenue (sqrt P - sqrt R)^2. Raises `ValueError` unless 0 <= regret < revenue."
+    """What a leaking mechanism is worth: discount sqrt(R/P), revenue (sqrt P - sqrt R)^2.
+
+    Raises `ValueError` unless 0 <= regret < revenue."""
     P, R = require_positive("revenue", revenue), require_positive("regret", regret, zero=True)
-    if R >= P: fail("regret", regret, f"less than the revenue {P:g}")
+    if R >= P:
+        fail("regret", regret, f"less than the revenue {P:g}")
     return math.sqrt(R / P), (math.sqrt(P) - math.sqrt(R)) ** 2
 
 # %% ../../nbs/61_learned_auctions.ipynb #c089
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: two items for one bidder (square) and for two (pair), eight items for one."
+) -> dict[str, Config]:  # name of a training -> its settings
+    """The trainings of this chapter: two items for one bidder (square) and for two (pair), eight items for
+    one."""
     steps, size = pick(preset, fast=(300, 128), full=(20_000, 2048))
     one = dict(steps=steps, size=size, hidden=pick(preset, fast=32, full=128), rate=1e-3)
-    two = one | dict(n=2, groups=pick(preset, fast=4, full=64), size=pick(preset, fast=16, full=64), steps=2 * steps)
-    found = {f"square_{t:g}": Config(target=t, **one) for t in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)} | {f"pair_{t:g}": Config(target=t, **two) for t in (3e-3, 1e-3, 3e-4)}
+    two = one | dict(
+        n=2, groups=pick(preset, fast=4, full=64), size=pick(preset, fast=16, full=64), steps=2 * steps
+    )
+    found = {f"square_{t:g}": Config(target=t, **one) for t in (1e-2, 3e-3, 1e-3, 3e-4, 1e-4)} | {
+        f"pair_{t:g}": Config(target=t, **two) for t in (3e-3, 1e-3, 3e-4)
+    }
     climbing = one | dict(search="gradient", steps=steps // 5, size=size // 4)
-    return found | {"square_gradient": Config(**climbing), "square_lagrangian": Config(rule="lagrangian", growth=.5, **one | dict(steps=2 * steps)),
-                    "eight_batch": Config(m=8, **one), "eight_gradient": Config(m=8, **climbing)}
+    return found | {
+        "square_gradient": Config(**climbing),
+        "square_lagrangian": Config(rule="lagrangian", growth=0.5, **one | dict(steps=2 * steps)),
+        "eight_batch": Config(m=8, **one),
+        "eight_gradient": Config(m=8, **climbing),
+    }
 
 # %% ../../nbs/61_learned_auctions.ipynb #c090
 def measure(
-    net: Callable,           # a mechanism on the unit cube
-    values: torch.Tensor,    # [B, n, m]
+    net: Callable,  # a mechanism on the unit cube
+    values: torch.Tensor,  # [B, n, m]
     *,
-    grid: int = 101,         # reports along each axis
-    starts: int = 100,       # of the long climb
-) -> dict[str, Any]:         # mean regret of a bidder, its standard error, the worst, and what weaker searches find
-    "The true regret of a mechanism by exhaustive grid (beyond two items by the long climb), with the numbers that other searches would have given."
+    grid: int = 101,  # reports along each axis
+    starts: int = 100,  # of the long climb
+    # mean regret of a bidder, its standard error, the worst, and what weaker searches find
+) -> dict[str, Any]:
+    """The true regret of a mechanism by exhaustive grid (beyond two items by the long climb), with the
+    numbers that other searches would have given."""
     if values.dim() != 3 or values.shape[0] * values.shape[1] < 2:
         fail("values.shape", tuple(values.shape), "[B, n, m], two bidders in all for a standard error")
-    regret = true_regret(net, values, grid=grid) if values.shape[2] <= 2 else true_regret(net, values, method="gradient", starts=starts)
-    climbs = dict(careless=dict(starts=1, steps=25, step=1e-3), slow=dict(starts=starts, steps=200, step=1e-3), one_start=dict(starts=1, steps=200), long=dict(starts=starts, steps=200))
+    regret = (
+        true_regret(net, values, grid=grid)
+        if values.shape[2] <= 2
+        else true_regret(net, values, method="gradient", starts=starts)
+    )
+    climbs = dict(
+        careless=dict(starts=1, steps=25, step=1e-3),
+        slow=dict(starts=starts, steps=200, step=1e-3),
+        one_start=dict(starts=1, steps=200),
+        long=dict(starts=starts, steps=200),
+    )
     some = values[:128]
-    weaker = {name: float(true_regret(net, some, method="gradient", **search).mean()) for name, search in climbs.items()}
-    return dict(regret=float(regret.mean()), regret_se=float(regret.std() / regret.numel() ** .5), worst=float(regret.max()), regret_some=float(regret[:128].mean()), weaker=weaker)
+    weaker = {
+        name: float(true_regret(net, some, method="gradient", **search).mean())
+        for name, search in climbs.items()
+    }
+    return dict(
+        regret=float(regret.mean()),
+        regret_se=float(regret.std() / regret.numel() ** 0.5),
+        worst=float(regret.max()),
+        regret_some=float(regret[:128].mean()),
+        weaker=weaker,
+    )
 
 # %% ../../nbs/61_learned_auctions.ipynb #c091
 def run(
     cfg: Config,  # one training
-) -> dict:        # revenue, regrets, honest revenue, the course of the training; arrays: the weights
+) -> dict:  # revenue, regrets, honest revenue, the course of the training; arrays: the weights
     "Train one net and measure it. Runs on a GPU where there is one."
     device, rng = pick_device("auto"), torch.Generator().manual_seed(cfg.seed + 9)
     net, seen = train_net(cfg, device=device)
     values = torch.rand(2**17, cfg.n, cfg.m, generator=rng, dtype=torch.float32).to(device)
-    with torch.no_grad(): paid = torch.cat([net(part)[1].sum(1) for part in values.split(2**15)])
-    found = dict(revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** .5)) | measure(net, values[:256], grid=101 if cfg.n == 1 else 61)
+    with torch.no_grad():
+        paid = torch.cat([net(part)[1].sum(1) for part in values.split(2**15)])
+    found = dict(revenue=float(paid.mean()), revenue_se=float(paid.std() / len(paid) ** 0.5)) | measure(
+        net, values[:256], grid=101 if cfg.n == 1 else 61
+    )
     if cfg.n == 1 and cfg.m == 2:
-        cpu = net.cpu(); found["revenue"] = box_revenue(cpu, 0, 1)
-        found["honest"] = {f"{e:g}": box_revenue(posted(*as_menu(cpu, discount=e)), 0, 1, log2_points=15) for e in (0, .01, .02, .03, .05, .08)}
+        cpu = net.cpu()
+        found["revenue"] = box_revenue(cpu, 0, 1)
+        found["honest"] = {
+            f"{e:g}": box_revenue(posted(*as_menu(cpu, discount=e)), 0, 1, log2_points=15)
+            for e in (0, 0.01, 0.02, 0.03, 0.05, 0.08)
+        }
     every = max(1, cfg.steps // 200)
-    found["seen"] = {name: [round(float(sum(y[k:k + every]) / len(y[k:k + every])), 7) for k in range(0, cfg.steps, every)] for name, y in seen.items()}
-    return found | dict(device=device, arrays={name: t.detach().cpu() for name, t in net.state_dict().items()})
+    found["seen"] = {
+        name: [
+            round(float(sum(y[k : k + every]) / len(y[k : k + every])), 7) for k in range(0, cfg.steps, every)
+        ]
+        for name, y in seen.items()
+    }
+    return found | dict(
+        device=device, arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}
+    )

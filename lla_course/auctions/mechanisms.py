@@ -11,9 +11,10 @@ __all__ = ['PROBLEMS', 'highest_wins', 'first_price', 'second_price', 'utility',
 
 # %% ../../nbs/60_mechanisms.ipynb #c002
 from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, wraps
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,8 +23,16 @@ from scipy.sparse import csr_matrix, vstack
 from scipy.spatial import cKDTree
 from scipy.stats import qmc
 
-from ..core import as_tensors, fail, pick, require_choice, require_finite, require_flag
-from ..core import require_positive, require_whole
+from lla_course.core import (
+    as_tensors,
+    fail,
+    pick,
+    require_choice,
+    require_finite,
+    require_flag,
+    require_positive,
+    require_whole,
+)
 
 # %% ../../nbs/60_mechanisms.ipynb #c007
 def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, Callable]:
@@ -32,19 +41,22 @@ def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, C
         shapes = " or ".join({2: "[B, n]", 3: "[B, n, m]"}[d] for d in dims)
         fail(f"{name}.shape", tuple(b.shape), f"{shapes}, nothing empty")
     require_finite(name, b)
-    if (b < 0).any(): fail(name, b.min().item(), "numbers >= 0")
+    if (b < 0).any():
+        fail(name, b.min().item(), "numbers >= 0")
     return b, back
+
 
 def _others_best(b: torch.Tensor) -> torch.Tensor:
     "The best among the others, [B, n, ...]; 0 where there are none."
-    if b.shape[1] == 1: return torch.zeros_like(b)
+    if b.shape[1] == 1:
+        return torch.zeros_like(b)
     top = b.topk(2, dim=1).values
     return torch.where((b == top[:, :1]) & (top[:, :1] > top[:, 1:]), top[:, 1:], top[:, :1])
 
 # %% ../../nbs/60_mechanisms.ipynb #c008
 def highest_wins(
     bids: torch.Tensor,  # [B, n] or [B, n, m]
-) -> torch.Tensor:       # share of each bidder, shape of the bids; sums to one over the bidders
+) -> torch.Tensor:  # share of each bidder, shape of the bids; sums to one over the bidders
     """The highest bid gets the item; equal highest bids share it.
 
     Raises `ValueError` for wrong shapes, NaN, infinity."""
@@ -55,17 +67,19 @@ def highest_wins(
     first = (b == b.amax(1, keepdim=True)).to(b.dtype)
     return back(first / first.sum(1, keepdim=True))
 
+
 def first_price(
-    bids: Any,           # [B, n]
-) -> tuple[Any, Any]:    # allocation [B, n], payment [B, n]
+    bids: Any,  # [B, n]
+) -> tuple[Any, Any]:  # allocation [B, n], payment [B, n]
     "The highest bid wins and pays itself. Raises `ValueError` for wrong shapes, NaN and negative bids."
     b, back = _as_bids("bids", bids, (2,))
     share = highest_wins(b)
     return back(share), back(share * b)
 
+
 def second_price(
-    bids: Any,           # [B, n]
-) -> tuple[Any, Any]:    # allocation [B, n], payment [B, n]
+    bids: Any,  # [B, n]
+) -> tuple[Any, Any]:  # allocation [B, n], payment [B, n]
     """The highest bid wins and pays the second highest (a lone bidder pays nothing).
 
     Raises `ValueError` for wrong shapes, NaN and negative bids."""
@@ -75,14 +89,16 @@ def second_price(
 
 # %% ../../nbs/60_mechanisms.ipynb #c014
 def utility(
-    values: torch.Tensor,      # true values, [B, n] or [B, n, m]
+    values: torch.Tensor,  # true values, [B, n] or [B, n, m]
     allocation: torch.Tensor,  # what each gets, shape of the values
-    payment: torch.Tensor,     # what each pays, [B, n]
-) -> torch.Tensor:             # [B, n]
+    payment: torch.Tensor,  # what each pays, [B, n]
+) -> torch.Tensor:  # [B, n]
     "Value of what each bidder gets, minus what he pays. Raises `ValueError` for shapes that do not fit."
     for name, t in (("values", values), ("allocation", allocation), ("payment", payment)):
-        if not isinstance(t, torch.Tensor): fail(name, type(t).__name__, "a torch tensor")
-    if values.dim() not in (2, 3): fail("values.shape", tuple(values.shape), "[B, n] or [B, n, m]")
+        if not isinstance(t, torch.Tensor):
+            fail(name, type(t).__name__, "a torch tensor")
+    if values.dim() not in (2, 3):
+        fail("values.shape", tuple(values.shape), "[B, n] or [B, n, m]")
     if allocation.shape != values.shape:
         fail("allocation.shape", tuple(allocation.shape), f"{tuple(values.shape)}")
     if payment.shape != values.shape[:2]:
@@ -93,13 +109,14 @@ def utility(
 # %% ../../nbs/60_mechanisms.ipynb #c014b
 def grid_regret(
     mechanism: Callable,  # bids -> (allocation, payment)
-    values: Any,          # true values, [B, n] or [B, n, m]
-    reports: Any,         # the lies to try, [G] or [G, m]
-) -> Any:                 # [B, n], >= 0
+    values: Any,  # true values, [B, n] or [B, n, m]
+    reports: Any,  # the lies to try, [G] or [G, m]
+) -> Any:  # [B, n], >= 0
     """What the best of the given lies would gain each bidder, the others being honest.
 
     Raises `ValueError` for wrong shapes, NaN, and whatever the mechanism refuses."""
-    if not callable(mechanism): fail("mechanism", mechanism, "a function of bids")
+    if not callable(mechanism):
+        fail("mechanism", mechanism, "a function of bids")
     (v, r), back = as_tensors(values=_as_bids("values", values, (2, 3))[0], reports=reports)
     if not r.dim() or not len(r) or r.shape[1:] != v.shape[2:]:
         fail("reports.shape", tuple(r.shape), "[G], or [G, m] for m items")
@@ -116,14 +133,18 @@ def grid_regret(
 # %% ../../nbs/60_mechanisms.ipynb #c019
 def _in_double(function: Callable) -> Callable:
     "A function of numbers, arrays or tensors, computed in double precision and returned as they came."
-    if hasattr(function, "in_double"): return function
+    if hasattr(function, "in_double"):
+        return function
+
     @wraps(function)
     def call(v: Any, *more: Any, **knobs: Any) -> Any:
         (t,), back = as_tensors(v=v)
         found = function(t.double(), *more, **knobs)
         return back(found) if isinstance(v, (torch.Tensor, np.ndarray)) else found
+
     call.in_double = True
     return call
+
 
 @dataclass(frozen=True)
 class Distribution:
@@ -131,21 +152,24 @@ class Distribution:
 
     All functions take numbers, arrays or tensors. Outside the bounds the density is 0, and a virtual value is
     that of the nearer bound; a `quantile` of what is no probability raises `ValueError`."""
-    low: torch.Tensor    # smallest value, [] or [B]
-    high: torch.Tensor   # largest value, [] or [B]; may be infinite
-    cdf: Callable        # F(v)
-    pdf: Callable        # f(v)
-    virtual: Callable    # v -> (ironed) virtual value
-    inverse: Callable    # phi -> least v with virtual(v) >= phi; right=True: last v with virtual(v) <= phi
-    quantile: Callable   # u in [0, 1] -> v with F(v) = u
-    survival: Callable | None = None   # 1 - F(v), exact far out too; None for the difference itself
+
+    low: torch.Tensor  # smallest value, [] or [B]
+    high: torch.Tensor  # largest value, [] or [B]; may be infinite
+    cdf: Callable  # F(v)
+    pdf: Callable  # f(v)
+    virtual: Callable  # v -> (ironed) virtual value
+    inverse: Callable  # phi -> least v with virtual(v) >= phi; right=True: last v with virtual(v) <= phi
+    quantile: Callable  # u in [0, 1] -> v with F(v) = u
+    survival: Callable | None = None  # 1 - F(v), exact far out too; None for the difference itself
 
     def __post_init__(self) -> None:
         cdf = self.cdf
         functions = dict(self.__dict__, survival=self.survival or (lambda v: 1 - cdf(v)))
         for name in ("cdf", "pdf", "virtual", "inverse", "quantile", "survival"):
-            if not callable(functions[name]): fail(name, functions[name], "a function")
+            if not callable(functions[name]):
+                fail(name, functions[name], "a function")
             object.__setattr__(self, name, _in_double(functions[name]))
+
 
 def _probability(u: torch.Tensor) -> torch.Tensor:
     bad = ~((u >= 0) & (u <= 1))
@@ -153,46 +177,61 @@ def _probability(u: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/60_mechanisms.ipynb #c020
 def uniform(
-    low: Any,         # smallest value, a number or [B]
-    high: Any,        # largest value, a number or [B]
-) -> Distribution:    # phi(v) = 2 v - high
+    low: Any,  # smallest value, a number or [B]
+    high: Any,  # largest value, a number or [B]
+) -> Distribution:  # phi(v) = 2 v - high
     "All values between two bounds are equally likely. Raises `ValueError` unless 0 <= low < high."
     (a, b), _ = as_tensors(low=low, high=high)
-    try: a, b = torch.broadcast_tensors(a.double(), b.double())
-    except RuntimeError: fail("low, high", (tuple(a.shape), tuple(b.shape)), "bounds of one shape")
+    try:
+        a, b = torch.broadcast_tensors(a.double(), b.double())
+    except RuntimeError:
+        fail("low, high", (tuple(a.shape), tuple(b.shape)), "bounds of one shape")
     if not ((0 <= a) & (a < b) & torch.isfinite(b)).all():
         fail("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
     inside = lambda v: torch.minimum(torch.maximum(v, a), b)
     return Distribution(
-        a, b, cdf=lambda v: (inside(v) - a) / (b - a), survival=lambda v: (b - inside(v)) / (b - a),
-        pdf=lambda v: ((v >= a) & (v <= b)) / (b - a), virtual=lambda v: 2 * inside(v) - b,
+        a,
+        b,
+        cdf=lambda v: (inside(v) - a) / (b - a),
+        survival=lambda v: (b - inside(v)) / (b - a),
+        pdf=lambda v: ((v >= a) & (v <= b)) / (b - a),
+        virtual=lambda v: 2 * inside(v) - b,
         inverse=lambda phi, right=False: inside((phi + b) / 2),
-        quantile=lambda u: inside(a + (b - a) * _probability(u)))
+        quantile=lambda u: inside(a + (b - a) * _probability(u)),
+    )
+
 
 def exponential(
-    mean: float,      # mean value
-) -> Distribution:    # phi(v) = v - mean
+    mean: float,  # mean value
+) -> Distribution:  # phi(v) = v - mean
     "Exponentially distributed values. Raises `ValueError` unless the mean is positive."
     s = require_positive("mean", mean)
-    low, high = torch.tensor([0., torch.inf], dtype=torch.float64)
+    low, high = torch.tensor([0.0, torch.inf], dtype=torch.float64)
     above = lambda v: torch.exp(-v.clamp_min(0) / s)
     return Distribution(
-        low, high, cdf=lambda v: -torch.expm1(-v.clamp_min(0) / s), survival=above,
-        pdf=lambda v: above(v) / s * (v >= 0), virtual=lambda v: v.clamp_min(0) - s,
+        low,
+        high,
+        cdf=lambda v: -torch.expm1(-v.clamp_min(0) / s),
+        survival=above,
+        pdf=lambda v: above(v) / s * (v >= 0),
+        virtual=lambda v: v.clamp_min(0) - s,
         inverse=lambda phi, right=False: (phi + s).clamp_min(0),
-        quantile=lambda u: -s * torch.log1p(-_probability(u)))
+        quantile=lambda u: -s * torch.log1p(-_probability(u)),
+    )
 
 # %% ../../nbs/60_mechanisms.ipynb #c021b
 def _mills(k: torch.Tensor) -> torch.Tensor:
     "The area under a bell beyond k, over its height at k."
-    return (torch.pi / 2) ** .5 * torch.special.erfcx(k / 2**.5)
+    return (torch.pi / 2) ** 0.5 * torch.special.erfcx(k / 2**0.5)
+
 
 def _bell(k: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
     "The area under a bell from k >= 0 to k + w, over its height at k: exp(-k t - t^2 / 2) from t = 0 to w."
     nodes, weights = ((t / 2).tolist() for t in np.polynomial.legendre.leggauss(6))
     drop = w * (k + w / 2)
-    flat = sum(c * torch.exp(-(.5 + t) * w * (k + (.5 + t) * w / 2)) for t, c in zip(nodes, weights)) * w
-    return torch.where(drop < .1, flat, _mills(k) - torch.exp(-drop) * _mills(k + w))   # unequal numbers
+    flat = sum(c * torch.exp(-(0.5 + t) * w * (k + (0.5 + t) * w / 2)) for t, c in zip(nodes, weights)) * w
+    return torch.where(drop < 0.1, flat, _mills(k) - torch.exp(-drop) * _mills(k + w))  # unequal numbers
+
 
 def _reach(k: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     "The w beyond which exp(-loss) of the area beyond k >= 0 is left: Newton's method, from above."
@@ -200,7 +239,7 @@ def _reach(k: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
     w = torch.minimum(w, loss * full)
     for _ in range(5):
         drop, rest = w * (k + w / 2), _mills(k + w)
-        lost = torch.where(drop < .1, -torch.log1p(-_bell(k, w) / full), drop - torch.log(rest / full))
+        lost = torch.where(drop < 0.1, -torch.log1p(-_bell(k, w) / full), drop - torch.log(rest / full))
         w = (w - (lost - loss) * rest).clamp_min(0)
     return w
 
@@ -208,6 +247,7 @@ def _reach(k: torch.Tensor, loss: torch.Tensor) -> torch.Tensor:
 @dataclass
 class _Bell:
     "A normal distribution between two bounds. Its peak is the highest point between them."
+
     mean: torch.Tensor
     sd: float
     low: torch.Tensor
@@ -222,34 +262,43 @@ class _Bell:
 
     def area(self, left, right, q):
         "Area between two places over the height at q, in units of sd."
-        near, root = torch.minimum(torch.maximum(self.mean, left), right), 2**.5 * self.sd
+        near, root = torch.minimum(torch.maximum(self.mean, left), right), 2**0.5 * self.sd
         k = (near - self.mean).abs() / self.sd
         middle = torch.erf((right - self.mean) / root) - torch.erf((left - self.mean) / root)
-        stretch = torch.where(k > 0, _bell(k, (right - left) / self.sd), (torch.pi / 2) ** .5 * middle)
+        stretch = torch.where(k > 0, _bell(k, (right - left) / self.sd), (torch.pi / 2) ** 0.5 * middle)
         return self.ratio(near, q) * stretch
 
     @cached_property
-    def peak(self): return self.clip(self.mean)
+    def peak(self):
+        return self.clip(self.mean)
 
     @cached_property
-    def total(self): return self.area(self.low, self.high, self.peak)
+    def total(self):
+        return self.area(self.low, self.high, self.peak)
 
     @cached_property
     def calm(self):
         "Whether the middle is inside and neither bound far: then the formulas of textbooks lose no digits."
         width = (self.high - self.low) / self.sd
-        return bool(((self.peak == self.mean) & (width > .1) & (width < 30)).all())
+        return bool(((self.peak == self.mean) & (width > 0.1) & (width < 30)).all())
 
-    def cdf(self, v): return self.area(self.low, self.clip(v), self.peak) / self.total
-    def survival(self, v): return self.area(self.clip(v), self.high, self.peak) / self.total
-    def pdf(self, v): return self.ratio(self.clip(v), self.peak) / self.total / self.sd * (self.clip(v) == v)
+    def cdf(self, v):
+        return self.area(self.low, self.clip(v), self.peak) / self.total
+
+    def survival(self, v):
+        return self.area(self.clip(v), self.high, self.peak) / self.total
+
+    def pdf(self, v):
+        return self.ratio(self.clip(v), self.peak) / self.total / self.sd * (self.clip(v) == v)
 
 # %% ../../nbs/60_mechanisms.ipynb #c021d
 def _hazard(bell: _Bell, v: torch.Tensor) -> torch.Tensor:
     "(1 - F) / f at v between the bounds."
-    if not bell.calm: return bell.sd * bell.area(v, bell.high, v)
+    if not bell.calm:
+        return bell.sd * bell.area(v, bell.high, v)
     above, end = ((t - bell.mean) / bell.sd for t in (v, bell.high))
     return bell.sd * (_mills(above) - bell.ratio(bell.high, v) * _mills(end))
+
 
 def _quantile(bell: _Bell, u: torch.Tensor) -> torch.Tensor:
     "Where F is u: from the peak of the bell to the side on which it lies."
@@ -262,7 +311,7 @@ def _quantile(bell: _Bell, u: torch.Tensor) -> torch.Tensor:
     beyond = [bell.ratio(end, peak) * _mills((end - mean).abs() / s) for end in (bell.low, bell.high)]
     mass, rest = u * bell.total, (1 - u) * bell.total
     below, full = mass < left, _mills(k)
-    way = torch.where(u < .5, left - mass, rest - right).abs()
+    way = torch.where(u < 0.5, left - mass, rest - right).abs()
     tail = torch.where(below, mass + beyond[0], rest + beyond[1])
     loss = torch.where(way < full / 2, -torch.log1p(-way / full), -torch.log(tail / full))
     w = s * _reach(k, loss)
@@ -271,22 +320,25 @@ def _quantile(bell: _Bell, u: torch.Tensor) -> torch.Tensor:
 
 # %% ../../nbs/60_mechanisms.ipynb #c022
 def truncated_normal(
-    mean: Any,           # of the bell before it is cut, a number or [B]
-    sd: float,           # standard deviation before the cut
-    low: float = 0.,     # smallest value
-    high: float = 1.,    # largest value
-) -> Distribution:       # its virtual value is increasing
+    mean: Any,  # of the bell before it is cut, a number or [B]
+    sd: float,  # standard deviation before the cut
+    low: float = 0.0,  # smallest value
+    high: float = 1.0,  # largest value
+) -> Distribution:  # its virtual value is increasing
     """A normal distribution cut off at both ends, wherever the middle of the bell is.
 
     Raises `ValueError` unless sd is positive and 0 <= low < high, for a mean that is not finite, and for an
     sd below 1e-12 of the mean or of the bounds."""
     (mu,), s = as_tensors(mean=mean)[0], require_positive("sd", sd)
     low, high = (require_positive(name, t, zero=True) for name, t in (("low", low), ("high", high)))
-    if not low < high: fail("low, high", (low, high), "finite bounds with 0 <= low < high")
+    if not low < high:
+        fail("low, high", (low, high), "finite bounds with 0 <= low < high")
     mu = require_finite("mean", mu).double()
-    if not (mu.abs() + high <= 1e12 * s).all(): fail("sd", s, "at least 1e-12 of the mean and of the bounds")
+    if not (mu.abs() + high <= 1e12 * s).all():
+        fail("sd", s, "at least 1e-12 of the mean and of the bounds")
     bell = _Bell(mu, s, torch.full_like(mu, low), torch.full_like(mu, high))
     virtual = lambda v: bell.clip(v) - _hazard(bell, bell.clip(v))
+
     def inverse(phi: torch.Tensor, right: bool = False) -> torch.Tensor:
         lo, hi = (end + torch.zeros_like(phi) for end in (bell.low, bell.high))
         for _ in range(60):
@@ -294,23 +346,34 @@ def truncated_normal(
             up = virtual(middle) < phi
             lo, hi = torch.where(up, middle, lo), torch.where(up, hi, middle)
         return hi
-    return Distribution(bell.low, bell.high, bell.cdf, bell.pdf, virtual, inverse, survival=bell.survival,
-                        quantile=lambda u: _quantile(bell, _probability(u)))
+
+    return Distribution(
+        bell.low,
+        bell.high,
+        bell.cdf,
+        bell.pdf,
+        virtual,
+        inverse,
+        survival=bell.survival,
+        quantile=lambda u: _quantile(bell, _probability(u)),
+    )
 
 # %% ../../nbs/60_mechanisms.ipynb #c025
 def _per_bidder(distributions: Any, n: int) -> list[Distribution]:
-    if isinstance(distributions, Distribution): return [distributions] * n
+    if isinstance(distributions, Distribution):
+        return [distributions] * n
     ds = list(distributions) if isinstance(distributions, (list, tuple)) else [distributions]
     if len(ds) != n or not all(isinstance(d, Distribution) for d in ds):
         fail("distributions", f"{len(ds)} given", f"one Distribution, or one for each of the {n} bidders")
     return ds
+
 
 def _in_support(v: torch.Tensor, ds: Sequence[Distribution]) -> None:
     for i, d in enumerate(ds):
         if d.low.dim() and d.low.shape != v.shape[:1]:
             wanted = f"one bound, or one for each of the {len(v)} auctions"
             fail(f"distributions[{i}].low.shape", tuple(d.low.shape), wanted)
-        bad = (v[:, i] < d.low * (1 - 1e-6)) | (v[:, i] > d.high * (1 + 1e-6))   # single precision rounds
+        bad = (v[:, i] < d.low * (1 - 1e-6)) | (v[:, i] > d.high * (1 + 1e-6))  # single precision rounds
         if bad.any():
             first = int(bad.nonzero()[0])
             fail(f"values[{first}, {i}]", v[first, i].item(), "a value inside the support")
@@ -318,20 +381,20 @@ def _in_support(v: torch.Tensor, ds: Sequence[Distribution]) -> None:
 # %% ../../nbs/60_mechanisms.ipynb #c026
 def _award(phi: torch.Tensor, i: int, d: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
     "Share and payment of bidder i, given all virtual values [B, n]."
-    others = torch.cat([phi[:, :i], phi[:, i + 1:]], 1)
+    others = torch.cat([phi[:, :i], phi[:, i + 1 :]], 1)
     bar = others.amax(1).clamp_min(0) if others.shape[1] else torch.zeros_like(phi[:, i])
-    crowd = (others == bar[:, None]).sum(1)                         # how many others stand exactly at the bar
-    enter, leave = d.inverse(bar), d.inverse(bar, right=True)       # where he reaches the bar, and passes it
+    crowd = (others == bar[:, None]).sum(1)  # how many others stand exactly at the bar
+    enter, leave = d.inverse(bar), d.inverse(bar, right=True)  # where he reaches the bar, and passes it
     tied = (phi[:, i] == bar) & (crowd > 0)
-    part = 1 / (crowd + 1).double()                                 # of each, where they tie
+    part = 1 / (crowd + 1).double()  # of each, where they tie
     share = torch.where(tied, part, (phi[:, i] >= bar).double())
     return share, torch.where(tied, enter * part, leave - (leave - enter) * part) * (share > 0)
 
 # %% ../../nbs/60_mechanisms.ipynb #c027
 def myerson(
-    values: Any,          # values, [B, n]
-    distributions: Any,   # a Distribution for all bidders, or a sequence of n
-) -> tuple[Any, Any]:     # allocation [B, n], payment [B, n]
+    values: Any,  # values, [B, n]
+    distributions: Any,  # a Distribution for all bidders, or a sequence of n
+) -> tuple[Any, Any]:  # allocation [B, n], payment [B, n]
     """The auction of one item with the highest expected revenue: highest (ironed) virtual value wins, if it
     is not negative.
 
@@ -348,8 +411,8 @@ def myerson(
 def myerson_revenue(
     distributions: Sequence[Distribution],  # one for each bidder, with single numbers as bounds
     *,
-    panels: int = 4096,                     # pieces of the integral, for each different distribution
-) -> float:                                 # in units of the values
+    panels: int = 4096,  # pieces of the integral, for each different distribution
+) -> float:  # in units of the values
     """Expected revenue of the optimal auction of one item: the integral of 1 - prod F_i(phi_i^{-1}(z)) over z
     > 0.
 
@@ -373,11 +436,11 @@ def myerson_revenue(
 
 # %% ../../nbs/60_mechanisms.ipynb #c038
 def piecewise_uniform(
-    edges: Sequence[float],          # ascending, [k + 1]
+    edges: Sequence[float],  # ascending, [k + 1]
     probabilities: Sequence[float],  # of each piece, positive, summing to one, [k]
     *,
-    points: int = 4096,              # cells on which the virtual value is ironed
-) -> Distribution:                   # its virtual value is ironed
+    points: int = 4096,  # cells on which the virtual value is ironed
+) -> Distribution:  # its virtual value is ironed
     """Evenly spread values on each of several intervals.
 
     Levels of ironed intervals are exact to about (range / points) squared. Raises `ValueError` for edges or
@@ -389,8 +452,8 @@ def piecewise_uniform(
         fail("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
     require_whole("points", points, least=1)
     none, f = torch.zeros(1, dtype=torch.float64), p / e.diff()
-    F = torch.cat([none, p.cumsum(0)])                         # below each edge
-    above = torch.cat([p.flip(0).cumsum(0).flip(0), none])     # above it
+    F = torch.cat([none, p.cumsum(0)])  # below each edge
+    above = torch.cat([p.flip(0).cumsum(0).flip(0), none])  # above it
     piece = lambda v: (torch.searchsorted(e, v.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
     inside = lambda v: v.clamp(e[0], e[-1])
     cdf = lambda v: (lambda k: F[k] + (inside(v) - e[k]) * f[k])(piece(v)).clamp(0, 1)
@@ -400,8 +463,15 @@ def piecewise_uniform(
     quantile = lambda u: torch.where(u < 1, within(u), e[-1])
     nodes, phi = _iron(e, f, survival, piece, points)
     return Distribution(
-        e[0], e[-1], cdf, lambda v: f[piece(v)] * (inside(v) == v), lambda v: _interpolate(v, nodes, phi),
-        lambda z, right=False: _invert(z, nodes, phi, right), quantile, survival)
+        e[0],
+        e[-1],
+        cdf,
+        lambda v: f[piece(v)] * (inside(v) == v),
+        lambda v: _interpolate(v, nodes, phi),
+        lambda z, right=False: _invert(z, nodes, phi, right),
+        quantile,
+        survival,
+    )
 
 # %% ../../nbs/60_mechanisms.ipynb #c039
 def _iron(e: torch.Tensor, f: torch.Tensor, survival: Callable, piece: Callable, points: int) -> tuple:
@@ -417,33 +487,37 @@ def _iron(e: torch.Tensor, f: torch.Tensor, survival: Callable, piece: Callable,
     ends = torch.minimum(raw(e[0], 0), ironed[0]), torch.maximum(raw(e[-1], len(f) - 1), ironed[-1])
     return torch.cat([e[:1], middle, e[-1:]]), torch.cat([ends[0][None], ironed, ends[1][None]])
 
+
 def _interpolate(v: torch.Tensor, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     k = torch.searchsorted(x, v.contiguous(), right=True).clamp(1, len(x) - 1)
     return y[k - 1] + (y[k] - y[k - 1]) * ((v - x[k - 1]) / (x[k] - x[k - 1])).clamp(0, 1)
 
+
 def _invert(z: torch.Tensor, x: torch.Tensor, y: torch.Tensor, right: bool) -> torch.Tensor:
-    k = torch.searchsorted(y, z.contiguous(), right=right)   # y[k - 1] < z <= y[k]; or <= and <
+    k = torch.searchsorted(y, z.contiguous(), right=right)  # y[k - 1] < z <= y[k]; or <= and <
     j = k.clamp(1, len(x) - 1)
     part = (z - y[j - 1]) / (y[j] - y[j - 1])
     return torch.where(k == 0, x[0], torch.where(k == len(x), x[-1], x[j - 1] + (x[j] - x[j - 1]) * part))
 
 # %% ../../nbs/60_mechanisms.ipynb #c040
 def raw_virtual(
-    d: Distribution,    # any distribution
-    v: torch.Tensor,    # values inside its support
-) -> torch.Tensor:      # v - (1 - F(v)) / f(v), not ironed
+    d: Distribution,  # any distribution
+    v: torch.Tensor,  # values inside its support
+) -> torch.Tensor:  # v - (1 - F(v)) / f(v), not ironed
     "The virtual value as the formula gives it; where f is rounded to zero, that of the distribution."
-    if not isinstance(d, Distribution): fail("d", type(d).__name__, "a Distribution")
+    if not isinstance(d, Distribution):
+        fail("d", type(d).__name__, "a Distribution")
     (t,), back = as_tensors(v=v)
     t = t.double()
-    if not ((t >= d.low) & (t <= d.high)).all(): fail("v", v, "values inside the support of the distribution")
+    if not ((t >= d.low) & (t <= d.high)).all():
+        fail("v", v, "values inside the support of the distribution")
     f = d.pdf(t)
     return back(torch.where(f > 0, t - d.survival(t) / f, d.virtual(t)))
 
 # %% ../../nbs/60_mechanisms.ipynb #c057
 def vcg(
-    bids: Any,           # values for each item, [B, n, m]
-) -> tuple[Any, Any]:    # allocation [B, n, m], payment [B, n]
+    bids: Any,  # values for each item, [B, n, m]
+) -> tuple[Any, Any]:  # allocation [B, n, m], payment [B, n]
     """The VCG mechanism for additive values: highest bid on each item wins, each pays what the others lose by
     him.
 
@@ -454,9 +528,9 @@ def vcg(
 
 # %% ../../nbs/60_mechanisms.ipynb #c059
 def itemwise_myerson(
-    values: Any,                    # values for each item, [B, n, m]
-    distributions: Sequence[Any],   # for each item, what `myerson` takes
-) -> tuple[Any, Any]:               # allocation [B, n, m], payment [B, n]
+    values: Any,  # values for each item, [B, n, m]
+    distributions: Sequence[Any],  # for each item, what `myerson` takes
+) -> tuple[Any, Any]:  # allocation [B, n, m], payment [B, n]
     """Myerson's auction for each item separately.
 
     Raises `ValueError` where `myerson` does, and unless there is one entry for each item."""
@@ -468,10 +542,10 @@ def itemwise_myerson(
 
 # %% ../../nbs/60_mechanisms.ipynb #c064
 def menu(
-    values: Any,        # one bidder's values, [T, m]
-    bundles: Any,       # entries of the menu, shares of each item, [K, m]
-    prices: Any,        # price of each entry, [K]
-) -> tuple[Any, Any]:   # allocation [T, m], payment [T]
+    values: Any,  # one bidder's values, [T, m]
+    bundles: Any,  # entries of the menu, shares of each item, [K, m]
+    prices: Any,  # price of each entry, [K]
+) -> tuple[Any, Any]:  # allocation [T, m], payment [T]
     """Each bidder takes the entry he likes best, or nothing for nothing; at equal liking the dearer one.
 
     Raises `ValueError` for wrong shapes and NaN."""
@@ -479,21 +553,22 @@ def menu(
     if v.dim() != 2 or x.dim() != 2 or p.shape != x.shape[:1] or v.shape[1] != x.shape[1] or not len(v):
         shapes = tuple(map(tuple, (v.shape, x.shape, p.shape)))
         fail("shapes", shapes, "values [T, m], bundles [K, m], prices [K]")
-    for name, t in (("values", v), ("bundles", x), ("prices", p)): require_finite(name, t)
+    for name, t in (("values", v), ("bundles", x), ("prices", p)):
+        require_finite(name, t)
     order = p.argsort(descending=True)
     x, p = torch.cat([x[order], 0 * v[:1]]), torch.cat([p[order], 0 * v[0, :1]])
     liking = v @ x.T - p
     size = (v.abs() @ x.abs().T + p.abs()).amax(1, keepdim=True)
     rounding = max(1e-12, 4 * torch.finfo(v.dtype).eps) * size
-    choice = (liking >= liking.amax(1, keepdim=True) - rounding).int().argmax(1)   # the first of the best
+    choice = (liking >= liking.amax(1, keepdim=True) - rounding).int().argmax(1)  # the first of the best
     return back(x[choice]), back(p[choice])
 
 # %% ../../nbs/60_mechanisms.ipynb #c066
 def straight_jacket(
-    m: int,              # number of items, 1 to 6
+    m: int,  # number of items, 1 to 6
     *,
     log2_points: int = 16,  # two to this power points in the unit cube, 8 to 24
-) -> torch.Tensor:       # price of any r items, r = 1 ... m, [m]
+) -> torch.Tensor:  # price of any r items, r = 1 ... m, [m]
     """Prices of the Straight-jacket auction for one additive bidder with values uniform on the unit cube.
 
     With the default number of points accurate to about 5e-4. Raises `ValueError` for other numbers of items
@@ -503,20 +578,21 @@ def straight_jacket(
     prices = []
     for r in range(1, m + 1):
         cube = qmc.Sobol(r, seed=1).random_base2(log2_points)
-        sums = np.sort(cube)[:, ::-1].cumsum(1)      # of the 1, 2, ... r largest values
-        poor = (sums[:, :r - 1] <= prices).all(1)    # who buys no smaller bundle
+        sums = np.sort(cube)[:, ::-1].cumsum(1)  # of the 1, 2, ... r largest values
+        poor = (sums[:, : r - 1] <= prices).all(1)  # who buys no smaller bundle
         prices.append(np.quantile(np.where(poor, sums[:, -1], m), 1 - r / (m + 1)))
     return torch.tensor(np.array(prices))
 
 # %% ../../nbs/60_mechanisms.ipynb #c067
 def by_size(
-    prices: Any,                           # price of any r items, [m]
-) -> tuple[torch.Tensor, torch.Tensor]:    # bundles [2^m - 1, m], prices [2^m - 1]
+    prices: Any,  # price of any r items, [m]
+) -> tuple[torch.Tensor, torch.Tensor]:  # bundles [2^m - 1, m], prices [2^m - 1]
     """Spell out prices by bundle size as a menu, for `menu`.
 
     Raises `ValueError` unless there are 1 to 16 finite prices."""
     (p,), _ = as_tensors(prices=prices)
-    if p.dim() != 1 or not 1 <= len(p) <= 16: fail("prices.shape", tuple(p.shape), "[m] for 1 to 16 items")
+    if p.dim() != 1 or not 1 <= len(p) <= 16:
+        fail("prices.shape", tuple(p.shape), "[m] for 1 to 16 items")
     require_finite("prices", p)
     bundles = torch.cartesian_prod(*[torch.arange(2)] * len(p)).view(-1, len(p))[1:]
     return bundles.to(p), p[bundles.sum(1) - 1]
@@ -525,19 +601,23 @@ def by_size(
 @dataclass(frozen=True)
 class LPResult:
     "An optimal mechanism on a list of types."
-    revenue: float            # expected, all bidders together
-    allocation: np.ndarray    # [T, m]; of bidder 1 against each type of bidder 2: [T, T, m]
-    payment: np.ndarray       # [T]; against each type of bidder 2: [T, T]
-    constraints: int          # incentive constraints that were needed, of T (T - 1) [T]
+
+    revenue: float  # expected, all bidders together
+    allocation: np.ndarray  # [T, m]; of bidder 1 against each type of bidder 2: [T, T, m]
+    payment: np.ndarray  # [T]; against each type of bidder 2: [T, T]
+    constraints: int  # incentive constraints that were needed, of T (T - 1) [T]
+
 
 def _as_table(name: str, types: Any) -> np.ndarray:
     (t,), _ = as_tensors(**{name: types})
-    if t.dim() != 2 or 0 in t.shape: fail(f"{name}.shape", tuple(t.shape), "[T, m], nothing empty")
+    if t.dim() != 2 or 0 in t.shape:
+        fail(f"{name}.shape", tuple(t.shape), "[T, m], nothing empty")
     return require_finite(name, t).detach().double().cpu().numpy()
 
+
 def as_types(
-    types: Any,      # values of each type, [T, m]
-    weights: Any,    # probability of each type, [T]
+    types: Any,  # values of each type, [T, m]
+    weights: Any,  # probability of each type, [T]
 ) -> tuple[np.ndarray, np.ndarray]:  # the same as float64
     """Check a list of types.
 
@@ -546,7 +626,8 @@ def as_types(
     if w.shape != t.shape[:1]:
         fail("weights.shape", tuple(w.shape), f"one probability for each of the {len(t)} types")
     w = require_finite("weights", w).detach().double().cpu().numpy()
-    if (t < 0).any(): fail("types", float(t.min()), "values >= 0")
+    if (t < 0).any():
+        fail("types", float(t.min()), "values >= 0")
     if (w < 0).any() or abs(w.sum() - 1) > 1e-6:
         fail("weights", f"sum {w.sum():g}, least {w.min():g}", "probabilities that sum to one")
     return t, w
@@ -560,11 +641,12 @@ def _as_pairs(pairs: Any, T: int, opponents: int) -> np.ndarray:
         fail("pairs", found, f"types below {T}, b below {b}")
     return found
 
+
 def incentive_rows(
-    types: np.ndarray,    # [T, m]
-    pairs: np.ndarray,    # (t, s, b): type t does not pose as s while the opponent is b, [K, 3]
-    opponents: int = 1,   # how many b there are
-) -> csr_matrix:          # rows over the variables (u [T, b], x [T, b, m]); each must be <= 0
+    types: np.ndarray,  # [T, m]
+    pairs: np.ndarray,  # (t, s, b): type t does not pose as s while the opponent is b, [K, 3]
+    opponents: int = 1,  # how many b there are
+) -> csr_matrix:  # rows over the variables (u [T, b], x [T, b, m]); each must be <= 0
     "The constraints u_s - u_t + (t - s) . x_s <= 0. Raises `ValueError` for pairs that are none."
     types = _as_table("types", types)
     (T, m), pairs = types.shape, _as_pairs(pairs, len(types), opponents)
@@ -577,10 +659,10 @@ def incentive_rows(
 
 # %% ../../nbs/60_mechanisms.ipynb #c071b
 def neighbours(
-    types: np.ndarray,    # [T, m]
-    count: int,           # how many for each type
-    opponents: int = 1,   # how many opponents each pair is repeated for
-) -> np.ndarray:          # [K, 3]
+    types: np.ndarray,  # [T, m]
+    count: int,  # how many for each type
+    opponents: int = 1,  # how many opponents each pair is repeated for
+) -> np.ndarray:  # [K, 3]
     """Each type with its nearest ones, after scaling every coordinate to the same range.
 
     Raises `ValueError` for no count."""
@@ -594,29 +676,31 @@ def neighbours(
 
 # %% ../../nbs/60_mechanisms.ipynb #c072
 def best_lies(
-    types: np.ndarray,   # [T, m]
-    u: np.ndarray,       # utilities, [T, b]
-    x: np.ndarray,       # shares, [T, b, m]
-) -> np.ndarray:         # (t, s, b) with the largest violation for each t and b, where there is one, [K, 3]
+    types: np.ndarray,  # [T, m]
+    u: np.ndarray,  # utilities, [T, b]
+    x: np.ndarray,  # shares, [T, b, m]
+) -> np.ndarray:  # (t, s, b) with the largest violation for each t and b, where there is one, [K, 3]
     "The pairs whose lie pays most. Raises `ValueError` for shapes that do not fit."
     types, u, x = _as_table("types", types), np.asarray(u), np.asarray(x)
-    if u.ndim != 2 or len(u) != len(types): fail("u.shape", u.shape, f"[{len(types)}, b]")
-    if x.shape != (*u.shape, types.shape[1]): fail("x.shape", x.shape, f"{(*u.shape, types.shape[1])}")
+    if u.ndim != 2 or len(u) != len(types):
+        fail("u.shape", u.shape, f"[{len(types)}, b]")
+    if x.shape != (*u.shape, types.shape[1]):
+        fail("x.shape", x.shape, f"{(*u.shape, types.shape[1])}")
     honest = u - np.einsum("sj,sbj->sb", types, x)
-    gain = np.einsum("tj,sbj->tsb", types, x) + honest[None] - u[:, None]   # [T, T, b]
+    gain = np.einsum("tj,sbj->tsb", types, x) + honest[None] - u[:, None]  # [T, T, b]
     pays = gain.max(1) > 1e-7 * np.abs(types).max()
     t, b = pays.nonzero()
     return np.c_[t, gain.argmax(1)[t, b], b]
 
 # %% ../../nbs/60_mechanisms.ipynb #c072b
 def solve_lazily(
-    types: np.ndarray,       # [T, m], of size 1 or so
-    objective: np.ndarray,   # to be maximised: of u [T, b], x [T, b, m], and further variables in [0, 1]
-    pairs: np.ndarray,       # incentive constraints to begin with, [K, 3]
-    opponents: int,          # b
-    limits: csr_matrix | None = None,   # further rows, each at most 1
-    equal: csr_matrix | None = None,    # further rows, each 0
-) -> tuple[float, np.ndarray, int]:     # optimum, variables, number of incentive constraints
+    types: np.ndarray,  # [T, m], of size 1 or so
+    objective: np.ndarray,  # to be maximised: of u [T, b], x [T, b, m], and further variables in [0, 1]
+    pairs: np.ndarray,  # incentive constraints to begin with, [K, 3]
+    opponents: int,  # b
+    limits: csr_matrix | None = None,  # further rows, each at most 1
+    equal: csr_matrix | None = None,  # further rows, each 0
+) -> tuple[float, np.ndarray, int]:  # optimum, variables, number of incentive constraints
     """Solve with few incentive constraints, add the violated ones, repeat until no lie pays.
 
     Raises `ValueError` for what does not fit together and `RuntimeError` if HiGHS fails."""
@@ -633,23 +717,26 @@ def solve_lazily(
         upper = (vstack([rows] if limits is None else [rows, limits]), most) if len(most) else (None, None)
         level = (equal, None if equal is None else np.zeros(equal.shape[0]))
         found = linprog(-objective, *upper, *level, bounds=bounds, method="highs-ds")
-        if found.status: raise RuntimeError(f"HiGHS: {found.message}")
-        lies = best_lies(types, found.x[:N].reshape(T, -1), found.x[N:N * (1 + m)].reshape(T, -1, m))
+        if found.status:
+            raise RuntimeError(f"HiGHS: {found.message}")
+        lies = best_lies(types, found.x[:N].reshape(T, -1), found.x[N : N * (1 + m)].reshape(T, -1, m))
         grown = np.unique(np.r_[pairs, lies], axis=0)
-        if len(grown) == len(pairs): return -found.fun, found.x, len(pairs)
+        if len(grown) == len(pairs):
+            return -found.fun, found.x, len(pairs)
         pairs = grown
 
 # %% ../../nbs/60_mechanisms.ipynb #c074
 def _unit(types: np.ndarray) -> float:
     "A power of two, as large as the values: tolerances of the solver are for numbers of size 1."
-    return 2. ** np.ceil(np.log2(types.max())) if types.max() > 0 else 1.
+    return 2.0 ** np.ceil(np.log2(types.max())) if types.max() > 0 else 1.0
+
 
 def optimal_lp(
-    types: Any,                 # values of each type, [T, m]
-    weights: Any,               # probability of each type, [T]
+    types: Any,  # values of each type, [T, m]
+    weights: Any,  # probability of each type, [T]
     *,
     unit_demand: bool = False,  # whether the bidder wants one item at most
-) -> LPResult:                  # revenue, allocation [T, m], payment [T]
+) -> LPResult:  # revenue, allocation [T, m], payment [T]
     """The truthful mechanism of highest revenue for one bidder whose type is one of a list, with HiGHS.
 
     Raises what `as_types` raises, and `ValueError` for a `unit_demand` that is neither True nor False."""
@@ -657,7 +744,8 @@ def optimal_lp(
     (T, m), unit = t.shape, _unit(t)
     t, each = t / unit, np.repeat(np.arange(T), m)
     limits = csr_matrix((np.ones(T * m), (each, T + np.arange(T * m))), shape=(T, T * (1 + m)))
-    if not require_flag("unit_demand", unit_demand): limits = None
+    if not require_flag("unit_demand", unit_demand):
+        limits = None
     objective, near = np.r_[-w, (w[:, None] * t).ravel()], neighbours(t, 24 if T <= 1000 else 8)
     revenue, found, k = solve_lazily(t, objective, near, 1, limits)
     u, x = found[:T], found[T:].reshape(T, m)
@@ -665,10 +753,10 @@ def optimal_lp(
 
 # %% ../../nbs/60_mechanisms.ipynb #c076
 def type_grid(
-    low: Sequence[float],    # smallest value of each item, [m]
-    high: Sequence[float],   # largest value of each item, [m]
-    size: int,               # K cells along each axis
-    where: str = "low",      # "low": the lower corner of each cell, "mid": its middle
+    low: Sequence[float],  # smallest value of each item, [m]
+    high: Sequence[float],  # largest value of each item, [m]
+    size: int,  # K cells along each axis
+    where: str = "low",  # "low": the lower corner of each cell, "mid": its middle
 ) -> tuple[np.ndarray, np.ndarray]:  # types [K^m, m] and their weights [K^m]
     """A box of equally likely values as a list of types.
 
@@ -678,39 +766,44 @@ def type_grid(
     a, b = (t.double().numpy() for t in as_tensors(low=low, high=high)[0])
     if a.ndim != 1 or a.shape != b.shape or not len(a) or not ((0 <= a) & (a < b) & (b < np.inf)).all():
         fail("low, high", (low, high), "one finite pair 0 <= low < high for each item")
-    if size ** len(a) > 10**7: fail("size", size, f"at most ten million types of {len(a)} items")
-    steps = (np.arange(size) + (.5 if where == "mid" else 0)) / size
+    if size ** len(a) > 10**7:
+        fail("size", size, f"at most ten million types of {len(a)} items")
+    steps = (np.arange(size) + (0.5 if where == "mid" else 0)) / size
     types = np.stack(np.meshgrid(*(lo + (hi - lo) * steps for lo, hi in zip(a, b)), indexing="ij"), -1)
     return types.reshape(-1, len(a)), np.full(size ** len(a), 1 / size ** len(a))
 
 # %% ../../nbs/60_mechanisms.ipynb #c081
 def richardson(
-    coarse: float,   # a result at K
-    fine: float,     # the same at 2 K
-) -> float:          # without the error of order 1/K
+    coarse: float,  # a result at K
+    fine: float,  # the same at 2 K
+) -> float:  # without the error of order 1/K
     "Extrapolate to an infinitely fine grid. Raises `ValueError` for what is no finite number."
     for name, t in zip(("coarse", "fine"), as_tensors(coarse=coarse, fine=fine)[0]):
-        if t.dim(): fail(f"{name}.shape", tuple(t.shape), "one number")
+        if t.dim():
+            fail(f"{name}.shape", tuple(t.shape), "one number")
         require_finite(name, t)
     return 2 * fine - coarse
 
 # %% ../../nbs/60_mechanisms.ipynb #c085
 def read_menu(
-    result: LPResult,       # of one bidder
-    weights: Any,           # probability of each type, [T]
+    result: LPResult,  # of one bidder
+    weights: Any,  # probability of each type, [T]
     *,
-    digits: int = 3,        # entries that agree to so many digits are one
+    digits: int = 3,  # entries that agree to so many digits are one
 ) -> list[tuple[tuple[float, ...], float, float]]:  # (shares, price, how often chosen), most popular first
     """The menu behind a table: its different entries.
 
     Raises `ValueError` for a result of two bidders, or other weights."""
-    if not isinstance(result, LPResult): fail("result", type(result).__name__, "an LPResult")
-    if np.ndim(result.allocation) != 2: fail("result.allocation.shape", np.shape(result.allocation), "[T, m]")
+    if not isinstance(result, LPResult):
+        fail("result", type(result).__name__, "an LPResult")
+    if np.ndim(result.allocation) != 2:
+        fail("result.allocation.shape", np.shape(result.allocation), "[T, m]")
     (w,), _ = as_tensors(weights=weights)
-    if w.shape != (len(result.payment),): fail("weights.shape", tuple(w.shape), f"[{len(result.payment)}]")
+    if w.shape != (len(result.payment),):
+        fail("weights.shape", tuple(w.shape), f"[{len(result.payment)}]")
     require_whole("digits", digits, least=0, most=15)
     found = Counter()
-    entries = result.allocation.round(digits) + 0., result.payment.round(digits) + 0.
+    entries = result.allocation.round(digits) + 0.0, result.payment.round(digits) + 0.0
     for x, p, share in zip(*entries, require_finite("weights", w).tolist()):
         found[(*x.tolist(), float(p))] += share
     return [(entry[:-1], entry[-1], share) for entry, share in found.most_common()]
@@ -724,12 +817,13 @@ def _sharing(T: int, m: int, first: int) -> csr_matrix:
     where = np.r_[k, k], np.r_[column(a, b), column(b, a)]
     return csr_matrix((np.ones(2 * len(k)), where), shape=(len(k), first + T * T * m))
 
+
 def optimal_pair_lp(
-    types: Any,               # values of each type, [T, m]
-    weights: Any,             # probability of each type, the same for both bidders, [T]
+    types: Any,  # values of each type, [T, m]
+    weights: Any,  # probability of each type, the same for both bidders, [T]
     *,
-    truthful: str = "dsic",   # "dsic": whatever the other reports; "bic": on average over his types
-) -> LPResult:                # revenue of both; of bidder 1 allocation [T, T, m], payment [T, T] ("bic": [T])
+    truthful: str = "dsic",  # "dsic": whatever the other reports; "bic": on average over his types
+) -> LPResult:  # revenue of both; of bidder 1 allocation [T, T, m], payment [T, T] ("bic": [T])
     """The truthful mechanism of highest revenue for two additive bidders with independent types from one
     list.
 
@@ -746,36 +840,46 @@ def optimal_pair_lp(
         return LPResult(unit * revenue, x, unit * (np.einsum("tj,tbj->tb", t, x) - u), k)
     objective, shares = 2 * np.r_[-w, (w[:, None] * t).ravel(), np.zeros(N * m)], _sharing(T, m, T * (1 + m))
     revenue, found, k = solve_lazily(t, objective, neighbours(t, 8), 1, shares, _averages(w, m))
-    x = found[T * (1 + m):].reshape(T, T, m)
+    x = found[T * (1 + m) :].reshape(T, T, m)
     return LPResult(unit * revenue, x, unit * ((t * np.einsum("b,tbj->tj", w, x)).sum(1) - found[:T]), k)
 
 # %% ../../nbs/60_mechanisms.ipynb #c093
 def _averages(w: np.ndarray, m: int) -> csr_matrix:
     "Rows X[t, j] - sum_b w_b x[t, b, j] over the variables (u [T], X [T, m], x [T, T, m]); each must be 0."
-    T = len(w); row = np.arange(T * m)
+    T = len(w)
+    row = np.arange(T * m)
     t, b, j = (i.ravel() for i in np.indices((T, T, m)))
     columns = np.r_[T + row, T * (1 + m) + (t * T + b) * m + j]
-    return csr_matrix((np.r_[np.ones(T * m), -w[b]], (np.r_[row, t * m + j], columns)), shape=(T * m, T * (1 + m) + T * T * m))
+    return csr_matrix(
+        (np.r_[np.ones(T * m), -w[b]], (np.r_[row, t * m + j], columns)),
+        shape=(T * m, T * (1 + m) + T * T * m),
+    )
 
 # %% ../../nbs/60_mechanisms.ipynb #c097
-PROBLEMS = {   # name -> (low, high, kind)
-    "square": ([0, 0], [1, 1], "additive"), "box": ([4, 4], [16, 7], "additive"), "wide": ([0, 0], [4, 3], "additive"),
-    "unit": ([0, 0], [1, 1], "unit"), "unit_23": ([2, 2], [3, 3], "unit"),
-    "pair_dsic": ([0, 0], [1, 1], "dsic"), "pair_bic": ([0, 0], [1, 1], "bic"),
+PROBLEMS = {  # name -> (low, high, kind)
+    "square": ([0, 0], [1, 1], "additive"),
+    "box": ([4, 4], [16, 7], "additive"),
+    "wide": ([0, 0], [4, 3], "additive"),
+    "unit": ([0, 0], [1, 1], "unit"),
+    "unit_23": ([2, 2], [3, 3], "unit"),
+    "pair_dsic": ([0, 0], [1, 1], "dsic"),
+    "pair_bic": ([0, 0], [1, 1], "bic"),
 }
+
 
 @dataclass(frozen=True)
 class Config:
     "One linear program."
-    problem: str     # a name of PROBLEMS
-    size: int        # cells along each axis
-    where: str       # "low" or "mid"
-    seed: int = 0    # unused: nothing here is random
+
+    problem: str  # a name of PROBLEMS
+    size: int  # cells along each axis
+    where: str  # "low" or "mid"
+    seed: int = 0  # unused: nothing here is random
 
 # %% ../../nbs/60_mechanisms.ipynb #c098
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a program -> its settings
+) -> dict[str, Config]:  # name of a program -> its settings
     "The programs of this chapter, at two or more sizes each."
     one, two = dict.fromkeys(("square", "box", "wide", "unit", "unit_23"), (24, 48)), (4, 5, 6, 8, 10)
     small = dict(square=(12, 24), box=(12, 24), unit=(8, 16), pair_dsic=(4, 6), pair_bic=(4, 6))
@@ -783,13 +887,15 @@ def cells(
     found = [Config(name, K, where) for name, all in sizes.items() for K in all for where in ("low", "mid")]
     return {f"{cfg.problem}_{cfg.size}_{cfg.where}": cfg for cfg in found}
 
+
 def run(
     cfg: Config,  # one program
-) -> dict:        # revenue, number of incentive constraints, for one bidder the ten entries chosen most
+) -> dict:  # revenue, number of incentive constraints, for one bidder the ten entries chosen most
     """Solve one program on the CPU. No randomness: the same settings give the same numbers.
 
     Raises `ValueError` for settings that are none."""
-    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
+    if not isinstance(cfg, Config):
+        fail("cfg", type(cfg).__name__, "a Config")
     low, high, kind = PROBLEMS[require_choice("problem", cfg.problem, PROBLEMS)]
     types, weights = type_grid(low, high, cfg.size, cfg.where)
     if kind in ("dsic", "bic"):

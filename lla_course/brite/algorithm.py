@@ -13,55 +13,66 @@ from typing import Any
 import numpy as np
 from scipy.linalg import eigh
 
-from ..core import fail, require_choice, require_positive, require_whole
 from .model import LatentModel, _as_numbers, _as_q, _as_signal, _log, observed
+from ..core import fail, require_choice, require_positive, require_whole
 
 # %% ../../nbs/41_brite.ipynb #c007
 def _weights(weights: Any, X: int) -> np.ndarray:
-    if not X: fail("model", "no prompt", "at least one prompt")
+    if not X:
+        fail("model", "no prompt", "at least one prompt")
     w = np.full(X, 1 / X) if weights is None else _as_numbers("weights", weights)
-    if w.shape != (X,): fail("weights.shape", w.shape, f"[{X}], one for each prompt")
-    if not (np.isfinite(w) & (w >= 0)).all() or w.sum() <= 0: fail("weights", w.tolist(), "numbers >= 0, not all zero")
+    if w.shape != (X,):
+        fail("weights.shape", w.shape, f"[{X}], one for each prompt")
+    if not (np.isfinite(w) & (w >= 0)).all() or w.sum() <= 0:
+        fail("weights", w.tolist(), "numbers >= 0, not all zero")
     return w / w.sum()
 
+
 def objective(
-    model: LatentModel,     # the writer
-    signal: Any,            # what is good, [X, Z, Y]
+    model: LatentModel,  # the writer
+    signal: Any,  # what is good, [X, Z, Y]
     *,
-    weights: Any = None,    # of the prompts, [X]; default equal
-) -> float:                 # in nats
+    weights: Any = None,  # of the prompts, [X]; default equal
+) -> float:  # in nats
     "L(theta), the mean of log P(good | x) over the prompts."
-    w = _weights(weights, len(model.logits)); log_p = model.log_evidence(signal)
+    w = _weights(weights, len(model.logits))
+    log_p = model.log_evidence(signal)
     return float(w[w > 0] @ log_p[w > 0])
+
 
 def psi_update(
     model: LatentModel,  # the writer as it is now
-    signal: Any,         # what is good, [X, Z, Y]
-) -> np.ndarray:         # Q(z, y | x), [X, Z, Y]
-    "E-step: the thoughts this writer has when it is right. Raises `ValueError` for unreachable answers. Source: Zhong et al. (2025), eq. 3.4."
+    signal: Any,  # what is good, [X, Z, Y]
+) -> np.ndarray:  # Q(z, y | x), [X, Z, Y]
+    """E-step: the thoughts this writer has when it is right.
+
+    Raises `ValueError` for unreachable answers. Source: Zhong et al. (2025), eq. 3.4."""
     return model.posterior(signal)
 
 # %% ../../nbs/41_brite.ipynb #c009
-def _log_sum(a: np.ndarray) -> np.ndarray:   # over the last axis; lean, for it is called thousands of times
+def _log_sum(a: np.ndarray) -> np.ndarray:  # over the last axis; lean, for it is called thousands of times
     top = a.max(-1)
     return top + np.log(np.exp(a - top[..., None]).sum(-1))
+
 
 def _moments(f: np.ndarray, p: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     "Mean [D] and covariance [D, D] of features f [X, K, D] under p [X, K], averaged over prompts."
     mean = (p[:, None] @ f)[:, 0]
     weighted = (w[:, None] * p)[..., None] * f
-    return w @ mean, weighted.reshape(-1, f.shape[-1]).T @ f.reshape(-1, f.shape[-1]) - (w[:, None] * mean).T @ mean
+    return w @ mean, weighted.reshape(-1, f.shape[-1]).T @ f.reshape(-1, f.shape[-1]) - (
+        w[:, None] * mean
+    ).T @ mean
 
 # %% ../../nbs/41_brite.ipynb #c010
 def theta_update(
-    model: LatentModel,    # where the search begins; a table, or log-linear
-    q: Any,                # thoughts to imitate, Q(z, y | x), [X, Z, Y]
+    model: LatentModel,  # where the search begins; a table, or log-linear
+    q: Any,  # thoughts to imitate, Q(z, y | x), [X, Z, Y]
     *,
-    weights: Any = None,   # of the prompts, [X]; default equal
-    ridge: float = 0.,     # >= 0; adds -ridge |theta|^2 / 2 to the objective and keeps theta finite
-    tol: float = 1e-12,    # largest entry of the gradient, in units of the largest feature
+    weights: Any = None,  # of the prompts, [X]; default equal
+    ridge: float = 0.0,  # >= 0; adds -ridge |theta|^2 / 2 to the objective and keeps theta finite
+    tol: float = 1e-12,  # largest entry of the gradient, in units of the largest feature
     max_steps: int = 200,  # of Newton's method
-) -> LatentModel:          # the new writer
+) -> LatentModel:  # the new writer
     """M-step: argmax over theta of E_q log P(z, y | x, theta), supervised training on q.
 
     A prompt of weight zero keeps its row of a table.
@@ -69,8 +80,13 @@ def theta_update(
     Raises `ValueError` where Newton's method needs more steps. Source: Zhong et al. (2025), eq. 3.5."""
     require_whole("max_steps", max_steps, least=1)
     require_positive("tol", tol, zero=True)
-    q, w, ridge = _as_q(q, model.logits.shape), _weights(weights, len(model.logits)), require_positive("ridge", ridge, zero=True)
-    if model.features is None: return LatentModel(np.where(w[:, None, None] > 0, _log(q), model.logits))
+    q, w, ridge = (
+        _as_q(q, model.logits.shape),
+        _weights(weights, len(model.logits)),
+        require_positive("ridge", ridge, zero=True),
+    )
+    if model.features is None:
+        return LatentModel(np.where(w[:, None, None] > 0, _log(q), model.logits))
     f, theta = model.features.reshape(len(w), -1, len(model.theta)), model.theta
     target = w @ (q.reshape(len(w), 1, -1) @ f)[:, 0]
     value = lambda theta: theta @ target - ridge / 2 * theta @ theta - w @ _log_sum(f @ theta)
@@ -78,69 +94,85 @@ def theta_update(
         logits = f @ theta
         mean, cov = _moments(f, np.exp(logits - _log_sum(logits)[:, None]), w)
         slope, bend = target - mean - ridge * theta, cov + ridge * np.eye(len(theta))
-        if np.abs(slope).max() <= tol * np.abs(f).max(): return LatentModel.log_linear(model.features, theta)
-        step, size, here = np.linalg.lstsq(bend, slope, rcond=None)[0], 1., value(theta)
-        while value(theta + size * step) < here + 1e-4 * size * (slope @ step) - 1e-13 * (1 + abs(here)) and size > 1e-9: size /= 2
+        if np.abs(slope).max() <= tol * np.abs(f).max():
+            return LatentModel.log_linear(model.features, theta)
+        step, size, here = np.linalg.lstsq(bend, slope, rcond=None)[0], 1.0, value(theta)
+        while (
+            value(theta + size * step) < here + 1e-4 * size * (slope @ step) - 1e-13 * (1 + abs(here))
+            and size > 1e-9
+        ):
+            size /= 2
         theta = theta + size * step
     fail("max_steps", max_steps, f"enough Newton steps; the gradient is still {np.abs(slope).max():.1e}")
 
 # %% ../../nbs/41_brite.ipynb #c011
 def brite(
-    model: LatentModel,    # the first writer, theta_0
-    signal: Any,           # what is good, [X, Z, Y]
+    model: LatentModel,  # the first writer, theta_0
+    signal: Any,  # what is good, [X, Z, Y]
     *,
-    rounds: int,           # how often to do both updates
-    weights: Any = None,   # of the prompts, [X]; default equal
-    ridge: float = 0.,     # of the theta-update
-) -> list[LatentModel]:    # theta_0, theta_1, ... theta_rounds
+    rounds: int,  # how often to do both updates
+    weights: Any = None,  # of the prompts, [X]; default equal
+    ridge: float = 0.0,  # of the theta-update
+) -> list[LatentModel]:  # theta_0, theta_1, ... theta_rounds
     "Both updates by turns, exactly. Raises what they raise, and `ValueError` for fewer than 0 rounds."
     require_whole("rounds", rounds, least=0)
     models = [model]
-    for _ in range(rounds): models.append(theta_update(models[-1], psi_update(models[-1], signal), weights=weights, ridge=ridge))
+    for _ in range(rounds):
+        models.append(theta_update(models[-1], psi_update(models[-1], signal), weights=weights, ridge=ridge))
     return models
 
 # %% ../../nbs/41_brite.ipynb #c018
 @dataclass(frozen=True)
 class Problem:
     "A writer to begin with, the data, and the best writer."
-    start: LatentModel    # theta_0; one entry for each pair of prompt and answer
-    signal: np.ndarray    # the answer of each entry, [X, Z, Y]
-    weights: np.ndarray   # probability of each entry, [X]
-    best: LatentModel     # theta*, which has given the answers
+
+    start: LatentModel  # theta_0; one entry for each pair of prompt and answer
+    signal: np.ndarray  # the answer of each entry, [X, Z, Y]
+    weights: np.ndarray  # probability of each entry, [X]
+    best: LatentModel  # theta*, which has given the answers
+
 
 def random_problem(
-    seed: int,              # of features and parameters
+    seed: int,  # of features and parameters
     *,
-    coupling: float = 1.,   # scale of the features
-    start: float = .3,      # scale of theta_0; that of theta* is 1
-    prompts: int = 6,       # number of prompts
-    rationales: int = 8,    # rationales of each
-    answers: int = 4,       # answers of each
-    features: int = 6,      # shared parameters
-) -> Problem:               # with prompts * answers entries
+    coupling: float = 1.0,  # scale of the features
+    start: float = 0.3,  # scale of theta_0; that of theta* is 1
+    prompts: int = 6,  # number of prompts
+    rationales: int = 8,  # rationales of each
+    answers: int = 4,  # answers of each
+    features: int = 6,  # shared parameters
+) -> Problem:  # with prompts * answers entries
     """Gaussian features and answers drawn by a hidden writer, with their exact probabilities.
 
     Raises `ValueError` for sizes below 1."""
     require_whole("seed", seed, least=0)
     sizes = dict(prompts=prompts, rationales=rationales, answers=answers, features=features)
-    for name, size in sizes.items(): require_whole(name, size, least=1)
+    for name, size in sizes.items():
+        require_whole(name, size, least=1)
     require_positive("start", start, zero=True)
     rng = np.random.default_rng(seed)
     f = require_positive("coupling", coupling) * rng.normal(size=(prompts, rationales, answers, features))
     best, first = rng.normal(size=features), start * rng.normal(size=features)
-    p = np.exp(LatentModel.log_linear(f, best).log_joint).sum(1)                    # P(y | x, theta*), [prompts, answers]
+    # P(y | x, theta*), [prompts, answers]
+    p = np.exp(LatentModel.log_linear(f, best).log_joint).sum(1)
     every, y = np.repeat(f, answers, 0), np.tile(np.arange(answers), prompts)
-    return Problem(LatentModel.log_linear(every, first), observed(y, every.shape[:3]), p.ravel() / prompts, LatentModel.log_linear(every, best))
+    return Problem(
+        LatentModel.log_linear(every, first),
+        observed(y, every.shape[:3]),
+        p.ravel() / prompts,
+        LatentModel.log_linear(every, best),
+    )
 
 # %% ../../nbs/41_brite.ipynb #c020
 @dataclass(frozen=True)
 class Trace:
     "What the theorems speak about, along a path of T rounds."
-    objective: np.ndarray     # L(theta_t), [T + 1]
-    gap: np.ndarray           # L(theta*) - L(theta_t), [T + 1]
-    to_best: np.ndarray       # KL(P_t || P_*), [T + 1]
-    moved: np.ndarray         # KL(P_{t+1} || P_t), [T]
-    star: np.ndarray          # grad L . (theta* - theta_t) - gap, [T + 1]; >= 0 where L is star-concave
+
+    objective: np.ndarray  # L(theta_t), [T + 1]
+    gap: np.ndarray  # L(theta*) - L(theta_t), [T + 1]
+    to_best: np.ndarray  # KL(P_t || P_*), [T + 1]
+    moved: np.ndarray  # KL(P_{t+1} || P_t), [T]
+    star: np.ndarray  # grad L . (theta* - theta_t) - gap, [T + 1]; >= 0 where L is star-concave
 
     @property
     def bound(self) -> np.ndarray:  # [T], for t = 1 ... T
@@ -154,87 +186,124 @@ class Trace:
 
 # %% ../../nbs/41_brite.ipynb #c021
 def divergence(
-    a: LatentModel,         # P
-    b: LatentModel,         # P'
+    a: LatentModel,  # P
+    b: LatentModel,  # P'
     *,
-    weights: Any = None,    # of the prompts, [X]; default equal
-) -> float:                 # in nats
+    weights: Any = None,  # of the prompts, [X]; default equal
+) -> float:  # in nats
     """KL(P || P') over rationales and answers, averaged over prompts.
 
     Raises `ValueError` for models of different shapes."""
-    if a.logits.shape != b.logits.shape: fail("b", b.logits.shape, f"a model of shape {a.logits.shape}")
+    if a.logits.shape != b.logits.shape:
+        fail("b", b.logits.shape, f"a model of shape {a.logits.shape}")
     p = np.exp(a.log_joint)
-    return float(_weights(weights, len(p)) @ np.where(p > 0, p * (np.where(p > 0, a.log_joint, 0) - np.where(p > 0, b.log_joint, 0)), 0).sum((1, 2)))
+    return float(
+        _weights(weights, len(p))
+        @ np.where(p > 0, p * (np.where(p > 0, a.log_joint, 0) - np.where(p > 0, b.log_joint, 0)), 0).sum(
+            (1, 2)
+        )
+    )
+
 
 def gradient(
-    model: LatentModel,     # log-linear
-    signal: Any,            # what is good, [X, Z, Y]
+    model: LatentModel,  # log-linear
+    signal: Any,  # what is good, [X, Z, Y]
     *,
-    weights: Any = None,    # of the prompts, [X]; default equal
-) -> np.ndarray:            # [D]
+    weights: Any = None,  # of the prompts, [X]; default equal
+) -> np.ndarray:  # [D]
     "Gradient of L: mean features of the good thoughts minus those of all thoughts."
-    if model.features is None: fail("model", "a table", "a log-linear model")
+    if model.features is None:
+        fail("model", "a table", "a log-linear model")
     d = model.posterior(signal) - np.exp(model.log_joint)
-    return _weights(weights, len(d)) @ (d.reshape(len(d), 1, -1) @ model.features.reshape(len(d), -1, len(model.theta)))[:, 0]
+    return (
+        _weights(weights, len(d))
+        @ (d.reshape(len(d), 1, -1) @ model.features.reshape(len(d), -1, len(model.theta)))[:, 0]
+    )
+
 
 def trace(
     models: list[LatentModel],  # theta_0 ... theta_T, log-linear
-    problem: Problem,           # the data and the best writer
-) -> Trace:                     # everything that the theorems compare
+    problem: Problem,  # the data and the best writer
+) -> Trace:  # everything that the theorems compare
     "Evaluate a path of writers. Raises `ValueError` for a path without a writer."
-    if not len(models): fail("models", models, "at least one model")
+    if not len(models):
+        fail("models", models, "at least one model")
     w = dict(weights=problem.weights)
-    L, top = np.array([objective(m, problem.signal, **w) for m in models]), objective(problem.best, problem.signal, **w)
+    L, top = (
+        np.array([objective(m, problem.signal, **w) for m in models]),
+        objective(problem.best, problem.signal, **w),
+    )
     rise = np.array([gradient(m, problem.signal, **w) @ (problem.best.theta - m.theta) for m in models])
-    return Trace(L, top - L, np.array([divergence(m, problem.best, **w) for m in models]),
-                 np.array([divergence(b, a, **w) for a, b in zip(models, models[1:])]), rise - (top - L))
+    return Trace(
+        L,
+        top - L,
+        np.array([divergence(m, problem.best, **w) for m in models]),
+        np.array([divergence(b, a, **w) for a, b in zip(models, models[1:])]),
+        rise - (top - L),
+    )
 
 # %% ../../nbs/41_brite.ipynb #c026
 def missing_information(
-    model: LatentModel,     # log-linear, at the optimum
-    signal: Any,            # what is good, [X, Z, Y]
+    model: LatentModel,  # log-linear, at the optimum
+    signal: Any,  # what is good, [X, Z, Y]
     *,
-    weights: Any = None,    # of the prompts, [X]; default equal
-) -> float:                 # from 0 to 1
-    "Largest eigenvalue of Cov_P^-1 E Cov_Q: the factor by which a round shrinks the error of theta. Raises `ValueError` if the features are redundant."
-    if model.features is None: fail("model", "a table", "a log-linear model")
-    w, f = _weights(weights, len(model.logits)), model.features.reshape(len(model.logits), -1, len(model.theta))
+    weights: Any = None,  # of the prompts, [X]; default equal
+) -> float:  # from 0 to 1
+    """Largest eigenvalue of Cov_P^-1 E Cov_Q: the factor by which a round shrinks the error of theta.
+
+    Raises `ValueError` if the features are redundant."""
+    if model.features is None:
+        fail("model", "a table", "a log-linear model")
+    w, f = (
+        _weights(weights, len(model.logits)),
+        model.features.reshape(len(model.logits), -1, len(model.theta)),
+    )
     flat = lambda p: p.reshape(len(p), -1)
-    complete, missing = (_moments(f, flat(p), w)[1] for p in (np.exp(model.log_joint), model.posterior(signal)))
-    if np.linalg.cond(complete) > 1e12: fail("features", "redundant", "features whose covariance can be inverted")
+    complete, missing = (
+        _moments(f, flat(p), w)[1] for p in (np.exp(model.log_joint), model.posterior(signal))
+    )
+    if np.linalg.cond(complete) > 1e12:
+        fail("features", "redundant", "features whose covariance can be inverted")
     return float(eigh(missing, complete, eigvals_only=True)[-1])
 
 # %% ../../nbs/41_brite.ipynb #c040
 def rejection_update(
-    model: LatentModel,             # the writer
-    signal: Any,                    # a sample is kept with probability g(x, z, y), [X, Z, Y]
+    model: LatentModel,  # the writer
+    signal: Any,  # a sample is kept with probability g(x, z, y), [X, Z, Y]
     *,
-    draws: int,                     # N, samples for each prompt
-    generator: np.random.Generator, # of the samples
-    keep: str = "one",              # "one": the first that is kept, of each prompt; "all"
-) -> tuple[np.ndarray, np.ndarray]: # q(z, y | x) [X, Z, Y], weights of the prompts [X]
-    """E-step by sampling: what survived, as a distribution, and how much each prompt has to say in the theta-update.
+    draws: int,  # N, samples for each prompt
+    generator: np.random.Generator,  # of the samples
+    keep: str = "one",  # "one": the first that is kept, of each prompt; "all"
+) -> tuple[np.ndarray, np.ndarray]:  # q(z, y | x) [X, Z, Y], weights of the prompts [X]
+    """E-step by sampling: what survived, as a distribution, and how much each prompt has to say in the
+    theta-update.
 
-    A prompt of which nothing survived has weight zero (its q is the writer itself, and counts for nothing). Raises `ValueError` if nothing survived at all."""
+    A prompt of which nothing survived has weight zero (its q is the writer itself, and counts for nothing).
+    Raises `ValueError` if nothing survived at all."""
     require_choice("keep", keep, ("one", "all"))
     require_whole("draws", draws, least=1)
-    p = np.exp(model.log_joint).reshape(len(model.logits), -1); counts = np.zeros_like(p)
+    p = np.exp(model.log_joint).reshape(len(model.logits), -1)
+    counts = np.zeros_like(p)
     for x, (px, gx) in enumerate(zip(p, _as_signal(signal, model.logits.shape).reshape(p.shape))):
         found = np.minimum(np.searchsorted(px.cumsum(), generator.random(draws), side="right"), len(px) - 1)
         kept = found[generator.random(draws) < gx[found]]
         counts[x] = np.bincount(kept[:1] if keep == "one" else kept, minlength=len(px))
     total = counts.sum(1)
-    if not total.any(): fail("draws", draws, "at least one sample that is kept: no prompt was ever right")
+    if not total.any():
+        fail("draws", draws, "at least one sample that is kept: no prompt was ever right")
     q = np.where(total[:, None] > 0, counts / np.maximum(total, 1)[:, None], p / p.sum(1, keepdims=True))
     return q.reshape(model.logits.shape), total / total.sum()
 
 # %% ../../nbs/41_brite.ipynb #c043
 def coverage(
-    p: Any,      # success probability of a prompt, 0 to 1
+    p: Any,  # success probability of a prompt, 0 to 1
     draws: Any,  # N, samples
-) -> np.ndarray: # probability that at least one sample is right
+) -> np.ndarray:  # probability that at least one sample is right
     "1 - (1 - p)^N. Raises `ValueError` for p outside of 0 to 1 and fewer than 0 draws."
     p, N = _as_numbers("p", p), _as_numbers("draws", draws)
-    if not ((0 <= p) & (p <= 1)).all(): fail("p", p.tolist(), "probabilities from 0 to 1")
-    if not ((N >= 0) & (N < np.inf)).all(): fail("draws", N.tolist(), "finite numbers >= 0")
-    with np.errstate(divide="ignore", invalid="ignore"): return np.where(N == 0, 0., -np.expm1(N * np.log1p(-p)))
+    if not ((0 <= p) & (p <= 1)).all():
+        fail("p", p.tolist(), "probabilities from 0 to 1")
+    if not ((N >= 0) & (N < np.inf)).all():
+        fail("draws", N.tolist(), "finite numbers >= 0")
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.where(N == 0, 0.0, -np.expm1(N * np.log1p(-p)))

@@ -17,37 +17,57 @@ from .algorithm import coverage, theta_update
 from .model import LatentModel, TokenTree, observed
 from .reasoner import cells
 from ..core import fail, load_result, require_choice, require_positive, require_whole
-from ..figures import add_curve, add_points, add_weights
-from ..figures import canvas, choice, colour, live, remembered, slider, with_slider
+from lla_course.figures import (
+    add_curve,
+    add_points,
+    add_weights,
+    canvas,
+    choice,
+    colour,
+    live,
+    remembered,
+    slider,
+    with_slider,
+)
 
 # %% ../../nbs/49_brite_lab.ipynb #c005
 STEPS = {"+1": lambda v: (v + 1) % 10, "×2": lambda v: 2 * v % 10, "−3": lambda v: (v - 3) % 10}
-HABITS = np.array([[.5, .3, .15, .05], [.45, .15, .1, .3], [.3, .3, .1, .3], [.2, .2, .2, .4]])   # rows: start, after each step; columns: steps, stop
+# rows: start, after each step; columns: steps, stop
+HABITS = np.array(
+    [[0.5, 0.3, 0.15, 0.05], [0.45, 0.15, 0.1, 0.3], [0.3, 0.3, 0.1, 0.3], [0.2, 0.2, 0.2, 0.4]]
+)
 TREE = TokenTree(tuple(STEPS), 6)
+
 
 @remembered()
 def digit_writer(
-    start: int,                        # the digit to begin with, 0 to 9
-) -> tuple[LatentModel, np.ndarray]:   # the writer over all rationales and digits, and the digit that each rationale computes [Z]
+    start: int,  # the digit to begin with, 0 to 9
+    # the writer over all rationales and digits, and the digit that each rationale computes [Z]
+) -> tuple[LatentModel, np.ndarray]:
     "A writer who calculates. Raises `ValueError` for a start that is no digit."
     require_whole("start", start, least=0, most=9)
     phi, ends = np.zeros((1, len(TREE.rationales), 10, 17)), []
     for row, z in zip(phi[0], TREE.rationales):
         v = start
-        for last, a in zip((0, *(t + 1 for t in z)), (*z, 3)[:TREE.depth]): row[:, 4 * last + a] += 1
-        for a in z: v = STEPS[TREE.tokens[a]](v)
-        row[v, 16] = 1; ends.append(v)
+        for last, a in zip((0, *(t + 1 for t in z)), (*z, 3)[: TREE.depth]):
+            row[:, 4 * last + a] += 1
+        for a in z:
+            v = STEPS[TREE.tokens[a]](v)
+        row[v, 16] = 1
+        ends.append(v)
     return LatentModel.log_linear(phi, np.r_[np.log(HABITS).ravel(), np.log(81)]), np.array(ends)
 
 # %% ../../nbs/49_brite_lab.ipynb #c007
 @remembered(64)
 def half_rounds(
-    start: int,                # first digit
-    answer: int,               # right digit
-    beta: float,               # temperature > 0 of the psi-update
-    count: int = 24,           # half rounds
-) -> list[np.ndarray]:         # P(z), Q(z), P(z), Q(z), ...; each [Z]
-    "What the writer and its posterior think, by turns. Raises `ValueError` for digits and temperatures that make no sense."
+    start: int,  # first digit
+    answer: int,  # right digit
+    beta: float,  # temperature > 0 of the psi-update
+    count: int = 24,  # half rounds
+) -> list[np.ndarray]:  # P(z), Q(z), P(z), Q(z), ...; each [Z]
+    """What the writer and its posterior think, by turns.
+
+    Raises `ValueError` for digits and temperatures that make no sense."""
     model, _ = digit_writer(start)
     beta = require_positive("beta", beta)
     require_whole("count", count, least=0)
@@ -61,97 +81,184 @@ def half_rounds(
 
 # %% ../../nbs/49_brite_lab.ipynb #c008
 def thoughts_figure(
-    half: int = 1,        # half rounds done: even after a theta-update, odd after a psi-update
-    beta: float = 1.,     # temperature of the psi-update
-    start: int = 2,       # first digit
-    answer: int = 7,      # right digit
-    show: int = 14,       # how many rationales to draw
-) -> go.Figure:           # bars of the most probable rationales
-    "The most probable thoughts now (bars) and half a round ago (ticks); blue arrives at the answer, red does not. Raises `ValueError` as `half_rounds` does."
+    half: int = 1,  # half rounds done: even after a theta-update, odd after a psi-update
+    beta: float = 1.0,  # temperature of the psi-update
+    start: int = 2,  # first digit
+    answer: int = 7,  # right digit
+    show: int = 14,  # how many rationales to draw
+) -> go.Figure:  # bars of the most probable rationales
+    """The most probable thoughts now (bars) and half a round ago (ticks); blue arrives at the answer, red
+    does not.
+
+    Raises `ValueError` as `half_rounds` does."""
     path, (_, ends) = half_rounds(start, answer, beta), digit_writer(start)
     require_whole("half", half, least=0, most=len(path) - 1)
     require_whole("show", show, least=1)
     now, before = path[half], path[max(half - 1, 0)]
     best = now.argsort(kind="stable")[::-1][:show]
     names = [f"{k + 1}. {TREE.text(TREE.rationales[i])} → {ends[i]}" for k, i in enumerate(best)]
-    fig = canvas("probability", "", height=500).update_yaxes(range=[show - .5, -.5], showgrid=False, type="category").update_xaxes(range=[0, 1])
+    fig = (
+        canvas("probability", "", height=500)
+        .update_yaxes(range=[show - 0.5, -0.5], showgrid=False, type="category")
+        .update_xaxes(range=[0, 1])
+    )
     what = "Q, thinking" if half % 2 else "P, the writer"
-    fig.add_trace(go.Bar(x=now[best], y=names, orientation="h", name=f"{what}: faithful {now[ends == answer].sum():.3f}, mean length {now @ TREE.lengths:.2f}", showlegend=True,
-                         marker=dict(color=[colour("lla" if ends[i] == answer else "error") for i in best])))
-    return fig.add_trace(go.Scatter(x=before[best], y=names, mode="markers", name="half a round ago", marker=dict(color=colour("data"), size=9, symbol="line-ns-open")))
+    fig.add_trace(
+        go.Bar(
+            x=now[best],
+            y=names,
+            orientation="h",
+            name=f"{what}: faithful {now[ends == answer].sum():.3f}, mean length {now @ TREE.lengths:.2f}",
+            showlegend=True,
+            marker=dict(color=[colour("lla" if ends[i] == answer else "error") for i in best]),
+        )
+    )
+    return fig.add_trace(
+        go.Scatter(
+            x=before[best],
+            y=names,
+            mode="markers",
+            name="half a round ago",
+            marker=dict(color=colour("data"), size=9, symbol="line-ns-open"),
+        )
+    )
 
 # %% ../../nbs/49_brite_lab.ipynb #c009
 def brite_lab() -> Any:  # an ipywidgets box
     "The bench, live: half rounds, temperature, start and answer."
-    return live(thoughts_figure, half=slider("half rounds", 1, 0, 24, 1), beta=choice("β", [.2, .5, .7, 1., 1.5, 2.], 1.),
-                start=slider("start", 2, 0, 9, 1), answer=slider("answer", 7, 0, 9, 1))
+    return live(
+        thoughts_figure,
+        half=slider("half rounds", 1, 0, 24, 1),
+        beta=choice("β", [0.2, 0.5, 0.7, 1.0, 1.5, 2.0], 1.0),
+        start=slider("start", 2, 0, 9, 1),
+        answer=slider("answer", 7, 0, 9, 1),
+    )
 
 # %% ../../nbs/49_brite_lab.ipynb #c014
 def coverage_figure(
-    draws: int = 30,      # N, samples
-    success: float = .03, # p, success probability of one sample
-) -> go.Figure:           # coverage over p, and the distribution of the number of successes
+    draws: int = 30,  # N, samples
+    success: float = 0.03,  # p, success probability of one sample
+) -> go.Figure:  # coverage over p, and the distribution of the number of successes
     """Whether N samples cover a prompt, and how often they are right.
 
     Raises `ValueError` for numbers out of their range."""
     require_whole("draws", draws, least=0)
-    if require_positive("success", success) > 1: fail("success", success, "a probability above 0, at most 1")
-    chance = np.geomspace(1e-4, 1, 101); k = np.arange(13)
+    if require_positive("success", success) > 1:
+        fail("success", success, "a probability above 0, at most 1")
+    chance = np.geomspace(1e-4, 1, 101)
+    k = np.arange(13)
     fig = canvas("log₁₀ p (above); number of right samples (below)", "covered", "probability", height=520)
     fig.update_xaxes(matches=None, showticklabels=True)
     add_curve(fig, np.log10(chance), coverage(chance, draws), "lla", f"N = {draws}")
-    add_points(fig, [np.log10(success)], [coverage(success, draws)], "query", f"p = {success:g}: covered with {coverage(success, draws):.3f}", size=12)
+    add_points(
+        fig,
+        [np.log10(success)],
+        [coverage(success, draws)],
+        "query",
+        f"p = {success:g}: covered with {coverage(success, draws):.3f}",
+        size=12,
+    )
     return add_weights(fig, k, binom.pmf(k, draws, success), "lla", "").update_yaxes(range=[0, 1])
 
 # %% ../../nbs/49_brite_lab.ipynb #c015
 def coverage_lab() -> Any:  # an ipywidgets box
     "The sampling bench, live: samples and success probability."
-    return live(coverage_figure, draws=choice("samples N", [1, 2, 4, 8, 16, 30, 64, 128, 300, 1000], 30), success=choice("success p", [.001, .003, .01, .03, .1, .3, .5], .03))
+    return live(
+        coverage_figure,
+        draws=choice("samples N", [1, 2, 4, 8, 16, 30, 64, 128, 300, 1000], 30),
+        success=choice("success p", [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 0.5], 0.03),
+    )
 
 # %% ../../nbs/49_brite_lab.ipynb #c021
 @remembered(4)
 def written_texts(
-    run: str,   # name of a recorded run of chapter 42, as "n8_0"
-) -> dict[str, tuple[list, str]]:   # method -> its texts (dicts of prompt, gold, text, right, faithful), and its grades in words
-    "What the methods of a run wrote; empty if the run is not recorded. Raises `ValueError` for a run that does not exist."
+    run: str,  # name of a recorded run of chapter 42, as "n8_0"
+    # method -> its texts (dicts of prompt, gold, text, right, faithful), and its grades in words
+) -> dict[str, tuple[list, str]]:
+    """What the methods of a run wrote; empty if the run is not recorded.
+
+    Raises `ValueError` for a run that does not exist."""
     table = cells("full")
     record = load_result(f"reasoner/{require_choice('run', run, tuple(table))}", table[run])
     found = {}
     for name, m in (record.result["methods"] if record else {}).items():
-        if "grades" not in m: continue
+        if "grades" not in m:
+            continue
         right, exact = (np.mean(m["grades"][key]) for key in ("right", "exact"))
         found[name] = m["examples"], f"on all prompts: right {right:.3f}, reasoned {exact:.3f}"
         kept = m.get("samples_kept")
-        if kept and kept["kept"]: found[f"{name}, kept"] = kept["kept"], f"kept in training; reasoned, longest prompts: {kept['faithful'][-1]:.3f}"
+        if kept and kept["kept"]:
+            found[f"{name}, kept"] = (
+                kept["kept"],
+                f"kept in training; reasoned, longest prompts: {kept['faithful'][-1]:.3f}",
+            )
     return found
 
 # %% ../../nbs/49_brite_lab.ipynb #c022
 def texts_figure(
-    run: str = "n8_0",     # a recorded run
-    method: str = "psi",   # one of its methods, or "rs, kept" for what its sampler kept
-) -> go.Figure:            # a table of tokens
-    "Texts of a recorded run, token by token; blue as a careful writer's, red not. Raises `ValueError` for a run or a method that does not exist."
+    run: str = "n8_0",  # a recorded run
+    method: str = "psi",  # one of its methods, or "rs, kept" for what its sampler kept
+) -> go.Figure:  # a table of tokens
+    """Texts of a recorded run, token by token; blue as a careful writer's, red not.
+
+    Raises `ValueError` for a run or a method that does not exist."""
     found = written_texts(run)
-    if not found: return canvas("token", "", height=420).add_annotation(text=f"{run}: not recorded yet", showarrow=False, font_size=16)
+    if not found:
+        return canvas("token", "", height=420).add_annotation(
+            text=f"{run}: not recorded yet", showarrow=False, font_size=16
+        )
     rows, grades = found[require_choice("method", method, tuple(found))]
     gold, text = ([r[key].split() for r in rows] for key in ("gold", "text"))
     wide = max(map(len, gold + text))
-    as_gold = [[np.nan if i >= len(t) else float(i < len(g) and t[i] == g[i]) for i in range(wide)] for g, t in zip(gold, text)]
-    ends = ["right, reasoned" if r["faithful"] and r["right"] else "right by luck" if r["right"] else "wrong" for r in rows]
-    fig = go.Figure(go.Heatmap(z=as_gold, text=[t + [""] * (wide - len(t)) for t in text], texttemplate="%{text}", textfont=dict(size=16, color="white"), xgap=3, ygap=6, zmin=0, zmax=1, showscale=False,
-                               colorscale=[[0, colour("error")], [1, colour("lla")]], hovertemplate="token %{x}: %{text}<extra></extra>"))
-    say = lambda x, y, words, anchor, tint="#333", **more: fig.add_annotation(x=x, y=y, text=words, showarrow=False, xanchor=anchor, font=dict(size=13, color=tint), **more)
-    say(.5, 1.14, f"{run}, {method}: {grades}", "center", xref="paper", yref="paper")   # as an annotation it moves with a slider
+    as_gold = [
+        [np.nan if i >= len(t) else float(i < len(g) and t[i] == g[i]) for i in range(wide)]
+        for g, t in zip(gold, text)
+    ]
+    ends = [
+        "right, reasoned" if r["faithful"] and r["right"] else "right by luck" if r["right"] else "wrong"
+        for r in rows
+    ]
+    fig = go.Figure(
+        go.Heatmap(
+            z=as_gold,
+            text=[t + [""] * (wide - len(t)) for t in text],
+            texttemplate="%{text}",
+            textfont=dict(size=16, color="white"),
+            xgap=3,
+            ygap=6,
+            zmin=0,
+            zmax=1,
+            showscale=False,
+            colorscale=[[0, colour("error")], [1, colour("lla")]],
+            hovertemplate="token %{x}: %{text}<extra></extra>",
+        )
+    )
+    say = lambda x, y, words, anchor, tint="#333", **more: fig.add_annotation(
+        x=x, y=y, text=words, showarrow=False, xanchor=anchor, font=dict(size=13, color=tint), **more
+    )
+    # as an annotation it moves with a slider
+    say(0.5, 1.14, f"{run}, {method}: {grades}", "center", xref="paper", yref="paper")
     for k, (r, end) in enumerate(zip(rows, ends)):
-        say(-.7, k, r["prompt"], "right")
-        say(wide - .3, k, end, "left", colour("lla" if end == "right, reasoned" else "error"))
-    fig.update_layout(template=canvas("", "").layout.template, height=440, margin=dict(l=185, r=130, t=60, b=40))
-    return fig.update_xaxes(title="token of the rationale ; answer", showticklabels=False, showgrid=False, zeroline=False, ticks="").update_yaxes(autorange="reversed", showgrid=False, showticklabels=False, zeroline=False, ticks="")
-
+        say(-0.7, k, r["prompt"], "right")
+        say(wide - 0.3, k, end, "left", colour("lla" if end == "right, reasoned" else "error"))
+    fig.update_layout(
+        template=canvas("", "").layout.template, height=440, margin=dict(l=185, r=130, t=60, b=40)
+    )
+    return fig.update_xaxes(
+        title="token of the rationale ; answer",
+        showticklabels=False,
+        showgrid=False,
+        zeroline=False,
+        ticks="",
+    ).update_yaxes(autorange="reversed", showgrid=False, showticklabels=False, zeroline=False, ticks="")
 
 # %% ../../nbs/49_brite_lab.ipynb #c022b
 def texts_lab() -> Any:  # an ipywidgets box
     "The reader, live: run and method."
-    runs = [name for name in ("small_0", "n6_0", "n8_0", "n12_0", "better_0", "narrow_0", "mod100_0", "carry_0") if written_texts(name)] or ["n8_0"]
+    runs = [
+        name
+        for name in ("small_0", "n6_0", "n8_0", "n12_0", "better_0", "narrow_0", "mod100_0", "carry_0")
+        if written_texts(name)
+    ] or ["n8_0"]
     shared = [m for m in written_texts(runs[0]) if all(m in written_texts(r) for r in runs)] or ["psi"]
     return live(texts_figure, run=choice("run", runs, runs[-1]), method=choice("method", shared, "psi"))

@@ -7,9 +7,10 @@ __all__ = ['TokenTree', 'tree_policy', 'tree_log_probs', 'LatentModel', 'observe
            'soft_value_iteration']
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c002
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
-from typing import Any, Callable
+from typing import Any
 
 import numpy as np
 from scipy.special import logsumexp
@@ -22,12 +23,14 @@ class TokenTree:
     """All rationales of at most `depth` tokens, listed by length, and within a length in alphabetical order.
 
     Raises `ValueError` for tokens that are no texts, and for a depth below 0."""
-    tokens: tuple[str, ...]   # what can be written, without the stop
-    depth: int                # at most so many tokens
+
+    tokens: tuple[str, ...]  # what can be written, without the stop
+    depth: int  # at most so many tokens
 
     def __post_init__(self) -> None:
         texts = isinstance(self.tokens, tuple) and all(isinstance(token, str) for token in self.tokens)
-        if not texts: fail("tokens", self.tokens, "a tuple of texts")
+        if not texts:
+            fail("tokens", self.tokens, "a tuple of texts")
         require_whole("depth", self.depth, least=0)
 
     def beginnings(self, length: int) -> list[tuple[int, ...]]:  # length in tokens -> each as token numbers
@@ -47,13 +50,15 @@ class TokenTree:
 
     def text(self, z: tuple[int, ...]) -> str:  # token numbers -> words
         "A rationale as it would be written. Raises `ValueError` for a number that is no token."
-        for a in z: require_whole("z", a, least=0, most=len(self.tokens) - 1)
+        for a in z:
+            require_whole("z", a, least=0, most=len(self.tokens) - 1)
         return " ".join(self.tokens[a] for a in z) or "(nothing)"
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c009c
 def _check_levels(name: str, levels: list[np.ndarray]) -> None:
     "Raise `ValueError` unless level h is [V**h, V + 1], without NaN."
-    if not len(levels): fail(name, levels, "at least one level")
+    if not len(levels):
+        fail(name, levels, "at least one level")
     wide = np.shape(levels[0])[-1] if np.ndim(levels[0]) == 2 else 0
     for h, level in enumerate(levels):
         wanted = (max(wide - 1, 0) ** h, wide)
@@ -64,9 +69,10 @@ def _check_levels(name: str, levels: list[np.ndarray]) -> None:
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c010
 def tree_policy(
-    tree: TokenTree,       # the rationales
+    tree: TokenTree,  # the rationales
     next_token: Callable,  # beginning -> probabilities of each token and of the stop, [V + 1]
-) -> list[np.ndarray]:     # log-probabilities, for each level h [V**h, V + 1]; at full length only the stop is left
+    # log-probabilities, for each level h [V**h, V + 1]; at full length only the stop is left
+) -> list[np.ndarray]:
     "Write down a habit for every beginning. Raises `ValueError` where probabilities do not sum to one."
     levels = [np.array([next_token(z) for z in tree.beginnings(h)], float) for h in range(tree.depth)]
     for h, level in enumerate(levels):
@@ -74,11 +80,14 @@ def tree_policy(
         if level.shape[1:] != (choices,) or not (level >= 0).all() or not np.allclose(level.sum(-1), 1):
             fail(f"next_token, level {h}", level.tolist()[:1], f"{choices} probabilities that sum to one")
     with np.errstate(divide="ignore"):
-        return [np.log(p) for p in levels] + [np.log(np.eye(len(tree.tokens) + 1)[[-1] * len(tree.tokens) ** tree.depth])]
+        return [np.log(p) for p in levels] + [
+            np.log(np.eye(len(tree.tokens) + 1)[[-1] * len(tree.tokens) ** tree.depth])
+        ]
+
 
 def tree_log_probs(
     policy: list[np.ndarray],  # log-probabilities by level, as `tree_policy` gives them
-) -> np.ndarray:               # log-probability of each rationale, [Z]
+) -> np.ndarray:  # log-probability of each rationale, [Z]
     """Sum the log-probabilities of the tokens and of the stop along each rationale.
 
     Raises `ValueError` for levels that do not fit."""
@@ -91,21 +100,31 @@ def tree_log_probs(
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c019
 def _as_numbers(name: str, x: Any) -> np.ndarray:
-    try: return np.asarray(x, float)
-    except (TypeError, ValueError): fail(name, x, "an array of numbers")
+    try:
+        return np.asarray(x, float)
+    except (TypeError, ValueError):
+        fail(name, x, "an array of numbers")
+
 
 def _as_signal(signal: Any, shape: tuple) -> np.ndarray:
     signal = _as_numbers("signal", signal)
-    try: g = np.broadcast_to(signal, shape)
-    except ValueError: fail("signal.shape", np.shape(signal), f"a shape that broadcasts to [X, Z, Y] = {shape}")
-    if not ((g >= 0) & (g <= 1)).all(): fail("signal", float(g[~((g >= 0) & (g <= 1))][0]), "probabilities from 0 to 1")
+    try:
+        g = np.broadcast_to(signal, shape)
+    except ValueError:
+        fail("signal.shape", np.shape(signal), f"a shape that broadcasts to [X, Z, Y] = {shape}")
+    if not ((g >= 0) & (g <= 1)).all():
+        fail("signal", float(g[~((g >= 0) & (g <= 1))][0]), "probabilities from 0 to 1")
     return g
+
 
 def _as_q(q: Any, shape: tuple) -> np.ndarray:
     q = _as_numbers("q", q)
-    if q.shape != shape: fail("q.shape", q.shape, f"[X, Z, Y] = {shape}")
-    if not (q >= 0).all() or np.abs(q.sum((1, 2)) - 1).max() > 1e-8: fail("q", q.sum((1, 2)).tolist(), "probabilities that sum to one over z and y, for each prompt")
+    if q.shape != shape:
+        fail("q.shape", q.shape, f"[X, Z, Y] = {shape}")
+    if not (q >= 0).all() or np.abs(q.sum((1, 2)) - 1).max() > 1e-8:
+        fail("q", q.sum((1, 2)).tolist(), "probabilities that sum to one over z and y, for each prompt")
     return q
+
 
 def _check_logits(logits: Any) -> None:
     if not isinstance(logits, np.ndarray) or logits.ndim != 3:
@@ -113,35 +132,53 @@ def _check_logits(logits: Any) -> None:
     if not (logits < np.inf).all() or not (logits > -np.inf).any((1, 2)).all():
         fail("logits", "nan, inf or all -inf", "numbers below inf, not all -inf for any prompt")
 
+
 def _log(p: Any) -> np.ndarray:
-    with np.errstate(divide="ignore"): return np.log(p)
+    with np.errstate(divide="ignore"):
+        return np.log(p)
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c020
 @dataclass(frozen=True)
 class LatentModel:
-    "Rationales z and answers y of prompts x, few enough to list. P(z, y | x) is exp(logits), divided by its sum over z and y."
-    logits: np.ndarray                  # [X, Z, Y]; -inf where impossible
+    """Rationales z and answers y of prompts x, few enough to list.
+
+    P(z, y | x) is exp(logits), divided by its sum over z and y."""
+
+    logits: np.ndarray  # [X, Z, Y]; -inf where impossible
     features: np.ndarray | None = None  # phi(x, z, y), [X, Z, Y, D]; None for a table
-    theta: np.ndarray | None = None     # then logits = features @ theta, [D]
+    theta: np.ndarray | None = None  # then logits = features @ theta, [D]
 
     def __post_init__(self) -> None:
         _check_logits(self.logits)
 
     @classmethod
     def tabular(cls, probabilities: Any) -> "LatentModel":  # P(z, y | x) up to a factor for each x, [X, Z, Y]
-        "A model that is a table. Raises `ValueError` for negative numbers and for prompts without any possibility."
+        """A model that is a table.
+
+        Raises `ValueError` for negative numbers and for prompts without any possibility."""
         p = _as_numbers("probabilities", probabilities)
-        if p.ndim != 3: fail("probabilities.shape", p.shape, "[X, Z, Y]")
-        if not (np.isfinite(p) & (p >= 0)).all() or not (p.sum((1, 2)) > 0).all(): fail("probabilities", float(p.min()) if p.size else None, "finite numbers >= 0, not all zero for any prompt")
+        if p.ndim != 3:
+            fail("probabilities.shape", p.shape, "[X, Z, Y]")
+        if not (np.isfinite(p) & (p >= 0)).all() or not (p.sum((1, 2)) > 0).all():
+            fail(
+                "probabilities",
+                float(p.min()) if p.size else None,
+                "finite numbers >= 0, not all zero for any prompt",
+            )
         return cls(_log(p / p.sum((1, 2), keepdims=True)))
 
     @classmethod
     def log_linear(cls, features: Any, theta: Any) -> "LatentModel":  # features [X, Z, Y, D], theta [D]
-        "A model with shared parameters. Raises `ValueError` for shapes that do not fit and for numbers that are not finite."
+        """A model with shared parameters.
+
+        Raises `ValueError` for shapes that do not fit and for numbers that are not finite."""
         f, t = _as_numbers("features", features), _as_numbers("theta", theta)
-        if f.ndim != 4 or 0 in f.shape: fail("features.shape", f.shape, "[X, Z, Y, D], nothing empty")
-        if t.shape != f.shape[-1:]: fail("theta.shape", t.shape, f"[{f.shape[-1]}], one for each feature")
-        if not (np.isfinite(f).all() and np.isfinite(t).all()): fail("features, theta", "nan or inf", "finite numbers")
+        if f.ndim != 4 or 0 in f.shape:
+            fail("features.shape", f.shape, "[X, Z, Y, D], nothing empty")
+        if t.shape != f.shape[-1:]:
+            fail("theta.shape", t.shape, f"[{f.shape[-1]}], one for each feature")
+        if not (np.isfinite(f).all() and np.isfinite(t).all()):
+            fail("features, theta", "nan or inf", "finite numbers")
         return cls(f @ t, f, t)
 
     @property
@@ -149,40 +186,56 @@ class LatentModel:
         "log P(z, y | x), normalised."
         return self.logits - logsumexp(self.logits, axis=(1, 2), keepdims=True)
 
-    def log_evidence(self, signal: Any) -> np.ndarray:  # signal [X, Z, Y] -> [X], in nats; -inf where nothing good can happen
+    # signal [X, Z, Y] -> [X], in nats; -inf where nothing good can happen
+    def log_evidence(self, signal: Any) -> np.ndarray:
         "log P(good | x), the sum of P(z, y | x) g(x, z, y) in logarithms."
         return logsumexp(self.log_joint + _log(_as_signal(signal, self.logits.shape)), axis=(1, 2))
 
     def posterior(self, signal: Any) -> np.ndarray:  # signal [X, Z, Y] -> [X, Z, Y]
-        "P(z, y | x, good), proportional to P(z, y | x) g(x, z, y). Raises `ValueError` for a prompt whose good outcomes are unreachable."
+        """P(z, y | x, good), proportional to P(z, y | x) g(x, z, y).
+
+        Raises `ValueError` for a prompt whose good outcomes are unreachable."""
         log_p = self.log_evidence(signal)
-        if not np.isfinite(log_p).all(): fail("signal", f"prompt {int((~np.isfinite(log_p)).argmax())} has P(good) = 0", "a good outcome of positive probability for each prompt: this answer is unreachable")
+        if not np.isfinite(log_p).all():
+            fail(
+                "signal",
+                f"prompt {int((~np.isfinite(log_p)).argmax())} has P(good) = 0",
+                "a good outcome of positive probability for each prompt: this answer is unreachable",
+            )
         return np.exp(self.log_joint + _log(_as_signal(signal, self.logits.shape)) - log_p[:, None, None])
 
     def elbo(self, q: Any, signal: Any) -> np.ndarray:  # q and signal [X, Z, Y] -> [X], in nats
-        "Evidence lower bound: E_q[log P(z, y | x) g(x, z, y) - log q]. At most log_evidence; equal at q = posterior."
-        q = _as_q(q, self.logits.shape); some = q > 0
+        """Evidence lower bound: E_q[log P(z, y | x) g(x, z, y) - log q].
+
+        At most log_evidence; equal at q = posterior."""
+        q = _as_q(q, self.logits.shape)
+        some = q > 0
         inside = self.log_joint + _log(_as_signal(signal, q.shape)) - _log(np.where(some, q, 1))
         return np.where(some, q * np.where(some, inside, 0), 0).sum((1, 2))
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c022
 def observed(
-    answers: Any,               # the right answer of each prompt, whole numbers, [X]
+    answers: Any,  # the right answer of each prompt, whole numbers, [X]
     shape: tuple[int, int, int],  # [X, Z, Y] of the model
-) -> np.ndarray:                # 1 where y is the right answer, otherwise 0; [X, Z, Y]
+) -> np.ndarray:  # 1 where y is the right answer, otherwise 0; [X, Z, Y]
     "The signal of a known answer. Raises `ValueError` for an answer that does not exist."
-    if not isinstance(shape, tuple) or len(shape) != 3: fail("shape", shape, "(X, Z, Y)")
-    for size in shape: require_whole("shape", size, least=0)
+    if not isinstance(shape, tuple) or len(shape) != 3:
+        fail("shape", shape, "(X, Z, Y)")
+    for size in shape:
+        require_whole("shape", size, least=0)
     y = np.asarray(answers)
-    if y.shape != shape[:1] or y.dtype.kind not in "iu": fail("answers", answers, f"{shape[0]} whole numbers")
-    if not ((0 <= y) & (y < shape[2])).all(): fail("answers", answers, f"numbers from 0 to {shape[2] - 1}")
+    if y.shape != shape[:1] or y.dtype.kind not in "iu":
+        fail("answers", answers, f"{shape[0]} whole numbers")
+    if not ((0 <= y) & (y < shape[2])).all():
+        fail("answers", answers, f"numbers from 0 to {shape[2] - 1}")
     return np.broadcast_to(y[:, None, None] == np.arange(shape[2]), shape).astype(float)
 
+
 def rewarded(
-    reward: Any,      # R(x, z, y), [X, Z, Y]
+    reward: Any,  # R(x, z, y), [X, Z, Y]
     *,
-    beta: float,      # temperature > 0, in units of the reward
-) -> np.ndarray:      # exp((R - max R) / beta), [X, Z, Y]
+    beta: float,  # temperature > 0, in units of the reward
+) -> np.ndarray:  # exp((R - max R) / beta), [X, Z, Y]
     "The signal of a reward: the better, the more probably welcome. Raises `ValueError` unless beta > 0."
     R = _as_numbers("reward", reward)
     if R.ndim != 3 or 0 in R.shape[1:] or not np.isfinite(R).all():
@@ -192,33 +245,50 @@ def rewarded(
 # %% ../../nbs/40_latent_reasoning.ipynb #c027
 def shaped_rewards(
     policy: list[np.ndarray],  # log-probabilities of the writer by level, [V**h, V + 1]
-    bonus: Any,                # what stopping after each rationale brings in addition, [Z]; e.g. log P(y* | x, z)
-) -> list[np.ndarray]:         # rewards by level, [V**h, V + 1]
-    "Each token earns its own log-probability; the stop earns the bonus as well. Raises `ValueError` for a bonus of another length."
+    # what stopping after each rationale brings in addition, [Z]; e.g. log P(y* | x, z)
+    bonus: Any,
+) -> list[np.ndarray]:  # rewards by level, [V**h, V + 1]
+    """Each token earns its own log-probability; the stop earns the bonus as well.
+
+    Raises `ValueError` for a bonus of another length."""
     _check_levels("policy", policy)
     bonus, sizes = _as_numbers("bonus", bonus), [len(level) for level in policy]
-    if bonus.shape != (sum(sizes),) or np.isnan(bonus).any(): fail("bonus.shape", bonus.shape, f"[{sum(sizes)}], one number for each rationale")
+    if bonus.shape != (sum(sizes),) or np.isnan(bonus).any():
+        fail("bonus.shape", bonus.shape, f"[{sum(sizes)}], one number for each rationale")
     last = np.eye(policy[0].shape[1])[-1] > 0
-    return [np.where(last, level + part[:, None], level) for level, part in zip(policy, np.split(bonus, np.cumsum(sizes)[:-1]))]
+    return [
+        np.where(last, level + part[:, None], level)
+        for level, part in zip(policy, np.split(bonus, np.cumsum(sizes)[:-1]))
+    ]
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c029
 def soft_value_iteration(
-    rewards: list[np.ndarray],   # by level, [V**h, V + 1]; -inf forbids an action
+    rewards: list[np.ndarray],  # by level, [V**h, V + 1]; -inf forbids an action
     *,
-    beta: float,                 # temperature > 0, in units of the reward
-) -> tuple[list[np.ndarray], list[np.ndarray]]:  # values by level [V**h], log-probabilities of the best policy [V**h, V + 1]
+    beta: float,  # temperature > 0, in units of the reward
+    # values by level [V**h], log-probabilities of the best policy [V**h, V + 1]
+) -> tuple[list[np.ndarray], list[np.ndarray]]:
     """The policy on a token tree that maximises E[sum of rewards - beta log pi], from the leaves to the root.
 
-    Raises `ValueError` unless beta > 0, and if every rationale is forbidden. Where nothing is allowed any more, the policy stops. Source: Zhong et al. (2025), Proposition 3.7."""
+    Raises `ValueError` unless beta > 0, and if every rationale is forbidden. Where nothing is allowed any
+    more, the policy stops. Source: Zhong et al. (2025), Proposition 3.7."""
     _check_levels("rewards", rewards)
     beta, after, values, policy = require_positive("beta", beta), None, [], []
     for level in reversed(rewards):
         q = np.array(level, float)
-        if after is not None: q[:, :-1] += after.reshape(len(q), -1)
-        else: q[:, :-1] = -np.inf                                   # at full length only the stop is left
+        if after is not None:
+            q[:, :-1] += after.reshape(len(q), -1)
+        else:
+            q[:, :-1] = -np.inf  # at full length only the stop is left
         after = beta * logsumexp(q / beta, axis=1)
         dead = np.where(np.arange(q.shape[1]) == q.shape[1] - 1, 0, -np.inf)
         alive = np.isfinite(after)[:, None]
-        values.append(after); policy.append(np.where(alive, (q - np.where(alive, after[:, None], 0)) / beta, dead))
-    if not np.isfinite(after[0]): fail("rewards", -np.inf, "at least one rationale with a finite sum of rewards: this answer is unreachable")
+        values.append(after)
+        policy.append(np.where(alive, (q - np.where(alive, after[:, None], 0)) / beta, dead))
+    if not np.isfinite(after[0]):
+        fail(
+            "rewards",
+            -np.inf,
+            "at least one rationale with a finite sum of rewards: this answer is unreachable",
+        )
     return values[::-1], policy[::-1]

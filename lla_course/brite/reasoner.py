@@ -11,17 +11,26 @@ __all__ = ['NEEDS', 'METHODS', 'Task', 'next_step', 'check_author', 'author', 'c
 
 # %% ../../nbs/42_brite_transformer.ipynb #c002
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
-from typing import Any, Callable
+from typing import Any
 
 import torch
 from torch import nn
 
-from ..core import fail, pick, pick_device
-from ..core import require_choice, require_finite, require_flag, require_positive, require_whole
-from ..models import Config as Sizes, Decoder, evaluating
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_flag,
+    require_positive,
+    require_whole,
+)
+from ..models import Config as Sizes
+from ..models import Decoder, evaluating
 
 # %% ../../nbs/42_brite_transformer.ipynb #c006
 @dataclass(frozen=True)
@@ -29,9 +38,11 @@ class Task:
     """What is asked, and how it is laid out in tokens: numbers, then padding, `=` and `;`.
 
     Raises `ValueError`."""
-    task: str = "chain"   # "chain": sum of digits, by running sums; "carry": sum of two numbers, column by column from the right
-    values: int = 10      # numbers that can be written; sums of a chain are taken modulo this
-    n_max: int = 6        # longest prompt, in digits or columns; also the longest rationale
+
+    # "chain": sum of digits, by running sums; "carry": sum of two numbers, column by column from the right
+    task: str = "chain"
+    values: int = 10  # numbers that can be written; sums of a chain are taken modulo this
+    n_max: int = 6  # longest prompt, in digits or columns; also the longest rationale
 
     def __post_init__(self) -> None:
         require_choice("task", self.task, ("chain", "carry"))
@@ -65,31 +76,33 @@ class Task:
 
 # %% ../../nbs/42_brite_transformer.ipynb #c008
 def next_step(
-    task: Task,             # what is asked
-    x: torch.Tensor,        # prompts, [B, slots]
-    k: int,                 # which step, from 0
-    before: torch.Tensor,   # number written in the step before, [B]
-) -> torch.Tensor:          # right number to write now, [B]
+    task: Task,  # what is asked
+    x: torch.Tensor,  # prompts, [B, slots]
+    k: int,  # which step, from 0
+    before: torch.Tensor,  # number written in the step before, [B]
+) -> torch.Tensor:  # right number to write now, [B]
     "The right step from where the writer is, even if he should not be there."
-    if task.task == "chain": return (before + x[:, k + 1].clamp_max(9)) % task.values
+    if task.task == "chain":
+        return (before + x[:, k + 1].clamp_max(9)) % task.values
     return x[:, 2 * k].clamp_max(9) + x[:, 2 * k + 1].clamp_max(9) + (before >= 10)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c009
 def check_author(
-    careful: float,   # probability of the right step
-    slip: float,      # probability of 3 too much
+    careful: float,  # probability of the right step
+    slip: float,  # probability of 3 too much
 ) -> None:
     "Raise `ValueError` unless these are probabilities that sum to at most one."
     if require_positive("careful", careful, zero=True) + require_positive("slip", slip, zero=True) > 1:
         fail("careful, slip", (careful, slip), "probabilities that sum to at most one")
 
+
 def author(
-    task: Task,               # what is asked
-    x: torch.Tensor,          # prompts, [B, slots]
-    careful: float,           # probability of the right step; 1 gives the gold rationale
-    slip: float,              # probability of 3 too much
-    rng: torch.Generator,     # of his moods, on the device of x
-) -> torch.Tensor:            # what he would write, [B, n_max]; only the first steps of each row are meant
+    task: Task,  # what is asked
+    x: torch.Tensor,  # prompts, [B, slots]
+    careful: float,  # probability of the right step; 1 gives the gold rationale
+    slip: float,  # probability of 3 too much
+    rng: torch.Generator,  # of his moods, on the device of x
+) -> torch.Tensor:  # what he would write, [B, n_max]; only the first steps of each row are meant
     """Rationales of an author who is careless, step by step.
 
     Raises `ValueError` for what are no probabilities."""
@@ -99,140 +112,169 @@ def author(
         u = torch.rand(len(x), generator=rng, dtype=torch.float32, device=x.device)
         right = next_step(task, x, k, before)
         anything = torch.randint(task.values, (len(x),), generator=rng, device=x.device)
-        before = torch.where(u < careful, right, torch.where(u < careful + slip, (right + 3) % task.values, anything))
+        before = torch.where(
+            u < careful, right, torch.where(u < careful + slip, (right + 3) % task.values, anything)
+        )
         z.append(before)
     return torch.stack(z, 1)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c010
 def conclude(
-    task: Task,            # what is asked
-    z: torch.Tensor,       # rationales, [B, n_max]
-    steps: torch.Tensor,   # length of each, [B]
-) -> torch.Tensor:         # answers, [B, says]
-    "The answer that a rationale leads to: its last number; for columns, the digit of each and the last carry."
+    task: Task,  # what is asked
+    z: torch.Tensor,  # rationales, [B, n_max]
+    steps: torch.Tensor,  # length of each, [B]
+) -> torch.Tensor:  # answers, [B, says]
+    """The answer that a rationale leads to: its last number; for columns, the digit of each and the last
+    carry."""
     last = z.gather(1, steps[:, None] - 1)
-    if task.task == "chain": return last
+    if task.task == "chain":
+        return last
     at, digits = torch.arange(task.says, device=z.device), torch.cat([z % 10, 0 * z[:, :1]], 1)
     return torch.where(at < steps[:, None], digits, torch.where(at == steps[:, None], last // 10, 0))
 
+
 def spell(
-    task: Task,            # what is asked
-    z: torch.Tensor,       # rationales, [B, n_max]
-    steps: torch.Tensor,   # length of each, [B]
-    y: torch.Tensor,       # answers, [B, says]
-) -> torch.Tensor:         # texts, [B, room]
+    task: Task,  # what is asked
+    z: torch.Tensor,  # rationales, [B, n_max]
+    steps: torch.Tensor,  # length of each, [B]
+    y: torch.Tensor,  # answers, [B, says]
+) -> torch.Tensor:  # texts, [B, room]
     "Rationale, stop, answer, padding."
     at = torch.arange(task.room, device=z.device) - steps[:, None]
     thought = torch.cat([z, z.new_zeros(len(z), task.room - z.shape[1])], 1)
     answer = y.gather(1, (at - 1).clamp(0, task.says - 1))
-    return torch.where(at < 0, thought, torch.where(at == 0, task.stop, torch.where(at <= task.says, answer, task.pad)))
+    return torch.where(
+        at < 0, thought, torch.where(at == 0, task.stop, torch.where(at <= task.says, answer, task.pad))
+    )
 
 # %% ../../nbs/42_brite_transformer.ipynb #c011
 @dataclass(frozen=True)
 class Prompts:
-    "Questions, with what a checker knows of them. Only x and y* are data; the gold rationale is for grading, and for one rival."
-    x: torch.Tensor       # [B, slots]
-    n: torch.Tensor       # digits or columns, [B]
-    steps: torch.Tensor   # of the gold rationale, [B]
-    gold: torch.Tensor    # the gold rationale, [B, n_max]
-    y: torch.Tensor       # the right answer, [B, says]
+    """Questions, with what a checker knows of them.
+
+    Only x and y* are data; the gold rationale is for grading, and for one rival."""
+
+    x: torch.Tensor  # [B, slots]
+    n: torch.Tensor  # digits or columns, [B]
+    steps: torch.Tensor  # of the gold rationale, [B]
+    gold: torch.Tensor  # the gold rationale, [B, n_max]
+    y: torch.Tensor  # the right answer, [B, says]
 
     def __getitem__(self, rows: Any) -> "Prompts":  # some of them
         "Choose rows."
         return Prompts(self.x[rows], self.n[rows], self.steps[rows], self.gold[rows], self.y[rows])
 
+
 def ask(
-    task: Task,              # what is asked
-    count: int,              # how many prompts
-    rng: torch.Generator,    # of the digits; its device is that of the prompts
-    n: int | None = None,    # length of each; default any from 2 to n_max
-) -> Prompts:                # fresh ones
+    task: Task,  # what is asked
+    count: int,  # how many prompts
+    rng: torch.Generator,  # of the digits; its device is that of the prompts
+    n: int | None = None,  # length of each; default any from 2 to n_max
+) -> Prompts:  # fresh ones
     "Draw prompts. Raises `ValueError` for fewer than 0 prompts, and for lengths outside 2 to n_max."
     place, width = rng.device, task.slots - 1
     require_whole("count", count, least=0)
-    if n is None: n = torch.randint(2, task.n_max + 1, (count,), generator=rng, device=place)
-    else: n = torch.full((count,), require_whole("n", n, least=2, most=task.n_max), device=place)
+    if n is None:
+        n = torch.randint(2, task.n_max + 1, (count,), generator=rng, device=place)
+    else:
+        n = torch.full((count,), require_whole("n", n, least=2, most=task.n_max), device=place)
     x = torch.randint(10, (count, width), generator=rng, device=place)
     x = torch.where(torch.arange(width, device=place) < (n * (width // task.n_max))[:, None], x, task.pad)
     x, steps = nn.functional.pad(x, (0, 1), value=task.values + 1), n - int(task.task == "chain")
-    gold = author(task, x, 1., 0., rng)
+    gold = author(task, x, 1.0, 0.0, rng)
     return Prompts(x, n, steps, gold, conclude(task, gold, steps))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c012
 def judge(
-    task: Task,            # what was asked
-    p: Prompts,            # of whom, B rows
-    text: torch.Tensor,    # what was written, [B, room]
-) -> tuple[torch.Tensor, torch.Tensor]:  # whether the answer is right, and whether the whole rationale is, [B] each
+    task: Task,  # what was asked
+    p: Prompts,  # of whom, B rows
+    text: torch.Tensor,  # what was written, [B, room]
+    # whether the answer is right, and whether the whole rationale is, [B] each
+) -> tuple[torch.Tensor, torch.Tensor]:
     "Check texts. The second is never shown to any method but the one called `rs_checked`."
     at, stop = torch.arange(task.room, device=text.device), (text == task.stop).long().argmax(1)
-    said = text.gather(1, stop[:, None] + 1 + at[:task.says])
+    said = text.gather(1, stop[:, None] + 1 + at[: task.says])
     thinking = at <= p.steps[:, None]
     return (said == p.y).all(1), ((text == spell(task, p.gold, p.steps, p.y)) | ~thinking).all(1)
 
+
 def as_text(
-    task: Task,              # what was asked
-    tokens: torch.Tensor,    # [T]
-) -> str:                    # "3 7 5 9 =" or "0 5 4 ; 4"
+    task: Task,  # what was asked
+    tokens: torch.Tensor,  # [T]
+) -> str:  # "3 7 5 9 =" or "0 5 4 ; 4"
     "Tokens as we print them."
-    return " ".join({task.values: "", task.values + 1: "=", task.stop: ";"}.get(t, str(t)) for t in tokens.tolist() if t != task.pad)
+    return " ".join(
+        {task.values: "", task.values + 1: "=", task.stop: ";"}.get(t, str(t))
+        for t in tokens.tolist()
+        if t != task.pad
+    )
 
 # %% ../../nbs/42_brite_transformer.ipynb #c016
 def grammar(
-    task: Task,             # what is asked
-    text: torch.Tensor,     # texts, [B, room]
-) -> tuple[torch.Tensor, torch.Tensor]:  # rule for each token [B, room]: 0 think, 1 must stop, 2 answer; and which tokens count [B, room]
+    task: Task,  # what is asked
+    text: torch.Tensor,  # texts, [B, room]
+    # rule for each token [B, room]: 0 think, 1 must stop, 2 answer; and which tokens count [B, room]
+) -> tuple[torch.Tensor, torch.Tensor]:
     "Which rule each token was written under. Padding after the answer does not count."
     stops = (text == task.stop).long()
     ended = stops.cumsum(1) - stops
     full = torch.arange(task.room, device=text.device) == task.n_max
     return torch.where(ended > 0, 2, full.long()), ended.cumsum(1) <= task.says
 
+
 def allowed(
-    task: Task,                      # what is asked
+    task: Task,  # what is asked
     device: torch.device | str = "cpu",  # where
-) -> torch.Tensor:                   # [3, vocab]: 0 for a token that the rule allows, minus infinity otherwise
+    # [3, vocab]: 0 for a token that the rule allows, minus infinity otherwise
+) -> torch.Tensor:
     "The three rules, to be added to logits."
     rules = torch.full((3, task.values + 3), -torch.inf, dtype=torch.float32, device=device)
-    rules[0, :task.values] = rules[2, :task.values] = 0
+    rules[0, : task.values] = rules[2, : task.values] = 0
     rules[:2, task.stop] = 0
     return rules
 
+
 def log_probs(
-    model: Callable,        # tokens [B, T] -> logits [B, T, vocab]
-    task: Task,             # what is asked
-    x: torch.Tensor,        # prompts, [B, slots]
-    text: torch.Tensor,     # texts, [B, room]
-) -> torch.Tensor:          # log-probability of each token, [B, room]; 0 for padding
+    model: Callable,  # tokens [B, T] -> logits [B, T, vocab]
+    task: Task,  # what is asked
+    x: torch.Tensor,  # prompts, [B, slots]
+    text: torch.Tensor,  # texts, [B, room]
+) -> torch.Tensor:  # log-probability of each token, [B, room]; 0 for padding
     "How probable each token of a text is, after the prompt and the tokens before it."
     rule, counts = grammar(task, text)
-    logits = model(torch.cat([x, text], 1))[:, task.slots - 1:-1].float() + allowed(task, x.device)[rule]
+    logits = model(torch.cat([x, text], 1))[:, task.slots - 1 : -1].float() + allowed(task, x.device)[rule]
     chosen = logits.log_softmax(-1).gather(2, text.where(counts, 0)[..., None])[..., 0]
-    return torch.where(counts, chosen, 0.)
+    return torch.where(counts, chosen, 0.0)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c018
 @torch.no_grad()
 def write(
-    model: Decoder,           # the writer
-    task: Task,               # what is asked
-    x: torch.Tensor,          # prompts, [B, slots]
-    rng: torch.Generator,     # of the draws, on the device of x
+    model: Decoder,  # the writer
+    task: Task,  # what is asked
+    x: torch.Tensor,  # prompts, [B, slots]
+    rng: torch.Generator,  # of the draws, on the device of x
     *,
-    greedy: bool = False,     # take the most likely token instead
-) -> torch.Tensor:            # texts, [B, room]
+    greedy: bool = False,  # take the most likely token instead
+) -> torch.Tensor:  # texts, [B, room]
     "Write a rationale and an answer to each prompt. Raises `ValueError` for prompts of another task."
-    if x.dim() != 2 or x.shape[1] != task.slots: fail("x.shape", tuple(x.shape), f"[B, {task.slots}]")
+    if x.dim() != 2 or x.shape[1] != task.slots:
+        fail("x.shape", tuple(x.shape), f"[B, {task.slots}]")
     require_flag("greedy", greedy)
     rules, text = allowed(task, x.device), []
     caches = [block.mixer.start(len(x), task.slots + task.room) for block in model.blocks]
-    tokens, place, since = x, torch.arange(task.slots, device=x.device).expand(len(x), -1), torch.zeros_like(x[:, 0])
+    tokens, place, since = (
+        x,
+        torch.arange(task.slots, device=x.device).expand(len(x), -1),
+        torch.zeros_like(x[:, 0]),
+    )
     with evaluating(model):
         for k in range(task.room):
             h = model.enter(tokens, place)
-            for i, block in enumerate(model.blocks): h, caches[i] = block.step(h, caches[i], place)
+            for i, block in enumerate(model.blocks):
+                h, caches[i] = block.step(h, caches[i], place)
             rule = torch.where(since > 0, 2, int(k == task.n_max))
             logits = model.read(model.norm(h[:, -1])).float() + rules[rule]
-            noise = 0. if greedy else torch.empty_like(logits).exponential_(generator=rng).log()
+            noise = 0.0 if greedy else torch.empty_like(logits).exponential_(generator=rng).log()
             new = torch.where(since > task.says, task.pad, (logits - noise).argmax(-1))
             since = since + ((since > 0) | (new == task.stop))
             tokens, place = new[:, None], place[:, -1:] + 1
@@ -245,31 +287,32 @@ class Config(Task):
     """One experiment: the task, the writer, and how much of everything.
 
     Raises `ValueError` for settings that make none."""
-    careful: float = .35         # how often the author of the base takes the right step
-    slip: float = .40            # how often he writes 3 too much
-    width: int = 64              # of the writer
-    layers: int = 2              # of the writer
-    heads: int = 4               # of the writer
-    prompts: int = 2000          # in the data set
-    batch: int = 256             # texts in a step of imitation
-    base_steps: int = 300        # of imitating the author
-    base_rate: float = 2e-3      # of Adam there
-    draws: int = 30              # N of rejection sampling
-    round_draws: int = 10        # N in each round when it is iterated
-    sft_steps: int = 120         # of a theta-update; half of them in each round when it is iterated
-    sft_rate: float = 1e-3       # of Adam there
-    rl_steps: int = 150          # of a psi-update
-    rl_rate: float = 1e-3        # of Adam there
-    group: int = 64              # prompts in a step of the psi-update
-    samples: int = 8             # K, texts for each of them
-    beta: float = 1.             # temperature: what -log Q counts in the return
-    bonus: float = 10.           # log g of a right answer, against 0 for a wrong one
-    floor: float = -4.           # log P(y* | x, z) counts for no less, where it is the reward
-    dpo_beta: float = .1         # of latent DPO
-    test: int = 384              # fresh prompts of each length for grading
-    methods: tuple = ()          # what `run` trains
-    limit: float = 270.          # seconds after which `run` goes on with nothing
-    seed: int = 0                # of everything
+
+    careful: float = 0.35  # how often the author of the base takes the right step
+    slip: float = 0.40  # how often he writes 3 too much
+    width: int = 64  # of the writer
+    layers: int = 2  # of the writer
+    heads: int = 4  # of the writer
+    prompts: int = 2000  # in the data set
+    batch: int = 256  # texts in a step of imitation
+    base_steps: int = 300  # of imitating the author
+    base_rate: float = 2e-3  # of Adam there
+    draws: int = 30  # N of rejection sampling
+    round_draws: int = 10  # N in each round when it is iterated
+    sft_steps: int = 120  # of a theta-update; half of them in each round when it is iterated
+    sft_rate: float = 1e-3  # of Adam there
+    rl_steps: int = 150  # of a psi-update
+    rl_rate: float = 1e-3  # of Adam there
+    group: int = 64  # prompts in a step of the psi-update
+    samples: int = 8  # K, texts for each of them
+    beta: float = 1.0  # temperature: what -log Q counts in the return
+    bonus: float = 10.0  # log g of a right answer, against 0 for a wrong one
+    floor: float = -4.0  # log P(y* | x, z) counts for no less, where it is the reward
+    dpo_beta: float = 0.1  # of latent DPO
+    test: int = 384  # fresh prompts of each length for grading
+    methods: tuple = ()  # what `run` trains
+    limit: float = 270.0  # seconds after which `run` goes on with nothing
+    seed: int = 0  # of everything
 
     def __post_init__(self) -> None:
         check_config(self)
@@ -282,131 +325,153 @@ class Config(Task):
     def sizes(self) -> Sizes:  # of the writer
         "Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.slots + self.room)
-        return Sizes(vocab=self.values + 3, init=.1, **about)
+        return Sizes(vocab=self.values + 3, init=0.1, **about)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c021
 def check_config(
-    cfg: Config,   # to check
-) -> Config:       # the same
+    cfg: Config,  # to check
+) -> Config:  # the same
     "Raise `ValueError` for settings that make no experiment."
     Task.__post_init__(cfg)
     least = dict(samples=2) | dict.fromkeys(("prompts", "batch", "draws", "round_draws", "group", "test"), 1)
     least |= dict.fromkeys(("base_steps", "sft_steps", "rl_steps", "seed"), 0)
-    for name, low in least.items(): require_whole(name, getattr(cfg, name), least=low)
-    for name in ("beta", "base_rate", "sft_rate", "rl_rate", "dpo_beta", "limit"): require_positive(name, getattr(cfg, name))
+    for name, low in least.items():
+        require_whole(name, getattr(cfg, name), least=low)
+    for name in ("beta", "base_rate", "sft_rate", "rl_rate", "dpo_beta", "limit"):
+        require_positive(name, getattr(cfg, name))
     require_positive("bonus", cfg.bonus, zero=True)
     number = isinstance(cfg.floor, (int, float)) and not isinstance(cfg.floor, bool)
     if not number or not -float("inf") < cfg.floor <= 0:
         fail("floor", cfg.floor, "a finite number <= 0")
     check_author(cfg.careful, cfg.slip)
-    if not isinstance(cfg.methods, tuple): fail("methods", cfg.methods, "a tuple of names")
+    if not isinstance(cfg.methods, tuple):
+        fail("methods", cfg.methods, "a tuple of names")
     cfg.sizes()
     return cfg
 
 # %% ../../nbs/42_brite_transformer.ipynb #c023
 def new_writer(
-    cfg: Config,                         # sizes and seed
+    cfg: Config,  # sizes and seed
     device: torch.device | str = "cpu",  # where
-    kind: Callable = Decoder,            # or `Hinted`
-) -> Decoder:                            # untrained
+    kind: Callable = Decoder,  # or `Hinted`
+) -> Decoder:  # untrained
     "The transformer of an experiment."
     return kind(cfg.sizes(), seed=cfg.seed).to(pick_device(device))
 
+
 def improve(
-    model: nn.Module,             # changed in place
-    loss: Callable,               # () -> (loss to go down, further numbers to keep...), each []
-    steps: int,                   # of Adam
-    rate: float,                  # highest learning rate
-    until: float | None = None,   # a time of `time.perf_counter` to stop at
-) -> list[list[float]]:           # what was kept: for the loss and each further number, a list over the steps
+    model: nn.Module,  # changed in place
+    loss: Callable,  # () -> (loss to go down, further numbers to keep...), each []
+    steps: int,  # of Adam
+    rate: float,  # highest learning rate
+    until: float | None = None,  # a time of `time.perf_counter` to stop at
+) -> list[list[float]]:  # what was kept: for the loss and each further number, a list over the steps
     """Train. Stops early when its time is over.
 
     Raises `ValueError` for fewer than 0 steps and a rate that is not positive."""
     require_whole("steps", steps, least=0)
     require_positive("rate", rate)
-    adam, seen = torch.optim.Adam(model.parameters(), lr=rate, betas=(.9, .98)), []
+    adam, seen = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98)), []
     for step in range(steps):
-        if until is not None and time.perf_counter() > until: break
-        for group in adam.param_groups: group["lr"] = rate * min(1., (step + 1) / 20, (steps - step) / (.2 * steps))
+        if until is not None and time.perf_counter() > until:
+            break
+        for group in adam.param_groups:
+            group["lr"] = rate * min(1.0, (step + 1) / 20, (steps - step) / (0.2 * steps))
         kept = loss()
-        adam.zero_grad(); kept[0].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        adam.step(); seen.append(torch.stack([t.detach() for t in kept]))
+        adam.zero_grad()
+        kept[0].backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        adam.step()
+        seen.append(torch.stack([t.detach() for t in kept]))
     return torch.stack(seen).T.tolist() if seen else []
 
 # %% ../../nbs/42_brite_transformer.ipynb #c024
 def nats(
-    model: Callable,        # tokens -> logits
-    cfg: Config,            # the experiment
-    x: torch.Tensor,        # prompts, [B, slots]
-    text: torch.Tensor,     # texts, [B, room]
-) -> torch.Tensor:          # []
+    model: Callable,  # tokens -> logits
+    cfg: Config,  # the experiment
+    x: torch.Tensor,  # prompts, [B, slots]
+    text: torch.Tensor,  # texts, [B, room]
+) -> torch.Tensor:  # []
     "Mean surprise over the tokens of texts: the loss of every imitation. Raises `ValueError` without a text."
-    if not len(text): fail("text.shape", tuple(text.shape), "at least one text")
+    if not len(text):
+        fail("text.shape", tuple(text.shape), "at least one text")
     return -log_probs(model, cfg, x, text).sum() / (text != cfg.pad).sum()
 
+
 def imitate(
-    model: Decoder,               # changed in place
-    cfg: Config,                  # batch, rate
-    x: torch.Tensor,              # prompts, [R, slots]
-    text: torch.Tensor,           # what to imitate, [R, room]
-    rng: torch.Generator,         # of the batches
-    steps: int | None = None,     # default cfg.sft_steps
-    until: float | None = None,   # a time to stop at
+    model: Decoder,  # changed in place
+    cfg: Config,  # batch, rate
+    x: torch.Tensor,  # prompts, [R, slots]
+    text: torch.Tensor,  # what to imitate, [R, room]
+    rng: torch.Generator,  # of the batches
+    steps: int | None = None,  # default cfg.sft_steps
+    until: float | None = None,  # a time to stop at
     told: torch.Tensor | None = None,  # answers that a `Hinted` model is told, [R, says]
-) -> list[float]:                 # loss of each step, in nats a token
+) -> list[float]:  # loss of each step, in nats a token
     "Supervised fine-tuning (SFT): the theta-update. Raises `ValueError` where there is nothing to imitate."
     if not len(x) or len(text) != len(x):
         fail("text.shape", tuple(text.shape), f"a text for each of {len(x)} prompts, at least one")
+
     def loss() -> tuple:
         rows = torch.randint(len(x), (cfg.batch,), generator=rng, device=x.device)
         with hinting(model, None if told is None else told[rows]):
             return (nats(model, cfg, x[rows], text[rows]),)
+
     return (improve(model, loss, cfg.sft_steps if steps is None else steps, cfg.sft_rate, until) or [[]])[0]
 
+
 def pretrain(
-    cfg: Config,                  # author, sizes
-    rng: torch.Generator,         # of his texts; its device is that of the model
-    until: float | None = None,   # a time to stop at
-) -> tuple[Decoder, list[float]]: # the base, loss of each step
+    cfg: Config,  # author, sizes
+    rng: torch.Generator,  # of his texts; its device is that of the model
+    until: float | None = None,  # a time to stop at
+) -> tuple[Decoder, list[float]]:  # the base, loss of each step
     "Imitate the careless author on fresh prompts."
     model = new_writer(cfg, rng.device)
+
     def loss() -> tuple:
-        p = ask(cfg, cfg.batch, rng); z = author(cfg, p.x, cfg.careful, cfg.slip, rng)
+        p = ask(cfg, cfg.batch, rng)
+        z = author(cfg, p.x, cfg.careful, cfg.slip, rng)
         return (nats(model, cfg, p.x, spell(cfg, z, p.steps, conclude(cfg, z, p.steps))),)
+
     return model, (improve(model, loss, cfg.base_steps, cfg.base_rate, until) or [[]])[0]
 
 # %% ../../nbs/42_brite_transformer.ipynb #c026
 @torch.no_grad()
 def sample(
-    model: Decoder,           # the writer
-    cfg: Config,              # the task
-    data: Prompts,            # B of them
-    draws: int,               # texts for each
-    rng: torch.Generator,     # of the draws
-) -> torch.Tensor:            # texts, [draws, B, room]
+    model: Decoder,  # the writer
+    cfg: Config,  # the task
+    data: Prompts,  # B of them
+    draws: int,  # texts for each
+    rng: torch.Generator,  # of the draws
+) -> torch.Tensor:  # texts, [draws, B, room]
     "Write many texts for each prompt, some thousands at a time. Raises `ValueError` for no draws."
     rows = torch.arange(len(data.x), device=rng.device).repeat(require_whole("draws", draws, least=1))
+
     def some(r: torch.Tensor) -> torch.Tensor:
-        with hinting(model, data.y[r]): return write(model, cfg, data.x[r], rng)
+        with hinting(model, data.y[r]):
+            return write(model, cfg, data.x[r], rng)
+
     return torch.cat([some(r) for r in rows.split(8192)]).view(draws, len(data.x), cfg.room)
+
 
 @dataclass(frozen=True)
 class Kept:
     "What survived the check."
-    rows: torch.Tensor       # which prompts have a survivor, [R]
-    text: torch.Tensor       # one for each, [R, room]
-    faithful: torch.Tensor   # whether its rationale is right, too, [R]
-    success: torch.Tensor    # share of right answers of every prompt, [B]
+
+    rows: torch.Tensor  # which prompts have a survivor, [R]
+    text: torch.Tensor  # one for each, [R, room]
+    faithful: torch.Tensor  # whether its rationale is right, too, [R]
+    success: torch.Tensor  # share of right answers of every prompt, [B]
+
 
 def accept(
-    cfg: Config,              # the task
-    data: Prompts,            # B prompts
-    texts: torch.Tensor,      # [draws, B, room]
-    rng: torch.Generator,     # chooses among the survivors
+    cfg: Config,  # the task
+    data: Prompts,  # B prompts
+    texts: torch.Tensor,  # [draws, B, room]
+    rng: torch.Generator,  # chooses among the survivors
     *,
-    checked: bool = False,    # keep only faithful ones: a checker that reads every step
-) -> Kept:                    # one of the right texts of each prompt, at random
+    checked: bool = False,  # keep only faithful ones: a checker that reads every step
+) -> Kept:  # one of the right texts of each prompt, at random
     "Keep one right text of each prompt. Raises `ValueError` if there is none at all."
     require_flag("checked", checked)
     if not texts.shape[0] or texts.shape[1] != len(data.x):
@@ -415,17 +480,19 @@ def accept(
     right, faithful = (t.view(len(texts), -1) for t in judge(cfg, data[rows], texts.flatten(0, 1)))
     ticket = torch.rand(right.shape, generator=rng, dtype=torch.float32, device=texts.device).clamp_min(1e-9)
     ticket = ticket * (right & faithful if checked else right)
-    best, which = ticket.max(0); found = (best > 0).nonzero()[:, 0]
-    if not len(found): fail("draws", len(texts), "at least one sample that is kept: no prompt was ever right")
+    best, which = ticket.max(0)
+    found = (best > 0).nonzero()[:, 0]
+    if not len(found):
+        fail("draws", len(texts), "at least one sample that is kept: no prompt was ever right")
     return Kept(found, texts[which[found], found], faithful[which[found], found], right.float().mean(0))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c028
 @torch.no_grad()
 def evaluate(
-    model: Decoder,           # the writer
-    cfg: Config,              # the task
-    rng: torch.Generator,     # of prompts and draws
-    base: Decoder,            # the frozen model
+    model: Decoder,  # the writer
+    cfg: Config,  # the task
+    rng: torch.Generator,  # of prompts and draws
+    base: Decoder,  # the frozen model
 ) -> dict[str, list[float]]:  # right, exact, greedy, kl, redone: one number for each length from 2 to n_max
     "Grade a model on fresh prompts of every length."
     found = dict(right=[], exact=[], greedy=[], kl=[], redone=[])
@@ -436,69 +503,85 @@ def evaluate(
             greedy = write(model, cfg, p.x, rng, greedy=True)
             said, before = (log_probs(m, cfg, p.x, text) for m in (model, base))
             stop = (text == cfg.stop).long().argmax(1)
-            retold = log_probs(base, cfg, p.x, spell(cfg, text[:, :cfg.n_max], stop, p.y))
+            retold = log_probs(base, cfg, p.x, spell(cfg, text[:, : cfg.n_max], stop, p.y))
         right, exact = judge(cfg, p, text)
         answer = torch.arange(cfg.room, device=text.device) > stop[:, None]
         numbers = dict(right=right, exact=exact, greedy=judge(cfg, p, greedy)[0])
         numbers |= dict(redone=(retold * answer).sum(1).exp(), kl=(said - before).sum(1))
-        for name, value in numbers.items(): found[name].append(round(float(value.float().mean()), 5))
+        for name, value in numbers.items():
+            found[name].append(round(float(value.float().mean()), 5))
     return found
 
 # %% ../../nbs/42_brite_transformer.ipynb #c030
 def advantages(
-    returns: torch.Tensor,   # [G, K], K >= 2 texts for each of G prompts
-) -> torch.Tensor:           # [G, K]; rows sum to zero
+    returns: torch.Tensor,  # [G, K], K >= 2 texts for each of G prompts
+) -> torch.Tensor:  # [G, K]; rows sum to zero
     "Each return minus the mean of the others. Raises `ValueError` for fewer than two texts."
-    if returns.dim() != 2 or returns.shape[1] < 2: fail("returns.shape", tuple(returns.shape), "[G, K] with K >= 2")
+    if returns.dim() != 2 or returns.shape[1] < 2:
+        fail("returns.shape", tuple(returns.shape), "[G, K] with K >= 2")
     K = returns.shape[1]
     return (returns - returns.mean(1, keepdim=True)) * (K / (K - 1))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c033
 def returns_of(
-    model: Decoder,           # Q
-    frozen: Decoder,          # P_theta
-    cfg: Config,              # beta, bonus, floor
-    p: Prompts,               # B
-    text: torch.Tensor,       # drawn from Q, [B, room]
+    model: Decoder,  # Q
+    frozen: Decoder,  # P_theta
+    cfg: Config,  # beta, bonus, floor
+    p: Prompts,  # B
+    text: torch.Tensor,  # drawn from Q, [B, room]
     reward: str = "checker",  # "checker" (ii), "answer" (i), or "tied": (i) judged by the model itself
-) -> tuple[torch.Tensor, ...]:  # log Q of what is trained, with gradient [B]; returns [B]; what else is to be raised [B]
+    # log Q of what is trained, with gradient [B]; returns [B]; what else is to be raised [B]
+) -> tuple[torch.Tensor, ...]:
     "The return of each text. Raises `ValueError` for an unknown reward."
     require_choice("reward", reward, ("checker", "answer", "tied"))
     lq = log_probs(model, cfg, p.x, text)
-    with torch.no_grad(): lp = log_probs(frozen, cfg, p.x, text)
+    with torch.no_grad():
+        lp = log_probs(frozen, cfg, p.x, text)
     if reward == "checker":
         good = cfg.bonus * judge(cfg, p, text)[0]
         return lq.sum(1), lp.sum(1) + good - cfg.beta * lq.detach().sum(1), torch.zeros_like(good)
     stop = (text == cfg.stop).long().argmax(1)
     thinking = torch.arange(cfg.room, device=text.device) <= stop[:, None]
-    forced = spell(cfg, text[:, :cfg.n_max], stop, p.y)
-    with torch.set_grad_enabled(reward == "tied"): judged = log_probs(model if reward == "tied" else frozen, cfg, p.x, forced)
+    forced = spell(cfg, text[:, : cfg.n_max], stop, p.y)
+    with torch.set_grad_enabled(reward == "tied"):
+        judged = log_probs(model if reward == "tied" else frozen, cfg, p.x, forced)
     answer, logq = (judged * ~thinking).sum(1).clamp_min(cfg.floor), (lq * thinking).sum(1)
-    return logq, (lp * thinking).sum(1) + answer.detach() - cfg.beta * logq.detach(), answer if reward == "tied" else torch.zeros_like(logq)
+    return (
+        logq,
+        (lp * thinking).sum(1) + answer.detach() - cfg.beta * logq.detach(),
+        answer if reward == "tied" else torch.zeros_like(logq),
+    )
 
 # %% ../../nbs/42_brite_transformer.ipynb #c034
 def psi_update(
-    model: Decoder,               # Q, changed in place
-    frozen: Decoder,              # P_theta
-    cfg: Config,                  # everything else
-    data: Prompts,                # prompts and answers
-    rng: torch.Generator,         # of prompts and draws
-    reward: str = "checker",      # of `returns_of`
-    until: float | None = None,   # a time to stop at
-) -> dict[str, list[float]]:      # over the steps: right, exact, returns, kl of the samples
+    model: Decoder,  # Q, changed in place
+    frozen: Decoder,  # P_theta
+    cfg: Config,  # everything else
+    data: Prompts,  # prompts and answers
+    rng: torch.Generator,  # of prompts and draws
+    reward: str = "checker",  # of `returns_of`
+    until: float | None = None,  # a time to stop at
+) -> dict[str, list[float]]:  # over the steps: right, exact, returns, kl of the samples
     """The E-step by RLOO: learn to think what leads to the answer.
 
     Raises `ValueError` for an unknown reward, and no prompt."""
     require_choice("reward", reward, ("checker", "answer", "tied"))
-    if not len(data.x): fail("data", 0, "at least one prompt")
+    if not len(data.x):
+        fail("data", 0, "at least one prompt")
+
     def loss() -> tuple:
-        p = data[torch.randint(len(data.x), (cfg.group,), generator=rng, device=rng.device).repeat_interleave(cfg.samples)]
+        p = data[
+            torch.randint(len(data.x), (cfg.group,), generator=rng, device=rng.device).repeat_interleave(
+                cfg.samples
+            )
+        ]
         with hinting(model, p.y):
             text = write(model, cfg, p.x, rng)
             logq, returns, more = returns_of(model, frozen, cfg, p, text, reward)
         a = advantages(returns.view(-1, cfg.samples)).flatten()
         right, exact = (t.float().mean() for t in judge(cfg, p, text))
         return -(a / (a.std() + 1e-6) * logq + more).mean(), right, exact, returns.mean()
+
     kept = improve(model, loss, cfg.rl_steps, cfg.rl_rate, until) or [[]] * 4
     return dict(zip(("right", "exact", "returns"), kept[1:]))
 
@@ -508,9 +591,9 @@ class Hinted(Decoder):
 
     def __init__(
         self,
-        sizes: Sizes,    # of the decoder
+        sizes: Sizes,  # of the decoder
         *,
-        seed: int = 0,   # of the first weights
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__(sizes, seed=seed)
         self.hint, self.answer = nn.Embedding(sizes.vocab, sizes.width), None
@@ -518,84 +601,117 @@ class Hinted(Decoder):
 
     def enter(
         self,
-        tokens: torch.Tensor,      # [B, T]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> torch.Tensor:             # [B, T, C]
+        tokens: torch.Tensor,  # [B, T]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> torch.Tensor:  # [B, T, C]
         "The residual stream before the first block, with the hint in it."
         x = super().enter(tokens, positions)
         return x if self.answer is None else x + self.hint(self.answer).sum(1, keepdim=True)
 
+
 @contextmanager
 def hinting(
-    model: nn.Module,               # a `Hinted` is told; all others are left alone
-    answer: torch.Tensor | None,    # of the rows that it is going to read, [B, says]; None: nothing
+    model: nn.Module,  # a `Hinted` is told; all others are left alone
+    answer: torch.Tensor | None,  # of the rows that it is going to read, [B, says]; None: nothing
 ) -> Iterator[None]:
     "Tell the answer inside the `with`, and not afterwards."
     before = getattr(model, "answer", None)
     try:
-        if isinstance(model, Hinted): model.answer = answer
+        if isinstance(model, Hinted):
+            model.answer = answer
         yield
     finally:
-        if isinstance(model, Hinted): model.answer = before
+        if isinstance(model, Hinted):
+            model.answer = before
 
 # %% ../../nbs/42_brite_transformer.ipynb #c038
 def theta_data(
-    thinker: Decoder,         # Q
-    cfg: Config,              # the task
-    data: Prompts,            # B
-    rng: torch.Generator,     # of the draws
-) -> torch.Tensor:            # texts (z of Q, y*), [B, room]
+    thinker: Decoder,  # Q
+    cfg: Config,  # the task
+    data: Prompts,  # B
+    rng: torch.Generator,  # of the draws
+) -> torch.Tensor:  # texts (z of Q, y*), [B, room]
     "One thought of Q for each prompt, with the right answer behind it."
     text = sample(thinker, cfg, data, 1, rng)[0]
-    return spell(cfg, text[:, :cfg.n_max], (text == cfg.stop).long().argmax(1), data.y)
+    return spell(cfg, text[:, : cfg.n_max], (text == cfg.stop).long().argmax(1), data.y)
+
 
 def prefer(
-    model: Decoder,               # changed in place
-    frozen: Decoder,              # P_0
-    cfg: Config,                  # dpo_beta, steps, rate
-    x: torch.Tensor,              # prompts, [R, slots]
-    good: torch.Tensor,           # right texts, [R, room]
-    bad: torch.Tensor,            # wrong texts, [R, room]
-    rng: torch.Generator,         # of the batches
-    until: float | None = None,   # a time to stop at
-) -> list[float]:                 # loss of each step
+    model: Decoder,  # changed in place
+    frozen: Decoder,  # P_0
+    cfg: Config,  # dpo_beta, steps, rate
+    x: torch.Tensor,  # prompts, [R, slots]
+    good: torch.Tensor,  # right texts, [R, room]
+    bad: torch.Tensor,  # wrong texts, [R, room]
+    rng: torch.Generator,  # of the batches
+    until: float | None = None,  # a time to stop at
+) -> list[float]:  # loss of each step
     """Latent DPO: the theta-update from pairs.
 
     Raises `ValueError` without a pair. Source: Zhong et al. (2025), eq. 3.6."""
     if not len(x) or not len(good) == len(bad) == len(x):
         fail("x.shape", tuple(x.shape), "a right and a wrong text each, at least one")
+
     def loss() -> tuple:
         r = torch.randint(len(x), (cfg.batch // 2,), generator=rng, device=x.device)
         score = lambda m, text: log_probs(m, cfg, x[r], text[r]).sum(1)
-        with torch.no_grad(): base = score(frozen, good) - score(frozen, bad)
-        return (-nn.functional.logsigmoid(cfg.dpo_beta * (score(model, good) - score(model, bad) - base)).mean(),)
+        with torch.no_grad():
+            base = score(frozen, good) - score(frozen, bad)
+        return (
+            -nn.functional.logsigmoid(cfg.dpo_beta * (score(model, good) - score(model, bad) - base)).mean(),
+        )
+
     return (improve(model, loss, cfg.sft_steps, cfg.sft_rate, until) or [[]])[0]
 
 # %% ../../nbs/42_brite_transformer.ipynb #c040
 @dataclass
 class History:
     "A trained method."
-    method: str                               # its name
-    model: Any                                # the decoder
+
+    method: str  # its name
+    model: Any  # the decoder
     loss: list = field(default_factory=list)  # of imitation, over the steps
     seen: dict = field(default_factory=dict)  # of reinforcement learning, over the steps
-    samples: int = 0                          # texts written
-    passes: int = 0                           # texts through the transformer; backward counts as two more
-    kept: Any = None                          # of rejection sampling: the last `Kept`
-    texts: Any = None                         # the samples of `rs`, [N, B, room]
+    samples: int = 0  # texts written
+    passes: int = 0  # texts through the transformer; backward counts as two more
+    kept: Any = None  # of rejection sampling: the last `Kept`
+    texts: Any = None  # the samples of `rs`, [N, B, room]
 
-NEEDS = {"base": (), "direct": ("base",), "rs": ("base",), "rs_checked": ("base", "rs"), "rs_iterated": ("base",), "rs_compute": ("base",), "psi": ("base",), "theta": ("base", "psi"),
-         "psi_2": ("theta",), "theta_2": ("theta", "psi_2"), "psi_answer": ("base",), "theta_answer": ("base", "psi_answer"), "dpo": ("base", "psi"), "tied": ("base",),
-         "psi_hint": ("base",), "theta_hint": ("base", "psi_hint"), "gold": ("base",), "psi_told": ("base", "rs"), "theta_told": ("base", "psi_told")}
-METHODS = tuple(NEEDS)   # each after what it needs
 
-def _rng(cfg: Config, what: int) -> torch.Generator: return torch.Generator(pick_device("auto")).manual_seed(1000 * cfg.seed + what)
+NEEDS = {
+    "base": (),
+    "direct": ("base",),
+    "rs": ("base",),
+    "rs_checked": ("base", "rs"),
+    "rs_iterated": ("base",),
+    "rs_compute": ("base",),
+    "psi": ("base",),
+    "theta": ("base", "psi"),
+    "psi_2": ("theta",),
+    "theta_2": ("theta", "psi_2"),
+    "psi_answer": ("base",),
+    "theta_answer": ("base", "psi_answer"),
+    "dpo": ("base", "psi"),
+    "tied": ("base",),
+    "psi_hint": ("base",),
+    "theta_hint": ("base", "psi_hint"),
+    "gold": ("base",),
+    "psi_told": ("base", "rs"),
+    "theta_told": ("base", "psi_told"),
+}
+METHODS = tuple(NEEDS)  # each after what it needs
+
+
+def _rng(cfg: Config, what: int) -> torch.Generator:
+    return torch.Generator(pick_device("auto")).manual_seed(1000 * cfg.seed + what)
+
 
 def data_set(
-    cfg: Config,   # the experiment
-) -> Prompts:      # its prompts and answers
+    cfg: Config,  # the experiment
+) -> Prompts:  # its prompts and answers
     "The data of an experiment; the same for all methods."
     return ask(cfg, cfg.prompts, _rng(cfg, 999))
+
 
 def _copy(model: Decoder, kind: Callable = Decoder) -> Decoder:
     twin = kind(model.cfg).to(next(model.parameters()).device)
@@ -604,16 +720,19 @@ def _copy(model: Decoder, kind: Callable = Decoder) -> Decoder:
 
 # %% ../../nbs/42_brite_transformer.ipynb #c041
 def train(
-    method: str,                  # one of `METHODS`
-    cfg: Config,                  # the experiment
+    method: str,  # one of `METHODS`
+    cfg: Config,  # the experiment
     *,
-    past: dict | None = None,     # methods trained already, by name; what is trained on the way is added
-    until: float | None = None,   # a time of `time.perf_counter` to stop at
-) -> History:                     # the trained model and how it got there
-    "Train a method, and before it what it builds on. Raises `ValueError` for an unknown one, and for rejection sampling where nothing is ever right."
+    past: dict | None = None,  # methods trained already, by name; what is trained on the way is added
+    until: float | None = None,  # a time of `time.perf_counter` to stop at
+) -> History:  # the trained model and how it got there
+    """Train a method, and before it what it builds on.
+
+    Raises `ValueError` for an unknown one, and for rejection sampling where nothing is ever right."""
     require_choice("method", method, METHODS)
     past = {} if past is None else past
-    if method in past: return past[method]
+    if method in past:
+        return past[method]
     needs = [train(name, cfg, past=past, until=until) for name in NEEDS[method]]
     rng = _rng(cfg, METHODS.index(method))
     past[method] = _TRAINERS[method.split("_")[0]](method, cfg, data_set(cfg), rng, until, *needs)
@@ -624,27 +743,73 @@ def _base(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: 
     model, loss = pretrain(cfg, rng, until)
     return History(method, model, loss, passes=3 * cfg.base_steps * cfg.batch)
 
-def _imitation(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, thinker: History | None = None) -> History:
+
+def _imitation(
+    method: str,
+    cfg: Config,
+    data: Prompts,
+    rng: torch.Generator,
+    until: float | None,
+    base: History,
+    thinker: History | None = None,
+) -> History:
     "direct, gold, and theta, theta_2, theta_answer, theta_hint, theta_told"
-    if method == "gold": text = spell(cfg, data.gold, data.steps, data.y)
-    elif method == "direct": text = spell(cfg, data.gold, 0 * data.steps, data.y)
-    else: text = theta_data(thinker.model, cfg, data, rng)
-    model = _copy(base.model); loss = imitate(model, cfg, data.x, text, rng, until=until)
+    if method == "gold":
+        text = spell(cfg, data.gold, data.steps, data.y)
+    elif method == "direct":
+        text = spell(cfg, data.gold, 0 * data.steps, data.y)
+    else:
+        text = theta_data(thinker.model, cfg, data, rng)
+    model = _copy(base.model)
+    loss = imitate(model, cfg, data.x, text, rng, until=until)
     written = cfg.prompts * (thinker is not None)
     return History(method, model, loss, samples=written, passes=written + 3 * cfg.sft_steps * cfg.batch)
 
-def _psi(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, first: History | None = None) -> History:
+
+def _psi(
+    method: str,
+    cfg: Config,
+    data: Prompts,
+    rng: torch.Generator,
+    until: float | None,
+    base: History,
+    first: History | None = None,
+) -> History:
     "psi, psi_2, psi_answer, psi_hint, psi_told, tied"
     model = _copy(base.model, Hinted if method in ("psi_hint", "psi_told") else Decoder)
-    loss = imitate(model, cfg, data.x[first.kept.rows], first.kept.text, rng, until=until, told=data.y[first.kept.rows]) if first else []
+    loss = (
+        imitate(
+            model,
+            cfg,
+            data.x[first.kept.rows],
+            first.kept.text,
+            rng,
+            until=until,
+            told=data.y[first.kept.rows],
+        )
+        if first
+        else []
+    )
     reward = {"psi_answer": "answer", "tied": "tied"}.get(method, "checker")
     seen = psi_update(model, base.model, cfg, data, rng, reward, until)
     written = cfg.rl_steps * cfg.group * cfg.samples
-    passes = written * {"checker": 5, "answer": 6, "tied": 8}[reward] + (first.samples + 6 * cfg.sft_steps * cfg.batch if first else 0)
-    return History(method, model, loss, seen, samples=written + (first.samples if first else 0), passes=passes)
+    passes = written * {"checker": 5, "answer": 6, "tied": 8}[reward] + (
+        first.samples + 6 * cfg.sft_steps * cfg.batch if first else 0
+    )
+    return History(
+        method, model, loss, seen, samples=written + (first.samples if first else 0), passes=passes
+    )
 
 # %% ../../nbs/42_brite_transformer.ipynb #c043
-def _rs(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, first: History | None = None) -> History:
+def _rs(
+    method: str,
+    cfg: Config,
+    data: Prompts,
+    rng: torch.Generator,
+    until: float | None,
+    base: History,
+    first: History | None = None,
+) -> History:
     "rs, rs_checked, rs_iterated, rs_compute"
     model, once = _copy(base.model), method in ("rs", "rs_checked")
     steps, draws = (cfg.sft_steps, cfg.draws) if once else (cfg.sft_steps // 2, cfg.round_draws)
@@ -656,89 +821,240 @@ def _rs(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: fl
         texts = first.texts if first else sample(model, cfg, data, draws, rng)
         kept = accept(cfg, data, texts, rng, checked=method == "rs_checked")
         loss += imitate(model, cfg, data.x[kept.rows], kept.text, rng, steps, until)
-    return History(method, model, loss, samples=rounds * cfg.prompts * draws, passes=rounds * each, kept=kept, texts=texts if method == "rs" else None)
+    return History(
+        method,
+        model,
+        loss,
+        samples=rounds * cfg.prompts * draws,
+        passes=rounds * each,
+        kept=kept,
+        texts=texts if method == "rs" else None,
+    )
 
-def _dpo(method: str, cfg: Config, data: Prompts, rng: torch.Generator, until: float | None, base: History, thinker: History) -> History:
+
+def _dpo(
+    method: str,
+    cfg: Config,
+    data: Prompts,
+    rng: torch.Generator,
+    until: float | None,
+    base: History,
+    thinker: History,
+) -> History:
     texts = sample(thinker.model, cfg, data, cfg.draws, rng)
     rows = torch.arange(len(data.x), device=rng.device).repeat(cfg.draws)
     right = judge(cfg, data[rows], texts.flatten(0, 1))[0].view(cfg.draws, -1)
-    best, worst = right.long().argmax(0), right.long().argmin(0); pairs = (right.any(0) & ~right.all(0)).nonzero()[:, 0]
-    if not len(pairs): return History(method, _copy(base.model))     # nothing to prefer: the thinker is always right, or never
+    best, worst = right.long().argmax(0), right.long().argmin(0)
+    pairs = (right.any(0) & ~right.all(0)).nonzero()[:, 0]
+    # nothing to prefer: the thinker is always right, or never
+    if not len(pairs):
+        return History(method, _copy(base.model))
     model = _copy(base.model)
-    loss = prefer(model, base.model, cfg, data.x[pairs], texts[best[pairs], pairs], texts[worst[pairs], pairs], rng, until)
-    return History(method, model, loss, samples=texts.shape[0] * cfg.prompts, passes=cfg.draws * cfg.prompts + 4 * 2 * (cfg.batch // 2) * cfg.sft_steps)
+    loss = prefer(
+        model,
+        base.model,
+        cfg,
+        data.x[pairs],
+        texts[best[pairs], pairs],
+        texts[worst[pairs], pairs],
+        rng,
+        until,
+    )
+    return History(
+        method,
+        model,
+        loss,
+        samples=texts.shape[0] * cfg.prompts,
+        passes=cfg.draws * cfg.prompts + 4 * 2 * (cfg.batch // 2) * cfg.sft_steps,
+    )
 
-_TRAINERS = dict(base=_base, direct=_imitation, gold=_imitation, theta=_imitation, rs=_rs, psi=_psi, tied=_psi, dpo=_dpo)
+
+_TRAINERS = dict(
+    base=_base, direct=_imitation, gold=_imitation, theta=_imitation, rs=_rs, psi=_psi, tied=_psi, dpo=_dpo
+)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c046
 def by_length(
-    p: Prompts,              # of whom
-    values: torch.Tensor,    # one number for each, [B]
-) -> list[float]:            # for n from the shortest to the longest
+    p: Prompts,  # of whom
+    values: torch.Tensor,  # one number for each, [B]
+) -> list[float]:  # for n from the shortest to the longest
     "Means over the prompts of each length; 0 for a length that does not occur, and nothing for no prompt."
     if values.shape != p.n.shape:
         fail("values.shape", tuple(values.shape), f"one for each prompt, {tuple(p.n.shape)}")
-    if not len(p.n): return []
+    if not len(p.n):
+        return []
     means = [values[p.n == n].float().mean() for n in range(2, int(p.n.max()) + 1)]
-    return [round(float(m), 5) if m == m else 0. for m in means]
+    return [round(float(m), 5) if m == m else 0.0 for m in means]
 
 # %% ../../nbs/42_brite_transformer.ipynb #c062
 def evidence(
-    success: Any,      # share of right answers of prompts, tensor
-    bonus: float,      # log g of a right answer
-) -> torch.Tensor:     # log-evidence of each, in nats
+    success: Any,  # share of right answers of prompts, tensor
+    bonus: float,  # log g of a right answer
+) -> torch.Tensor:  # log-evidence of each, in nats
     """log E[g] for g = e^bonus where the answer is right and 1 where it is not.
 
     Raises `ValueError` for what is no share."""
     success = torch.as_tensor(success)
     require_finite("success", success)
-    if not ((success >= 0) & (success <= 1)).all(): fail("success", success.tolist(), "shares from 0 to 1")
+    if not ((success >= 0) & (success <= 1)).all():
+        fail("success", success.tolist(), "shares from 0 to 1")
     return torch.log1p(success * torch.expm1(torch.as_tensor(require_positive("bonus", bonus, zero=True))))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c065
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a run -> its settings
-    "The recorded runs: seeds and lengths, three bases, temperatures and rates, a rarer luck, another task; `small_*` are the runs of this chapter on a CPU."
-    large = dict(width=128, layers=3, prompts=8000, batch=512, base_steps=1000, base_rate=1e-3, sft_steps=300, rl_steps=300, group=128, test=1000, limit=440.)
-    large = pick(preset, fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16), full=large)
-    most = ("gold", *(m for m in METHODS if m not in ("base", "gold"))); brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
-    small = {f"small_{s}": Config(seed=s, limit=3600., methods=("rs", "rs_checked", "rs_iterated", "psi", "theta", "gold", "psi_hint", "theta_hint", "psi_told", "theta_told")) for s in range(3)}
-    found = pick(preset, fast={}, full=small) | {f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most)) for s in range(5) for n in (6, 8, 12)}
-    found |= {f"{name}_{s}": Config(**large | dict(n_max=8, seed=s, methods=most) | change) for s in range(3) for name, change in dict(narrow=dict(width=64), better=dict(careful=.5, slip=.3)).items()}
-    found |= {f"beta{b:g}_rate{r:g}": Config(**large | dict(n_max=8, beta=b, rl_rate=r, methods=few)) for b in (.2, .5, 1., 2.) for r in (1e-4, 3e-4, 1e-3)}
-    found |= {f"mod100_{s}": Config(**large | dict(values=100, base_steps=min(3 * large["base_steps"], 3000), seed=s, methods=most)) for s in range(5)}
-    return found | {f"carry_{s}": Config(**large | dict(task="carry", values=20, n_max=4, seed=s, methods=brite + ("rs_checked", "rs_compute", "psi_answer", "theta_answer", "psi_told", "theta_told"))) for s in range(5)}
+) -> dict[str, Config]:  # name of a run -> its settings
+    """The recorded runs: seeds and lengths, three bases, temperatures and rates, a rarer luck, another task;
+    `small_*` are the runs of this chapter on a CPU."""
+    large = dict(
+        width=128,
+        layers=3,
+        prompts=8000,
+        batch=512,
+        base_steps=1000,
+        base_rate=1e-3,
+        sft_steps=300,
+        rl_steps=300,
+        group=128,
+        test=1000,
+        limit=440.0,
+    )
+    large = pick(
+        preset,
+        fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16),
+        full=large,
+    )
+    most = ("gold", *(m for m in METHODS if m not in ("base", "gold")))
+    brite, few = ("rs", "rs_iterated", "psi", "theta", "gold"), ("psi", "theta")
+    small = {
+        f"small_{s}": Config(
+            seed=s,
+            limit=3600.0,
+            methods=(
+                "rs",
+                "rs_checked",
+                "rs_iterated",
+                "psi",
+                "theta",
+                "gold",
+                "psi_hint",
+                "theta_hint",
+                "psi_told",
+                "theta_told",
+            ),
+        )
+        for s in range(3)
+    }
+    found = pick(preset, fast={}, full=small) | {
+        f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most))
+        for s in range(5)
+        for n in (6, 8, 12)
+    }
+    found |= {
+        f"{name}_{s}": Config(**large | dict(n_max=8, seed=s, methods=most) | change)
+        for s in range(3)
+        for name, change in dict(narrow=dict(width=64), better=dict(careful=0.5, slip=0.3)).items()
+    }
+    found |= {
+        f"beta{b:g}_rate{r:g}": Config(**large | dict(n_max=8, beta=b, rl_rate=r, methods=few))
+        for b in (0.2, 0.5, 1.0, 2.0)
+        for r in (1e-4, 3e-4, 1e-3)
+    }
+    found |= {
+        f"mod100_{s}": Config(
+            **large | dict(values=100, base_steps=min(3 * large["base_steps"], 3000), seed=s, methods=most)
+        )
+        for s in range(5)
+    }
+    return found | {
+        f"carry_{s}": Config(
+            **large
+            | dict(
+                task="carry",
+                values=20,
+                n_max=4,
+                seed=s,
+                methods=brite
+                + ("rs_checked", "rs_compute", "psi_answer", "theta_answer", "psi_told", "theta_told"),
+            )
+        )
+        for s in range(5)
+    }
 
 # %% ../../nbs/42_brite_transformer.ipynb #c065b
 def _examples(cfg: Config, model: Decoder, rng: torch.Generator, count: int = 8) -> list[dict]:
     p = ask(cfg, count, rng, cfg.n_max)
-    with hinting(model, p.y): text = write(model, cfg, p.x, rng)
+    with hinting(model, p.y):
+        text = write(model, cfg, p.x, rng)
     right, exact = judge(cfg, p, text)
-    return [dict(prompt=as_text(cfg, p.x[i]), gold=as_text(cfg, spell(cfg, p.gold, p.steps, p.y)[i]), text=as_text(cfg, text[i]), right=bool(right[i]), faithful=bool(exact[i])) for i in range(count)]
+    return [
+        dict(
+            prompt=as_text(cfg, p.x[i]),
+            gold=as_text(cfg, spell(cfg, p.gold, p.steps, p.y)[i]),
+            text=as_text(cfg, text[i]),
+            right=bool(right[i]),
+            faithful=bool(exact[i]),
+        )
+        for i in range(count)
+    ]
+
 
 def _samples(cfg: Config, data: Prompts, kept: Kept) -> dict:
     p, covered = data[kept.rows], torch.zeros(len(data.x), device=data.x.device)
     covered[kept.rows] = 1
     some = [i for i in ((p.n == cfg.n_max).nonzero()[:8, 0]).tolist()]
-    texts = [dict(prompt=as_text(cfg, p.x[i]), gold=as_text(cfg, spell(cfg, p.gold, p.steps, p.y)[i]), text=as_text(cfg, kept.text[i]), right=True, faithful=bool(kept.faithful[i])) for i in some]
-    return dict(success=by_length(data, kept.success), covered=by_length(data, covered), faithful=by_length(p, kept.faithful), evidence=by_length(data, evidence(kept.success, cfg.bonus)), kept=texts)
+    texts = [
+        dict(
+            prompt=as_text(cfg, p.x[i]),
+            gold=as_text(cfg, spell(cfg, p.gold, p.steps, p.y)[i]),
+            text=as_text(cfg, kept.text[i]),
+            right=True,
+            faithful=bool(kept.faithful[i]),
+        )
+        for i in some
+    ]
+    return dict(
+        success=by_length(data, kept.success),
+        covered=by_length(data, covered),
+        faithful=by_length(p, kept.faithful),
+        evidence=by_length(data, evidence(kept.success, cfg.bonus)),
+        kept=texts,
+    )
 
 # %% ../../nbs/42_brite_transformer.ipynb #c066
 def run(
     cfg: Config,  # one experiment
-) -> dict:        # for each method: grades by length, what it cost, its course, some of its texts; what was skipped for want of time
-    "Train the methods of `cfg` one after the other and grade them. Runs on a GPU where there is one; stops starting new ones after `cfg.limit` seconds."
-    for name in cfg.methods: require_choice("methods", name, METHODS)
+    # for each method: grades by length, what it cost, its course, some of its texts; what was skipped for
+    # want of time
+) -> dict:
+    """Train the methods of `cfg` one after the other and grade them.
+
+    Runs on a GPU where there is one; stops starting new ones after `cfg.limit` seconds."""
+    for name in cfg.methods:
+        require_choice("methods", name, METHODS)
     device, data, past, found, skipped = pick_device("auto"), data_set(cfg), {}, {}, []
     until = time.perf_counter() + cfg.limit
     for name in ("base", *cfg.methods):
         began = time.perf_counter()
-        if began > until: skipped.append(name); continue
-        try: h = train(name, cfg, past=past, until=until)
-        except ValueError as error: found[name] = dict(failed=str(error)); continue
-        thin = lambda y: [round(float(v), 4) for v in y[::max(1, len(y) // 60)]]
-        found[name] = dict(grades=evaluate(h.model, cfg, _rng(cfg, 500), past["base"].model), samples=h.samples, passes=h.passes, loss=thin(h.loss),
-                           seen={k: thin(v) for k, v in h.seen.items()}, examples=_examples(cfg, h.model, _rng(cfg, 600)), cut=time.perf_counter() > until, seconds=round(time.perf_counter() - began, 2))
-        if h.kept is not None: found[name]["samples_kept"] = _samples(cfg, data, h.kept)
+        if began > until:
+            skipped.append(name)
+            continue
+        try:
+            h = train(name, cfg, past=past, until=until)
+        except ValueError as error:
+            found[name] = dict(failed=str(error))
+            continue
+        thin = lambda y: [round(float(v), 4) for v in y[:: max(1, len(y) // 60)]]
+        found[name] = dict(
+            grades=evaluate(h.model, cfg, _rng(cfg, 500), past["base"].model),
+            samples=h.samples,
+            passes=h.passes,
+            loss=thin(h.loss),
+            seen={k: thin(v) for k, v in h.seen.items()},
+            examples=_examples(cfg, h.model, _rng(cfg, 600)),
+            cut=time.perf_counter() > until,
+            seconds=round(time.perf_counter() - began, 2),
+        )
+        if h.kept is not None:
+            found[name]["samples_kept"] = _samples(cfg, data, h.kept)
     return dict(methods=found, skipped=skipped, device=device)

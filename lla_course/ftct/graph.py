@@ -25,58 +25,88 @@ class DataConfig:
     """A causal graph and the sentences about it; the small setting, in pair format.
 
     Raises `ValueError` as `check_data`."""
-    N: int = 8                # vertices of a complete chain
-    M: int = 4                # most vertices of a chain shown in training
-    letters: int = 40         # of the alphabet; 2 N - 1 of them are in the graph, the others are noise
-    root_low: int = 100       # smallest value of the root
-    root_values: int = 20     # how many values the root can have
-    noise_values: int = 10    # noise has values 0, 1, ..., less those that the graph can have
-    overlap: bool = False     # let noise have all of root_low + 0, 1, ... + noise_values instead
-    examples: int = 3         # in a training sequence: k = 0 to examples - 1 shots
-    shortest: int = 4         # fewest vertices of an example, or M if that is more
-    extra: int = 3            # most vertices of an example, less N
-    icl: float = .2           # part of the sequences that are random letters only
-    context_pool: int = 2     # context words of each letter
-    context: tuple = (0, 1)   # fewest and most of them before a letter
-    equals: bool = False      # write "A = 100 ," instead of "A 100"
-    graph_seed: int = 0       # of the letters and the operations
+
+    N: int = 8  # vertices of a complete chain
+    M: int = 4  # most vertices of a chain shown in training
+    letters: int = 40  # of the alphabet; 2 N - 1 of them are in the graph, the others are noise
+    root_low: int = 100  # smallest value of the root
+    root_values: int = 20  # how many values the root can have
+    noise_values: int = 10  # noise has values 0, 1, ..., less those that the graph can have
+    overlap: bool = False  # let noise have all of root_low + 0, 1, ... + noise_values instead
+    examples: int = 3  # in a training sequence: k = 0 to examples - 1 shots
+    shortest: int = 4  # fewest vertices of an example, or M if that is more
+    extra: int = 3  # most vertices of an example, less N
+    icl: float = 0.2  # part of the sequences that are random letters only
+    context_pool: int = 2  # context words of each letter
+    context: tuple = (0, 1)  # fewest and most of them before a letter
+    equals: bool = False  # write "A = 100 ," instead of "A 100"
+    graph_seed: int = 0  # of the letters and the operations
 
     def __post_init__(self) -> None:
         check_data(self)
 
 # %% ../../nbs/50_causal_graphs.ipynb #c009
 def check_data(
-    cfg: DataConfig,   # settings
-) -> DataConfig:       # the same
+    cfg: DataConfig,  # settings
+) -> DataConfig:  # the same
     "Raise `ValueError` for settings that no data can satisfy."
-    if not isinstance(cfg, DataConfig): fail("cfg", type(cfg).__name__, "a DataConfig")
+    if not isinstance(cfg, DataConfig):
+        fail("cfg", type(cfg).__name__, "a DataConfig")
     least = dict(N=2, M=2, letters=3, shortest=2, extra=0, context_pool=0, graph_seed=0, root_low=None)
     least |= dict.fromkeys(("root_values", "noise_values", "examples"), 1)
-    for name, low in least.items(): require_whole(name, getattr(cfg, name), least=low)
-    for name in ("overlap", "equals"): require_flag(name, getattr(cfg, name))
-    if cfg.M > cfg.N: fail("M", cfg.M, f"at most N={cfg.N}: a fragment is no longer than the chain")
+    for name, low in least.items():
+        require_whole(name, getattr(cfg, name), least=low)
+    for name in ("overlap", "equals"):
+        require_flag(name, getattr(cfg, name))
+    if cfg.M > cfg.N:
+        fail("M", cfg.M, f"at most N={cfg.N}: a fragment is no longer than the chain")
     longest, noise = cfg.N + cfg.extra, cfg.letters - (2 * cfg.N - 1)
-    if max(cfg.M, cfg.shortest) > longest: fail("shortest", cfg.shortest, f"at most N + extra = {longest}")
-    if noise < longest - 2: fail("letters", cfg.letters, f"at least {2 * cfg.N - 1 + longest - 2}: {2 * cfg.N - 1} for the graph, {longest - 2} for noise")
-    if cfg.letters > len(ALPHABET): fail("letters", cfg.letters, f"at most {len(ALPHABET)}")
+    if max(cfg.M, cfg.shortest) > longest:
+        fail("shortest", cfg.shortest, f"at most N + extra = {longest}")
+    if noise < longest - 2:
+        fail(
+            "letters",
+            cfg.letters,
+            f"at least {2 * cfg.N - 1 + longest - 2}: {2 * cfg.N - 1} for the graph, {longest - 2} for noise",
+        )
+    if cfg.letters > len(ALPHABET):
+        fail("letters", cfg.letters, f"at most {len(ALPHABET)}")
     wanted = f"a tuple, fewest and most, between 0 and context_pool={cfg.context_pool} (itself at most 8)"
-    if not isinstance(cfg.context, tuple) or len(cfg.context) != 2: fail("context", cfg.context, wanted)
+    if not isinstance(cfg.context, tuple) or len(cfg.context) != 2:
+        fail("context", cfg.context, wanted)
     low, high = (require_whole("context", size) for size in cfg.context)
-    if not 0 <= low <= high <= cfg.context_pool <= 8: fail("context", cfg.context, wanted)
-    if require_positive("icl", cfg.icl, zero=True) > 1: fail("icl", cfg.icl, "a number from 0 to 1")
+    if not 0 <= low <= high <= cfg.context_pool <= 8:
+        fail("context", cfg.context, wanted)
+    if require_positive("icl", cfg.icl, zero=True) > 1:
+        fail("icl", cfg.icl, "a number from 0 to 1")
     return cfg
 
 # %% ../../nbs/50_causal_graphs.ipynb #c011
 ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
+
 def faithful(
-    N: int,                # vertices of a complete chain; the authors have 5, 8, 10, 13, 15
-    M: int,                # most vertices of a chain shown in training
-    graph_seed: int = 0,   # of the graph
-    **other: Any,          # other fields of `DataConfig`
-) -> DataConfig:           # settings
+    N: int,  # vertices of a complete chain; the authors have 5, 8, 10, 13, 15
+    M: int,  # most vertices of a chain shown in training
+    graph_seed: int = 0,  # of the graph
+    **other: Any,  # other fields of `DataConfig`
+) -> DataConfig:  # settings
     "The process of the authors' code: N, M and the graph are free."
-    return DataConfig(**dict(N=N, M=M, graph_seed=graph_seed, letters=52, root_values=50, examples=5, extra=5, context_pool=7, context=(1, 6), equals=True) | other)
+    return DataConfig(
+        **dict(
+            N=N,
+            M=M,
+            graph_seed=graph_seed,
+            letters=52,
+            root_values=50,
+            examples=5,
+            extra=5,
+            context_pool=7,
+            context=(1, 6),
+            equals=True,
+        )
+        | other
+    )
 
 # %% ../../nbs/50_causal_graphs.ipynb #c013
 class CausalGraph:
@@ -84,36 +114,42 @@ class CausalGraph:
 
     def __init__(
         self,
-        cfg: DataConfig,   # N, letters, root values, graph_seed
+        cfg: DataConfig,  # N, letters, root values, graph_seed
     ) -> None:
         self.cfg, rng = check_data(cfg), random.Random(cfg.graph_seed)
         size = 2 * cfg.N - 1
-        self.parent = [None] + [max(v - 2, 0) for v in range(1, size)]            # vertices 1, 3, 5, ... and 2, 4, 6, ...
+        # vertices 1, 3, 5, ... and 2, 4, 6, ...
+        self.parent = [None] + [max(v - 2, 0) for v in range(1, size)]
         self.op = [0] + [rng.choice((1, -1)) * rng.randint(1, 9) for _ in range(1, size)]
-        self.letter = rng.sample(range(cfg.letters), size)                         # which letter each vertex is
+        # which letter each vertex is
+        self.letter = rng.sample(range(cfg.letters), size)
         self.offset = [0] * size
-        for v in range(1, size): self.offset[v] = self.offset[self.parent[v]] + self.op[v]
+        for v in range(1, size):
+            self.offset[v] = self.offset[self.parent[v]] + self.op[v]
 
     def networkx(self) -> nx.DiGraph:  # vertices are letters; edges have "op"
         "The graph for whoever wants to draw it or to walk on it."
         g = nx.DiGraph()
-        for v, letter in enumerate(self.letter): g.add_node(ALPHABET[letter], vertex=v, offset=self.offset[v])
-        for v in range(1, len(self.letter)): g.add_edge(ALPHABET[self.letter[self.parent[v]]], ALPHABET[self.letter[v]], op=self.op[v])
+        for v, letter in enumerate(self.letter):
+            g.add_node(ALPHABET[letter], vertex=v, offset=self.offset[v])
+        for v in range(1, len(self.letter)):
+            g.add_edge(ALPHABET[self.letter[self.parent[v]]], ALPHABET[self.letter[v]], op=self.op[v])
         return g
 
     def chains(
         self,
-        m: int,   # vertices
+        m: int,  # vertices
     ) -> list[tuple[int, ...]]:  # vertices of each, first to last
         "All chains of m vertices along the arrows. Raises `ValueError` for m outside 1 to N."
         require_whole("m", m, least=1, most=self.cfg.N)
         found = [(v,) for v in range(len(self.parent))]
-        for _ in range(m - 1): found = [c + (v,) for c in found for v in range(1, len(self.parent)) if self.parent[v] == c[-1]]
+        for _ in range(m - 1):
+            found = [c + (v,) for c in found for v in range(1, len(self.parent)) if self.parent[v] == c[-1]]
         return found
 
     def values(
         self,
-        root: int,   # value of the root
+        root: int,  # value of the root
     ) -> dict[str, int]:  # letter -> value
         "What follows from the value of the root. Raises `ValueError` for a value that is no whole number."
         require_whole("root", root)
@@ -123,60 +159,78 @@ class CausalGraph:
 @dataclass(frozen=True)
 class Vocabulary:
     "Which number means what. Tokens: padding, newline, question, marks, letters, values, context words."
-    names: tuple[str, ...]     # of all tokens; letters and values as they are, context word j of letter A as A~j
-    letter: int                # token of letter 0
-    value: int                 # token of the smallest value
-    context: int               # token of the first context word of letter 0
-    values: tuple[int, ...]    # the numbers behind the value tokens, ascending
+
+    # of all tokens; letters and values as they are, context word j of letter A as A~j
+    names: tuple[str, ...]
+    letter: int  # token of letter 0
+    value: int  # token of the smallest value
+    context: int  # token of the first context word of letter 0
+    values: tuple[int, ...]  # the numbers behind the value tokens, ascending
 
     def encode(
         self,
-        text: str,   # words separated by single spaces; newline is a word
+        text: str,  # words separated by single spaces; newline is a word
     ) -> list[int]:  # tokens
         "Read words. Raises `ValueError` for a word that the vocabulary does not have."
-        if not isinstance(text, str): fail("text", type(text).__name__, "words of the vocabulary in one text")
+        if not isinstance(text, str):
+            fail("text", type(text).__name__, "words of the vocabulary in one text")
         index = {name: i for i, name in enumerate(self.names)}
         words = text.split(" ") if text else []
         return [index[w] if w in index else fail("text", w, "words of the vocabulary") for w in words]
 
     def decode(
         self,
-        tokens: Any,   # [T]
-    ) -> str:          # words separated by spaces
+        tokens: Any,  # [T]
+    ) -> str:  # words separated by spaces
         "Write tokens as words, without padding. Raises `ValueError` for a number that is no token."
         numbers = [int(t) for t in tokens]
-        for t in numbers: require_whole("tokens", t, least=0, most=len(self.names) - 1)
+        for t in numbers:
+            require_whole("tokens", t, least=0, most=len(self.names) - 1)
         return " ".join(self.names[t] for t in numbers if t != PAD)
+
 
 PAD, NEWLINE, QUESTION, EQUALS, COMMA = range(5)
 ROLES = ("padding", "question", "newline", "context", "chain", "noise", "mark")
 
 # %% ../../nbs/50_causal_graphs.ipynb #c018
 def graph_values(
-    world: CausalGraph,   # a graph
-) -> list[int]:           # ascending
+    world: CausalGraph,  # a graph
+) -> list[int]:  # ascending
     "All values that some vertex can have."
     cfg = world.cfg
     return sorted({cfg.root_low + r + o for o in world.offset for r in range(cfg.root_values)})
 
+
 def noise_values(
-    world: CausalGraph,   # a graph
-) -> list[int]:           # ascending
+    world: CausalGraph,  # a graph
+) -> list[int]:  # ascending
     "The values of noise. Raises `ValueError` when the graph has taken all of them."
     cfg = world.cfg
-    if cfg.overlap: return list(range(cfg.root_low, cfg.root_low + cfg.noise_values))
+    if cfg.overlap:
+        return list(range(cfg.root_low, cfg.root_low + cfg.noise_values))
     free = sorted(set(range(cfg.noise_values)) - set(graph_values(world)))
-    return free or fail("noise_values", cfg.noise_values, "some number below it that is no value of the graph; or overlap=True")
+    return free or fail(
+        "noise_values",
+        cfg.noise_values,
+        "some number below it that is no value of the graph; or overlap=True",
+    )
+
 
 @lru_cache(64)
 def vocabulary(
-    cfg: DataConfig,   # settings
-) -> Vocabulary:       # only what this graph needs
+    cfg: DataConfig,  # settings
+) -> Vocabulary:  # only what this graph needs
     "The words of a setting, numbered without gaps."
     world = CausalGraph(cfg)
-    letters, values = list(ALPHABET[:cfg.letters]), sorted({*graph_values(world), *noise_values(world)})
+    letters, values = list(ALPHABET[: cfg.letters]), sorted({*graph_values(world), *noise_values(world)})
     words = ["_", "\n", "=?:" if cfg.equals else "?", "=", ","] + letters + [str(v) for v in values]
-    return Vocabulary(tuple(words + [f"{a}~{j}" for a in letters for j in range(cfg.context_pool)]), 5, 5 + cfg.letters, len(words), tuple(values))
+    return Vocabulary(
+        tuple(words + [f"{a}~{j}" for a in letters for j in range(cfg.context_pool)]),
+        5,
+        5 + cfg.letters,
+        len(words),
+        tuple(values),
+    )
 
 # %% ../../nbs/50_causal_graphs.ipynb #c020
 @lru_cache(64)
@@ -186,16 +240,28 @@ def _tables(cfg: DataConfig, device: str) -> dict[str, torch.Tensor]:
     to = lambda x: torch.tensor(x, device=device)
     by_length = [world.chains(m) for m in range(2, cfg.M + 1)]
     most = max(map(len, by_length))
-    padded = [[c + (0,) * (cfg.M - len(c)) for c in chains] + [(0,) * cfg.M] * (most - len(chains)) for chains in by_length]
+    padded = [
+        [c + (0,) * (cfg.M - len(c)) for c in chains] + [(0,) * cfg.M] * (most - len(chains))
+        for chains in by_length
+    ]
     token = {v: words.value + i for i, v in enumerate(words.values)}
-    return dict(chains=to(padded), counts=to([len(c) for c in by_length]), letter=to(world.letter), offset=to(world.offset), complete=to(world.chains(cfg.N)),
-                noise=to([l for l in range(cfg.letters) if l not in set(world.letter)]), noise_token=to([token[v] for v in noise_values(world)]),
-                token=to([token.get(v, PAD) for v in range(words.values[0], words.values[-1] + 1)]), lowest=to(words.values[0]),
-                orders=to(list(permutations(range(cfg.context_pool)))))
+    return dict(
+        chains=to(padded),
+        counts=to([len(c) for c in by_length]),
+        letter=to(world.letter),
+        offset=to(world.offset),
+        complete=to(world.chains(cfg.N)),
+        noise=to([l for l in range(cfg.letters) if l not in set(world.letter)]),
+        noise_token=to([token[v] for v in noise_values(world)]),
+        token=to([token.get(v, PAD) for v in range(words.values[0], words.values[-1] + 1)]),
+        lowest=to(words.values[0]),
+        orders=to(list(permutations(range(cfg.context_pool)))),
+    )
 
 # %% ../../nbs/50_causal_graphs.ipynb #c022
 def _sentences(cfg: DataConfig, generator: torch.Generator, n: int) -> dict[str, torch.Tensor]:
-    "Letters [n, T], which of them are of the chain [n, T], how many there are [n], and value tokens [n, E, T]."
+    """Letters [n, T], which of them are of the chain [n, T], how many there are [n], and value tokens [n, E,
+    T]."""
     device, longest, table = generator.device, cfg.N + cfg.extra, _tables(cfg, str(generator.device))
     draw = lambda *shape: torch.rand(*shape, generator=generator, dtype=torch.float32, device=device)
     whole = lambda low, high, *shape: low + (draw(*shape) * (high - low + 1)).long()
@@ -204,7 +270,7 @@ def _sentences(cfg: DataConfig, generator: torch.Generator, n: int) -> dict[str,
     edges = whole(1, cfg.M - 1, n)
     chain = table["chains"][edges - 1, (draw(n) * table["counts"][edges - 1]).long()]
     slots, m = torch.arange(longest, device=device), torch.where(icl, 0, edges + 1)
-    wins = draw(n, longest).masked_fill(slots >= T[:, None], 2.).argsort(1).argsort(1) < m[:, None]
+    wins = draw(n, longest).masked_fill(slots >= T[:, None], 2.0).argsort(1).argsort(1) < m[:, None]
     vertex = chain.gather(1, (wins.cumsum(1) - 1).clamp(0, cfg.M - 1))
     noise = table["noise"][draw(n, len(table["noise"])).argsort(1)]
     noise = noise.gather(1, ((~wins).cumsum(1) - 1).clamp(0, noise.shape[1] - 1))
@@ -212,50 +278,66 @@ def _sentences(cfg: DataConfig, generator: torch.Generator, n: int) -> dict[str,
     letters = torch.where(icl[:, None], draw(n, cfg.letters).argsort(1)[:, :longest], letters)
     return dict(letters=letters, chain=wins, T=T, values=_values(cfg, generator, vertex, wins))
 
-def _values(cfg: DataConfig, generator: torch.Generator, vertex: torch.Tensor, chain: torch.Tensor) -> torch.Tensor:
+
+def _values(
+    cfg: DataConfig, generator: torch.Generator, vertex: torch.Tensor, chain: torch.Tensor
+) -> torch.Tensor:
     "Value tokens [n, E, T]: a fresh root value for each example, fresh noise for each place."
     table, shape = _tables(cfg, str(generator.device)), (len(vertex), cfg.examples, vertex.shape[1])
     draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32, device=generator.device)
     root = cfg.root_low + (draw(*shape[:2], 1) * cfg.root_values).long()
-    value = table["token"][(root + table["offset"][vertex][:, None] - table["lowest"]).clamp(0, len(table["token"]) - 1)]
-    return torch.where(chain[:, None], value, table["noise_token"][(draw(*shape) * len(table["noise_token"])).long()])
+    value = table["token"][
+        (root + table["offset"][vertex][:, None] - table["lowest"]).clamp(0, len(table["token"]) - 1)
+    ]
+    return torch.where(
+        chain[:, None], value, table["noise_token"][(draw(*shape) * len(table["noise_token"])).long()]
+    )
 
 # %% ../../nbs/50_causal_graphs.ipynb #c024
-def _grid(cfg: DataConfig, generator: torch.Generator, s: dict) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _grid(
+    cfg: DataConfig, generator: torch.Generator, s: dict
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "Tokens, roles and head flags of all vertices, cells [n, E, T, W]; empty cells are PAD."
     words, table, (n, E, T) = vocabulary(cfg), _tables(cfg, str(generator.device)), s["values"].shape
     draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32, device=generator.device)
-    low, high = cfg.context; slots = torch.arange(T, device=generator.device)
+    low, high = cfg.context
+    slots = torch.arange(T, device=generator.device)
     letter = s["letters"][:, None, :].expand(n, E, T)
-    tokens = torch.full((n, E, T, high + 2 + 2 * cfg.equals), PAD, device=generator.device); roles = torch.zeros_like(tokens)
+    tokens = torch.full((n, E, T, high + 2 + 2 * cfg.equals), PAD, device=generator.device)
+    roles = torch.zeros_like(tokens)
     if high:
         count = low + (draw(n, E, T) * (high - low + 1)).long()
         order = table["orders"][(draw(n, E, T) * len(table["orders"])).long()][..., :high]
         used = torch.arange(high, device=generator.device) < count[..., None]
-        tokens[..., :high] = torch.where(used, words.context + letter[..., None] * cfg.context_pool + order, PAD)
+        tokens[..., :high] = torch.where(
+            used, words.context + letter[..., None] * cfg.context_pool + order, PAD
+        )
         roles[..., :high] = ROLES.index("context")
     tokens[..., high], tokens[..., high + 1 + cfg.equals] = words.letter + letter, s["values"]
     roles[..., high:] = torch.where(s["chain"], ROLES.index("chain"), ROLES.index("noise"))[:, None, :, None]
     if cfg.equals:
-        tokens[..., high + 1], roles[..., high + 1::2] = EQUALS, ROLES.index("mark")
+        tokens[..., high + 1], roles[..., high + 1 :: 2] = EQUALS, ROLES.index("mark")
         tokens[..., -1] = torch.where(slots < s["T"][:, None] - 1, COMMA, PAD)[:, None]
     gone = (slots >= s["T"][:, None])[:, None, :, None]
     return tokens.masked_fill(gone, PAD), roles, (slots == 0).view(1, 1, T, 1).expand_as(tokens)
 
 # %% ../../nbs/50_causal_graphs.ipynb #c025
 def render(
-    cfg: DataConfig,              # settings
-    generator: torch.Generator,   # for the context words
-    s: dict,                      # letters [n, T], chain [n, T], T [n], values [n, E, T]
-) -> tuple[torch.Tensor, ...]:    # tokens, loss mask, roles, number of the example; each [n, L]
+    cfg: DataConfig,  # settings
+    generator: torch.Generator,  # for the context words
+    s: dict,  # letters [n, T], chain [n, T], T [n], values [n, E, T]
+) -> tuple[torch.Tensor, ...]:  # tokens, loss mask, roles, number of the example; each [n, L]
     """Write sentences: question, vertices, newline between examples; padded on the right.
 
     Raises `ValueError` for no sentence."""
-    if not len(s["values"]): fail("s", 0, "at least one sequence")
+    if not len(s["values"]):
+        fail("s", 0, "at least one sequence")
     words, (n, E, _) = vocabulary(cfg), s["values"].shape
     tokens, roles, head = (t.flatten(2) for t in _grid(cfg, generator, s))
     last = words.letter + s["letters"].gather(1, s["T"][:, None] - 1)
-    full = lambda *values: torch.stack([torch.as_tensor(v, device=tokens.device).expand(n, E) for v in values], 2)
+    full = lambda *values: torch.stack(
+        [torch.as_tensor(v, device=tokens.device).expand(n, E) for v in values], 2
+    )
     ends = torch.where(torch.arange(E, device=tokens.device) < E - 1, NEWLINE, PAD).expand(n, E)
     tokens = torch.cat([full(last, QUESTION), tokens, ends[..., None]], 2)
     roles = torch.cat([full(1, 1), roles, full(2)], 2)
@@ -263,17 +345,19 @@ def render(
     example = torch.arange(E, device=tokens.device)[:, None].expand_as(tokens[0])[None].expand_as(tokens)
     tokens, roles, counts, example = (t.flatten(1) for t in (tokens, roles, counts, example))
     there = tokens != PAD
-    to = torch.where(there, there.cumsum(1) - 1, tokens.shape[1])           # empty cells go to one more column, which is cut off
+    # empty cells go to one more column, which is cut off
+    to = torch.where(there, there.cumsum(1) - 1, tokens.shape[1])
     longest = int(there.sum(1).max())
     push = lambda t: t.new_zeros(n, tokens.shape[1] + 1).scatter_(1, to, t)[:, :longest]
     return tuple(push(t) for t in (tokens, counts, roles, example))
 
 # %% ../../nbs/50_causal_graphs.ipynb #c026
 def sample_batch(
-    cfg: DataConfig,              # settings
-    generator: torch.Generator,   # its device is where the data are made
-    n: int,                       # sequences
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # token ids, loss mask (bool), roles (numbers into ROLES); each [n, L], L the longest
+    cfg: DataConfig,  # settings
+    generator: torch.Generator,  # its device is where the data are made
+    n: int,  # sequences
+    # token ids, loss mask (bool), roles (numbers into ROLES); each [n, L], L the longest
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     "Draw training sequences, padded on the right with PAD. Raises `ValueError` for impossible settings."
     require_whole("n", n, least=1)
     return render(cfg, generator, _sentences(cfg, generator, n))[:3]
@@ -282,42 +366,52 @@ def sample_batch(
 @dataclass(frozen=True)
 class Prompts:
     "Complete chains, the last example cut off after its head."
-    tokens: torch.Tensor    # [n, L], padded on the right
-    lengths: torch.Tensor   # tokens of each, [n]
-    letters: torch.Tensor   # letter tokens of the answer, [n, N - 1]
-    values: torch.Tensor    # value tokens of the answer, [n, N - 1]
-    full: torch.Tensor      # the same with the answer written out, [n, L']
-    asked: torch.Tensor     # where in `full` the values of the answer stand, [n, N - 1]
+
+    tokens: torch.Tensor  # [n, L], padded on the right
+    lengths: torch.Tensor  # tokens of each, [n]
+    letters: torch.Tensor  # letter tokens of the answer, [n, N - 1]
+    values: torch.Tensor  # value tokens of the answer, [n, N - 1]
+    full: torch.Tensor  # the same with the answer written out, [n, L']
+    asked: torch.Tensor  # where in `full` the values of the answer stand, [n, N - 1]
+
 
 def few_shot_prompts(
-    cfg: DataConfig,              # settings
-    generator: torch.Generator,   # its device is where the data are made
-    n: int,                       # prompts
-    k: int,                       # examples before the question
-) -> Prompts:                     # prompts and their answers
+    cfg: DataConfig,  # settings
+    generator: torch.Generator,  # its device is where the data are made
+    n: int,  # prompts
+    k: int,  # examples before the question
+) -> Prompts:  # prompts and their answers
     "Draw test prompts on the complete chains. Raises `ValueError` for no prompt, and for a negative k."
     require_whole("n", n, least=1)
     require_whole("k", k, least=0)
     table, device = _tables(cfg, str(generator.device)), generator.device
-    vertex = table["complete"][torch.randint(len(table["complete"]), (n,), generator=generator, device=device)]
+    vertex = table["complete"][
+        torch.randint(len(table["complete"]), (n,), generator=generator, device=device)
+    ]
     chain, shots = torch.ones_like(vertex, dtype=torch.bool), replace(cfg, examples=k + 1)
-    s = dict(letters=table["letter"][vertex], chain=chain, T=torch.full((n,), cfg.N, device=device), values=_values(shots, generator, vertex, chain))
+    s = dict(
+        letters=table["letter"][vertex],
+        chain=chain,
+        T=torch.full((n,), cfg.N, device=device),
+        values=_values(shots, generator, vertex, chain),
+    )
     tokens, counts, roles, example = render(shots, generator, s)
     words, at = vocabulary(cfg), torch.arange(tokens.shape[1], device=device)
     answer = counts & (example == k) & (tokens != PAD)
     lengths = torch.where(answer, at, tokens.shape[1]).min(1).values
     is_value = answer & (tokens >= words.value) & (tokens < words.context)
     asked = at.expand_as(tokens)[is_value].view(n, cfg.N - 1)
-    prompt = torch.where(at < lengths[:, None], tokens, PAD)[:, :int(lengths.max())]
+    prompt = torch.where(at < lengths[:, None], tokens, PAD)[:, : int(lengths.max())]
     return Prompts(prompt, lengths, words.letter + s["letters"][:, 1:], s["values"][:, -1, 1:], tokens, asked)
 
 # %% ../../nbs/50_causal_graphs.ipynb #c036
 def coverage(
-    cfg: DataConfig,              # settings
-    generator: torch.Generator,   # for the sentences
-    n: int,                       # sentences
-    branch: int = 0,              # which of the complete chains
-) -> torch.Tensor:                # [N, N], part of the sentences with a fragment whose examples hold both vertices
+    cfg: DataConfig,  # settings
+    generator: torch.Generator,  # for the sentences
+    n: int,  # sentences
+    branch: int = 0,  # which of the complete chains
+    # [N, N], part of the sentences with a fragment whose examples hold both vertices
+) -> torch.Tensor:
     """How often two vertices of a complete chain are shown together.
 
     Raises `ValueError` where no sentence has a fragment."""

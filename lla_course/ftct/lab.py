@@ -16,27 +16,47 @@ import torch
 
 from ..core import fail, require_choice, require_flag, require_whole
 from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
-from .graph import ALPHABET, CausalGraph, DataConfig, NEWLINE, ROLES, few_shot_prompts, sample_batch, vocabulary
-from .mechanism import KINDS, SURGERIES, ablate_heads, operate, recorded_model, script, usual_heads
+from lla_course.ftct.graph import (
+    ALPHABET,
+    NEWLINE,
+    ROLES,
+    CausalGraph,
+    DataConfig,
+    few_shot_prompts,
+    sample_batch,
+    vocabulary,
+)
+from lla_course.ftct.mechanism import (
+    KINDS,
+    SURGERIES,
+    ablate_heads,
+    operate,
+    recorded_model,
+    script,
+    usual_heads,
+)
 from .training import pairs
 
 # %% ../../nbs/59_ftct_lab.ipynb #c005
 @remembered(32)
 def world_of(
-    graph_seed: int = 0,   # of the graph
-) -> CausalGraph:          # of the small setting
+    graph_seed: int = 0,  # of the graph
+) -> CausalGraph:  # of the small setting
     "A graph of the small world, 15 vertices."
     return CausalGraph(DataConfig(graph_seed=graph_seed))
 
-def _place(v: int) -> tuple[float, float]: return (v + 1) // 2, (0 if v == 0 else .5 if v % 2 else -.5)
+
+def _place(v: int) -> tuple[float, float]:
+    return (v + 1) // 2, (0 if v == 0 else 0.5 if v % 2 else -0.5)
+
 
 def world_figure(
-    world: CausalGraph,   # which graph
-    roles: dict,          # vertex -> role; the others grey
+    world: CausalGraph,  # which graph
+    roles: dict,  # vertex -> role; the others grey
     *,
-    height: int = 330,    # pixels
-    values: bool = False, # whether to write the operations beside the arrows
-) -> go.Figure:           # the graph, root at the left
+    height: int = 330,  # pixels
+    values: bool = False,  # whether to write the operations beside the arrows
+) -> go.Figure:  # the graph, root at the left
     "Vertices are coloured by role; letters and operations are annotations, so that they can change."
     require_flag("values", values)
     places = {v: _place(v) for v in range(len(world.letter))}
@@ -45,77 +65,122 @@ def world_figure(
     note = lambda x, y, text, **how: fig.add_annotation(x=x, y=y, text=text, showarrow=False, **how)
     for v, (x, y) in places.items():
         note(x, y, f"<b>{ALPHABET[world.letter[v]]}</b>", font=dict(color="white", size=14))
-        if v and values: note(*((a + b) / 2 for a, b in zip((x, y), places[world.parent[v]])), f"{world.op[v]:+d}", yshift=13, font_size=12)
+        if v and values:
+            note(
+                *((a + b) / 2 for a, b in zip((x, y), places[world.parent[v]])),
+                f"{world.op[v]:+d}",
+                yshift=13,
+                font_size=12,
+            )
     return fig
 
 # %% ../../nbs/59_ftct_lab.ipynb #c006
 def explorer_figure(
-    vertex: int = 5,       # 0 to 14; odd ones on one branch, even ones on the other
-    graph_seed: int = 0,   # of the graph
-) -> go.Figure:            # the graph with one vertex chosen
+    vertex: int = 5,  # 0 to 14; odd ones on one branch, even ones on the other
+    graph_seed: int = 0,  # of the graph
+) -> go.Figure:  # the graph with one vertex chosen
     "Parent, arrow and range of a vertex. Raises `ValueError` for a vertex that does not exist."
     world = world_of(graph_seed)
     require_whole("vertex", vertex, least=0, most=len(world.letter) - 1)
     after = [v for v in range(vertex + 1, len(world.letter)) if vertex == 0 or v % 2 == vertex % 2]
-    roles = dict.fromkeys(after, "light") | {vertex: "truth"} | ({world.parent[vertex]: "lla"} if vertex else {})
+    roles = (
+        dict.fromkeys(after, "light") | {vertex: "truth"} | ({world.parent[vertex]: "lla"} if vertex else {})
+    )
     name, low = (lambda v: ALPHABET[world.letter[v]]), 100 + world.offset[vertex]
-    parent = f"{name(vertex)} = {name(world.parent[vertex])} {'+' if world.op[vertex] > 0 else '−'} {abs(world.op[vertex])}" if vertex else f"{name(0)} is the root"
-    fig = world_figure(world, roles, values=True).update_yaxes(range=[-1.15, .8])
+    parent = (
+        f"{name(vertex)} = {name(world.parent[vertex])} {'+' if world.op[vertex] > 0 else '−'}"
+        f" {abs(world.op[vertex])}"
+        if vertex
+        else f"{name(0)} is the root"
+    )
+    fig = world_figure(world, roles, values=True).update_yaxes(range=[-1.15, 0.8])
     ring, (x, y) = dict(size=42, symbol="circle-open", color=colour("query"), line_width=3), _place(vertex)
     fig.add_scatter(x=[x], y=[y], mode="markers", marker=ring, hoverinfo="skip", showlegend=False)
-    return fig.add_annotation(x=3.5, y=-.95, showarrow=False, font_size=16, text=f"{parent};  values {low} to {low + 19};  root {world.offset[vertex]:+d}")
+    return fig.add_annotation(
+        x=3.5,
+        y=-0.95,
+        showarrow=False,
+        font_size=16,
+        text=f"{parent};  values {low} to {low + 19};  root {world.offset[vertex]:+d}",
+    )
 
 # %% ../../nbs/59_ftct_lab.ipynb #c007
 def explorer_lab() -> Any:  # an ipywidgets box
     "The graph, live: choose a vertex or click on it."
     box = live(explorer_figure, vertex=slider("vertex", 5, 0, 14, 1), graph_seed=slider("graph", 0, 0, 20, 1))
+
     def clicked(trace: Any, points: Any, state: Any) -> None:
-        if points.point_inds: box.children[0].children[0].value = points.point_inds[0]
+        if points.point_inds:
+            box.children[0].children[0].value = points.point_inds[0]
+
     box.children[2].data[0].on_click(clicked)
     return box
 
 # %% ../../nbs/59_ftct_lab.ipynb #c012
 SHADES = dict(question="softmax", newline="softmax", context="light", chain="lla", noise="data", mark="data")
 
+
 def token_strip(
-    fig: go.Figure,   # where to write
-    words: list,      # for each line: (text, role) pairs
+    fig: go.Figure,  # where to write
+    words: list,  # for each line: (text, role) pairs
     *,
-    top: float,       # height of the first line
-    step: float = .36,  # between lines
+    top: float,  # height of the first line
+    step: float = 0.36,  # between lines
     wide: float = 8.6,  # longest line
-) -> go.Figure:       # the same
+) -> go.Figure:  # the same
     "Lines of tokens, coloured by role. Raises `ValueError` for no line."
-    if not words: fail("words", words, "at least one line of tokens")
-    ends = [np.cumsum([0, *(.13 + .08 * len(text) for text, _ in line)]) for line in words]
-    scale = min(1., wide / max(e[-1] for e in ends))
+    if not words:
+        fail("words", words, "at least one line of tokens")
+    ends = [np.cumsum([0, *(0.13 + 0.08 * len(text) for text, _ in line)]) for line in words]
+    scale = min(1.0, wide / max(e[-1] for e in ends))
     for row, (line, at) in enumerate(zip(words, ends)):
         for x, (text, role) in zip(at, line):
-            fig.add_annotation(x=scale * x - .3, y=top - step * row, text=text, showarrow=False, xanchor="left", font=dict(size=12, color=colour(role)))
+            fig.add_annotation(
+                x=scale * x - 0.3,
+                y=top - step * row,
+                text=text,
+                showarrow=False,
+                xanchor="left",
+                font=dict(size=12, color=colour(role)),
+            )
     return fig
 
+
 def sentence_figure(
-    number: int = 1,       # which sentence
-    M: int = 4,            # most vertices of a fragment
-    graph_seed: int = 0,   # of the graph
-) -> go.Figure:            # fragment and sentence
+    number: int = 1,  # which sentence
+    M: int = 4,  # most vertices of a fragment
+    graph_seed: int = 0,  # of the graph
+) -> go.Figure:  # fragment and sentence
     "A training sentence and its fragment. Raises `ValueError` as the data do."
     data = DataConfig(M=M, graph_seed=graph_seed)
     world, words = world_of(graph_seed), vocabulary(data)
     require_whole("number", number, least=0)
     tokens, _, roles = (t[0] for t in sample_batch(data, torch.Generator().manual_seed(number), 1))
-    here = {int(t) - words.letter for t, r in zip(tokens, roles) if ROLES[r] == "chain" and words.letter <= t < words.value}
+    here = {
+        int(t) - words.letter
+        for t, r in zip(tokens, roles)
+        if ROLES[r] == "chain" and words.letter <= t < words.value
+    }
     lines, shade = [[]], lambda r: SHADES[ROLES[r]]
     for t, r in zip(tokens.tolist(), roles.tolist()):
-        if t == NEWLINE: lines.append([])
-        elif t: lines[-1].append((words.names[t], shade(r)))
-    fig = world_figure(world, {v: "lla" for v, letter in enumerate(world.letter) if letter in here}, height=420).update_yaxes(range=[-2.15, .8])
-    return token_strip(fig, lines, top=-1.15).update_xaxes(range=[-.4, 8.4])
+        if t == NEWLINE:
+            lines.append([])
+        elif t:
+            lines[-1].append((words.names[t], shade(r)))
+    fig = world_figure(
+        world, {v: "lla" for v, letter in enumerate(world.letter) if letter in here}, height=420
+    ).update_yaxes(range=[-2.15, 0.8])
+    return token_strip(fig, lines, top=-1.15).update_xaxes(range=[-0.4, 8.4])
 
 # %% ../../nbs/59_ftct_lab.ipynb #c013
 def sentence_lab() -> Any:  # an ipywidgets box
     "The sentences, live."
-    return live(sentence_figure, number=slider("sentence", 1, 0, 200, 1), M=slider("longest M", 4, 2, 8, 1), graph_seed=slider("graph", 0, 0, 20, 1))
+    return live(
+        sentence_figure,
+        number=slider("sentence", 1, 0, 200, 1),
+        M=slider("longest M", 4, 2, 8, 1),
+        graph_seed=slider("graph", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/59_ftct_lab.ipynb #c017
 @remembered(64)
@@ -124,47 +189,69 @@ def _written(model: int, kind: str, number: int) -> tuple[dict, list]:
     case = operate(cfg.data, torch.Generator().manual_seed(number), 1, kind)
     return case, net.generate(case["tokens"], 24, lengths=case["lengths"])[0].tolist()
 
+
 def surgery_figure(
     kind: str = "two swapped",  # one of `SURGERIES`
-    model: int = 0,             # seed of the recorded model
-    number: int = 1,            # which prompt
-) -> go.Figure:                 # the path on the graph, and the text
+    model: int = 0,  # seed of the recorded model
+    number: int = 1,  # which prompt
+) -> go.Figure:  # the path on the graph, and the text
     "What a model makes of a damaged example. Raises `ValueError` for an unknown operation."
     require_choice("kind", kind, SURGERIES)
-    for name, which in dict(model=model, number=number).items(): require_whole(name, which, least=0)
+    for name, which in dict(model=model, number=number).items():
+        require_whole(name, which, least=0)
     case, wrote = _written(model, kind, number)
     world, words = world_of(model), vocabulary(DataConfig(graph_seed=model))
-    got, right = pairs(world.cfg, wrote)[:7], list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:]
+    got, right = (
+        pairs(world.cfg, wrote)[:7],
+        list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:],
+    )
     good = [(a - words.letter, v) == r for (a, v), r in zip(got, right)]
     roles = {v: "softmax" for v, letter in enumerate(world.letter) if letter == case["letters"][0, 0]}
-    for (a, _), ok in zip(got, good): roles |= {v: "lla" if ok else "error" for v, letter in enumerate(world.letter) if letter == a - words.letter}
+    for (a, _), ok in zip(got, good):
+        roles |= {
+            v: "lla" if ok else "error" for v, letter in enumerate(world.letter) if letter == a - words.letter
+        }
     text = [[]]
     for t in case["tokens"][0].tolist():
         text.append([]) if t == NEWLINE else text[-1].append((words.names[t], "data"))
-    answer = [("→", "truth")] + [(words.names[t], "lla" if ok else "error") for pair, ok in zip(got, good) for t in pair]
-    fig = world_figure(world, roles, height=400).update_yaxes(range=[-2.15, .8]).update_xaxes(range=[-.4, 8.4])
+    answer = [("→", "truth")] + [
+        (words.names[t], "lla" if ok else "error") for pair, ok in zip(got, good) for t in pair
+    ]
+    fig = (
+        world_figure(world, roles, height=400)
+        .update_yaxes(range=[-2.15, 0.8])
+        .update_xaxes(range=[-0.4, 8.4])
+    )
     return token_strip(fig, [*text, answer], top=-1.15)
 
 # %% ../../nbs/59_ftct_lab.ipynb #c018
 def surgery_lab() -> Any:  # an ipywidgets box
     "The operating table, live."
-    return live(surgery_figure, kind=choice("operation", SURGERIES, "two swapped"), model=slider("model", 0, 0, 2, 1), number=slider("prompt", 1, 0, 60, 1))
+    return live(
+        surgery_figure,
+        kind=choice("operation", SURGERIES, "two swapped"),
+        model=slider("model", 0, 0, 2, 1),
+        number=slider("prompt", 1, 0, 60, 1),
+    )
 
 # %% ../../nbs/59_ftct_lab.ipynb #c023
 HEADS = tuple((l, h) for l in (0, 1) for h in (0, 1))
 PLACES = {"all tokens": KINDS, "letters": ("letter",), "values": ("value",)}
 
+
 @remembered(3)
 def _bench(model: int) -> tuple:
-    cfg, net = recorded_model(f"small_s{model}"); rng = torch.Generator().manual_seed(1)
+    cfg, net = recorded_model(f"small_s{model}")
+    rng = torch.Generator().manual_seed(1)
     text = script(cfg.data, few_shot_prompts(cfg.data, rng, 150, 1).full)
     return net, cfg.data, text, usual_heads(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
 
+
 @remembered(256)
 def known_without(
-    model: int,    # seed of the recorded model
-    off: tuple,    # of (layer, head)
-    place: str,    # one of `PLACES`
+    model: int,  # seed of the recorded model
+    off: tuple,  # of (layer, head)
+    place: str,  # one of `PLACES`
 ) -> tuple[float, float]:  # next vertex right, value right
     "What a recorded model knows with some heads silent. Raises `ValueError` for an unknown place."
     require_choice("place", place, tuple(PLACES))
@@ -173,26 +260,54 @@ def known_without(
 
 # %% ../../nbs/59_ftct_lab.ipynb #c024
 def switch_figure(
-    model: int = 0,              # seed of the recorded model
-    place: str = "all tokens",   # where the heads are silent
-    h00: bool = True,            # layer 0, head 0 is on
-    h01: bool = True,            # layer 0, head 1
-    h10: bool = True,            # layer 1, head 0
-    h11: bool = True,            # layer 1, head 1
-) -> go.Figure:                  # two bars
+    model: int = 0,  # seed of the recorded model
+    place: str = "all tokens",  # where the heads are silent
+    h00: bool = True,  # layer 0, head 0 is on
+    h01: bool = True,  # layer 0, head 1
+    h10: bool = True,  # layer 1, head 0
+    h11: bool = True,  # layer 1, head 1
+) -> go.Figure:  # two bars
     "Accuracy with some heads switched off. Raises `ValueError` for a switch that is neither True nor False."
     require_whole("model", model, least=0)
-    for name, on in dict(h00=h00, h01=h01, h10=h10, h11=h11).items(): require_flag(name, on)
+    for name, on in dict(h00=h00, h01=h01, h10=h10, h11=h11).items():
+        require_flag(name, on)
     off = tuple(head for head, on in zip(HEADS, (h00, h01, h10, h11)) if not on)
-    now, whole, names = known_without(model, off, place), known_without(model, (), place), ["next vertex", "value"]
-    fig = canvas("part that is right", "", height=260).update_xaxes(range=[0, 1.03]).update_yaxes(range=[1.6, -.6], showgrid=False, type="category")
+    now, whole, names = (
+        known_without(model, off, place),
+        known_without(model, (), place),
+        ["next vertex", "value"],
+    )
+    fig = (
+        canvas("part that is right", "", height=260)
+        .update_xaxes(range=[0, 1.03])
+        .update_yaxes(range=[1.6, -0.6], showgrid=False, type="category")
+    )
     silent = ", ".join(f"{l}.{h}" for l, h in off) or "none"
-    fig.add_bar(x=list(now), y=names, orientation="h", name=f"silent: {silent}", showlegend=True, marker=dict(color=[colour("lla"), colour("softmax")]))
-    return fig.add_scatter(x=list(whole), y=names, mode="markers", name="all heads on", marker=dict(color=colour("truth"), size=26, symbol="line-ns-open"))
+    fig.add_bar(
+        x=list(now),
+        y=names,
+        orientation="h",
+        name=f"silent: {silent}",
+        showlegend=True,
+        marker=dict(color=[colour("lla"), colour("softmax")]),
+    )
+    return fig.add_scatter(
+        x=list(whole),
+        y=names,
+        mode="markers",
+        name="all heads on",
+        marker=dict(color=colour("truth"), size=26, symbol="line-ns-open"),
+    )
 
 # %% ../../nbs/59_ftct_lab.ipynb #c025
 def switch_lab() -> Any:  # an ipywidgets box
     "The switchboard, live."
     from ipywidgets import Checkbox
+
     heads = {f"h{l}{h}": Checkbox(value=True, description=f"layer {l}, head {h}") for l, h in HEADS}
-    return live(switch_figure, model=slider("model", 0, 0, 2, 1), place=choice("silent at", PLACES, "all tokens"), **heads)
+    return live(
+        switch_figure,
+        model=slider("model", 0, 0, 2, 1),
+        place=choice("silent at", PLACES, "all tokens"),
+        **heads,
+    )

@@ -17,34 +17,77 @@ from typing import Any
 import torch
 from torch import nn
 
-from ..core import fail, load_result, pick, require_choice, require_flag, require_positive, require_whole
-from .graph import ALPHABET, NEWLINE, PAD, QUESTION, CausalGraph, DataConfig, Vocabulary, few_shot_prompts
-from .graph import graph_values, noise_values, render, sample_batch, vocabulary
-from .training import Config, build, cells as training_cells, longest, pairs, run as training_run, train
-from ..models import Config as Sizes, Decoder, as_tokens, evaluating, look, replaced_heads, require_below
+from lla_course.core import (
+    fail,
+    load_result,
+    pick,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+)
+from lla_course.ftct.graph import (
+    ALPHABET,
+    NEWLINE,
+    PAD,
+    QUESTION,
+    CausalGraph,
+    DataConfig,
+    Vocabulary,
+    few_shot_prompts,
+    graph_values,
+    noise_values,
+    render,
+    sample_batch,
+    vocabulary,
+)
+from .training import Config, build, longest, pairs, train
+from .training import cells as training_cells
+from .training import run as training_run
+from ..models import Config as Sizes
+from ..models import Decoder, as_tokens, evaluating, look, replaced_heads, require_below
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c007
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter: longer, with more lists to copy, and with noise whose values look like those of the graph."
-    found = dict(long_s0=Config(steps=10_000, minutes=60., keep=True), copying_s0=Config(DataConfig(icl=.5), minutes=60., keep=True))
-    return found | {f"overlap_s{s}": Config(DataConfig(graph_seed=s, overlap=True, noise_values=20), seed=s, minutes=30., keep=True) for s in range(3)}
+) -> dict[str, Config]:  # name of a training -> its settings
+    """The trainings of this chapter: longer, with more lists to copy, and with noise whose values look like
+    those of the graph."""
+    found = dict(
+        long_s0=Config(steps=10_000, minutes=60.0, keep=True),
+        copying_s0=Config(DataConfig(icl=0.5), minutes=60.0, keep=True),
+    )
+    return found | {
+        f"overlap_s{s}": Config(
+            DataConfig(graph_seed=s, overlap=True, noise_values=20), seed=s, minutes=30.0, keep=True
+        )
+        for s in range(3)
+    }
+
 
 def run(
     cfg: Config,  # one training
-) -> dict:        # as in chapter 51
+) -> dict:  # as in chapter 51
     "Train one model and examine it."
     return training_run(cfg)
 
+
 def recorded_model(
-    name: str,   # "small_s0" of chapter 51, "overlap_s0" of this one, ...
+    name: str,  # "small_s0" of chapter 51, "overlap_s0" of this one, ...
 ) -> tuple[Config, Decoder]:  # its settings, and the model
-    "A recorded model, or, where there is no record, one trained anew. Raises `ValueError` for a name that no chapter records."
-    table = {n: (f"{room}/{n}", cfg) for room, found in (("training", training_cells("fast")), ("mechanism", cells("fast"))) for n, cfg in found.items() if cfg.keep}
+    """A recorded model, or, where there is no record, one trained anew.
+
+    Raises `ValueError` for a name that no chapter records."""
+    table = {
+        n: (f"{room}/{n}", cfg)
+        for room, found in (("training", training_cells("fast")), ("mechanism", cells("fast")))
+        for n, cfg in found.items()
+        if cfg.keep
+    }
     where, cfg = table[require_choice("name", name, tuple(table))]
     record = load_result(where, cfg)
-    if record is None: return cfg, train(cfg, device="cpu")[0]
+    if record is None:
+        return cfg, train(cfg, device="cpu")[0]
     model = build(cfg)
     model.load_state_dict({n: torch.as_tensor(a) for n, a in record.arrays.items()})
     return cfg, model.eval()
@@ -53,71 +96,88 @@ def recorded_model(
 @dataclass(frozen=True)
 class Script:
     "Sentences, and where everything stands in them. Raises `ValueError` for no sentence."
-    tokens: torch.Tensor   # [n, L], padded on the right
-    letter: torch.Tensor   # where the letters stand, without that of the question, [n, E lines, T vertices]
-    value: torch.Tensor    # where their values stand, [n, E, T]
+
+    tokens: torch.Tensor  # [n, L], padded on the right
+    letter: torch.Tensor  # where the letters stand, without that of the question, [n, E lines, T vertices]
+    value: torch.Tensor  # where their values stand, [n, E, T]
 
     def __post_init__(self) -> None:
-        if not self.tokens.numel(): fail("tokens.shape", tuple(self.tokens.shape), "at least one text")
+        if not self.tokens.numel():
+            fail("tokens.shape", tuple(self.tokens.shape), "at least one text")
+
 
 def script(
-    data: DataConfig,       # settings
-    tokens: torch.Tensor,   # lines of one number of vertices each, [n, L]
-) -> Script:                # where letters and values stand
+    data: DataConfig,  # settings
+    tokens: torch.Tensor,  # lines of one number of vertices each, [n, L]
+) -> Script:  # where letters and values stand
     """Find the vertices of every line.
 
     Raises `ValueError` for lines of different numbers of vertices, and for no line."""
     words, n = vocabulary(data), len(tokens)
     as_tokens(tokens, len(words.names))
-    if not n: fail("tokens.shape", tuple(tokens.shape), "at least one text")
-    is_value, lines = (tokens >= words.value) & (tokens < words.context), int((tokens[0] == NEWLINE).sum()) + 1
+    if not n:
+        fail("tokens.shape", tuple(tokens.shape), "at least one text")
+    is_value, lines = (
+        (tokens >= words.value) & (tokens < words.context),
+        int((tokens[0] == NEWLINE).sum()) + 1,
+    )
     counts = is_value.sum(1)
-    if (counts != counts[0]).any() or counts[0] % lines: fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
+    if (counts != counts[0]).any() or counts[0] % lines:
+        fail("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")
     value = torch.arange(tokens.shape[1]).expand_as(tokens)[is_value].view(n, lines, -1)
     return Script(tokens, value - 1 - int(data.equals), value)
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c012
 def letter_of(
-    data: DataConfig,   # settings
-) -> torch.Tensor:      # [vocab], -1 for tokens of no letter
+    data: DataConfig,  # settings
+) -> torch.Tensor:  # [vocab], -1 for tokens of no letter
     "Which letter a token names: a letter itself, a context word its owner."
     words, found = vocabulary(data), torch.full((len(vocabulary(data).names),), -1)
-    found[words.letter:words.value] = torch.arange(data.letters)
-    found[words.context:] = torch.arange(data.letters).repeat_interleave(data.context_pool)
+    found[words.letter : words.value] = torch.arange(data.letters)
+    found[words.context :] = torch.arange(data.letters).repeat_interleave(data.context_pool)
     return found
+
 
 @torch.no_grad()
 def knows(
-    model: nn.Module,   # trained
-    data: DataConfig,   # its settings
-    s: Script,          # complete sentences
-) -> tuple[float, float]:  # parts of the vertices of the last line, without the first: next vertex right, value right
+    model: nn.Module,  # trained
+    data: DataConfig,  # its settings
+    s: Script,  # complete sentences
+    # parts of the vertices of the last line, without the first: next vertex right, value right
+) -> tuple[float, float]:
     "Ask for each next vertex and for each value of the last line, all before it being given."
-    with evaluating(model): guess, names = model(s.tokens).argmax(-1), letter_of(data)
+    with evaluating(model):
+        guess, names = model(s.tokens).argmax(-1), letter_of(data)
     at, letter, value = s.value[:, -1, :-1], s.letter[:, -1, 1:], s.value[:, -1, 1:]
     vertex = names[guess.gather(1, at)] == names[s.tokens.gather(1, letter)]
-    return vertex.float().mean().item(), (guess.gather(1, letter) == s.tokens.gather(1, value)).float().mean().item()
+    return vertex.float().mean().item(), (
+        guess.gather(1, letter) == s.tokens.gather(1, value)
+    ).float().mean().item()
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c020
 LOOKS = ("successor", "list", "path", "parent")
 
+
 @torch.no_grad()
 def gaze(
-    model: Decoder,     # with softmax mixers
-    data: DataConfig,   # its settings
-    s: Script,          # complete sentences of two lines or more
+    model: Decoder,  # with softmax mixers
+    data: DataConfig,  # its settings
+    s: Script,  # complete sentences of two lines or more
 ) -> dict[tuple[int, int], tuple[float, ...]]:  # (layer, head) -> mean weights, in the order of `LOOKS`
-    """Where heads look in the last line. At values: the place of the next vertex in the first line, all letters there,
+    """Where heads look in the last line. At values: the place of the next vertex in the first line, all
+    letters there,
     the letters of the own line. At letters: the value of the parent.
 
     Raises `ValueError` for a single line."""
-    if s.letter.shape[1] < 2: fail("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
+    if s.letter.shape[1] < 2:
+        fail("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
     rows, found = torch.arange(len(s.tokens))[:, None], {}
     here, ask = s.value[:, -1, :-1], s.letter[:, -1, 1:]
     for l, layer in enumerate(look(model, s.tokens).weights):
         for h in range(layer.shape[1]):
             from_value, cum = layer[:, h][rows, here], layer[:, h][rows, here].cumsum(-1)
-            place = cum.gather(2, s.value[:, 0, 1:, None]) - cum.gather(2, s.value[:, 0, :-1, None])   # context word, letter and value
+            # context word, letter and value
+            place = cum.gather(2, s.value[:, 0, 1:, None]) - cum.gather(2, s.value[:, 0, :-1, None])
             listed = from_value.gather(2, s.letter[:, :1].expand(-1, here.shape[1], -1)).sum(-1)
             path = from_value.gather(2, s.letter[:, -1:].expand(-1, here.shape[1], -1)).sum(-1)
             found[l, h] = tuple(w.mean().item() for w in (place, listed, path, layer[:, h][rows, ask, here]))
@@ -125,43 +185,62 @@ def gaze(
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c023
 def write_lines(
-    data: DataConfig,             # settings
-    generator: torch.Generator,   # for the context words
-    lines: Sequence,              # for each line: numbers of letters [n, T], value tokens [n, T]
-    keep: torch.Tensor | int,     # how many values of the last line to keep, [n] or one number
+    data: DataConfig,  # settings
+    generator: torch.Generator,  # for the context words
+    lines: Sequence,  # for each line: numbers of letters [n, T], value tokens [n, T]
+    keep: torch.Tensor | int,  # how many values of the last line to keep, [n] or one number
     *,
-    letter: bool = False,         # whether to keep the letter after them, too
+    letter: bool = False,  # whether to keep the letter after them, too
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, L], padded on the right, and lengths [n]
     """Write lines that need not agree with each other, and cut the last one.
 
     Raises `ValueError` for no line, and unknown letters."""
     words, parts = vocabulary(data), []
-    if not len(lines): fail("lines", lines, "at least one line")
+    if not len(lines):
+        fail("lines", lines, "at least one line")
     require_flag("letter", letter)
-    if not isinstance(keep, torch.Tensor): require_whole("keep", keep, least=0)
-    else: require_below("keep", keep, 2**31, "counts of values")
+    if not isinstance(keep, torch.Tensor):
+        require_whole("keep", keep, least=0)
+    else:
+        require_below("keep", keep, 2**31, "counts of values")
     for letters, values in lines:
         require_below("letters", letters, data.letters, "numbers of letters")
-        s = dict(letters=letters, chain=torch.ones_like(letters, dtype=torch.bool), T=torch.full((len(letters),), letters.shape[1]), values=values[:, None])
+        s = dict(
+            letters=letters,
+            chain=torch.ones_like(letters, dtype=torch.bool),
+            T=torch.full((len(letters),), letters.shape[1]),
+            values=values[:, None],
+        )
         parts += [render(replace(data, examples=1), generator, s)[0], torch.full((len(letters), 1), NEWLINE)]
     last = parts[-2]
     is_value = (last >= words.value) & (last < words.context)
     until = is_value.cumsum(1) - (0 if letter else is_value.long())
     parts[-2] = torch.where(until <= torch.as_tensor(keep).reshape(-1, 1) - (0 if letter else 1), last, PAD)
     tokens = torch.cat(parts[:-1], 1)
-    tokens = tokens.gather(1, (tokens == PAD).long().argsort(dim=1, stable=True))     # push the gaps to the right
+    # push the gaps to the right
+    tokens = tokens.gather(1, (tokens == PAD).long().argsort(dim=1, stable=True))
     lengths = (tokens != PAD).sum(1)
-    return tokens[:, :int(lengths.max())], lengths
+    return tokens[:, : int(lengths.max())], lengths
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c025
-SURGERIES = ("clean", "wrong values", "noise values", "other branch", "two swapped", "shuffled", "one missing")
+SURGERIES = (
+    "clean",
+    "wrong values",
+    "noise values",
+    "other branch",
+    "two swapped",
+    "shuffled",
+    "one missing",
+)
+
 
 def chain_values(
-    data: DataConfig,             # settings
-    generator: torch.Generator,   # for the values
-    branch: torch.Tensor,         # 0 or 1, [n]
+    data: DataConfig,  # settings
+    generator: torch.Generator,  # for the values
+    branch: torch.Tensor,  # 0 or 1, [n]
     *,
-    follow: bool = True,          # whether all values follow from one root; else each vertex has a root of its own
+    # whether all values follow from one root; else each vertex has a root of its own
+    follow: bool = True,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # numbers of letters, value tokens, each [n, N]
     "The complete chain of a branch, with values. Raises `ValueError` for a branch that is neither 0 nor 1."
     require_below("branch", branch, 2, "branches")
@@ -170,16 +249,19 @@ def chain_values(
     vertex = torch.tensor(world.chains(data.N))[branch]
     token = torch.full((max(words.values) + 1,), PAD)
     token[torch.tensor(words.values)] = words.value + torch.arange(len(words.values))
-    root = data.root_low + torch.randint(data.root_values, (len(branch), 1 if follow else data.N), generator=generator)
+    root = data.root_low + torch.randint(
+        data.root_values, (len(branch), 1 if follow else data.N), generator=generator
+    )
     return torch.tensor(world.letter)[vertex], token[root + torch.tensor(world.offset)[vertex]]
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c026
 def operate(
-    data: DataConfig,             # settings
-    generator: torch.Generator,   # for everything
-    n: int,                       # prompts
-    kind: str,                    # one of `SURGERIES`
-) -> dict[str, torch.Tensor]:     # tokens, lengths; example: its letters [n, T]; letters, values: the truth [n, N] (values as tokens)
+    data: DataConfig,  # settings
+    generator: torch.Generator,  # for everything
+    n: int,  # prompts
+    kind: str,  # one of `SURGERIES`
+    # tokens, lengths; example: its letters [n, T]; letters, values: the truth [n, N] (values as tokens)
+) -> dict[str, torch.Tensor]:
     """One-shot prompts with something wrong in the example.
 
     Raises `ValueError` for an unknown kind, no prompt, and chains too short."""
@@ -189,14 +271,24 @@ def operate(
     branch, r = torch.randint(2, (n,), generator=generator), torch.arange(n)[:, None]
     draw = lambda *size: torch.rand(*size, generator=generator, dtype=torch.float32)
     (letters, values), N = chain_values(data, generator, branch), data.N
-    shown, worth = chain_values(data, generator, 1 - branch if kind == "other branch" else branch, follow=kind != "wrong values")
+    shown, worth = chain_values(
+        data, generator, 1 - branch if kind == "other branch" else branch, follow=kind != "wrong values"
+    )
     if kind == "noise values":
-        digits = torch.tensor([vocabulary(data).value + vocabulary(data).values.index(v) for v in noise_values(CausalGraph(data))])
+        digits = torch.tensor(
+            [
+                vocabulary(data).value + vocabulary(data).values.index(v)
+                for v in noise_values(CausalGraph(data))
+            ]
+        )
         worth = digits[torch.randint(len(digits), (n, N), generator=generator)]
     order, i = torch.arange(N).repeat(n, 1), torch.randint(1, N - 2, (n, 1), generator=generator)
-    if kind == "two swapped": order[r, i], order[r, i + 1] = order[r, i + 1], order[r, i]
-    if kind == "shuffled": order[:, 1:-1] = 1 + draw(n, N - 2).argsort(1)
-    if kind == "one missing": order = order[order != i].view(n, N - 1)
+    if kind == "two swapped":
+        order[r, i], order[r, i + 1] = order[r, i + 1], order[r, i]
+    if kind == "shuffled":
+        order[:, 1:-1] = 1 + draw(n, N - 2).argsort(1)
+    if kind == "one missing":
+        order = order[order != i].view(n, N - 1)
     shown, worth = shown.gather(1, order), worth.gather(1, order)
     tokens, lengths = write_lines(data, generator, [(shown, worth), (letters, values)], 1)
     return dict(tokens=tokens, lengths=lengths, example=shown, letters=letters, values=values)
@@ -204,37 +296,46 @@ def operate(
 # %% ../../nbs/52_ftct_mechanism.ipynb #c028
 @torch.no_grad()
 def outcomes(
-    model: nn.Module,      # with generate
-    data: DataConfig,      # its settings
-    case: dict,            # of `operate`
-) -> dict[str, float]:     # parts of the prompts: as the example has it, as the graph has it (letters), whole chain right
-    "Which order the model writes: that of the example, or the true one. The first pairs count, as in the strict measure."
-    words, (letters, shown) = vocabulary(data), (case["letters"] + vocabulary(data).letter, case["example"] + vocabulary(data).letter)
-    if not len(letters): fail("case", 0, "at least one prompt")
+    model: nn.Module,  # with generate
+    data: DataConfig,  # its settings
+    case: dict,  # of `operate`
+    # parts of the prompts: as the example has it, as the graph has it (letters), whole chain right
+) -> dict[str, float]:
+    """Which order the model writes: that of the example, or the true one.
+
+    The first pairs count, as in the strict measure."""
+    words, (letters, shown) = (
+        vocabulary(data),
+        (case["letters"] + vocabulary(data).letter, case["example"] + vocabulary(data).letter),
+    )
+    if not len(letters):
+        fail("case", 0, "at least one prompt")
     steps = min(longest(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
     found = dict.fromkeys(("example", "graph", "whole"), 0)
     written = model.generate(case["tokens"], steps, lengths=case["lengths"])
     for row, right, above, values in zip(*(t.tolist() for t in (written, letters, shown, case["values"]))):
-        got = pairs(data, row[:row.index(NEWLINE)] if NEWLINE in row else row)
+        got = pairs(data, row[: row.index(NEWLINE)] if NEWLINE in row else row)
         wrote = [a for a, _ in got]
-        found["example"] += wrote[:len(above) - 1] == above[1:]
-        found["graph"] += wrote[:data.N - 1] == right[1:]
-        found["whole"] += got[:data.N - 1] == list(zip(right, values))[1:]
+        found["example"] += wrote[: len(above) - 1] == above[1:]
+        found["graph"] += wrote[: data.N - 1] == right[1:]
+        found["whole"] += got[: data.N - 1] == list(zip(right, values))[1:]
     return {name: count / len(case["tokens"]) for name, count in found.items()}
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c033
 @torch.no_grad()
 def shares(
-    model: nn.Module,   # trained
-    data: DataConfig,   # its settings
-    s: Script,          # complete sentences
-) -> torch.Tensor:      # [N - 1, 4]
-    "How the probability after each value is shared: the right vertex, the other branch, other vertices of this branch, noise."
+    model: nn.Module,  # trained
+    data: DataConfig,  # its settings
+    s: Script,  # complete sentences
+) -> torch.Tensor:  # [N - 1, 4]
+    """How the probability after each value is shared: the right vertex, the other branch, other vertices of
+    this branch, noise."""
     names, world = letter_of(data), CausalGraph(data)
-    with evaluating(model): logits = model(s.tokens)
+    with evaluating(model):
+        logits = model(s.tokens)
     p = logits.softmax(-1).gather(1, s.value[:, -1, :-1, None].expand(-1, -1, len(names)))
     by_letter = p.new_zeros(*p.shape[:2], data.letters).index_add_(2, names.clamp_min(0), p * (names >= 0))
-    chain = names[s.tokens.gather(1, s.letter[:, -1])]                         # [n, N]
+    chain = names[s.tokens.gather(1, s.letter[:, -1])]  # [n, N]
     right = by_letter.gather(2, chain[:, 1:, None])[..., 0]
     branch = by_letter.gather(2, chain[:, None].expand(-1, data.N - 1, -1)).sum(-1)
     graph = by_letter[..., world.letter].sum(-1)
@@ -243,81 +344,105 @@ def shares(
 # %% ../../nbs/52_ftct_mechanism.ipynb #c040
 KINDS = ("letter", "value", "context", "mark")
 
+
 def kinds(
-    data: DataConfig,       # settings
-    tokens: torch.Tensor,   # [n, L]
-) -> torch.Tensor:          # numbers into KINDS, -1 for padding, [n, L]
+    data: DataConfig,  # settings
+    tokens: torch.Tensor,  # [n, L]
+) -> torch.Tensor:  # numbers into KINDS, -1 for padding, [n, L]
     "What kind of token stands where. The question, its letter and the newline are marks."
     words = vocabulary(data)
     asks = (tokens == QUESTION) | ((tokens == QUESTION).roll(-1, 1))
-    kind = torch.bucketize(tokens.contiguous(), torch.tensor([words.letter, words.value, words.context]), right=True) - 1
+    kind = (
+        torch.bucketize(
+            tokens.contiguous(), torch.tensor([words.letter, words.value, words.context]), right=True
+        )
+        - 1
+    )
     return torch.where(tokens == PAD, -1, torch.where((kind < 0) | asks, 3, kind))
+
 
 @torch.no_grad()
 def usual_heads(
-    model: Decoder,         # with softmax mixers
-    data: DataConfig,       # its settings
-    tokens: torch.Tensor,   # sentences to average over, [n, L]
+    model: Decoder,  # with softmax mixers
+    data: DataConfig,  # its settings
+    tokens: torch.Tensor,  # sentences to average over, [n, L]
 ) -> dict[tuple[int, int], torch.Tensor]:  # (layer, head) -> its mean result at each kind of token, [4, D]
     "What a head usually says, by the kind of the token that asks."
     heads, kind = look(model, tokens).heads, kinds(data, tokens)
-    return {(l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))]) for l, layer in enumerate(heads) for h in range(layer.shape[1])}
+    return {
+        (l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))])
+        for l, layer in enumerate(heads)
+        for h in range(layer.shape[1])
+    }
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c041
 @torch.no_grad()
 def ablate_heads(
-    model: Decoder,               # with softmax mixers
-    data: DataConfig,             # its settings
-    s: Script,                    # complete sentences, on which it is examined
+    model: Decoder,  # with softmax mixers
+    data: DataConfig,  # its settings
+    s: Script,  # complete sentences, on which it is examined
     *,
-    usual: dict,                  # of `usual_heads`
-    heads: Sequence | None = None,  # sets of (layer, head) to switch off; default the empty set and each head alone
-    at: Sequence[str] = KINDS,    # at which kinds of tokens
+    usual: dict,  # of `usual_heads`
+    # sets of (layer, head) to switch off; default the empty set and each head alone
+    heads: Sequence | None = None,
+    at: Sequence[str] = KINDS,  # at which kinds of tokens
 ) -> dict[tuple, tuple[float, float]]:  # set -> next vertex right, value right
     """Let heads say what they usually say, and count what is still known.
 
     Raises `ValueError` for an unknown kind or head."""
-    for name in at: require_choice("at", name, KINDS)
+    for name in at:
+        require_choice("at", name, KINDS)
     for head in {head for group in heads or () for head in group} - set(usual):
         fail("heads", head, f"heads of {list(usual)}")
     kind, found = kinds(data, s.tokens), {}
     off = torch.isin(kind, torch.tensor([KINDS.index(name) for name in at]))[..., None]
     silent = {i for u in usual.values() for i in u.isnan().any(1).nonzero()[:, 0].tolist()}
     unknown = [KINDS[i] for i in sorted(silent) if (off[..., 0] & (kind == i)).any()]
-    if unknown: fail("usual", unknown, "what heads usually say at all kinds of tokens that are there")
+    if unknown:
+        fail("usual", unknown, "what heads usually say at all kinds of tokens that are there")
     for group in ((), *(((l, h),) for l, h in usual)) if heads is None else heads:
         says = {}
-        for layer in sorted({l for l, _ in group}):   # later layers hear what earlier ones no longer say
-            with replaced_heads(model, says): said = look(model, s.tokens).heads[layer]
-            says |= {(l, h): torch.where(off, usual[l, h][kind.clamp_min(0)], said[:, h]) for l, h in group if l == layer}
-        with replaced_heads(model, says): found[tuple(group)] = knows(model, data, s)
+        for layer in sorted({l for l, _ in group}):  # later layers hear what earlier ones no longer say
+            with replaced_heads(model, says):
+                said = look(model, s.tokens).heads[layer]
+            says |= {
+                (l, h): torch.where(off, usual[l, h][kind.clamp_min(0)], said[:, h])
+                for l, h in group
+                if l == layer
+            }
+        with replaced_heads(model, says):
+            found[tuple(group)] = knows(model, data, s)
     return found
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c044
 def find_heads(
-    looks: dict,   # of `gaze`
+    looks: dict,  # of `gaze`
 ) -> dict[str, tuple[int, int]]:  # "parent", "path" -> (layer, head)
-    "Name heads by what they look at: the largest weight on the value of the parent, and on the letters of the own line."
-    if not looks: fail("looks", looks, "at least one head")
+    """Name heads by what they look at: the largest weight on the value of the parent, and on the letters of
+    the own line."""
+    if not looks:
+        fail("looks", looks, "at least one head")
     return {name: max(looks, key=lambda head: looks[head][LOOKS.index(name)]) for name in ("parent", "path")}
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c047
 def perfect_probe(
-    examples: int,   # to learn from
-    classes: int,    # equally likely answers
-) -> float:          # its expected accuracy
-    "A probe that reads perfectly and knows the name of a class once it has seen one example of it; what it has not seen it gets wrong."
+    examples: int,  # to learn from
+    classes: int,  # equally likely answers
+) -> float:  # its expected accuracy
+    """A probe that reads perfectly and knows the name of a class once it has seen one example of it; what it
+    has not seen it gets wrong."""
     for name, size, least in (("examples", examples, 0), ("classes", classes, 1)):
         require_whole(name, size, least=least)
     return 1 - (1 - 1 / classes) ** examples
 
+
 def linear_probe(
-    x: torch.Tensor,   # what to read, [n, C]
-    y: torch.Tensor,   # classes, [n]
+    x: torch.Tensor,  # what to read, [n, C]
+    y: torch.Tensor,  # classes, [n]
     *,
-    learn: int,        # so many rows to learn from; the others examine
-    ridge: float = 1.,  # of the least squares
-) -> float:            # accuracy on the others
+    learn: int,  # so many rows to learn from; the others examine
+    ridge: float = 1.0,  # of the least squares
+) -> float:  # accuracy on the others
     """Least squares from x to one column per class; the largest column is the answer.
 
     Raises `ValueError` where nothing is left to examine."""
@@ -326,7 +451,9 @@ def linear_probe(
     require_whole("learn", learn, least=2, most=len(x) - 1)
     require_positive("ridge", ridge, zero=True)
     require_below("y", y, 2**31, "classes")
-    x = torch.cat([(x - x[:learn].mean(0)) / x[:learn].std(0).clamp_min(1e-6), torch.ones(len(x), 1)], 1).double()
+    x = torch.cat(
+        [(x - x[:learn].mean(0)) / x[:learn].std(0).clamp_min(1e-6), torch.ones(len(x), 1)], 1
+    ).double()
     a, goal = x[:learn], nn.functional.one_hot(y[:learn], int(y.max()) + 1).double()
     w = torch.linalg.solve(a.mT @ a + ridge * torch.eye(a.shape[1]).double(), a.mT @ goal)
     return ((x[learn:] @ w).argmax(1) == y[learn:]).float().mean().item()
@@ -334,23 +461,26 @@ def linear_probe(
 # %% ../../nbs/52_ftct_mechanism.ipynb #c050
 @torch.no_grad()
 def last_hidden(
-    model: Decoder,         # with any mixer
-    tokens: torch.Tensor,   # [B, T]
-) -> torch.Tensor:          # [B, T, C]
+    model: Decoder,  # with any mixer
+    tokens: torch.Tensor,  # [B, T]
+) -> torch.Tensor:  # [B, T, C]
     "What the last layer leaves, before the logits are read off."
     with evaluating(model):
         x = model.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device))
-        for block in model.blocks: x = block(x)
+        for block in model.blocks:
+            x = block(x)
         return model.norm(x)
 
+
 def probe_table(
-    model: Decoder,               # trained
-    data: DataConfig,             # its settings
-    generator: torch.Generator,   # for the prompts and values
+    model: Decoder,  # trained
+    data: DataConfig,  # its settings
+    generator: torch.Generator,  # for the prompts and values
     *,
-    k: int = 1,                   # examples
-    n: int = 800,                 # prompts, three quarters of them to learn from
-) -> torch.Tensor:                # [N - 1, N - 1]: accuracy for target vertex 1 + row and replaced vertex column; nan above the diagonal
+    k: int = 1,  # examples
+    n: int = 800,  # prompts, three quarters of them to learn from
+    # [N - 1, N - 1]: accuracy for target vertex 1 + row and replaced vertex column; nan above the diagonal
+) -> torch.Tensor:
     """Replace the value of one vertex by another of its range, and read it off the letter of a later vertex.
 
     Raises `ValueError`."""
@@ -365,36 +495,60 @@ def probe_table(
         low = data.root_low + offset[tokens[rows, s.letter[:, -1, i]] - words.letter]
         tokens[rows, s.value[:, -1, i]] = words.value + torch.tensor([index[v] for v in (low + new).tolist()])
         hidden = last_hidden(model, tokens)
-        for j in range(i, data.N - 1): found[j, i] = linear_probe(hidden[rows, s.letter[:, -1, j + 1]], tokens[rows, s.value[:, -1, i]] - words.value, learn=n * 3 // 4)
+        for j in range(i, data.N - 1):
+            found[j, i] = linear_probe(
+                hidden[rows, s.letter[:, -1, j + 1]],
+                tokens[rows, s.value[:, -1, i]] - words.value,
+                learn=n * 3 // 4,
+            )
     return found
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c054
 def hand_slots(
-    data: DataConfig,   # settings
+    data: DataConfig,  # settings
 ) -> tuple[dict[str, slice], int]:  # slot -> its coordinates, and how many there are
-    "Who may write where in the residual stream: the token, its place, the letter before it, the next letter, a number."
-    sizes, slots, at = dict(token=len(vocabulary(data).names), place=longest(data)[0], before=data.letters, next=data.letters, number=1), {}, 0
-    for name, size in sizes.items(): slots[name] = slice(at, at + size); at += size
+    """Who may write where in the residual stream: the token, its place, the letter before it, the next
+    letter, a number."""
+    sizes, slots, at = (
+        dict(
+            token=len(vocabulary(data).names),
+            place=longest(data)[0],
+            before=data.letters,
+            next=data.letters,
+            number=1,
+        ),
+        {},
+        0,
+    )
+    for name, size in sizes.items():
+        slots[name] = slice(at, at + size)
+        at += size
     return slots, at + at % 2
 
+
 def set_head(
-    mixer: nn.Module,       # SoftmaxAttention whose weights are zero
-    head: int,              # which of its heads
-    query: torch.Tensor,    # [C, r]
-    key: torch.Tensor,      # [C, r]
-    value: torch.Tensor,    # what to carry, [C, a]
-    to: slice,              # where to write it, a coordinates
+    mixer: nn.Module,  # SoftmaxAttention whose weights are zero
+    head: int,  # which of its heads
+    query: torch.Tensor,  # [C, r]
+    key: torch.Tensor,  # [C, r]
+    value: torch.Tensor,  # what to carry, [C, a]
+    to: slice,  # where to write it, a coordinates
 ) -> None:
     "Write down the matrices of one head. The score of two tokens is (x query) . (y key)."
     C, D = len(query), len(query) // mixer.heads
     start, r, a = head * D, query.shape[1], value.shape[1]
-    for part, matrix, scale in ((0, query, math.sqrt(D)), (C, key, 1.), (2 * C, value, 1.)):
-        mixer.to_qkv.weight[part + start:part + start + matrix.shape[1]] = scale * matrix.mT
-    mixer.to_out.weight[to, start:start + a] = _eye(a)
+    for part, matrix, scale in ((0, query, math.sqrt(D)), (C, key, 1.0), (2 * C, value, 1.0)):
+        mixer.to_qkv.weight[part + start : part + start + matrix.shape[1]] = scale * matrix.mT
+    mixer.to_out.weight[to, start : start + a] = _eye(a)
 
-def _zeros(*shape: int) -> torch.Tensor: return torch.zeros(*shape, dtype=torch.float32)
 
-def _eye(n: int) -> torch.Tensor: return torch.eye(n, dtype=torch.float32)
+def _zeros(*shape: int) -> torch.Tensor:
+    return torch.zeros(*shape, dtype=torch.float32)
+
+
+def _eye(n: int) -> torch.Tensor:
+    return torch.eye(n, dtype=torch.float32)
+
 
 def _numbers(words: Vocabulary) -> torch.Tensor:
     return torch.tensor(words.values, dtype=torch.float32)[:, None]
@@ -402,19 +556,25 @@ def _numbers(words: Vocabulary) -> torch.Tensor:
 # %% ../../nbs/52_ftct_mechanism.ipynb #c055
 @torch.no_grad()
 def by_hand(
-    data: DataConfig,         # settings, pair format
+    data: DataConfig,  # settings, pair format
     *,
-    parent: str = "recent",   # whom a letter takes for its parent: the last large number, or the vertex of this name: "named"
-) -> Decoder:                 # two layers of two heads, no MLP, no norm, nothing trained
-    "The two circuits as weights. Raises `ValueError` for the long format and for an unknown way to the parent."
+    # whom a letter takes for its parent: the last large number, or the vertex of this name: "named"
+    parent: str = "recent",
+) -> Decoder:  # two layers of two heads, no MLP, no norm, nothing trained
+    """The two circuits as weights.
+
+    Raises `ValueError` for the long format and for an unknown way to the parent."""
     require_choice("parent", parent, ("recent", "named"))
-    if data.equals: fail("data.equals", data.equals, "the pair format, equals=False")
+    if data.equals:
+        fail("data.equals", data.equals, "the pair format, equals=False")
     slots, C = hand_slots(data)
     sizes = Sizes(len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], n_mlp=0, tied=False)
-    model = Decoder(sizes).float()   # scores of 1e7 need it, whatever the usual dtype is
-    for p in model.parameters(): p.zero_()
+    model = Decoder(sizes).float()  # scores of 1e7 need it, whatever the usual dtype is
+    for p in model.parameters():
+        p.zero_()
     model.norm = nn.Identity()
-    for block in model.blocks: block.norm_mix = nn.Identity()
+    for block in model.blocks:
+        block.norm_mix = nn.Identity()
     model.embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
     model.place.weight[:, slots["place"]] = _eye(model.cfg.length)
     write_order(model, data, slots)
@@ -423,35 +583,37 @@ def by_hand(
     return model.eval()
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c057
-NEAR, IS, MATCH, NEVER = 1e3, 1e6, 1e6, 1e7   # sizes of scores: one place nearer, of the right kind, of the right name, oneself
+# sizes of scores: one place nearer, of the right kind, of the right name, oneself
+NEAR, IS, MATCH, NEVER = 1e3, 1e6, 1e6, 1e7
+
 
 def write_order(
-    model: Decoder,     # zero but for its embeddings
-    data: DataConfig,   # settings
-    slots: dict,        # of `hand_slots`
+    model: Decoder,  # zero but for its embeddings
+    data: DataConfig,  # settings
+    slots: dict,  # of `hand_slots`
 ) -> None:
     "Head 0 of both layers: the letter before me; the letter that comes after mine in the example."
     words, C, P = vocabulary(data), model.cfg.width, model.cfg.length
     letters, place, before = slice(words.letter, words.value), slots["place"], slots["before"]
     copy, query, key = _zeros(C, data.letters), _zeros(C, P), _zeros(C, P)
     copy[letters] = _eye(data.letters)
-    query[place] = _eye(P)                                             # I ask as the token at my place
+    query[place] = _eye(P)  # I ask as the token at my place
     at = torch.arange(P, dtype=torch.float32)[:, None]
-    key[place] = NEAR * at - NEVER * _eye(P)                           # the nearer the better, but not myself
-    key[letters] = IS                                                  # letters only
+    key[place] = NEAR * at - NEVER * _eye(P)  # the nearer the better, but not myself
+    key[letters] = IS  # letters only
     set_head(model.blocks[0].mixer, 0, query, key, copy, before)
     query, key = _zeros(C, data.letters), _zeros(C, data.letters)
-    query[before] = _eye(data.letters)                                 # at a value: my own letter
-    key[before] = MATCH * _eye(data.letters)                           # who was preceded by it?
-    key[letters] = 2 * IS                                              # letters only
+    query[before] = _eye(data.letters)  # at a value: my own letter
+    key[before] = MATCH * _eye(data.letters)  # who was preceded by it?
+    key[letters] = 2 * IS  # letters only
     set_head(model.blocks[1].mixer, 0, query, key, copy, slots["next"])
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c059
 def write_parent(
-    model: Decoder,     # zero but for its embeddings
-    data: DataConfig,   # settings
-    slots: dict,        # of `hand_slots`
-    parent: str,        # "recent" or "named"
+    model: Decoder,  # zero but for its embeddings
+    data: DataConfig,  # settings
+    slots: dict,  # of `hand_slots`
+    parent: str,  # "recent" or "named"
 ) -> None:
     "Head 1 of one layer: carry the number of the parent. The operation of a letter is in its embedding."
     words, world, C, P = vocabulary(data), CausalGraph(data), model.cfg.width, model.cfg.length
@@ -459,55 +621,75 @@ def write_parent(
     number, query, key = _zeros(C, 1), _zeros(C, data.letters + 1), _zeros(C, data.letters + 1)
     number[values] = _numbers(words)
     query[slots["place"], -1] = 1
-    key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)             # the nearer the better
-    key[values, -1] = 3 * IS * torch.tensor([v in of_graph for v in words.values]).float()   # large only
+    key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)  # the nearer the better
+    key[values, -1] = 3 * IS * torch.tensor([v in of_graph for v in words.values]).float()  # large only
     for v, letter in enumerate(world.letter):
         model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
-        if v and parent == "named": query[words.letter + letter, world.letter[world.parent[v]]] = 1   # edges of the graph
-    if parent == "named": key[slots["before"], :-1] = MATCH * _eye(data.letters)
+        # edges of the graph
+        if v and parent == "named":
+            query[words.letter + letter, world.letter[world.parent[v]]] = 1
+    if parent == "named":
+        key[slots["before"], :-1] = MATCH * _eye(data.letters)
     set_head(model.blocks[parent == "named"].mixer, 1, query, key, number, slots["number"])
 
+
 def write_reading(
-    model: Decoder,     # with its heads set
-    data: DataConfig,   # settings
-    slots: dict,        # of `hand_slots`
+    model: Decoder,  # with its heads set
+    data: DataConfig,  # settings
+    slots: dict,  # of `hand_slots`
 ) -> None:
-    "Logits: after a letter the value nearest to the number, after a value the next letter, after a context word its owner."
+    """Logits: after a letter the value nearest to the number, after a value the next letter, after a context
+    word its owner."""
     words, read, owner = vocabulary(data), model.read.weight, letter_of(data)
     letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), _numbers(words)
     read[letters, slots["next"]] = _eye(data.letters)
     read[values, slots["number"]] = 2 * v
-    read[values, slots["place"]] = -v ** 2                   # 2 x v - v^2 is largest for the v nearest to x
-    read[values, letters], read[values, values] = IS, -IS    # a letter is followed by a value; a value is not
-    for t in range(words.context, len(owner)): read[words.letter + owner[t], t] = IS
+    read[values, slots["place"]] = -(v**2)  # 2 x v - v^2 is largest for the v nearest to x
+    read[values, letters], read[values, values] = IS, -IS  # a letter is followed by a value; a value is not
+    for t in range(words.context, len(owner)):
+        read[words.letter + owner[t], t] = IS
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c063
 def decoys(
-    data: DataConfig,             # settings
-    generator: torch.Generator,   # for everything
-    n: int,                       # prompts
-) -> dict[str, torch.Tensor]:     # tokens, lengths; parent, decoy: what follows from the true parent and from the noise, value tokens [n]
-    "One line that ends at a letter. Between it and its parent stands a noise letter, with another value that the parent could have."
+    data: DataConfig,  # settings
+    generator: torch.Generator,  # for everything
+    n: int,  # prompts
+    # tokens, lengths; parent, decoy: what follows from the true parent and from the noise, value tokens [n]
+) -> dict[str, torch.Tensor]:
+    """One line that ends at a letter.
+
+    Between it and its parent stands a noise letter, with another value that the parent could have."""
     require_whole("n", n, least=1)
     world, words, r = CausalGraph(data), vocabulary(data), torch.arange(n)[:, None]
-    branch, j = torch.randint(2, (n,), generator=generator), torch.randint(1, data.N, (n, 1), generator=generator)
+    branch, j = (
+        torch.randint(2, (n,), generator=generator),
+        torch.randint(1, data.N, (n, 1), generator=generator),
+    )
     (letters, values), (_, others) = (chain_values(data, generator, branch) for _ in range(2))
     noise = torch.tensor([l for l in range(data.letters) if l not in world.letter])
     place = torch.arange(data.N + 1).expand(n, -1)
     source = (place - (place >= j).long()).clamp(max=data.N - 1)
     line, worth = letters.gather(1, source), values.gather(1, source)
-    line[r, j], worth[r, j] = noise[torch.randint(len(noise), (n, 1), generator=generator)], others.gather(1, j - 1)
+    line[r, j], worth[r, j] = (
+        noise[torch.randint(len(noise), (n, 1), generator=generator)],
+        others.gather(1, j - 1),
+    )
     tokens, lengths = write_lines(data, generator, [(line, worth)], j + 1, letter=True)
-    return dict(tokens=tokens, lengths=lengths, parent=values.gather(1, j)[:, 0], decoy=others.gather(1, j)[:, 0])
+    return dict(
+        tokens=tokens, lengths=lengths, parent=values.gather(1, j)[:, 0], decoy=others.gather(1, j)[:, 0]
+    )
+
 
 @torch.no_grad()
 def believes(
-    model: nn.Module,      # trained
-    case: dict,            # of `decoys`
-) -> tuple[float, float]:  # parts of the prompts in which the value follows from the parent, and from the noise
+    model: nn.Module,  # trained
+    case: dict,  # of `decoys`
+    # parts of the prompts in which the value follows from the parent, and from the noise
+) -> tuple[float, float]:
     "Whom a letter takes for its parent, where the two differ. Raises `ValueError` where they never do."
     with evaluating(model):
         told = model(case["tokens"])[torch.arange(len(case["lengths"])), case["lengths"] - 1].argmax(-1)
     differ = case["parent"] != case["decoy"]
-    if not differ.any(): fail("case", len(differ), "prompts in which the parent and the decoy differ")
+    if not differ.any():
+        fail("case", len(differ), "prompts in which the parent and the decoy differ")
     return tuple((told == case[who])[differ].float().mean().item() for who in ("parent", "decoy"))

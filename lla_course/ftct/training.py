@@ -15,49 +15,75 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
-from .graph import EQUALS, NEWLINE, PAD, DataConfig, Prompts
-from .graph import faithful, few_shot_prompts, sample_batch, vocabulary
-from ..models import Config as Sizes, Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+)
+from lla_course.ftct.graph import (
+    EQUALS,
+    NEWLINE,
+    PAD,
+    DataConfig,
+    Prompts,
+    faithful,
+    few_shot_prompts,
+    sample_batch,
+    vocabulary,
+)
+from ..models import Config as Sizes
+from ..models import Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
 @dataclass(frozen=True)
 class Config:
     "One training: the world, the model, the schedule. Raises `ValueError` for settings that make none."
-    data: DataConfig = DataConfig()   # the graph and its sentences
-    kind: str = "transformer"   # or "mlp"
-    layers: int = 2             # blocks; for the MLP, linear maps
-    heads: int = 2              # of each block
-    width: int = 64             # of the residual stream; for the MLP, hidden width
-    dropout: float = 0.         # in training
-    init: float = .02           # standard deviation of the first weights
-    steps: int = 3400           # of AdamW
-    batch: int = 32             # sequences a step
-    pool: int = 0               # draw so many sequences once, and take all batches from them; 0: each is fresh
-    rate: float = 3e-3          # highest learning rate
-    betas: tuple = (.9, .98)    # of AdamW
-    warmup: int = 50            # steps of rising
-    decay: float = .4           # last part of the steps, on which the rate falls to zero
-    newline: bool = False       # whether the end of a line is a target
+
+    data: DataConfig = DataConfig()  # the graph and its sentences
+    kind: str = "transformer"  # or "mlp"
+    layers: int = 2  # blocks; for the MLP, linear maps
+    heads: int = 2  # of each block
+    width: int = 64  # of the residual stream; for the MLP, hidden width
+    dropout: float = 0.0  # in training
+    init: float = 0.02  # standard deviation of the first weights
+    steps: int = 3400  # of AdamW
+    batch: int = 32  # sequences a step
+    # draw so many sequences once, and take all batches from them; 0: each is fresh
+    pool: int = 0
+    rate: float = 3e-3  # highest learning rate
+    betas: tuple = (0.9, 0.98)  # of AdamW
+    warmup: int = 50  # steps of rising
+    decay: float = 0.4  # last part of the steps, on which the rate falls to zero
+    newline: bool = False  # whether the end of a line is a target
     precision: str = "float32"  # or "bfloat16", for the matrix products
-    minutes: float = 8.         # of training at most; what is done then counts
-    prompts: int = 500          # for each number of examples in the evaluation
-    keep: bool = False          # whether to store the weights
-    seed: int = 0               # of weights, data and prompts
+    minutes: float = 8.0  # of training at most; what is done then counts
+    prompts: int = 500  # for each number of examples in the evaluation
+    keep: bool = False  # whether to store the weights
+    seed: int = 0  # of weights, data and prompts
 
     def __post_init__(self) -> None:
-        if not isinstance(self.data, DataConfig): fail("data", type(self.data).__name__, "a DataConfig")
+        if not isinstance(self.data, DataConfig):
+            fail("data", type(self.data).__name__, "a DataConfig")
         least = dict(layers=0, heads=1, width=1, steps=1, batch=1, pool=0, warmup=0, prompts=1, seed=0)
-        for name, low in least.items(): require_whole(name, getattr(self, name), least=low)
-        for name in ("newline", "keep"): require_flag(name, getattr(self, name))
-        for name in ("rate", "minutes"): require_positive(name, getattr(self, name))
+        for name, low in least.items():
+            require_whole(name, getattr(self, name), least=low)
+        for name in ("newline", "keep"):
+            require_flag(name, getattr(self, name))
+        for name in ("rate", "minutes"):
+            require_positive(name, getattr(self, name))
         require_choice("precision", self.precision, ("float32", "bfloat16"))
         if require_positive("decay", self.decay, zero=True) > 1:
             fail("decay", self.decay, "a number from 0 to 1")
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
             fail("betas", self.betas, "a tuple of two numbers")
-        if require_choice("kind", self.kind, ("transformer", "mlp")) == "transformer": self.sizes()
-        else: require_whole("layers", self.layers, least=2)
+        if require_choice("kind", self.kind, ("transformer", "mlp")) == "transformer":
+            self.sizes()
+        else:
+            require_whole("layers", self.layers, least=2)
 
     def sizes(self, vocab: int = 1) -> Sizes:  # tokens -> of a transformer
         "Raises `ValueError` for sizes that make no model."
@@ -66,29 +92,38 @@ class Config:
 
 # %% ../../nbs/51_ftct_training.ipynb #c009
 def longest(
-    data: DataConfig,   # settings
-) -> tuple[int, int]:   # tokens of the longest text a model must hold, tokens to write for an answer
-    "How long texts can get. An answer gets five tokens a vertex more than its context words, as in the authors' code."
+    data: DataConfig,  # settings
+) -> tuple[int, int]:  # tokens of the longest text a model must hold, tokens to write for an answer
+    """How long texts can get.
+
+    An answer gets five tokens a vertex more than its context words, as in the authors' code."""
     W, writes = data.context[1] + 2 + 2 * data.equals, (data.N - 1) * (data.context[1] + 5)
-    return max(data.examples * (3 + (data.N + data.extra) * W), data.examples * (3 + data.N * W) + writes), writes
+    return max(
+        data.examples * (3 + (data.N + data.extra) * W), data.examples * (3 + data.N * W) + writes
+    ), writes
+
 
 def build(
-    cfg: Config,    # settings
-) -> nn.Module:     # a fresh model
+    cfg: Config,  # settings
+) -> nn.Module:  # a fresh model
     "The model of a training. Raises `ValueError` for an unknown kind."
     vocab = len(vocabulary(cfg.data).names)
-    if cfg.kind == "mlp": return WindowMLP(vocab, layers=cfg.layers, hidden=cfg.width, seed=cfg.seed)
+    if cfg.kind == "mlp":
+        return WindowMLP(vocab, layers=cfg.layers, hidden=cfg.width, seed=cfg.seed)
     return Decoder(cfg.sizes(vocab), seed=cfg.seed)
 
 # %% ../../nbs/51_ftct_training.ipynb #c011
 def batches(
-    cfg: Config,                  # settings
-    generator: torch.Generator,   # its device is where the data are made
-    ahead: int = 8,               # batches drawn together and sorted by length
+    cfg: Config,  # settings
+    generator: torch.Generator,  # its device is where the data are made
+    ahead: int = 8,  # batches drawn together and sorted by length
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:  # tokens and loss mask, each [batch, L]
-    "Training batches without end, each of sequences of similar length, so that little is padding. Raises `ValueError` for a pool smaller than what is drawn together."
+    """Training batches without end, each of sequences of similar length, so that little is padding.
+
+    Raises `ValueError` for a pool smaller than what is drawn together."""
     some = cfg.batch * require_whole("ahead", ahead, least=1)
-    if cfg.pool and cfg.pool < some: fail("pool", cfg.pool, f"0 or at least {some}")
+    if cfg.pool and cfg.pool < some:
+        fail("pool", cfg.pool, f"0 or at least {some}")
     return _endless(cfg, generator, ahead)
 
 # %% ../../nbs/51_ftct_training.ipynb #c011b
@@ -99,69 +134,90 @@ def _endless(cfg: Config, generator: torch.Generator, ahead: int) -> Iterator[tu
         if kept:
             rows = torch.randperm(cfg.pool, generator=generator, device=generator.device)[:some]
             tokens, counts = kept[0][rows], kept[1][rows]
-        else: tokens, counts, _ = sample_batch(cfg.data, generator, some)
-        if cfg.newline: counts = counts | (tokens == NEWLINE)
+        else:
+            tokens, counts, _ = sample_batch(cfg.data, generator, some)
+        if cfg.newline:
+            counts = counts | (tokens == NEWLINE)
         lengths, order = (tokens != PAD).sum(1).sort()
         ends = lengths.view(ahead, cfg.batch)[:, -1].tolist()
         for i in torch.randperm(ahead, generator=generator, device=generator.device).tolist():
-            rows = order[i * cfg.batch:(i + 1) * cfg.batch]
-            yield tokens[rows, :ends[i]], counts[rows, :ends[i]]
+            rows = order[i * cfg.batch : (i + 1) * cfg.batch]
+            yield tokens[rows, : ends[i]], counts[rows, : ends[i]]
 
 # %% ../../nbs/51_ftct_training.ipynb #c013
 def train(
-    cfg: Config,                     # settings
+    cfg: Config,  # settings
     *,
-    device: str = "auto",            # where
-    watch: Callable | None = None,   # watch(step, model), now and then and at the end
-    every: int = 100,                # steps between
-) -> tuple[nn.Module, dict]:         # the model, and its history: step, loss (mean since the last), steps, seconds
+    device: str = "auto",  # where
+    watch: Callable | None = None,  # watch(step, model), now and then and at the end
+    every: int = 100,  # steps between
+    # the model, and its history: step, loss (mean since the last), steps, seconds
+) -> tuple[nn.Module, dict]:
     """Train on fresh sequences. Stops early, and says so in `steps`, when `minutes` are over.
 
     The model is given back in evaluation mode. Raises `ValueError` for settings that make no training."""
     require_whole("every", every, least=1)
-    device = pick_device(device); model = build(cfg).to(device).train()
-    optimizer, schedule = adamw(model, rate=cfg.rate, steps=cfg.steps, warmup=cfg.warmup, decay=cfg.decay, betas=cfg.betas)
+    device = pick_device(device)
+    model = build(cfg).to(device).train()
+    optimizer, schedule = adamw(
+        model, rate=cfg.rate, steps=cfg.steps, warmup=cfg.warmup, decay=cfg.decay, betas=cfg.betas
+    )
     run = torch.compile(model, dynamic=True) if device.type == "cuda" and cfg.kind == "transformer" else model
     generator = torch.Generator(device).manual_seed(cfg.seed + 1)
     history, losses, began = dict(step=[], loss=[]), [], time.perf_counter()
     for step, (tokens, counts) in zip(range(1, cfg.steps + 1), batches(cfg, generator)):
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"): logits = run(tokens)
+        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
+            logits = run(tokens)
         loss = cross_entropy(logits, tokens, counts)
-        optimizer.zero_grad(); loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
-        optimizer.step(); schedule.step(); losses.append(loss.detach())
-        if step == 1: began = time.perf_counter()     # compiling is not training
+        optimizer.zero_grad()
+        loss.backward()
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        schedule.step()
+        losses.append(loss.detach())
+        if step == 1:
+            began = time.perf_counter()  # compiling is not training
         late = step % 10 == 0 and time.perf_counter() - began > 60 * cfg.minutes
         if step % every == 0 or step == cfg.steps or late:
-            history["step"].append(step); history["loss"].append(round(float(torch.stack(losses).mean()), 5)); losses.clear()
-            if watch: watch(step, model); model.train()
-        if late: break
+            history["step"].append(step)
+            history["loss"].append(round(float(torch.stack(losses).mean()), 5))
+            losses.clear()
+            if watch:
+                watch(step, model)
+                model.train()
+        if late:
+            break
     return model.eval(), history | dict(steps=step, seconds=round(time.perf_counter() - began, 2))
 
 # %% ../../nbs/51_ftct_training.ipynb #c015
 def pairs(
-    data: DataConfig,   # settings
-    written: list,      # tokens
+    data: DataConfig,  # settings
+    written: list,  # tokens
 ) -> list[tuple[int, int]]:  # (letter token, value token), in order
     "The letters in a text that are followed by a value (in the long format: by an equals sign and a value)."
     words, gap = vocabulary(data), 1 + data.equals
     letter, value = (lambda t: words.letter <= t < words.value), (lambda t: words.value <= t < words.context)
-    return [(a, b) for i, (a, b) in enumerate(zip(written, written[gap:])) if letter(a) and value(b) and (not data.equals or written[i + 1] == EQUALS)]
+    return [
+        (a, b)
+        for i, (a, b) in enumerate(zip(written, written[gap:]))
+        if letter(a) and value(b) and (not data.equals or written[i + 1] == EQUALS)
+    ]
+
 
 def in_order(
-    wanted: list,   # items
-    given: list,    # items
-) -> bool:          # whether all wanted items occur in given, in order
+    wanted: list,  # items
+    given: list,  # items
+) -> bool:  # whether all wanted items occur in given, in order
     "Whether one list is a subsequence of another."
     rest = iter(given)
     return all(item in rest for item in wanted)
 
 # %% ../../nbs/51_ftct_training.ipynb #c017
 def score(
-    data: DataConfig,        # settings
-    written: torch.Tensor,   # what the model wrote, [n, S]
-    prompts: Prompts,        # what it was asked
-) -> dict[str, float]:       # whole, vertices, final and their strict versions, each a part of n
+    data: DataConfig,  # settings
+    written: torch.Tensor,  # what the model wrote, [n, S]
+    prompts: Prompts,  # what it was asked
+) -> dict[str, float]:  # whole, vertices, final and their strict versions, each a part of n
     """Compare answers with the truth: lenient as the authors do, and strict.
 
     Raises `ValueError` where nothing is written."""
@@ -169,8 +225,8 @@ def score(
         fail("written.shape", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts")
     found = {name: 0 for name in ("whole", "vertices", "final", "whole_strict", "vertices_strict")}
     for row, letters, values in zip(written.tolist(), prompts.letters.tolist(), prompts.values.tolist()):
-        line = row[:row.index(NEWLINE)] if NEWLINE in row else row
-        got, strict, gold = pairs(data, row), pairs(data, line)[:len(letters)], list(zip(letters, values))
+        line = row[: row.index(NEWLINE)] if NEWLINE in row else row
+        got, strict, gold = pairs(data, row), pairs(data, line)[: len(letters)], list(zip(letters, values))
         found["whole"] += in_order(gold, got)
         found["vertices"] += in_order(letters, [a for a, _ in got])
         found["final"] += dict(got).get(letters[-1]) == values[-1]
@@ -181,11 +237,11 @@ def score(
 # %% ../../nbs/51_ftct_training.ipynb #c019
 @torch.no_grad()
 def evaluate(
-    model: nn.Module,   # trained
-    cfg: Config,        # its settings
-    k: int,             # examples before the question
+    model: nn.Module,  # trained
+    cfg: Config,  # its settings
+    k: int,  # examples before the question
     *,
-    n: int | None = None,   # prompts; default cfg.prompts
+    n: int | None = None,  # prompts; default cfg.prompts
 ) -> dict[str, float]:  # whole, vertices, final, whole_strict, vertices_strict, values, each from 0 to 1
     """Ask for complete chains, which were never shown in training.
 
@@ -202,61 +258,149 @@ def evaluate(
 # %% ../../nbs/51_ftct_training.ipynb #c021
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a training -> its settings
-    "The trainings of this chapter. Fast: the small world. Full: the authors' process and model, all (N, M), the sizes of the model, the MLP, five trainings that last longer."
+) -> dict[str, Config]:  # name of a training -> its settings
+    """The trainings of this chapter.
+
+    Fast: the small world. Full: the authors' process and model, all (N, M), the sizes of the model, the
+    MLP, five trainings that last longer."""
     return pick(preset, fast=_small(), full=_large())
+
 
 def _small() -> dict[str, Config]:
     base = lambda seed, M=4, **other: Config(DataConfig(M=M, graph_seed=seed), seed=seed, **other)
     found = {f"small_s{s}": base(s, keep=True) for s in range(3)}
-    return found | {"small_newline": base(0, newline=True), "small_layer": base(0, layers=1)} | {f"small_layer_s{s}": base(s, layers=1) for s in (1, 2)} | {"small_M3": base(0, M=3), "small_M2": base(0, M=2)} | {f"more_L{l}_s{s}": base(s, layers=l) for s in (3, 4, 5) for l in (2, 1)}
+    return (
+        found
+        | {"small_newline": base(0, newline=True), "small_layer": base(0, layers=1)}
+        | {f"small_layer_s{s}": base(s, layers=1) for s in (1, 2)}
+        | {"small_M3": base(0, M=3), "small_M2": base(0, M=2)}
+        | {f"more_L{l}_s{s}": base(s, layers=l) for s in (3, 4, 5) for l in (2, 1)}
+    )
 
 # %% ../../nbs/51_ftct_training.ipynb #c022
-SWEEP = ((5, 2), (5, 3), (8, 2), (8, 3), (8, 4), (10, 2), (10, 3), (10, 4), (13, 2), (13, 3), (13, 4), (13, 5), (15, 2), (15, 3), (15, 4), (15, 6))
+SWEEP = (
+    (5, 2),
+    (5, 3),
+    (8, 2),
+    (8, 3),
+    (8, 4),
+    (10, 2),
+    (10, 3),
+    (10, 4),
+    (13, 2),
+    (13, 3),
+    (13, 4),
+    (13, 5),
+    (15, 2),
+    (15, 3),
+    (15, 4),
+    (15, 6),
+)
 
-AUTHORS = dict(batch=8, rate=5e-5, betas=(.9, .999), warmup=1, steps=43_750, minutes=8.)
+AUTHORS = dict(batch=8, rate=5e-5, betas=(0.9, 0.999), warmup=1, steps=43_750, minutes=8.0)
+
 
 def _large(graphs: int = 3) -> dict[str, Config]:
-    base = dict(width=720, dropout=.1, steps=3000, batch=64, rate=5e-4, warmup=200, decay=1., precision="bfloat16", minutes=5.)
+    base = dict(
+        width=720,
+        dropout=0.1,
+        steps=3000,
+        batch=64,
+        rate=5e-4,
+        warmup=200,
+        decay=1.0,
+        precision="bfloat16",
+        minutes=5.0,
+    )
     found = {}
-    for g in range(graphs):   # one graph everywhere first
-        found |= {f"N{N}_M{M}_g{g}": Config(faithful(N, M, g), layers=3, heads=3, seed=g, **base) for N, M in SWEEP}
-        found |= {f"L{l}_H{h}_g{g}": Config(faithful(5, 3, g), layers=l, heads=h, seed=g, **base) for l in (1, 2, 3) for h in (1, 2, 3) if (l, h) != (3, 3)}
-        found |= {f"{name}_g{g}": Config(faithful(5, 3, g), layers=3, heads=3, seed=g, **base | change) for name, change in
-                  dict(pool=dict(pool=25_000), slow=AUTHORS, authors=AUTHORS | dict(pool=25_000)).items()}
-        found |= {f"mlp{l}_g{g}": Config(faithful(5, 3, g), kind="mlp", layers=l, seed=g, **base | dict(width=1000, batch=32, precision="float32")) for l in (2, 4)}
-    return found | {f"long_N{N}_M{M}_g{g}": Config(faithful(N, M, g), layers=3, heads=3, seed=g, **base | dict(steps=12_000, minutes=8.)) for N, M, g in ((15, 2, 0), (13, 3, 1), (13, 2, 0), (10, 2, 0), (8, 2, 0))}
+    for g in range(graphs):  # one graph everywhere first
+        found |= {
+            f"N{N}_M{M}_g{g}": Config(faithful(N, M, g), layers=3, heads=3, seed=g, **base) for N, M in SWEEP
+        }
+        found |= {
+            f"L{l}_H{h}_g{g}": Config(faithful(5, 3, g), layers=l, heads=h, seed=g, **base)
+            for l in (1, 2, 3)
+            for h in (1, 2, 3)
+            if (l, h) != (3, 3)
+        }
+        found |= {
+            f"{name}_g{g}": Config(faithful(5, 3, g), layers=3, heads=3, seed=g, **base | change)
+            for name, change in dict(
+                pool=dict(pool=25_000), slow=AUTHORS, authors=AUTHORS | dict(pool=25_000)
+            ).items()
+        }
+        found |= {
+            f"mlp{l}_g{g}": Config(
+                faithful(5, 3, g),
+                kind="mlp",
+                layers=l,
+                seed=g,
+                **base | dict(width=1000, batch=32, precision="float32"),
+            )
+            for l in (2, 4)
+        }
+    return found | {
+        f"long_N{N}_M{M}_g{g}": Config(
+            faithful(N, M, g), layers=3, heads=3, seed=g, **base | dict(steps=12_000, minutes=8.0)
+        )
+        for N, M, g in ((15, 2, 0), (13, 3, 1), (13, 2, 0), (10, 2, 0), (8, 2, 0))
+    }
 
 # %% ../../nbs/51_ftct_training.ipynb #c034
-PUBLISHED = {   # (N, M) -> whole chains right for k = 0, ..., 4; read off the authors' figures
-    (5, 2): (.00, .28, .17, .22, .13), (5, 3): (.10, .99, .97, .97, .94),
-    (8, 2): (.00, .04, .01, .00, .00), (8, 3): (.00, .84, .84, .75, .61), (8, 4): (.00, .98, .99, .99, .97),
-    (10, 2): (.00, .00, .00, .00, .00), (10, 3): (.00, .75, .72, .54, .36), (10, 4): (.00, .99, .99, .98, .90),
-    (13, 2): (.00, .00, .00, .00, .00), (13, 3): (.00, .52, .18, .06, .01), (13, 4): (.00, .95, .93, .76, .43), (13, 5): (.00, .98, .98, .98, .87),
-    (15, 2): (.00, .00, .00, .00, .00), (15, 3): (.00, .30, .13, .02, .00), (15, 4): (.00, .85, .70, .44, .13), (15, 6): (.09, .98, .97, .94, .86)}
+PUBLISHED = {  # (N, M) -> whole chains right for k = 0, ..., 4; read off the authors' figures
+    (5, 2): (0.00, 0.28, 0.17, 0.22, 0.13),
+    (5, 3): (0.10, 0.99, 0.97, 0.97, 0.94),
+    (8, 2): (0.00, 0.04, 0.01, 0.00, 0.00),
+    (8, 3): (0.00, 0.84, 0.84, 0.75, 0.61),
+    (8, 4): (0.00, 0.98, 0.99, 0.99, 0.97),
+    (10, 2): (0.00, 0.00, 0.00, 0.00, 0.00),
+    (10, 3): (0.00, 0.75, 0.72, 0.54, 0.36),
+    (10, 4): (0.00, 0.99, 0.99, 0.98, 0.90),
+    (13, 2): (0.00, 0.00, 0.00, 0.00, 0.00),
+    (13, 3): (0.00, 0.52, 0.18, 0.06, 0.01),
+    (13, 4): (0.00, 0.95, 0.93, 0.76, 0.43),
+    (13, 5): (0.00, 0.98, 0.98, 0.98, 0.87),
+    (15, 2): (0.00, 0.00, 0.00, 0.00, 0.00),
+    (15, 3): (0.00, 0.30, 0.13, 0.02, 0.00),
+    (15, 4): (0.00, 0.85, 0.70, 0.44, 0.13),
+    (15, 6): (0.09, 0.98, 0.97, 0.94, 0.86),
+}
+
 
 def as_published(
-    cells: dict,   # (N, M) -> a number
-) -> dict:         # M / N -> number; of cells with one ratio only the last, as in the authors' plotting code
+    cells: dict,  # (N, M) -> a number
+) -> dict:  # M / N -> number; of cells with one ratio only the last, as in the authors' plotting code
     "One point for each relative knowledge ratio M / N: later cells overwrite earlier ones."
     return {M / N: value for (N, M), value in cells.items()}
 
 # %% ../../nbs/51_ftct_training.ipynb #c038
 def run(
     cfg: Config,  # one training
-) -> dict:        # by number of examples: accuracies, each a list; history; arrays: the weights of a small model
+    # by number of examples: accuracies, each a list; history; arrays: the weights of a small model
+) -> dict:
     "Train one model and examine it. Runs on a GPU where there is one."
     device, course, shots = pick_device("auto"), {}, range(cfg.data.examples)
+
     def watch(step: int, model: nn.Module) -> None:
-        for k in shots[:2]: course.setdefault(f"{k}", []).append(evaluate(model, cfg, k, n=100)["whole_strict"])
+        for k in shots[:2]:
+            course.setdefault(f"{k}", []).append(evaluate(model, cfg, k, n=100)["whole_strict"])
+
     before = torch.get_float32_matmul_precision()
     try:
-        if device.type == "cuda": torch.set_float32_matmul_precision("high")
+        if device.type == "cuda":
+            torch.set_float32_matmul_precision("high")
         model, history = train(cfg, watch=watch, every=max(1, cfg.steps // 10))
         by_k = [evaluate(model, cfg, k) for k in shots]
-    finally: torch.set_float32_matmul_precision(before)
-    found = dict(history=history, course=course, parameters=sum(p.numel() for p in model.parameters()), device=device)
-    return found | {name: [round(r[name], 4) for r in by_k] for name in by_k[0]} | (dict(arrays=model.state_dict()) if cfg.keep else {})
+    finally:
+        torch.set_float32_matmul_precision(before)
+    found = dict(
+        history=history, course=course, parameters=sum(p.numel() for p in model.parameters()), device=device
+    )
+    return (
+        found
+        | {name: [round(r[name], 4) for r in by_k] for name in by_k[0]}
+        | (dict(arrays=model.state_dict()) if cfg.keep else {})
+    )
 
 # %% ../../nbs/51_ftct_training.ipynb #c042
 class WindowMLP(nn.Module):
@@ -266,32 +410,38 @@ class WindowMLP(nn.Module):
 
     def __init__(
         self,
-        vocab: int,          # tokens
+        vocab: int,  # tokens
         *,
-        window: int = 200,   # tokens it sees
-        layers: int = 2,     # linear maps
+        window: int = 200,  # tokens it sees
+        layers: int = 2,  # linear maps
         hidden: int = 1000,  # between them
-        seed: int = 0,       # of the first weights
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__()
         least = dict(vocab=(vocab, 1), window=(window, 1), layers=(layers, 2), hidden=(hidden, 1))
         least["seed"] = seed, 0
-        for name, (size, low) in least.items(): require_whole(name, size, least=low)
+        for name, (size, low) in least.items():
+            require_whole(name, size, least=low)
         self.vocab, self.window = vocab, window
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            self.first = nn.EmbeddingBag(window * vocab, hidden, mode="sum")   # a linear map of one-hot vectors
-            nn.init.normal_(self.first.weight, std=window**-.5)
-            inner = [nn.Sequential(nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden)) for _ in range(layers - 2)]
+            # a linear map of one-hot vectors
+            self.first = nn.EmbeddingBag(window * vocab, hidden, mode="sum")
+            nn.init.normal_(self.first.weight, std=window**-0.5)
+            inner = [
+                nn.Sequential(nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, hidden))
+                for _ in range(layers - 2)
+            ]
             self.rest = nn.Sequential(*inner, nn.BatchNorm1d(hidden), nn.ReLU(), nn.Linear(hidden, vocab))
 
     def forward(
         self,
-        tokens: torch.Tensor,   # [B, T]
-    ) -> torch.Tensor:          # logits, [B, T, vocab]
+        tokens: torch.Tensor,  # [B, T]
+    ) -> torch.Tensor:  # logits, [B, T, vocab]
         "One window for each token. Raises `ValueError` for tokens that it does not know."
         tokens = as_tokens(tokens, self.vocab)
-        if not tokens.numel(): return self.first.weight.new_zeros(*tokens.shape, self.vocab)
+        if not tokens.numel():
+            return self.first.weight.new_zeros(*tokens.shape, self.vocab)
         windows = F.pad(tokens, (self.window - 1, 0)).unfold(1, self.window, 1)
         at = windows + torch.arange(self.window, device=tokens.device) * self.vocab
         return self.rest(self.first(at.flatten(0, 1))).view(*tokens.shape, -1)
@@ -299,15 +449,16 @@ class WindowMLP(nn.Module):
     @torch.no_grad()
     def generate(
         self,
-        tokens: torch.Tensor,    # prompts, [B, T]
-        n: int,                  # tokens to write
+        tokens: torch.Tensor,  # prompts, [B, T]
+        n: int,  # tokens to write
         *,
         lengths: torch.Tensor | None = None,  # of the prompts, [B]; default T
-    ) -> torch.Tensor:           # [B, n]
+    ) -> torch.Tensor:  # [B, n]
         "Write the most likely token, again and again. Raises `ValueError` as `generate` of chapter 30 does."
         require_whole("n", n, least=0)
         tokens, lengths = padded_prompts(tokens, lengths, self.vocab)
-        if not len(tokens) or not n: return tokens.new_empty(len(tokens), n)
+        if not len(tokens) or not n:
+            return tokens.new_empty(len(tokens), n)
         text, rows = F.pad(tokens, (self.window, n)), torch.arange(len(tokens), device=tokens.device)
         slots = torch.arange(self.window, device=tokens.device)
         with evaluating(self):

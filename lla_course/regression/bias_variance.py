@@ -8,22 +8,30 @@ __all__ = ['bias_variance', 'monte_carlo', 'axis_weights', 'along', 'outer', 'gr
 
 # %% ../../nbs/12_bias_variance.ipynb #c002
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import reduce
-from typing import Callable, Sequence
 
 import torch
 from scipy.optimize import minimize_scalar
 
-from ..core import fail, pick, pick_device, require_choice
-from ..core import require_flag, require_positive, require_whole
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+)
 from .kernel import as_bandwidth, block_weights
 
 # %% ../../nbs/12_bias_variance.ipynb #c011
 def _smoothed(weights: Callable, x0: torch.Tensor, x: torch.Tensor, f: Callable) -> tuple[torch.Tensor, ...]:
     "The rows of weights [M, N], and the truth at design points [N] and queries [M]; each is checked."
     for name, call in (("weights", weights), ("f", f)):
-        if not callable(call): fail(name, call, "a function")
+        if not callable(call):
+            fail(name, call, "a function")
     for name, t in (("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point() or t.dim() not in (1, 2):
             fail(name, type(t).__name__, "a floating tensor, [N] or [N, d]")
@@ -34,13 +42,14 @@ def _smoothed(weights: Callable, x0: torch.Tensor, x: torch.Tensor, f: Callable)
             fail(name, getattr(t, "shape", type(t).__name__), f"an array of shape {shape}")
     return tuple(torch.as_tensor(t) for t in (s, truth, at))
 
+
 def bias_variance(
-    weights: Callable,     # weights(x0, x) -> [M, N], of any linear smoother
-    x0: torch.Tensor,      # queries, [M] or [M, d]
-    x: torch.Tensor,       # design points, [N] or [N, d]
-    f: Callable,           # the truth: positions -> values [N]
+    weights: Callable,  # weights(x0, x) -> [M, N], of any linear smoother
+    x0: torch.Tensor,  # queries, [M] or [M, d]
+    x: torch.Tensor,  # design points, [N] or [N, d]
+    f: Callable,  # the truth: positions -> values [N]
     *,
-    noise: float,          # standard deviation of the noise, in units of y
+    noise: float,  # standard deviation of the noise, in units of y
 ) -> tuple[torch.Tensor, torch.Tensor]:  # bias [M] in units of y, variance [M] in units of y squared
     """Exact bias and variance of a linear smoother at each query, for a fixed design.
 
@@ -51,14 +60,14 @@ def bias_variance(
 
 # %% ../../nbs/12_bias_variance.ipynb #c013
 def monte_carlo(
-    weights: Callable,            # weights(x0, x) -> [M, N]
-    x0: torch.Tensor,             # queries, [M] or [M, d]
-    x: torch.Tensor,              # design points, [N] or [N, d]
-    f: Callable,                  # the truth
+    weights: Callable,  # weights(x0, x) -> [M, N]
+    x0: torch.Tensor,  # queries, [M] or [M, d]
+    x: torch.Tensor,  # design points, [N] or [N, d]
+    f: Callable,  # the truth
     *,
-    noise: float,                 # standard deviation of the noise
-    draws: int,                   # how many noisy data sets
-    generator: torch.Generator,   # the source of the noise
+    noise: float,  # standard deviation of the noise
+    draws: int,  # how many noisy data sets
+    generator: torch.Generator,  # the source of the noise
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # bias, its standard error, variance, its
     """Bias and variance estimated from repeated noisy data, each [M], each with its standard error.
 
@@ -76,10 +85,10 @@ def monte_carlo(
 
 # %% ../../nbs/12_bias_variance.ipynb #c024
 def axis_weights(
-    x0: torch.Tensor,   # queries on one axis, [Q]
-    x: torch.Tensor,    # grid points on that axis, [m]
-    bandwidth: float,   # Gaussian bandwidth
-    linear: bool,       # whether to tilt: local linear, otherwise Nadaraya-Watson
+    x0: torch.Tensor,  # queries on one axis, [Q]
+    x: torch.Tensor,  # grid points on that axis, [m]
+    bandwidth: float,  # Gaussian bandwidth
+    linear: bool,  # whether to tilt: local linear, otherwise Nadaraya-Watson
 ) -> tuple[torch.Tensor, torch.Tensor]:  # p [Q, m], and the tilt t = u (x - xbar) [Q, m]
     """One axis of the product weights. Where one point has all the weight there is no tilt.
 
@@ -88,9 +97,10 @@ def axis_weights(
         if not isinstance(t, torch.Tensor) or t.dim() != 1:
             fail(name, type(t).__name__, "a tensor with one dimension")
     p = block_weights(x0[:, None], x[:, None], as_bandwidth(bandwidth, x[:, None]), "gaussian")
-    if not require_flag("linear", linear): return p, torch.zeros_like(p)
+    if not require_flag("linear", linear):
+        return p, torch.zeros_like(p)
     nearest = x[p.argmax(-1)][:, None]
-    mean = (p * (x - nearest)).sum(-1, keepdim=True)     # from the nearest: small numbers, little rounding
+    mean = (p * (x - nearest)).sum(-1, keepdim=True)  # from the nearest: small numbers, little rounding
     centred = x - nearest - mean
     spread = (p * centred.square()).sum(-1, keepdim=True)
     alone = spread <= torch.finfo(x.dtype).tiny
@@ -98,20 +108,23 @@ def axis_weights(
 
 # %% ../../nbs/12_bias_variance.ipynb #c025
 def along(
-    values: torch.Tensor,              # an array with d axes, [m, ..., m]
+    values: torch.Tensor,  # an array with d axes, [m, ..., m]
     matrices: Sequence[torch.Tensor],  # one matrix for each axis, [Q, m]
-) -> torch.Tensor:                     # [Q, ..., Q]
+) -> torch.Tensor:  # [Q, ..., Q]
     "Apply a matrix along each axis of an array. Raises `ValueError` for what does not fit together."
-    if not isinstance(values, torch.Tensor): fail("values", type(values).__name__, "a tensor")
+    if not isinstance(values, torch.Tensor):
+        fail("values", type(values).__name__, "a tensor")
     shapes = [tuple(getattr(matrix, "shape", ())) for matrix in matrices]
     if [shape[1:] for shape in shapes] != [(size,) for size in values.shape]:
         fail("matrices", shapes, f"a matrix [Q, m] for each axis of {tuple(values.shape)}")
-    for matrix in matrices: values = torch.tensordot(values, matrix, dims=([0], [1]))
+    for matrix in matrices:
+        values = torch.tensordot(values, matrix, dims=([0], [1]))
     return values
+
 
 def outer(
     factors: Sequence[torch.Tensor],  # d vectors, each [Q]
-) -> torch.Tensor:                    # [Q, ..., Q]
+) -> torch.Tensor:  # [Q, ..., Q]
     "Outer product of vectors. Raises `ValueError` for none."
     vectors = list(factors) if isinstance(factors, (list, tuple)) else []
     if not vectors or any(getattr(v, "ndim", 0) != 1 for v in vectors):
@@ -120,14 +133,14 @@ def outer(
 
 # %% ../../nbs/12_bias_variance.ipynb #c027
 def grid_bias_variance(
-    x0: torch.Tensor,      # queries on each axis, [Q]
-    x: torch.Tensor,       # grid points on each axis, [m]
+    x0: torch.Tensor,  # queries on each axis, [Q]
+    x: torch.Tensor,  # grid points on each axis, [m]
     values: torch.Tensor,  # the truth on the grid, [m, ..., m]
-    truth: torch.Tensor,   # the truth at the queries, [Q, ..., Q]
+    truth: torch.Tensor,  # the truth at the queries, [Q, ..., Q]
     *,
-    bandwidth: float,      # Gaussian bandwidth
-    linear: bool,          # local linear, otherwise Nadaraya-Watson
-    noise: float,          # standard deviation of the noise
+    bandwidth: float,  # Gaussian bandwidth
+    linear: bool,  # local linear, otherwise Nadaraya-Watson
+    noise: float,  # standard deviation of the noise
 ) -> tuple[torch.Tensor, torch.Tensor]:  # bias and variance, each [Q, ..., Q]
     """Exact bias and variance on a product grid with a Gaussian kernel, at the cost of one axis at a time.
 
@@ -142,23 +155,26 @@ def grid_bias_variance(
     for k in range(d if linear else 0):
         fit = fit + along(values, swap([p] * d, {k: p * t}))
         variance = variance + 2 * outer(swap([A0] * d, {k: A1})) + outer(swap([A0] * d, {k: A2}))
-        for l in range(k): variance = variance + 2 * outer(swap([A0] * d, {k: A1, l: A1}))
+        for l in range(k):
+            variance = variance + 2 * outer(swap([A0] * d, {k: A1, l: A1}))
     return fit - truth, noise**2 * variance
 
 # %% ../../nbs/12_bias_variance.ipynb #c031
 def graded_nodes(
-    order: int = 4,          # Gauss-Legendre nodes in each interval
+    order: int = 4,  # Gauss-Legendre nodes in each interval
     smallest: float = 1e-4,  # length of the interval at each edge
-    pieces: int = 12,        # intervals from an edge to the middle
+    pieces: int = 12,  # intervals from an edge to the middle
 ) -> tuple[torch.Tensor, torch.Tensor]:  # nodes in (0, 1) and their weights, each [2 * order * pieces]
     """Quadrature on [0, 1], graded towards both ends.
 
     Raises `ValueError` for counts or lengths that make none."""
     import numpy as np
+
     require_whole("order", order, least=1, most=100)
     require_whole("pieces", pieces, least=2)
-    if require_positive("smallest", smallest) >= .5: fail("smallest", smallest, "a length below 0.5")
-    half = np.r_[0, np.geomspace(smallest, .5, pieces)]
+    if require_positive("smallest", smallest) >= 0.5:
+        fail("smallest", smallest, "a length below 0.5")
+    half = np.r_[0, np.geomspace(smallest, 0.5, pieces)]
     edges = np.unique(np.r_[half, 1 - half])
     g, w = np.polynomial.legendre.leggauss(order)
     middle, radius = (edges[1:] + edges[:-1])[:, None] / 2, (edges[1:] - edges[:-1])[:, None] / 2
@@ -168,28 +184,33 @@ def graded_nodes(
 @dataclass(frozen=True)
 class Config:
     "One curve of the rates: an estimator in d dimensions, over grids of growing size."
-    estimator: str              # "local_constant", "local_linear" or "global_linear"
-    d: int                      # dimension
-    sides: tuple[int, ...]      # grid points along each axis; n = side ** d
-    noise: float = .3           # standard deviation of the noise
-    seed: int = 0               # unused: nothing here is random
+
+    estimator: str  # "local_constant", "local_linear" or "global_linear"
+    d: int  # dimension
+    sides: tuple[int, ...]  # grid points along each axis; n = side ** d
+    noise: float = 0.3  # standard deviation of the noise
+    seed: int = 0  # unused: nothing here is random
 
 # %% ../../nbs/12_bias_variance.ipynb #c034
 _ESTIMATORS = ("local_constant", "local_linear", "global_linear")
 
+
 def _check(cfg: Config) -> Config:
-    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
+    if not isinstance(cfg, Config):
+        fail("cfg", type(cfg).__name__, "a Config")
     require_choice("estimator", cfg.estimator, _ESTIMATORS)
     require_whole("d", cfg.d, least=1)
     if not isinstance(cfg.sides, (list, tuple)) or not cfg.sides:
         fail("sides", cfg.sides, "at least one whole number")
-    for side in cfg.sides: require_whole("sides", side, least=1)
+    for side in cfg.sides:
+        require_whole("sides", side, least=1)
     return cfg
 
+
 def integrated_error(
-    bandwidth: float,   # Gaussian bandwidth; infinity for the global line
-    side: int,          # grid points along each axis
-    cfg: Config,        # estimator, dimension, noise
+    bandwidth: float,  # Gaussian bandwidth; infinity for the global line
+    side: int,  # grid points along each axis
+    cfg: Config,  # estimator, dimension, noise
     device: torch.device | str = "cpu",  # where to compute
 ) -> tuple[float, float]:  # integrated squared bias, integrated variance
     """Integrated squared bias and variance over the unit cube, for the truth sum_k sin(2 pi x_k).
@@ -198,17 +219,18 @@ def integrated_error(
     d, device = _check(cfg).d, pick_device(device)
     h = 1e6 if bandwidth == math.inf else min(require_positive("bandwidth", bandwidth), 1e6)
     nodes, w = (t.to(device) for t in graded_nodes(*((4, 1e-4, 12) if d < 3 else (3, 1e-3, 8))))
-    x = (torch.arange(require_whole("side", side, least=1), dtype=torch.float64, device=device) + .5) / side
+    x = (torch.arange(require_whole("side", side, least=1), dtype=torch.float64, device=device) + 0.5) / side
     wave = lambda a: sum(torch.meshgrid(*[torch.sin(2 * math.pi * a)] * d, indexing="ij"))
-    bias, variance = grid_bias_variance(nodes, x, wave(x), wave(nodes), bandwidth=h,
-                                        linear=cfg.estimator != "local_constant", noise=cfg.noise)
+    bias, variance = grid_bias_variance(
+        nodes, x, wave(x), wave(nodes), bandwidth=h, linear=cfg.estimator != "local_constant", noise=cfg.noise
+    )
     cube = outer([w] * d)
     return float((bias.square() * cube).sum()), float((variance * cube).sum())
 
 # %% ../../nbs/12_bias_variance.ipynb #c035
 def oracle(
-    side: int,   # grid points along each axis
-    cfg: Config, # estimator, dimension, noise
+    side: int,  # grid points along each axis
+    cfg: Config,  # estimator, dimension, noise
     device: torch.device | str = "cpu",  # where to compute
 ) -> tuple[float, float, float]:  # best bandwidth, and integrated squared bias and variance there
     """The bandwidth that minimises the integrated mean squared error. The global line has none to choose.
@@ -218,22 +240,23 @@ def oracle(
     if _check(cfg).estimator == "global_linear":
         return (math.inf, *integrated_error(math.inf, side, cfg, device))
     error = lambda log_h: sum(integrated_error(math.exp(log_h), side, cfg, device))
-    bounds = math.log(.4 / side), math.log(.7)
+    bounds = math.log(0.4 / side), math.log(0.7)
     best = minimize_scalar(error, bounds=bounds, method="bounded", options=dict(xatol=1e-4))
     return (h := math.exp(best.x), *integrated_error(h, side, cfg, device))
 
 # %% ../../nbs/12_bias_variance.ipynb #c037
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a curve -> its settings
+) -> dict[str, Config]:  # name of a curve -> its settings
     "The curves of this chapter: three estimators in one, two and three dimensions, four grids a decade of n."
-    last = pick(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})   # n runs from 10^2 to 10^last
+    last = pick(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})  # n runs from 10^2 to 10^last
     sides = lambda d: tuple(round(10 ** (k / 4 / d)) for k in range(8, 4 * last[d] + 1))
     return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in _ESTIMATORS}
 
+
 def run(
     cfg: Config,  # one curve
-) -> dict:        # n, bandwidth, squared bias and variance, each [K]; the device
+) -> dict:  # n, bandwidth, squared bias and variance, each [K]; the device
     """Errors with the oracle bandwidth over growing grids. No randomness: the same settings give the same
     numbers.
 
@@ -246,7 +269,7 @@ def run(
 
 # %% ../../nbs/12_bias_variance.ipynb #c042
 def decade_slopes(
-    n: Sequence[float],      # sample sizes, ascending
+    n: Sequence[float],  # sample sizes, ascending
     error: Sequence[float],  # errors, positive
 ) -> list[tuple[float, float]]:  # (last n of the decade, slope between its ends)
     """Slopes of log error against log n over whole decades, counted back from the largest n.
@@ -255,14 +278,18 @@ def decade_slopes(
     positive."""
     sizes, errors = (list(values) if hasattr(values, "__len__") else [] for values in (n, error))
     for name, values in (("n", sizes), ("error", errors)):
-        for value in values: require_positive(name, value)
-    if not sizes or sorted(set(sizes)) != sizes: fail("n", n, "sizes in ascending order")
-    if len(errors) != len(sizes): fail("error", error, f"{len(sizes)} errors, one for each n")
+        for value in values:
+            require_positive(name, value)
+    if not sizes or sorted(set(sizes)) != sizes:
+        fail("n", n, "sizes in ascending order")
+    if len(errors) != len(sizes):
+        fail("error", error, f"{len(sizes)} errors, one for each n")
     out, end = [], len(sizes) - 1
     decades = lambda start: math.log10(sizes[end] / sizes[start])
     while end > 0:
         start = min(range(end + 1), key=lambda i: abs(decades(i) - 1))
-        if start == end or decades(start) < .9: break
+        if start == end or decades(start) < 0.9:
+            break
         out.append((sizes[end], math.log10(errors[end] / errors[start]) / decades(start)))
         end = start
     return out[::-1]

@@ -7,18 +7,19 @@ __all__ = ['LOG_KERNELS', 'block_weights', 'as_design', 'as_bandwidth', 'in_bloc
            'smoother_matrix', 'degrees_of_freedom', 'leave_one_out', 'cross_validate']
 
 # %% ../../nbs/10_kernel_regression.ipynb #c002
-from typing import Any, Callable, Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
 from ..core import as_tensors, fail, require_choice, require_finite, require_positive, require_whole
 
 # %% ../../nbs/10_kernel_regression.ipynb #c015
-LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {   # log K as a function of r^2
+LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # log K as a function of r^2
     "gaussian": lambda r2: -r2 / 2,
     "epanechnikov": lambda r2: torch.log((1 - r2).clamp_min(0)),
-    "boxcar": lambda r2: torch.where(r2 <= 1, 0., -torch.inf).to(r2.dtype),
-    "tricube": lambda r2: 3 * torch.log((1 - r2 ** 1.5).clamp_min(0)),
+    "boxcar": lambda r2: torch.where(r2 <= 1, 0.0, -torch.inf).to(r2.dtype),
+    "tricube": lambda r2: 3 * torch.log((1 - r2**1.5).clamp_min(0)),
 }
 
 # %% ../../nbs/10_kernel_regression.ipynb #c018
@@ -27,12 +28,12 @@ def _far_scores(x0: torch.Tensor, x: torch.Tensor, bandwidth: torch.Tensor) -> t
     unit, narrow = bandwidth / bandwidth.amin(), bandwidth.amin()
     gap = (x0[:, None] - x) / unit
     nearest = gap.abs().amax(-1).argmin(-1)
-    for _ in range(2):                                       # first from about the nearest, then from it
+    for _ in range(2):  # first from about the nearest, then from it
         anchor = x[nearest][:, None].detach()
         step, way = (anchor - x) / unit, gap + (x0[:, None] - anchor) / unit
         sizes = [t.detach().abs().amax((1, 2), keepdim=True) for t in (step, way)]
         longest, furthest = (torch.where(size > 0, size, 1) for size in sizes)
-        rise = (step / longest * (way / furthest)).sum(-1)   # of the squared distance, from the nearest point
+        rise = (step / longest * (way / furthest)).sum(-1)  # of the squared distance, from the nearest point
         nearest = rise.argmin(-1)
     factor = (longest / narrow * (furthest / narrow))[..., 0]
     rise = rise - rise.detach().amin(-1, keepdim=True)
@@ -40,20 +41,22 @@ def _far_scores(x0: torch.Tensor, x: torch.Tensor, bandwidth: torch.Tensor) -> t
 
 # %% ../../nbs/10_kernel_regression.ipynb #c018b
 def block_weights(
-    x0: torch.Tensor,         # a block of queries, [M, d]
-    x: torch.Tensor,          # design points, [N, d]
+    x0: torch.Tensor,  # a block of queries, [M, d]
+    x: torch.Tensor,  # design points, [N, d]
     bandwidth: torch.Tensor,  # [1] or [d]
-    kernel: str,              # a name of LOG_KERNELS
-) -> torch.Tensor:            # [M, N]; each row sums to one
+    kernel: str,  # a name of LOG_KERNELS
+) -> torch.Tensor:  # [M, N]; each row sums to one
     "Normalised kernel weights of a block of queries. Raises `ValueError` for a query without a neighbour."
     _check_block(x0, x, bandwidth, kernel)
     limits = torch.finfo(x.dtype)
-    r2 = ((x0[:, None, :] - x) / bandwidth).square().sum(-1).clamp_max(limits.max)   # [M, N]
+    r2 = ((x0[:, None, :] - x) / bandwidth).square().sum(-1).clamp_max(limits.max)  # [M, N]
     scores = LOG_KERNELS[kernel](r2)
     alone = scores.amax(-1) == -torch.inf
-    if alone.any(): _no_neighbour(int(alone.nonzero()[0, 0]), x0, bandwidth)
-    far = (r2.amin(-1) > limits.eps**-.5).nonzero()[:, 0]                            # under a Gaussian only
-    if len(far): scores = scores.index_put((far,), _far_scores(x0[far], x, bandwidth))
+    if alone.any():
+        _no_neighbour(int(alone.nonzero()[0, 0]), x0, bandwidth)
+    far = (r2.amin(-1) > limits.eps**-0.5).nonzero()[:, 0]  # under a Gaussian only
+    if len(far):
+        scores = scores.index_put((far,), _far_scores(x0[far], x, bandwidth))
     return torch.softmax(scores, dim=-1)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c019
@@ -64,20 +67,24 @@ def _check_block(x0: torch.Tensor, x: torch.Tensor, bandwidth: torch.Tensor, ker
             fail(name, type(t).__name__, "a floating tensor")
         if t.dim() != dims or not len(t) and name != "x0":
             fail(f"{name}.shape", tuple(t.shape), "[M, d] for x0, [N, d] for x, [1] or [d] for the bandwidth")
-    if x0.shape[1] != x.shape[1]: fail("x0.shape", tuple(x0.shape), f"{x.shape[1]} coordinates, as x has")
+    if x0.shape[1] != x.shape[1]:
+        fail("x0.shape", tuple(x0.shape), f"{x.shape[1]} coordinates, as x has")
     if len(bandwidth) not in (1, x.shape[1]):
         fail("bandwidth.shape", tuple(bandwidth.shape), f"1 or {x.shape[1]} entries")
 
+
 def _no_neighbour(row: int, x0: torch.Tensor, bandwidth: torch.Tensor) -> None:
     where, h = x0[row].tolist(), bandwidth.flatten().tolist()
-    raise ValueError(f"x0={where[0] if len(where) == 1 else where}: expected a design point within "
-                     f"bandwidth={h[0] if len(h) == 1 else h} (widen it, or use kernel='gaussian')")
+    raise ValueError(
+        f"x0={where[0] if len(where) == 1 else where}: expected a design point within "
+        f"bandwidth={h[0] if len(h) == 1 else h} (widen it, or use kernel='gaussian')"
+    )
 
 # %% ../../nbs/10_kernel_regression.ipynb #c021
 def as_design(
-    x0: Any,         # queries, [M] or [M, d]
-    x: Any,          # design points, [N] or [N, d]
-    y: Any = ...,    # responses, [N] or [N, c]; left out when only weights are wanted
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
+    y: Any = ...,  # responses, [N] or [N, c]; left out when only weights are wanted
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor | None, Callable]:  # [M, d], [N, d], [N, c], the way back
     """Bring queries, design points and responses to matrices of one dtype.
 
@@ -86,13 +93,15 @@ def as_design(
     arrays = dict(x0=x0, x=x) | ({} if y is ... else dict(y=y))
     tensors, back = as_tensors(**arrays)
     for name, t in zip(arrays, tensors):
-        if t.dim() not in (1, 2): fail(f"{name}.shape", tuple(t.shape), "one or two dimensions")
+        if t.dim() not in (1, 2):
+            fail(f"{name}.shape", tuple(t.shape), "one or two dimensions")
         require_finite(name, t)
         most = torch.finfo(t.dtype).max / 4
         if name != "y" and (t.abs() > most).any():
             fail(name, t.abs().max().item(), f"numbers up to {most:.2g}")
     q, k, v = [t[:, None] if t.dim() == 1 else t for t in tensors] + ([None] if y is ... else [])
-    if 0 in k.shape: fail("x.shape", tuple(k.shape), "at least one design point, of at least one coordinate")
+    if 0 in k.shape:
+        fail("x.shape", tuple(k.shape), "at least one design point, of at least one coordinate")
     if q.shape[1] != k.shape[1]:
         fail("x0.shape", tuple(tensors[0].shape), f"{k.shape[1]} coordinates a query, as x has")
     if v is not None and len(v) != len(k):
@@ -103,31 +112,35 @@ def as_design(
 # %% ../../nbs/10_kernel_regression.ipynb #c022
 def as_bandwidth(
     bandwidth: float | Sequence[float],  # one bandwidth, or one for each coordinate
-    x: torch.Tensor,                     # design points, [N, d]
-) -> torch.Tensor:                       # [1] or [d], like x
+    x: torch.Tensor,  # design points, [N, d]
+) -> torch.Tensor:  # [1] or [d], like x
     """Check a bandwidth.
 
     Raises `ValueError` unless it is finite and positive, with one entry or one a coordinate of x."""
     if not isinstance(x, torch.Tensor) or x.dim() != 2:
         fail("x", type(x).__name__, "a tensor of design points, [N, d]")
-    if isinstance(bandwidth, bool): fail("bandwidth", bandwidth, "a number")
+    if isinstance(bandwidth, bool):
+        fail("bandwidth", bandwidth, "a number")
     (h,), _ = as_tensors(bandwidth=bandwidth)
     h = torch.atleast_1d(h)
-    for value in h.flatten().tolist(): require_positive("bandwidth", value)
+    for value in h.flatten().tolist():
+        require_positive("bandwidth", value)
     if h.dim() > 1 or len(h) not in (1, x.shape[1]):
         fail("bandwidth", h.tolist(), f"one number, or {x.shape[1]} numbers (one a coordinate)")
-    if not (h.to(x) > 0).all(): fail("bandwidth", h.tolist(), f"numbers that {x.dtype} can tell from zero")
+    if not (h.to(x) > 0).all():
+        fail("bandwidth", h.tolist(), f"numbers that {x.dtype} can tell from zero")
     return h.to(x)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c024
 def in_blocks(
     answer: Callable[[torch.Tensor], torch.Tensor],  # what to do with a block of queries, [m, d] -> [m, ...]
-    x0: torch.Tensor,                                # all queries, [M, d]
-    row_size: int,                                   # numbers that one query needs in memory
-    budget: int = 2**21,                             # numbers that one block may need
-) -> torch.Tensor:                                   # all answers, [M, ...]
+    x0: torch.Tensor,  # all queries, [M, d]
+    row_size: int,  # numbers that one query needs in memory
+    budget: int = 2**21,  # numbers that one block may need
+) -> torch.Tensor:  # all answers, [M, ...]
     "Answer the queries block by block, so that memory does not grow with their number."
-    if not callable(answer): fail("answer", answer, "a function of a block of queries")
+    if not callable(answer):
+        fail("answer", answer, "a function of a block of queries")
     if not isinstance(x0, torch.Tensor) or not x0.dim():
         fail("x0", type(x0).__name__, "a tensor of queries, [M, d]")
     rows = require_whole("budget", budget, least=1) // max(require_whole("row_size", row_size, least=0), 1)
@@ -135,13 +148,13 @@ def in_blocks(
 
 # %% ../../nbs/10_kernel_regression.ipynb #c025
 def nadaraya_watson(
-    x0: Any,                             # queries, [M] or [M, d]
-    x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, c]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
+    y: Any,  # responses, [N] or [N, c]
     *,
     bandwidth: float | Sequence[float],  # in units of x; one number, or one for each coordinate
-    kernel: str = "gaussian",            # "gaussian", "epanechnikov", "boxcar" or "tricube"
-) -> Any:                                # predictions, [M] or [M, c], numpy or torch like the input
+    kernel: str = "gaussian",  # "gaussian", "epanechnikov", "boxcar" or "tricube"
+) -> Any:  # predictions, [M] or [M, c], numpy or torch like the input
     """Nadaraya-Watson kernel regression: the kernel-weighted mean of the responses around each query, in
     units of y.
 
@@ -158,13 +171,15 @@ def nadaraya_watson(
 
 # %% ../../nbs/10_kernel_regression.ipynb #c029
 def kernel_weights(
-    x0: Any,                             # queries, [M] or [M, d]
-    x: Any,                              # design points, [N] or [N, d]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
     *,
     bandwidth: float | Sequence[float],  # in units of x
-    kernel: str = "gaussian",            # a name of LOG_KERNELS
-) -> Any:                                # weights, [M, N]; each row sums to one
-    "The weight that each query gives to each design point under Nadaraya-Watson. Raises what `nadaraya_watson` raises."
+    kernel: str = "gaussian",  # a name of LOG_KERNELS
+) -> Any:  # weights, [M, N]; each row sums to one
+    """The weight that each query gives to each design point under Nadaraya-Watson.
+
+    Raises what `nadaraya_watson` raises."""
     require_choice("kernel", kernel, LOG_KERNELS)
     queries, points, _, back = as_design(x0, x)
     h = as_bandwidth(bandwidth, points)
@@ -172,21 +187,22 @@ def kernel_weights(
 
 # %% ../../nbs/10_kernel_regression.ipynb #c035
 def smoother_matrix(
-    x: Any,                              # design points, [N] or [N, d]
+    x: Any,  # design points, [N] or [N, d]
     *,
     weights: Callable = kernel_weights,  # whose rows: any function weights(x0, x, **knobs) -> [M, N]
-    **knobs,                             # bandwidth, kernel and so on, for `weights`
-) -> Any:                                # [N, N]; the predictions at the design points are S @ y
+    **knobs,  # bandwidth, kernel and so on, for `weights`
+) -> Any:  # [N, N]; the predictions at the design points are S @ y
     """The matrix that takes responses to fitted values at the design points themselves.
 
     Raises what `weights` raises."""
-    if not callable(weights): fail("weights", weights, "a function weights(x0, x, **knobs)")
+    if not callable(weights):
+        fail("weights", weights, "a function weights(x0, x, **knobs)")
     return weights(x, x, **knobs)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c036
 def degrees_of_freedom(
     smoother: Any,  # [N, N]
-) -> float:         # between 1 and N for an average of neighbours
+) -> float:  # between 1 and N for an average of neighbours
     """The trace of a smoother matrix: to how many free parameters the smoothing amounts.
 
     Raises `ValueError` unless it is square and finite."""
@@ -198,8 +214,8 @@ def degrees_of_freedom(
 # %% ../../nbs/10_kernel_regression.ipynb #c042
 def leave_one_out(
     smoother: Any,  # smoother matrix, [N, N], whose rows sum to one
-    y: Any,         # responses, [N] or [N, c]
-) -> float:         # mean squared error, in units of y squared
+    y: Any,  # responses, [N] or [N, c]
+) -> float:  # mean squared error, in units of y squared
     """The leave-one-out error of a linear smoother, by the shortcut residual / (1 - S_ii).
 
     Exact for weighted means, and for local regression without ridge. It is infinite when a point is its own
@@ -212,22 +228,25 @@ def leave_one_out(
     if S.dim() != 2 or S.shape != (len(values),) * 2:
         fail("smoother.shape", tuple(S.shape), f"a square matrix, {len(values)} rows as there are responses")
     own = S.diagonal().reshape(-1, *[1] * (values.dim() - 1))
-    if (own >= 1 - 1e-12).any(): return float("inf")
+    if (own >= 1 - 1e-12).any():
+        return float("inf")
     return float(((values - S @ values) / (1 - own)).square().mean())
 
 # %% ../../nbs/10_kernel_regression.ipynb #c046
 def cross_validate(
-    x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, c]
-    bandwidths: Sequence[float],         # candidates
+    x: Any,  # design points, [N] or [N, d]
+    y: Any,  # responses, [N] or [N, c]
+    bandwidths: Sequence[float],  # candidates
     *,
     weights: Callable = kernel_weights,  # whose smoother: any function weights(x0, x, bandwidth=, **knobs)
-    **knobs,                             # further settings of `weights`
-) -> list[float]:                        # a leave-one-out score for each candidate
+    **knobs,  # further settings of `weights`
+) -> list[float]:  # a leave-one-out score for each candidate
     """Leave-one-out scores over a list of bandwidths. The smallest marks the one that predicts unseen points
     best.
 
     Raises `ValueError` for what is no list, and what `weights` and `leave_one_out` raise."""
-    try: candidates = list(bandwidths)
-    except TypeError: fail("bandwidths", bandwidths, "a list of bandwidths")
+    try:
+        candidates = list(bandwidths)
+    except TypeError:
+        fail("bandwidths", bandwidths, "a list of bandwidths")
     return [leave_one_out(smoother_matrix(x, weights=weights, bandwidth=h, **knobs), y) for h in candidates]

@@ -15,7 +15,17 @@ import plotly.graph_objects as go
 import torch
 
 from ..core import fail, require_choice, require_positive, require_whole
-from ..figures import add_curve, add_points, add_query, add_weights, canvas, choice, live, slider, with_slider
+from lla_course.figures import (
+    add_curve,
+    add_points,
+    add_query,
+    add_weights,
+    canvas,
+    choice,
+    live,
+    slider,
+    with_slider,
+)
 from .bias_variance import bias_variance
 from .kernel import LOG_KERNELS, kernel_weights, nadaraya_watson
 from .local_linear import equivalent_kernel, global_linear, local_linear, local_slope
@@ -24,8 +34,8 @@ from .local_linear import equivalent_kernel, global_linear, local_linear, local_
 TRUTHS = {
     "wave": lambda x: np.sin(2 * np.pi * x),
     "slope": lambda x: 3 * x + np.sin(6 * x),
-    "step": lambda x: np.where(x < .5, 0., 1.),
-    "chirp": lambda x: np.sin(2 * np.pi / (x + .18)),
+    "step": lambda x: np.where(x < 0.5, 0.0, 1.0),
+    "chirp": lambda x: np.sin(2 * np.pi / (x + 0.18)),
 }
 RECORDS = ("carbon dioxide", "life expectancy")
 
@@ -33,20 +43,22 @@ RECORDS = ("carbon dioxide", "life expectancy")
 def _record(name: str) -> tuple[np.ndarray, np.ndarray]:
     if name == "carbon dioxide":
         import statsmodels.datasets.co2
+
         weekly = statsmodels.datasets.co2.load_pandas().data["co2"].dropna()
         x, y = weekly.index.to_numpy().astype("datetime64[D]").astype(float), weekly.to_numpy()
     else:
         import plotly.data
+
         table = plotly.data.gapminder().query("year == 2007").sort_values("gdpPercap")
         x, y = np.log10(table["gdpPercap"].to_numpy()), table["lifeExp"].to_numpy()
     return (x - x.min()) / (x.max() - x.min()), y
 
 # %% ../../nbs/19_regression_lab.ipynb #c007
 def sample(
-    data: str,    # a name of TRUTHS or RECORDS
-    n: int,       # number of points; a record is thinned evenly to at most n
-    noise: float, # standard deviation of the noise; a record has its own
-    seed: int,    # of positions and noise
+    data: str,  # a name of TRUTHS or RECORDS
+    n: int,  # number of points; a record is thinned evenly to at most n
+    noise: float,  # standard deviation of the noise; a record has its own
+    seed: int,  # of positions and noise
 ) -> tuple[np.ndarray, np.ndarray]:  # positions in [0, 1], ascending, and responses; each [N]
     """Data for the bench.
 
@@ -65,15 +77,15 @@ def sample(
 
 # %% ../../nbs/19_regression_lab.ipynb #c009
 def bench_figure(
-    query: float = .5,          # position of the query, 0 to 1
-    bandwidth: float = .08,     # in units of the whole range
-    ridge: float = 0.,          # in units of the squared bandwidth
-    kernel: str = "gaussian",   # a name of LOG_KERNELS
-    data: str = "slope",        # a name of TRUTHS or RECORDS
-    n: int = 80,                # number of points
-    noise: float = .3,          # standard deviation of the noise
-    seed: int = 0,              # of the data
-) -> go.Figure:                 # three rows
+    query: float = 0.5,  # position of the query, 0 to 1
+    bandwidth: float = 0.08,  # in units of the whole range
+    ridge: float = 0.0,  # in units of the squared bandwidth
+    kernel: str = "gaussian",  # a name of LOG_KERNELS
+    data: str = "slope",  # a name of TRUTHS or RECORDS
+    n: int = 80,  # number of points
+    noise: float = 0.3,  # standard deviation of the noise
+    seed: int = 0,  # of the data
+) -> go.Figure:  # three rows
     "The whole state of the bench as one figure. Raises `ValueError` where an estimator does."
     x, y = sample(data, n, noise, seed)
     if not isinstance(query, (int, float)) or not 0 <= query <= 1:
@@ -81,17 +93,34 @@ def bench_figure(
     require_positive("bandwidth", bandwidth)
     require_positive("ridge", ridge, zero=True)
     grid, at = np.linspace(0, 1, 161), np.array([query])
-    knobs = dict(bandwidth=bandwidth, kernel=kernel); ridged = knobs | dict(ridge=ridge * bandwidth**2)
-    fig = canvas("position x (scaled to 0 … 1)", "response y", "avg. weight", "line weight", heights=[.58, .21, .21], height=640)
+    knobs = dict(bandwidth=bandwidth, kernel=kernel)
+    ridged = knobs | dict(ridge=ridge * bandwidth**2)
+    fig = canvas(
+        "position x (scaled to 0 … 1)",
+        "response y",
+        "avg. weight",
+        "line weight",
+        heights=[0.58, 0.21, 0.21],
+        height=640,
+    )
     add_points(fig, x, y, size=5)
-    add_curve(fig, grid, TRUTHS[data](grid) if data in TRUTHS else np.full(161, np.nan), "truth", width=1.5, dash="dot")
+    add_curve(
+        fig,
+        grid,
+        TRUTHS[data](grid) if data in TRUTHS else np.full(161, np.nan),
+        "truth",
+        width=1.5,
+        dash="dot",
+    )
     add_curve(fig, grid, nadaraya_watson(grid, x, y, **knobs), "local_constant", "average")
     add_curve(fig, grid, local_linear(grid, x, y, **ridged), "local_linear", "line")
     add_curve(fig, grid, global_linear(grid, x, y), "global_linear", "one global line", width=1.5)
     return _at_query(fig, at, x, y, knobs, ridged)
 
 # %% ../../nbs/19_regression_lab.ipynb #c010
-def _at_query(fig: go.Figure, at: np.ndarray, x: np.ndarray, y: np.ndarray, knobs: dict, ridged: dict) -> go.Figure:
+def _at_query(
+    fig: go.Figure, at: np.ndarray, x: np.ndarray, y: np.ndarray, knobs: dict, ridged: dict
+) -> go.Figure:
     height, slope = local_linear(at, x, y, **ridged)[0], local_slope(at, x, y, **ridged)[0, 0]
     reach = np.array([-1.5, 1.5]) * knobs["bandwidth"]
     add_curve(fig, at + reach, height + slope * reach, "query", "the line at the query", width=4)
@@ -104,29 +133,37 @@ def _at_query(fig: go.Figure, at: np.ndarray, x: np.ndarray, y: np.ndarray, knob
 # %% ../../nbs/19_regression_lab.ipynb #c012
 def regression_lab() -> Any:  # an ipywidgets box
     "The bench, live: query, bandwidth, ridge, kernel, data, number of points, noise and seed."
-    return live(bench_figure,
-        query=slider("query", .5, 0., 1., .01), bandwidth=slider("bandwidth", .08, .005, .6, .005),
-        ridge=choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
-        kernel=choice("kernel", LOG_KERNELS, "gaussian"), data=choice("data", [*TRUTHS, *RECORDS], "slope"),
-        n=slider("points n", 80, 2, 400, 1), noise=slider("noise", .3, 0., 1., .05), seed=slider("seed", 0, 0, 20, 1))
+    return live(
+        bench_figure,
+        query=slider("query", 0.5, 0.0, 1.0, 0.01),
+        bandwidth=slider("bandwidth", 0.08, 0.005, 0.6, 0.005),
+        ridge=choice("ridge / h²", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0], 0.0),
+        kernel=choice("kernel", LOG_KERNELS, "gaussian"),
+        data=choice("data", [*TRUTHS, *RECORDS], "slope"),
+        n=slider("points n", 80, 2, 400, 1),
+        noise=slider("noise", 0.3, 0.0, 1.0, 0.05),
+        seed=slider("seed", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/19_regression_lab.ipynb #c017
 DESIGNS = {
-    "even": lambda n: (torch.arange(n, dtype=torch.float64) + .5) / n,
-    "crowded left": lambda n: ((torch.arange(n, dtype=torch.float64) + .5) / n) ** 2,
-    "gap in the middle": lambda n: (lambda u: torch.where(u < .5, .7 * u, .3 + .7 * u))((torch.arange(n, dtype=torch.float64) + .5) / n),
+    "even": lambda n: (torch.arange(n, dtype=torch.float64) + 0.5) / n,
+    "crowded left": lambda n: ((torch.arange(n, dtype=torch.float64) + 0.5) / n) ** 2,
+    "gap in the middle": lambda n: (lambda u: torch.where(u < 0.5, 0.7 * u, 0.3 + 0.7 * u))(
+        (torch.arange(n, dtype=torch.float64) + 0.5) / n
+    ),
 }
 
 # %% ../../nbs/19_regression_lab.ipynb #c018
 def bias_variance_figure(
-    bandwidth: float = .08,     # in units of the whole range
-    ridge: float = 0.,          # in units of the squared bandwidth
-    truth: str = "wave",        # a name of TRUTHS
-    design: str = "even",       # a name of DESIGNS
-    n: int = 80,                # number of design points
-    noise: float = .3,          # standard deviation of the noise
-    kernel: str = "gaussian",   # a name of LOG_KERNELS
-) -> go.Figure:                 # squared bias, variance and their sum, along the axis
+    bandwidth: float = 0.08,  # in units of the whole range
+    ridge: float = 0.0,  # in units of the squared bandwidth
+    truth: str = "wave",  # a name of TRUTHS
+    design: str = "even",  # a name of DESIGNS
+    n: int = 80,  # number of design points
+    noise: float = 0.3,  # standard deviation of the noise
+    kernel: str = "gaussian",  # a name of LOG_KERNELS
+) -> go.Figure:  # squared bias, variance and their sum, along the axis
     """Exact squared bias, variance and mean squared error of both estimators.
 
     Raises `ValueError` where an estimator does."""
@@ -137,18 +174,33 @@ def bias_variance_figure(
     f = lambda t: torch.from_numpy(TRUTHS[truth](t.numpy()))
     grid = torch.linspace(0, 1, 161, dtype=torch.float64)
     fig = canvas("position x₀", "squared bias", "variance", "mean squared error", height=640)
-    for role, name, weights in (("local_constant", "average", lambda q, x: kernel_weights(q, x, bandwidth=bandwidth, kernel=kernel)),
-                                ("local_linear", "line", lambda q, x: equivalent_kernel(q, x, bandwidth=bandwidth, ridge=ridge * bandwidth**2, kernel=kernel))):
+    for role, name, weights in (
+        ("local_constant", "average", lambda q, x: kernel_weights(q, x, bandwidth=bandwidth, kernel=kernel)),
+        (
+            "local_linear",
+            "line",
+            lambda q, x: equivalent_kernel(
+                q, x, bandwidth=bandwidth, ridge=ridge * bandwidth**2, kernel=kernel
+            ),
+        ),
+    ):
         bias, variance = bias_variance(weights, grid, x, f, noise=noise)
         total = bias**2 + variance
         add_curve(fig, grid, bias**2, role, f"{name}: mean squared error {total.mean():.4f}")
-        add_curve(fig, grid, variance, role, "", row=2); add_curve(fig, grid, total, role, "", row=3)
+        add_curve(fig, grid, variance, role, "", row=2)
+        add_curve(fig, grid, total, role, "", row=3)
     return add_points(fig, x, 0 * x, "data", "design points", size=4, row=3)
 
 # %% ../../nbs/19_regression_lab.ipynb #c019
 def bias_variance_lab() -> Any:  # an ipywidgets box
     "The bias-variance bench, live."
-    return live(bias_variance_figure,
-        bandwidth=slider("bandwidth", .08, .01, .6, .005), ridge=choice("ridge / h²", [0., .01, .03, .1, .3, 1., 3., 10., 100.], 0.),
-        truth=choice("truth", TRUTHS, "wave"), design=choice("design", DESIGNS, "even"),
-        n=slider("points n", 80, 5, 400, 1), noise=slider("noise", .3, 0., 1., .05), kernel=choice("kernel", LOG_KERNELS, "gaussian"))
+    return live(
+        bias_variance_figure,
+        bandwidth=slider("bandwidth", 0.08, 0.01, 0.6, 0.005),
+        ridge=choice("ridge / h²", [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 100.0], 0.0),
+        truth=choice("truth", TRUTHS, "wave"),
+        design=choice("design", DESIGNS, "even"),
+        n=slider("points n", 80, 5, 400, 1),
+        noise=slider("noise", 0.3, 0.0, 1.0, 0.05),
+        kernel=choice("kernel", LOG_KERNELS, "gaussian"),
+    )

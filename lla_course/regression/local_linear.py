@@ -8,28 +8,36 @@ __all__ = ['centred_moments', 'first_order_weights', 'local_linear', 'local_slop
 
 # %% ../../nbs/11_local_linear.ipynb #c002
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any, Callable, Sequence
+from typing import Any
 
 import torch
 
-from ..core import as_tensors, fail, pick, require_choice, require_positive
-from ..core import require_whole, seed_everything
+from lla_course.core import (
+    as_tensors,
+    fail,
+    pick,
+    require_choice,
+    require_positive,
+    require_whole,
+    seed_everything,
+)
 from .kernel import LOG_KERNELS, as_bandwidth, as_design, block_weights, in_blocks
 
 # %% ../../nbs/11_local_linear.ipynb #c015
 def _inverse(
-    C: torch.Tensor,       # covariance, with coordinate j divided by scale j, [M, d, d]
-    ridge: torch.Tensor,   # ridge for each coordinate, in the same units, [M, 1, d]
-    scale: torch.Tensor,   # [M, 1, d]
-) -> torch.Tensor:         # inverse of C + ridge, or its limit where there is none; NaN for NaN
+    C: torch.Tensor,  # covariance, with coordinate j divided by scale j, [M, d, d]
+    ridge: torch.Tensor,  # ridge for each coordinate, in the same units, [M, 1, d]
+    scale: torch.Tensor,  # [M, 1, d]
+) -> torch.Tensor:  # inverse of C + ridge, or its limit where there is none; NaN for NaN
     d, eps = C.shape[-1], torch.finfo(C.dtype).eps
     A = C + torch.diag_embed(ridge[:, 0])
     broken = ~A.isfinite().flatten(1).all(1)[:, None, None]
     A = torch.where(broken, torch.eye(d, dtype=A.dtype, device=A.device), A)
     size = A.detach().diagonal(dim1=1, dim2=2).sqrt()[:, None]
     size = torch.where(size > 0, size, 1)
-    A = A / (size.mT * size)                                              # ones on the diagonal
+    A = A / (size.mT * size)  # ones on the diagonal
     eigenvalues, vectors = torch.linalg.eigh(A.detach())
     differ = eigenvalues - ((ridge / size**2).detach() @ vectors**2)[:, 0]
     flat = vectors * ((differ <= 8 * d * eps) & (eigenvalues <= 300 * d * eps))[:, None]
@@ -39,14 +47,14 @@ def _inverse(
 
 # %% ../../nbs/11_local_linear.ipynb #c015b
 def _shortest(
-    A: torch.Tensor,      # the scaled matrix, [M, d, d]
-    full: torch.Tensor,   # an inverse of it in all directions in which something differs, [M, d, d]
-    flat: torch.Tensor,   # orthonormal directions in which nothing does, as columns, others 0, [M, d, d]
+    A: torch.Tensor,  # the scaled matrix, [M, d, d]
+    full: torch.Tensor,  # an inverse of it in all directions in which something differs, [M, d, d]
+    flat: torch.Tensor,  # orthonormal directions in which nothing does, as columns, others 0, [M, d, d]
     scale: torch.Tensor,  # units of the coordinates, [M, 1, d]
-) -> torch.Tensor:        # [M, d, d]; takes the flat part out of a vector, at right angles in units of x
+) -> torch.Tensor:  # [M, d, d]; takes the flat part out of a vector, at right angles in units of x
     eps, eye = torch.finfo(A.dtype).eps, torch.eye(A.shape[-1], dtype=A.dtype, device=A.device)
-    unit = (scale.amin(-1, keepdim=True) / scale).mT.clamp_min(eps**.25)  # larger ratios drown in rounding
-    moving = flat - full @ ((A - A.detach()) @ flat)                      # how they turn when A changes
+    unit = (scale.amin(-1, keepdim=True) / scale).mT.clamp_min(eps**0.25)  # larger ratios drown in rounding
+    moving = flat - full @ ((A - A.detach()) @ flat)  # how they turn when A changes
     length = torch.linalg.vector_norm((unit * moving).detach(), dim=1, keepdim=True)
     moving = moving / torch.where(length > 0, length, 1)
     gram = (unit * moving).mT @ (unit * moving)
@@ -76,18 +84,23 @@ def _check_moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: fl
     for name, t in (("p", p), ("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
             fail(name, type(t).__name__, "a floating tensor")
-    if p.dim() != 2: fail("p.shape", tuple(p.shape), "[M, N]")
-    if x0.dim() != 2 or len(x0) != len(p): fail("x0.shape", tuple(x0.shape), f"[{len(p)}, d], as p has rows")
+    if p.dim() != 2:
+        fail("p.shape", tuple(p.shape), "[M, N]")
+    if x0.dim() != 2 or len(x0) != len(p):
+        fail("x0.shape", tuple(x0.shape), f"[{len(p)}, d], as p has rows")
     wanted = (p.shape[1], x0.shape[1])
-    if 0 in wanted or x.shape not in (wanted, (len(p), *wanted)): fail("x.shape", tuple(x.shape), f"{wanted}")
-    if not isinstance(ridge, torch.Tensor): require_positive("ridge", ridge, zero=True)
+    if 0 in wanted or x.shape not in (wanted, (len(p), *wanted)):
+        fail("x.shape", tuple(x.shape), f"{wanted}")
+    if not isinstance(ridge, torch.Tensor):
+        require_positive("ridge", ridge, zero=True)
+
 
 def centred_moments(
-    p: torch.Tensor,               # weights that sum to one over N, [M, N]
-    x0: torch.Tensor,              # queries, [M, d]
-    x: torch.Tensor,               # design points, [N, d], or those of each query, [M, N, d]
-    ridge: float | torch.Tensor,   # relative ridge >= 0, in units of x squared; one number, or [M, 1, 1]
-) -> tuple[torch.Tensor, ...]:     # x_j - xbar [M, N, d], xbar - x0 [M, d], inverse of C + ridge I [M, d, d]
+    p: torch.Tensor,  # weights that sum to one over N, [M, N]
+    x0: torch.Tensor,  # queries, [M, d]
+    x: torch.Tensor,  # design points, [N, d], or those of each query, [M, N, d]
+    ridge: float | torch.Tensor,  # relative ridge >= 0, in units of x squared; one number, or [M, 1, 1]
+) -> tuple[torch.Tensor, ...]:  # x_j - xbar [M, N, d], xbar - x0 [M, d], inverse of C + ridge I [M, d, d]
     """The three quantities of the centred form, for each query.
 
     The inverse is right whatever the unit of each coordinate. Where the points do not differ in some
@@ -100,16 +113,17 @@ def centred_moments(
 
 # %% ../../nbs/11_local_linear.ipynb #c018
 def first_order_weights(
-    p: torch.Tensor,               # weights that sum to one over N, [M, N]
-    x0: torch.Tensor,              # queries, [M, d]
-    x: torch.Tensor,               # design points, [N, d]
-    ridge: float | torch.Tensor,   # relative ridge >= 0, in units of x squared
-) -> torch.Tensor:                 # s_j = p_j (1 + u.(x_j - xbar)), [M, N]
+    p: torch.Tensor,  # weights that sum to one over N, [M, N]
+    x0: torch.Tensor,  # queries, [M, d]
+    x: torch.Tensor,  # design points, [N, d]
+    ridge: float | torch.Tensor,  # relative ridge >= 0, in units of x squared
+) -> torch.Tensor:  # s_j = p_j (1 + u.(x_j - xbar)), [M, N]
     "Correct the weights of an average to first order. Raises `ValueError` as `centred_moments` does."
     _check_moments(p, x0, x, ridge)
     centred, mean, inverse, _ = _moments(p, x0, x, ridge)
-    u = inverse @ -mean                           # (C + ridge I) u = x0 - xbar
+    u = inverse @ -mean  # (C + ridge I) u = x0 - xbar
     return p + ((p[..., None] * centred) @ u)[..., 0]
+
 
 def _as_line(kernel: str, ridge: float, *design: Any) -> tuple:
     "The checked arguments of a local line: the ridge, and what `as_design` makes of the arrays."
@@ -118,14 +132,14 @@ def _as_line(kernel: str, ridge: float, *design: Any) -> tuple:
 
 # %% ../../nbs/11_local_linear.ipynb #c019
 def local_linear(
-    x0: Any,                             # queries, [M] or [M, d]
-    x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N] or [N, c]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
+    y: Any,  # responses, [N] or [N, c]
     *,
     bandwidth: float | Sequence[float],  # in units of x; one number, or one for each coordinate
-    ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
-    kernel: str = "gaussian",            # "gaussian", "epanechnikov", "boxcar" or "tricube"
-) -> Any:                                # predictions, [M] or [M, c], numpy or torch like the input
+    ridge: float = 0.0,  # relative ridge on the slope, in units of x squared
+    kernel: str = "gaussian",  # "gaussian", "epanechnikov", "boxcar" or "tricube"
+) -> Any:  # predictions, [M] or [M, c], numpy or torch like the input
     """Local linear regression: the height at the query of the weighted least squares line, in units of y.
 
     At ridge 0 affine functions are reproduced, whatever the unit of each coordinate. A slope is fitted only
@@ -140,36 +154,39 @@ def local_linear(
 
 # %% ../../nbs/11_local_linear.ipynb #c023
 def local_slope(
-    x0: Any,                             # queries, [M] or [M, d]
-    x: Any,                              # design points, [N] or [N, d]
-    y: Any,                              # responses, [N]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
+    y: Any,  # responses, [N]
     *,
     bandwidth: float | Sequence[float],  # in units of x
-    ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
-    kernel: str = "gaussian",            # a name of LOG_KERNELS
-) -> Any:                                # slope of the line at each query, [M, d], units of y over units of x
+    ridge: float = 0.0,  # relative ridge on the slope, in units of x squared
+    kernel: str = "gaussian",  # a name of LOG_KERNELS
+) -> Any:  # slope of the line at each query, [M, d], units of y over units of x
     """The gradient w of the weighted least squares line at each query; 0 in directions in which the
     neighbours agree.
 
     Raises what `local_linear` raises, and `ValueError` for several responses."""
     ridge, queries, points, values, _ = _as_line(kernel, ridge, x0, x, y)
-    if values.shape[1] != 1: fail("y.shape", tuple(values.shape), "one response a design point, [N]")
+    if values.shape[1] != 1:
+        fail("y.shape", tuple(values.shape), "one response a design point, [N]")
     h = as_bandwidth(bandwidth, points)
+
     def slope(block):
         p = block_weights(block, points, h, kernel)
         centred, _, inverse, scale = _moments(p, block, points, ridge)
         return (inverse @ (centred.mT @ (p[..., None] * values)) / scale.mT)[..., 0]
+
     return as_tensors(x0=x0, x=x, y=y)[1](in_blocks(slope, queries, points.numel()))
 
 # %% ../../nbs/11_local_linear.ipynb #c025
 def equivalent_kernel(
-    x0: Any,                             # queries, [M] or [M, d]
-    x: Any,                              # design points, [N] or [N, d]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
     *,
     bandwidth: float | Sequence[float],  # in units of x
-    ridge: float = 0.,                   # relative ridge on the slope, in units of x squared
-    kernel: str = "gaussian",            # a name of LOG_KERNELS
-) -> Any:                                # weights, [M, N]; each row sums to one, entries may be negative
+    ridge: float = 0.0,  # relative ridge on the slope, in units of x squared
+    kernel: str = "gaussian",  # a name of LOG_KERNELS
+) -> Any:  # weights, [M, N]; each row sums to one, entries may be negative
     """The weight that each query gives to each response under local linear regression.
 
     Raises what `local_linear` raises."""
@@ -180,12 +197,12 @@ def equivalent_kernel(
 
 # %% ../../nbs/11_local_linear.ipynb #c031
 def global_linear(
-    x0: Any,            # queries, [M] or [M, d]
-    x: Any,             # design points, [N] or [N, d]
-    y: Any,             # responses, [N] or [N, c]
+    x0: Any,  # queries, [M] or [M, d]
+    x: Any,  # design points, [N] or [N, d]
+    y: Any,  # responses, [N] or [N, c]
     *,
-    ridge: float = 0.,  # ridge on the slope, in units of x squared
-) -> Any:               # predictions, [M] or [M, c]
+    ridge: float = 0.0,  # ridge on the slope, in units of x squared
+) -> Any:  # predictions, [M] or [M, c]
     """One (ridge) regression line for all queries: the limit of `local_linear` as the bandwidth grows.
 
     Raises what `local_linear` raises."""
@@ -199,14 +216,16 @@ def global_linear(
 @dataclass(frozen=True)
 class Config:
     "A benchmark of `local_linear`: its size."
-    n: int = 100_000   # design points
-    m: int = 10_000    # queries
-    d: int = 1         # dimension
+
+    n: int = 100_000  # design points
+    m: int = 10_000  # queries
+    d: int = 1  # dimension
     seed: int = 0
+
 
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name of a cell -> its settings
+) -> dict[str, Config]:  # name of a cell -> its settings
     "The benchmark runs of this chapter, for `lla-course record local_linear`."
     n, m = pick(preset, fast=(5_000, 500), full=(100_000, 10_000))
     return {f"n{n}_d{d}": Config(n, m, d) for d in (1, 3)}
@@ -214,16 +233,22 @@ def cells(
 # %% ../../nbs/11_local_linear.ipynb #c047
 def run(
     cfg: Config,  # the size of the benchmark
-) -> dict:        # seconds, peak memory of the process in GB, error against the truth
+) -> dict:  # seconds, peak memory of the process in GB, error against the truth
     "Time `local_linear` once, in float64, and record the peak memory of the whole process."
     import resource
-    if not isinstance(cfg, Config): fail("cfg", type(cfg).__name__, "a Config")
-    for name in ("n", "m", "d"): require_whole(name, getattr(cfg, name), least=1)
+
+    if not isinstance(cfg, Config):
+        fail("cfg", type(cfg).__name__, "a Config")
+    for name in ("n", "m", "d"):
+        require_whole(name, getattr(cfg, name), least=1)
     generator = seed_everything(cfg.seed)
     x, x0 = (torch.rand(k, cfg.d, generator=generator, dtype=torch.float64) for k in (cfg.n, cfg.m))
     f = lambda t: torch.sin(6 * t).sum(-1)
-    y = f(x) + .1 * torch.randn(cfg.n, generator=generator, dtype=torch.float64)
+    y = f(x) + 0.1 * torch.randn(cfg.n, generator=generator, dtype=torch.float64)
     start = time.perf_counter()
-    estimate = local_linear(x0, x, y, bandwidth=.02 if cfg.d == 1 else .1)
-    return dict(seconds=time.perf_counter() - start, error=float((estimate - f(x0)).square().mean().sqrt()),
-                peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20)
+    estimate = local_linear(x0, x, y, bandwidth=0.02 if cfg.d == 1 else 0.1)
+    return dict(
+        seconds=time.perf_counter() - start,
+        error=float((estimate - f(x0)).square().mean().sqrt()),
+        peak_gb=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20,
+    )

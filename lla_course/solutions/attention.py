@@ -18,169 +18,365 @@ from ..regression.local_linear import global_linear
 # %% ../../nbs/92_attention_solutions.ipynb #c005
 @exercise("20.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 4, hints={2: "the bandwidth is one over the square root of the scale, not one over the scale.", .25: "upside down: a narrow kernel needs a large scale.",
-                                   36: "the length of the keys divides out, it does not enter the bandwidth.", 4/9: "the length of the keys divides out, it does not enter the bandwidth."})
+    return close(
+        answer,
+        4,
+        hints={
+            2: "the bandwidth is one over the square root of the scale, not one over the scale.",
+            0.25: "upside down: a narrow kernel needs a large scale.",
+            36: "the length of the keys divides out, it does not enter the bandwidth.",
+            4 / 9: "the length of the keys divides out, it does not enter the bandwidth.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c008
 @exercise("20.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 2.75, hints={5: "that is the answer for beta = 1: the last value replaces the first.", 3: "that is the mean, as softmax or least squares would answer.",
-                                      6: "that is the sum, as linear attention would answer.", 2.5: "the second step starts at 0.5, where the first one ended, not at 0."})
+    return close(
+        answer,
+        2.75,
+        hints={
+            5: "that is the answer for beta = 1: the last value replaces the first.",
+            3: "that is the mean, as softmax or least squares would answer.",
+            6: "that is the sum, as linear attention would answer.",
+            2.5: "the second step starts at 0.5, where the first one ended, not at 0.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c012
 @exercise("20.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"20.3\", affine_mesa)."
+    if not callable(answer):
+        return "pass the function itself: check(\"20.3\", affine_mesa)."
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 3), (20, 3), (20, 2)))
-    got = torch.as_tensor(answer(q, k, v, .5))
-    if got.shape != (4, 2): return f"for 4 queries and values of 2 numbers the result should be [4, 2]; yours is {list(got.shape)}."
-    wanted = global_linear(q, k, v, ridge=.5 / 20)
+    q, k, v = (
+        torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 3), (20, 3), (20, 2))
+    )
+    got = torch.as_tensor(answer(q, k, v, 0.5))
+    if got.shape != (4, 2):
+        return (
+            f"for 4 queries and values of 2 numbers the result should be [4, 2]; yours is {list(got.shape)}."
+        )
+    wanted = global_linear(q, k, v, ridge=0.5 / 20)
     off = lambda a, b: (a - b).abs().max().item()
-    if off(got, wanted) < 1e-6: return None
-    if off(answer(q, k, torch.full_like(v, 3.), .5), torch.full_like(wanted, 3.)) > 1e-6: return "if every value is 3, the answer should be 3 at any ridge: is there an intercept, and is it free of the penalty?"
-    if off(got, global_linear(q, k, v, ridge=.5)) < 1e-6: return "the intercept is right, but your ridge is relative: here the loss is a sum over keys, not a mean."
-    return "constants are right, but the slope is not: centre keys and values, then solve (z'z + ridge I) W = z'v."
+    if off(got, wanted) < 1e-6:
+        return None
+    if off(answer(q, k, torch.full_like(v, 3.0), 0.5), torch.full_like(wanted, 3.0)) > 1e-6:
+        return (
+            "if every value is 3, the answer should be 3 at any ridge: is there an intercept, and is it free"
+            " of the penalty?"
+        )
+    if off(got, global_linear(q, k, v, ridge=0.5)) < 1e-6:
+        return (
+            "the intercept is right, but your ridge is relative: here the loss is a sum over keys, not a"
+            " mean."
+        )
+    return (
+        "constants are right, but the slope is not: centre keys and values, then solve (z'z + ridge I) W ="
+        " z'v."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c015
 @exercise("21.1")
 def _(answer: Any) -> str | None:
     s = torch.as_tensor(answer, dtype=torch.float64).flatten()
-    if s.shape != (2,): return f"two weights are wanted, one a key; you gave {len(s)}."
-    if abs(s[0] + .3125) < 1e-3 and abs(s[1] - 1.3125) < 1e-3: return None
-    if abs(s[0] - .25) < 1e-3: return "those are the weights of softmax; LLA multiplies each by 1 + u (k - mean key)."
-    if abs(s[0] + .5) < 1e-3: return "that is the answer at ridge zero; the ridge is added to C."
-    if abs(s.sum() - 1) > 1e-3: return f"the weights must sum to one; yours sum to {s.sum():.3g}."
+    if s.shape != (2,):
+        return f"two weights are wanted, one a key; you gave {len(s)}."
+    if abs(s[0] + 0.3125) < 1e-3 and abs(s[1] - 1.3125) < 1e-3:
+        return None
+    if abs(s[0] - 0.25) < 1e-3:
+        return "those are the weights of softmax; LLA multiplies each by 1 + u (k - mean key)."
+    if abs(s[0] + 0.5) < 1e-3:
+        return "that is the answer at ridge zero; the ridge is added to C."
+    if abs(s.sum() - 1) > 1e-3:
+        return f"the weights must sum to one; yours sum to {s.sum():.3g}."
     return "they sum to one, but u is not right: the mean key is 1.5, C is 0.75, and (C + ridge) u = 3 - 1.5."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c018
 @exercise("21.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 1 / 3.25, hints={2.25: "that is beta; the denominator is omega / (1 + beta).", 3.25: "that is 1 + beta, or Sigma; the denominator is one over it.",
-                                          .25: "the ridge is missing in A: beta is the squared distance divided by C + ridge, not by C.", 1: "that is omega; the term mu rho is still to be subtracted."})
+    return close(
+        answer,
+        1 / 3.25,
+        hints={
+            2.25: "that is beta; the denominator is omega / (1 + beta).",
+            3.25: "that is 1 + beta, or Sigma; the denominator is one over it.",
+            0.25: "the ridge is missing in A: beta is the squared distance divided by C + ridge, not by C.",
+            1: "that is omega; the term mu rho is still to be subtracted.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c022
 @exercise("21.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"21.3\", lla_fit)."
+    if not callable(answer):
+        return "pass the function itself: check(\"21.3\", lla_fit)."
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3,), (12, 3), (12,)))
-    b, w = answer(q, k, v, .2, .7)
-    if torch.as_tensor(w).shape != (3,): return f"the slope has one number a coordinate of the key, here [3]; yours is {list(torch.as_tensor(w).shape)}."
-    wanted = lla_dense(q[None], k, v[:, None].expand(12, 3), ridge=.2, scale=.7, is_causal=False)[0, 0]
+    q, k, v = (
+        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3,), (12, 3), (12,))
+    )
+    b, w = answer(q, k, v, 0.2, 0.7)
+    if torch.as_tensor(w).shape != (3,):
+        return (
+            "the slope has one number a coordinate of the key, here [3]; yours is"
+            f" {list(torch.as_tensor(w).shape)}."
+        )
+    wanted = lla_dense(q[None], k, v[:, None].expand(12, 3), ridge=0.2, scale=0.7, is_causal=False)[0, 0]
     if abs(b - wanted) > 1e-6:
-        _, slope = answer(q, k, 2 + k @ torch.ones(3).double(), 1e-12, .7)
-        if (slope - 1).abs().max() > 1e-4: return "on values that are affine in the keys, with next to no ridge, the slope should be theirs; yours is not."
-        return "slopes are right, but the height is not: the plane passes through the mean key and the mean value, and we want it at the query."
-    p = (.7 * k @ q).softmax(0); z = k - p @ k
-    gradient = z.T @ (p * (v - b - (k - q) @ w)) - .2 * w
-    return None if gradient.abs().max() < 1e-6 else "the height is right, but the slope does not minimise the loss: is the ridge in it?"
+        _, slope = answer(q, k, 2 + k @ torch.ones(3).double(), 1e-12, 0.7)
+        if (slope - 1).abs().max() > 1e-4:
+            return (
+                "on values that are affine in the keys, with next to no ridge, the slope should be theirs;"
+                " yours is not."
+            )
+        return (
+            "slopes are right, but the height is not: the plane passes through the mean key and the mean"
+            " value, and we want it at the query."
+        )
+    p = (0.7 * k @ q).softmax(0)
+    z = k - p @ k
+    gradient = z.T @ (p * (v - b - (k - q) @ w)) - 0.2 * w
+    return (
+        None
+        if gradient.abs().max() < 1e-6
+        else "the height is right, but the slope does not minimise the loss: is the ridge in it?"
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c025
 @exercise("22.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 5, hints={64: "that is the general bound; count the different eigenvalues of C + ridge I.", 4: "four directions in which the keys differ, and the ridge alone in all others.",
-                                   6: "five keys differ from their mean in four directions, not five."})
+    return close(
+        answer,
+        5,
+        hints={
+            64: "that is the general bound; count the different eigenvalues of C + ridge I.",
+            4: "four directions in which the keys differ, and the ridge alone in all others.",
+            6: "five keys differ from their mean in four directions, not five.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c028
 @exercise("22.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 64, hints={128: "a token has a key and a value: 2 D numbers.", 32: "the whole matrix, D * D numbers, against 2 D."})
+    return close(
+        answer,
+        64,
+        hints={
+            128: "a token has a key and a value: 2 D numbers.",
+            32: "the whole matrix, D * D numbers, against 2 D.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c032
 @exercise("22.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"22.3\", covariance_times)."
+    if not callable(answer):
+        return "pass the function itself: check(\"22.3\", covariance_times)."
     g = torch.Generator().manual_seed(0)
-    p, k, x = torch.rand(6, generator=g, dtype=torch.float64), torch.randn(6, 3, generator=g, dtype=torch.float64) + 5, torch.randn(3, generator=g, dtype=torch.float64)
-    p = p / p.sum(); kbar = p @ k; C = (k - kbar).T @ (p[:, None] * (k - kbar)); raw = k.T @ (p[:, None] * k)
+    p, k, x = (
+        torch.rand(6, generator=g, dtype=torch.float64),
+        torch.randn(6, 3, generator=g, dtype=torch.float64) + 5,
+        torch.randn(3, generator=g, dtype=torch.float64),
+    )
+    p = p / p.sum()
+    kbar = p @ k
+    C = (k - kbar).T @ (p[:, None] * (k - kbar))
+    raw = k.T @ (p[:, None] * k)
     got = torch.as_tensor(answer(p, k, x))
-    if got.shape != (3,): return f"the result should be [3]; yours is {list(got.shape)}."
-    if torch.allclose(got, C @ x): return None
-    return "that is the product with the second moment: subtract the mean key first." if torch.allclose(got, raw @ x) else "neither C x nor the uncentred product: weight each (k_j - kbar) by p_j (k_j - kbar).x."
+    if got.shape != (3,):
+        return f"the result should be [3]; yours is {list(got.shape)}."
+    if torch.allclose(got, C @ x):
+        return None
+    return (
+        "that is the product with the second moment: subtract the mean key first."
+        if torch.allclose(got, raw @ x)
+        else "neither C x nor the uncentred product: weight each (k_j - kbar) by p_j (k_j - kbar).x."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c035
 @exercise("23.1")
 def _(answer: Any) -> str | None:
-    return close(answer, (6 + 3 * np.exp(-2)) / (1.5 + 3 * np.exp(-2)), tolerance=5e-3, hints={2.5: "the halves do not count the same: weigh each mean by its sum, after correcting for the maximum.",
-                                                                 2: "the sums 1.5 and 3 belong to different maxima: correct the second by exp(0 - 2) first.",
-                                                                 round((6 * np.exp(-2) + 3) / (1.5 * np.exp(-2) + 3), 3): "the half with the smaller maximum is the one that fades."})
+    return close(
+        answer,
+        (6 + 3 * np.exp(-2)) / (1.5 + 3 * np.exp(-2)),
+        tolerance=5e-3,
+        hints={
+            2.5: (
+                "the halves do not count the same: weigh each mean by its sum, after correcting for the"
+                " maximum."
+            ),
+            2: "the sums 1.5 and 3 belong to different maxima: correct the second by exp(0 - 2) first.",
+            round(
+                (6 * np.exp(-2) + 3) / (1.5 * np.exp(-2) + 3), 3
+            ): "the half with the smaller maximum is the one that fades.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c039
 @exercise("23.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"23.2\", merge_all)."
-    rng = np.random.default_rng(0); pieces = [(rng.normal(size=n) * 3 + shift, rng.normal(size=(n, 2))) for n, shift in ((4, 0), (2, 900), (5, 899))]
-    m = np.array([x.max() for x, _ in pieces]); w = [np.exp(x - top) for (x, _), top in zip(pieces, m)]
+    if not callable(answer):
+        return "pass the function itself: check(\"23.2\", merge_all)."
+    rng = np.random.default_rng(0)
+    pieces = [
+        (rng.normal(size=n) * 3 + shift, rng.normal(size=(n, 2))) for n, shift in ((4, 0), (2, 900), (5, 899))
+    ]
+    m = np.array([x.max() for x, _ in pieces])
+    w = [np.exp(x - top) for (x, _), top in zip(pieces, m)]
     l, a = np.array([x.sum() for x in w]), np.stack([x @ v for x, (_, v) in zip(w, pieces)])
-    x, v = np.concatenate([x for x, _ in pieces]), np.concatenate([v for _, v in pieces]); p = np.exp(x - x.max()); right = p @ v / p.sum()
-    with np.errstate(all="ignore"): got = np.asarray(answer(m, l, a), float)
-    if got.shape != right.shape: return f"for values of dimension 2 the result should be [2]; yours is {list(got.shape)}."
-    if not np.isfinite(got).all(): return "with maxima near 900 yours overflows: subtract the common maximum before you exponentiate."
-    if not np.allclose(got, right): return f"the mean should be {right.round(3).tolist()}; yours is {got.round(3).tolist()}. Fade each piece by exp(m_k - max m), its sum and its values alike."
-    with np.errstate(all="ignore"): got = np.asarray(answer(np.append(m, -np.inf), np.append(l, 0), np.vstack([a, [0, 0]])), float)
-    return None if np.allclose(got, right) else "right, until a piece is empty: its maximum is -inf, and it should count for nothing."
+    x, v = np.concatenate([x for x, _ in pieces]), np.concatenate([v for _, v in pieces])
+    p = np.exp(x - x.max())
+    right = p @ v / p.sum()
+    with np.errstate(all="ignore"):
+        got = np.asarray(answer(m, l, a), float)
+    if got.shape != right.shape:
+        return f"for values of dimension 2 the result should be [2]; yours is {list(got.shape)}."
+    if not np.isfinite(got).all():
+        return "with maxima near 900 yours overflows: subtract the common maximum before you exponentiate."
+    if not np.allclose(got, right):
+        return (
+            f"the mean should be {right.round(3).tolist()}; yours is {got.round(3).tolist()}. Fade each piece"
+            " by exp(m_k - max m), its sum and its values alike."
+        )
+    with np.errstate(all="ignore"):
+        got = np.asarray(answer(np.append(m, -np.inf), np.append(l, 0), np.vstack([a, [0, 0]])), float)
+    return (
+        None
+        if np.allclose(got, right)
+        else "right, until a piece is empty: its maximum is -inf, and it should count for nothing."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c042
 @exercise("23.3")
 def _(answer: Any) -> str | None:
-    return close(answer, 54080, tolerance=.5, hints={26: "that is for one pair of tiles; how many pairs does the mask leave?", 106496: "that is without the causal mask: only pairs on or below the diagonal are visited.",
-                                                     53248: "half of all pairs is not enough: the tiles on the diagonal are visited too, 64 * 65 / 2 pairs.", 2080: "those are the pairs of tiles; each takes 5 + 3 n products.",
-                                                     43680: "the solver takes 3 products a step; sweeps 1 and 3 take 5 more.", 56160: "in float32 there is no second part of u: 5 + 3 n."})
+    return close(
+        answer,
+        54080,
+        tolerance=0.5,
+        hints={
+            26: "that is for one pair of tiles; how many pairs does the mask leave?",
+            106496: "that is without the causal mask: only pairs on or below the diagonal are visited.",
+            53248: (
+                "half of all pairs is not enough: the tiles on the diagonal are visited too, 64 * 65 / 2"
+                " pairs."
+            ),
+            2080: "those are the pairs of tiles; each takes 5 + 3 n products.",
+            43680: "the solver takes 3 products a step; sweeps 1 and 3 take 5 more.",
+            56160: "in float32 there is no second part of u: 5 + 3 n.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c045
 @exercise("24.1")
 def _(answer: Any) -> str | None:
-    return close(answer, -9, hints={-1.5: "that is dx/da; the loss is x squared.", -4.5: "the derivative of x squared is 2x, not x.", 6: "that is the derivative of the loss by x; go on to a.",
-                                    3: "that is the gradient by b: 2x / a. By a it is -x times that."})
+    return close(
+        answer,
+        -9,
+        hints={
+            -1.5: "that is dx/da; the loss is x squared.",
+            -4.5: "the derivative of x squared is 2x, not x.",
+            6: "that is the derivative of the loss by x; go on to a.",
+            3: "that is the gradient by b: 2x / a. By a it is -x times that.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c049
 @exercise("24.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"24.2\", solve_gradient)."
-    rng = np.random.default_rng(0); A, b, g = rng.normal(size=(3, 3)) + 3 * np.eye(3), rng.normal(size=3), rng.normal(size=3)
+    if not callable(answer):
+        return "pass the function itself: check(\"24.2\", solve_gradient)."
+    rng = np.random.default_rng(0)
+    A, b, g = rng.normal(size=(3, 3)) + 3 * np.eye(3), rng.normal(size=3), rng.normal(size=3)
     got = answer(A, b, g)
-    if not isinstance(got, tuple) or len(got) != 2: return "return a pair: the gradient by A, then that by b."
-    dA, db = (np.asarray(t, float) for t in got); x, y = np.linalg.solve(A, b), np.linalg.solve(A.T, g)
-    if dA.shape != (3, 3) or db.shape != (3,): return f"for D = 3 the shapes should be [3, 3] and [3]; yours are {list(dA.shape)} and {list(db.shape)}."
-    if np.allclose(db, np.linalg.solve(A, g)): return "y solves the system with the transposed matrix; A is not symmetric here."
-    if not np.allclose(db, y): return "the gradient by b is y, the solution of A' y = g."
-    if np.allclose(dA, -np.outer(x, y)): return "that is the transpose: the gradient by A_ij is -y_i x_j."
-    if np.allclose(dA, np.outer(y, x)): return "the sign: when A grows, x shrinks."
+    if not isinstance(got, tuple) or len(got) != 2:
+        return "return a pair: the gradient by A, then that by b."
+    dA, db = (np.asarray(t, float) for t in got)
+    x, y = np.linalg.solve(A, b), np.linalg.solve(A.T, g)
+    if dA.shape != (3, 3) or db.shape != (3,):
+        return (
+            f"for D = 3 the shapes should be [3, 3] and [3]; yours are {list(dA.shape)} and {list(db.shape)}."
+        )
+    if np.allclose(db, np.linalg.solve(A, g)):
+        return "y solves the system with the transposed matrix; A is not symmetric here."
+    if not np.allclose(db, y):
+        return "the gradient by b is y, the solution of A' y = g."
+    if np.allclose(dA, -np.outer(x, y)):
+        return "that is the transpose: the gradient by A_ij is -y_i x_j."
+    if np.allclose(dA, np.outer(y, x)):
+        return "the sign: when A grows, x shrinks."
     return None if np.allclose(dA, -np.outer(y, x)) else "the gradient by A_ij is -y_i x_j."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c052
 @exercise("24.3")
 def _(answer: Any) -> str | None:
-    return close(answer, .1, hints={0: "zero is right for the true gradient; this kernel leaves out e.", 1: "that is u.y; multiply by the ridge.", .5: "the second product is negative: u.y = 3 - 2."})
+    return close(
+        answer,
+        0.1,
+        hints={
+            0: "zero is right for the true gradient; this kernel leaves out e.",
+            1: "that is u.y; multiply by the ridge.",
+            0.5: "the second product is negative: u.y = 3 - 2.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c055
 @exercise("25.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 18, hints={36: "that is the number of products; divide by the 2 of softmax attention.", 15: "the solver alone; sweeps 1 and 3 need 2 and 4 products.", 17.5: "sweep 3 multiplies by both halves of u: 4 products, not 3."})
+    return close(
+        answer,
+        18,
+        hints={
+            36: "that is the number of products; divide by the 2 of softmax attention.",
+            15: "the solver alone; sweeps 1 and 3 need 2 and 4 products.",
+            17.5: "sweep 3 multiplies by both halves of u: 4 products, not 3.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c059
 @exercise("25.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"25.2\", zero_steps)."
+    if not callable(answer):
+        return "pass the function itself: check(\"25.2\", zero_steps)."
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(9, 4, generator=g, dtype=torch.float64) for _ in range(3))
     logits = (q @ k.T / 2).masked_fill(torch.ones(9, 9, dtype=torch.bool).triu(1), -torch.inf)
     got, right, full = torch.as_tensor(answer(q, k, v)), logits.softmax(-1) @ v, (q @ k.T / 2).softmax(-1) @ v
-    if got.shape != right.shape: return f"the result should be [9, 4]; yours is {list(got.shape)}."
-    if torch.allclose(got, right): return None
-    return "your queries see the future: the kernel is causal." if torch.allclose(got, full) else "with u = 0 the weights are the softmax of the logits, with scale 1 / sqrt(D)."
+    if got.shape != right.shape:
+        return f"the result should be [9, 4]; yours is {list(got.shape)}."
+    if torch.allclose(got, right):
+        return None
+    return (
+        "your queries see the future: the kernel is causal."
+        if torch.allclose(got, full)
+        else "with u = 0 the weights are the softmax of the logits, with scale 1 / sqrt(D)."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c25b
 @exercise("25.3")
 def _(answer: Any) -> str | None:
-    return close(answer, 6, hints={5: "after five rounds it is 0.966.", 7: "it is enough one round earlier: 0.9988.", 44: "the error is squared in each round, not multiplied by 0.9."})
+    return close(
+        answer,
+        6,
+        hints={
+            5: "after five rounds it is 0.966.",
+            7: "it is enough one round earlier: 0.9988.",
+            44: "the error is squared in each round, not multiplied by 0.9.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c26b
 @exercise("26.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 116, hints={90: "that is the solver alone; the other sweeps need 6 products forward and 20 backward.", 71: "that is the backward pass; add the forward one.", 45: "that is the forward pass; add the backward one.",
-                                     102: "dq and dk, dv need 17 products together, and the right-hand side 3."})
+    return close(
+        answer,
+        116,
+        hints={
+            90: "that is the solver alone; the other sweeps need 6 products forward and 20 backward.",
+            71: "that is the backward pass; add the forward one.",
+            45: "that is the forward pass; add the backward one.",
+            102: "dq and dk, dv need 17 products together, and the right-hand side 3.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c26e
 @exercise("26.2")
@@ -190,56 +386,114 @@ def _(answer: Any) -> str | None:
 # %% ../../nbs/92_attention_solutions.ipynb #c26i
 @exercise("26.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"26.3\", ridge_gradient)."
+    if not callable(answer):
+        return "pass the function itself: check(\"26.3\", ridge_gradient)."
     u, y = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).double()
     got, right = torch.as_tensor(answer(u, y)), -(u * y).sum((-1, -2))
-    if torch.equal(got, -(u * y).sum(-1)): return "that is one number a query; a shared ridge gets their sum."
-    if got.shape != right.shape: return f"for u of shape [3, 5, 4] the result should be [3]; yours is {list(got.shape)}."
-    if torch.allclose(got, right): return None
-    if torch.allclose(got, -right): return "the size is right, the sign is not: more ridge, less correction."
-    return "a parameter that several queries share gets the *sum* of their gradients." if torch.allclose(got, right / 5) else "each query contributes -y.u."
+    if torch.equal(got, -(u * y).sum(-1)):
+        return "that is one number a query; a shared ridge gets their sum."
+    if got.shape != right.shape:
+        return f"for u of shape [3, 5, 4] the result should be [3]; yours is {list(got.shape)}."
+    if torch.allclose(got, right):
+        return None
+    if torch.allclose(got, -right):
+        return "the size is right, the sign is not: more ridge, less correction."
+    return (
+        "a parameter that several queries share gets the *sum* of their gradients."
+        if torch.allclose(got, right / 5)
+        else "each query contributes -y.u."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27b
 @exercise("27.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 3, hints={4: "the pieces do not count the same: weigh them by the softmax of their L.", 2: "L is a logarithm: the weights are 3 to 1, not ln 3 to 0.", 5: "the piece with the larger L counts more."})
+    return close(
+        answer,
+        3,
+        hints={
+            4: "the pieces do not count the same: weigh them by the softmax of their L.",
+            2: "L is a logarithm: the weights are 3 to 1, not ln 3 to 0.",
+            5: "the piece with the larger L counts more.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27f
 @exercise("27.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"27.2\", merge_covariance)."
-    rng = np.random.default_rng(0); x, k = rng.normal(size=12) + 800, rng.normal(size=(12, 3))
+    if not callable(answer):
+        return "pass the function itself: check(\"27.2\", merge_covariance)."
+    rng = np.random.default_rng(0)
+    x, k = rng.normal(size=12) + 800, rng.normal(size=(12, 3))
+
     def report(x, k):
-        p = np.exp(x - x.max()); z = k - (p @ k) / p.sum()
+        p = np.exp(x - x.max())
+        z = k - (p @ k) / p.sum()
         return x.max() + np.log(p.sum()), (p @ k) / p.sum(), (p[:, None] * z).T @ z / p.sum()
-    lse, kbar, C = (np.array(t) for t in zip(*(report(x[s], k[s]) for s in (slice(0, 2), slice(2, 7), slice(7, 12)))))
+
+    lse, kbar, C = (
+        np.array(t) for t in zip(*(report(x[s], k[s]) for s in (slice(0, 2), slice(2, 7), slice(7, 12))))
+    )
     right, p = report(x, k)[2], np.exp(lse - lse.max()) / np.exp(lse - lse.max()).sum()
-    with np.errstate(all="ignore"): got = np.asarray(answer(lse, kbar, C), float)
-    if got.shape != (3, 3): return f"for keys of dimension 3 the result should be [3, 3]; yours is {list(got.shape)}."
-    if not np.isfinite(got).all(): return "with L near 800 yours overflows: subtract the largest L before you exponentiate."
-    if np.allclose(got, right): return None
-    if np.allclose(got, np.einsum("p,pij->ij", p, C)): return "that is the covariance within the pieces; their means differ as well."
-    return "weigh the covariances by the softmax of L, and add the covariance of the means under the same weights."
+    with np.errstate(all="ignore"):
+        got = np.asarray(answer(lse, kbar, C), float)
+    if got.shape != (3, 3):
+        return f"for keys of dimension 3 the result should be [3, 3]; yours is {list(got.shape)}."
+    if not np.isfinite(got).all():
+        return "with L near 800 yours overflows: subtract the largest L before you exponentiate."
+    if np.allclose(got, right):
+        return None
+    if np.allclose(got, np.einsum("p,pij->ij", p, C)):
+        return "that is the covariance within the pieces; their means differ as well."
+    return (
+        "weigh the covariances by the softmax of L, and add the covariance of the means under the same"
+        " weights."
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27i
 @exercise("27.3")
 def _(answer: Any) -> str | None:
-    return close(answer, 130, tolerance=.6, hints={260: "a token has a key and a value: 4 D bytes.", 65: "float32 takes four bytes, twice what the cache takes.", 66: "there are two matrices."})
+    return close(
+        answer,
+        130,
+        tolerance=0.6,
+        hints={
+            260: "a token has a key and a value: 4 D bytes.",
+            65: "float32 takes four bytes, twice what the cache takes.",
+            66: "there are two matrices.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c062
 @exercise("28.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 9.58, tolerance=.15, hints={8.55: "that is the solver alone: sweeps 1 and 3 add 6 products.", 9.4: "sweep 3 multiplies by both halves of u: 6 products beside the solver, not 5."})
+    return close(
+        answer,
+        9.58,
+        tolerance=0.15,
+        hints={
+            8.55: "that is the solver alone: sweeps 1 and 3 add 6 products.",
+            9.4: "sweep 3 multiplies by both halves of u: 6 products beside the solver, not 5.",
+        },
+    )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c066
 @exercise("28.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"28.2\", as_lla)."
+    if not callable(answer):
+        return "pass the function itself: check(\"28.2\", as_lla)."
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(7, 3, generator=g, dtype=torch.float64) for _ in range(3))
     z, y = k - k.mean(0), v - v.mean(0)
-    right = v.mean(0) + (q - k.mean(0)) @ torch.linalg.solve(z.T @ z / 7 + .5 * torch.eye(3, dtype=torch.float64), z.T @ y / 7)
+    right = v.mean(0) + (q - k.mean(0)) @ torch.linalg.solve(
+        z.T @ z / 7 + 0.5 * torch.eye(3, dtype=torch.float64), z.T @ y / 7
+    )
     got = torch.as_tensor(answer(q, k, v))
-    if got.shape != right.shape: return f"the result should be [7, 3]; yours is {list(got.shape)}."
-    if torch.allclose(got, right, atol=1e-6): return None
-    return "the first query sees only the first key: switch the causal mask off." if torch.allclose(got[0], v[0], atol=1e-6) else "all keys must have equal weight: which scale makes the logits equal? And the ridge is 0.5."
+    if got.shape != right.shape:
+        return f"the result should be [7, 3]; yours is {list(got.shape)}."
+    if torch.allclose(got, right, atol=1e-6):
+        return None
+    return (
+        "the first query sees only the first key: switch the causal mask off."
+        if torch.allclose(got[0], v[0], atol=1e-6)
+        else "all keys must have equal weight: which scale makes the logits equal? And the ridge is 0.5."
+    )

@@ -16,116 +16,274 @@ from ..exercises import close, exercise
 @exercise("60.1")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: the price, then the revenue."
-    if np.allclose(pair, 2, atol=1e-3): return None
-    if abs(pair[0] - 1.5) < 1e-3: return "1.5 is where the formula 2v - 3 is zero, but no value is so low: could the price be raised without losing anybody?"
-    if abs(pair[0] - 2.5) < 1e-3: return "at 2.5 half of the bidders leave; compare the revenue with that of a price nobody refuses."
-    if abs(pair[0] - 2) < 1e-3: return f"the price is right; the revenue is the price times the probability that it is accepted, not {pair[1]:g}."
-    return f"revenue is p times the probability of a value above p; at your price that is {pair[0] * np.clip(3 - pair[0], 0, 1):.3g}, and more is possible."
+    if pair.shape != (2,):
+        return "give a pair: the price, then the revenue."
+    if np.allclose(pair, 2, atol=1e-3):
+        return None
+    if abs(pair[0] - 1.5) < 1e-3:
+        return (
+            "1.5 is where the formula 2v - 3 is zero, but no value is so low: could the price be raised"
+            " without losing anybody?"
+        )
+    if abs(pair[0] - 2.5) < 1e-3:
+        return "at 2.5 half of the bidders leave; compare the revenue with that of a price nobody refuses."
+    if abs(pair[0] - 2) < 1e-3:
+        return (
+            "the price is right; the revenue is the price times the probability that it is accepted, not"
+            f" {pair[1]:g}."
+        )
+    return (
+        "revenue is p times the probability of a value above p; at your price that is"
+        f" {pair[0] * np.clip(3 - pair[0], 0, 1):.3g}, and more is possible."
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c008
 @exercise("60.2")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: the number of the winner, then the payment."
-    if np.allclose(pair, [1, .7], atol=1e-3): return None
-    if abs(pair[0] - 2) < 1e-6: return "the higher bid does not win here: compare the virtual values 2v - 1 and 2v - 2."
-    if abs(pair[0] - 1) > 1e-6: return f"the winner is bidder 1 or bidder 2, not {pair[0]:g}."
-    known = {.5: "0.5 is the reserve; here the other bidder's virtual value is the bar to pass.", .8: "that is his own bid: a first price invites shading.",
-             1.2: "that is the other bid, more than the winner's value.", .4: "0.4 is the virtual value to beat; which bid of bidder 1 has it?", .6: "0.6 is the virtual value of the winner."}
-    return next((hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 1e-3), f"the winner is right; he pays the lowest bid that would still have won, not {pair[1]:g}.")
+    if pair.shape != (2,):
+        return "give a pair: the number of the winner, then the payment."
+    if np.allclose(pair, [1, 0.7], atol=1e-3):
+        return None
+    if abs(pair[0] - 2) < 1e-6:
+        return "the higher bid does not win here: compare the virtual values 2v - 1 and 2v - 2."
+    if abs(pair[0] - 1) > 1e-6:
+        return f"the winner is bidder 1 or bidder 2, not {pair[0]:g}."
+    known = {
+        0.5: "0.5 is the reserve; here the other bidder's virtual value is the bar to pass.",
+        0.8: "that is his own bid: a first price invites shading.",
+        1.2: "that is the other bid, more than the winner's value.",
+        0.4: "0.4 is the virtual value to beat; which bid of bidder 1 has it?",
+        0.6: "0.6 is the virtual value of the winner.",
+    }
+    return next(
+        (hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 1e-3),
+        f"the winner is right; he pays the lowest bid that would still have won, not {pair[1]:g}.",
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c012
 @exercise("60.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"60.3\", third_price_regret)."
-    win, between, low = (float(answer(v, [.3, .7, .5])) for v in (.9, .6, .2))
-    if abs(win) > 1e-9: return f"with value 0.9 against 0.3, 0.7, 0.5 the truth wins and pays 0.5, and no report wins for less: regret 0, yours is {win:g}."
-    if abs(between - .1) > 1e-9: return f"with value 0.6 against 0.3, 0.7, 0.5 a bid of 1 wins and pays 0.5 while the truth earns nothing: regret 0.1, yours is {between:g}."
-    if abs(low) > 1e-9: return f"with value 0.2 against 0.3, 0.7, 0.5 winning would cost 0.5; nobody wants that, regret 0, yours is {low:g}."
-    two = float(answer(.6, [.8, .1]))
-    return None if abs(two - .5) < 1e-9 else f"against 0.8 and 0.1 the third price is 0.1, and a value of 0.6 could gain 0.5; yours is {two:g}."
+    if not callable(answer):
+        return "pass the function itself: check(\"60.3\", third_price_regret)."
+    win, between, low = (float(answer(v, [0.3, 0.7, 0.5])) for v in (0.9, 0.6, 0.2))
+    if abs(win) > 1e-9:
+        return (
+            "with value 0.9 against 0.3, 0.7, 0.5 the truth wins and pays 0.5, and no report wins for less:"
+            f" regret 0, yours is {win:g}."
+        )
+    if abs(between - 0.1) > 1e-9:
+        return (
+            "with value 0.6 against 0.3, 0.7, 0.5 a bid of 1 wins and pays 0.5 while the truth earns"
+            f" nothing: regret 0.1, yours is {between:g}."
+        )
+    if abs(low) > 1e-9:
+        return (
+            "with value 0.2 against 0.3, 0.7, 0.5 winning would cost 0.5; nobody wants that, regret 0, yours"
+            f" is {low:g}."
+        )
+    two = float(answer(0.6, [0.8, 0.1]))
+    return (
+        None
+        if abs(two - 0.5) < 1e-9
+        else (
+            "against 0.8 and 0.1 the third price is 0.1, and a value of 0.6 could gain 0.5; yours is"
+            f" {two:g}."
+        )
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c015
 @exercise("60.4")
 def _(answer: Any) -> str | None:
-    return close(answer, 3 ** -.5, hints={round((2 / 3) ** .5, 6): "that is the price for the square, where p² / 2 of the buyers refuse; of the triangle it is p².", .5: "that would be right if the sum were spread evenly; the line t₁ + t₂ = p gets longer with p.",
-                                          round(2 / 27 ** .5, 6): "that is the revenue; the price is wanted."})
+    return close(
+        answer,
+        3**-0.5,
+        hints={
+            round((2 / 3) ** 0.5, 6): (
+                "that is the price for the square, where p² / 2 of the buyers refuse; of the triangle it"
+                " is p²."
+            ),
+            0.5: (
+                "that would be right if the sum were spread evenly; the line t₁ + t₂ = p gets longer with p."
+            ),
+            round(2 / 27**0.5, 6): "that is the revenue; the price is wanted.",
+        },
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c018
 @exercise("61.1")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: the discount, then the guaranteed revenue."
-    if np.allclose(pair, [.05, .5776], atol=1e-3): return None
-    if abs(pair[0] - .05) > 1e-3:
-        known = {.0025: "R/P is the part that leaks; the best discount is its root.", .04: "0.04 is the root of the regret; divide it by the root of the revenue."}
-        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-4), f"maximise (1 - η)(P - R/η) over the discount η; at {pair[0]:g} it is not largest.")
-    if abs(pair[1] - .6384) < 1e-3: return "the discount is right; the regret itself is not all that is lost: the formula subtracts roots, and then squares."
-    if abs(pair[1] - .608) < 1e-3: return "the discount is right, and it costs 5 per cent; but the buyers also move down, by R/η on average."
+    if pair.shape != (2,):
+        return "give a pair: the discount, then the guaranteed revenue."
+    if np.allclose(pair, [0.05, 0.5776], atol=1e-3):
+        return None
+    if abs(pair[0] - 0.05) > 1e-3:
+        known = {
+            0.0025: "R/P is the part that leaks; the best discount is its root.",
+            0.04: "0.04 is the root of the regret; divide it by the root of the revenue.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-4),
+            f"maximise (1 - η)(P - R/η) over the discount η; at {pair[0]:g} it is not largest.",
+        )
+    if abs(pair[1] - 0.6384) < 1e-3:
+        return (
+            "the discount is right; the regret itself is not all that is lost: the formula subtracts roots,"
+            " and then squares."
+        )
+    if abs(pair[1] - 0.608) < 1e-3:
+        return (
+            "the discount is right, and it costs 5 per cent; but the buyers also move down, by R/η on"
+            " average."
+        )
     return f"the discount is right; put it into (1 - η)(P - R/η), which is not {pair[1]:g}."
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c022
 @exercise("61.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"61.2\", batch_regret)."
+    if not callable(answer):
+        return "pass the function itself: check(\"61.2\", batch_regret)."
     rng = np.random.default_rng(5)
     values, shares, prices = rng.random((7, 2)), rng.random((7, 2)), rng.random(7)
-    table = values @ shares.T - prices; truth = table.diagonal()
+    table = values @ shares.T - prices
+    truth = table.diagonal()
     got = np.asarray(answer(values, shares, prices), float)
-    if got.shape != (7,): return f"one regret for each of the 7 values, please; yours has shape {got.shape}."
-    known = [(table.max(1) - truth, None), (table.max(1), "that is the utility of the best lie; the truth's own utility must be taken off."), (table.max(0) - truth, "the maximum runs over the lies of one value; yours runs over the values that tell one lie."),
-             ((values @ shares.T).max(1) - (values * shares).sum(1), "lies are paid for: subtract the price of the report."), (truth - table.max(1), "the sign: a lie that pays is a positive regret."), (table.max(1) - table.mean(1), "compare with the truth, not with the average report.")]
-    return next((hint for right, hint in known if np.allclose(got, right)), f"for the first value the best lie gains {table[0].max() - truth[0]:.4f} over the truth; yours says {got[0]:.4f}.")
+    if got.shape != (7,):
+        return f"one regret for each of the 7 values, please; yours has shape {got.shape}."
+    known = [
+        (table.max(1) - truth, None),
+        (table.max(1), "that is the utility of the best lie; the truth's own utility must be taken off."),
+        (
+            table.max(0) - truth,
+            "the maximum runs over the lies of one value; yours runs over the values that tell one lie.",
+        ),
+        (
+            (values @ shares.T).max(1) - (values * shares).sum(1),
+            "lies are paid for: subtract the price of the report.",
+        ),
+        (truth - table.max(1), "the sign: a lie that pays is a positive regret."),
+        (table.max(1) - table.mean(1), "compare with the truth, not with the average report."),
+    ]
+    return next(
+        (hint for right, hint in known if np.allclose(got, right)),
+        f"for the first value the best lie gains {table[0].max() - truth[0]:.4f} over the truth; yours says"
+        f" {got[0]:.4f}.",
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c025
 @exercise("61.3")
 def _(answer: Any) -> str | None:
     three = np.asarray(answer, float).ravel()
-    if three.shape != (3,): return "give three numbers: honest revenue, mean regret, revenue from the best liars."
-    right = np.array([.2, 1 / 180, .6 / 1.44 / 3])
+    if three.shape != (3,):
+        return "give three numbers: honest revenue, mean regret, revenue from the best liars."
+    right = np.array([0.2, 1 / 180, 0.6 / 1.44 / 3])
     wrong = np.abs(three - right) > [1e-3, 2e-4, 1e-3]
-    if not wrong.any(): return None
-    if wrong[0]: return f"an honest bidder of value v pays 0.6 v², and the mean of v² is 1/3; your honest revenue is {three[0]:g}."
-    if wrong[1]: return "1/60 is the factor of v²; average over the values." if abs(three[1] - 1 / 60) < 2e-4 else f"the utility v b - 0.6 b² is largest at b = v/1.2; the mean gain over the truth is not {three[1]:g}."
-    if abs(three[2] - (.2 - 1 / 180)) < 1e-3: return "what he gains is not what you lose: he also takes a smaller share, so compute his payment at b = v/1.2."
+    if not wrong.any():
+        return None
+    if wrong[0]:
+        return (
+            "an honest bidder of value v pays 0.6 v², and the mean of v² is 1/3; your honest revenue is"
+            f" {three[0]:g}."
+        )
+    if wrong[1]:
+        return (
+            "1/60 is the factor of v²; average over the values."
+            if abs(three[1] - 1 / 60) < 2e-4
+            else (
+                "the utility v b - 0.6 b² is largest at b = v/1.2; the mean gain over the truth is not"
+                f" {three[1]:g}."
+            )
+        )
+    if abs(three[2] - (0.2 - 1 / 180)) < 1e-3:
+        return (
+            "what he gains is not what you lose: he also takes a smaller share, so compute his payment at b ="
+            " v/1.2."
+        )
     return f"at b = v/1.2 the payment is 0.6 (v/1.2)²; its mean is not {three[2]:g}."
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c621
 @exercise("62.1")
 def _(answer: Any) -> str | None:
     four = np.asarray(answer, float).ravel()
-    if four.shape != (4,): return "give four numbers: two shares, then two payments."
-    share, pay = np.array([.125, .375]), np.array([.05, .1125])
+    if four.shape != (4,):
+        return "give four numbers: two shares, then two payments."
+    share, pay = np.array([0.125, 0.375]), np.array([0.05, 0.1125])
     if not np.allclose(four[:2], share, atol=1e-3):
-        if np.allclose(four[:2], [.25, .75], atol=1e-3): return "those are the softmax weights; only a part of the item is sold, and f₂ says which."
-        if np.allclose(four[:2], [.5, .5], atol=1e-3): return "that is the sigmoid of f₂ alone; the softmax of f₁ decides between the bidders."
-        return f"a share is the softmax over the bidders times a sigmoid; {four[0]:g} and {four[1]:g} are not."
-    if np.allclose(four[2:], pay, atol=1e-3): return None
-    if np.allclose(four[2:], [.1, .15], atol=1e-3): return "the shares are right; 0.1 and 0.15 are what they are worth by the bids, of which f₃ takes a part."
-    if np.allclose(four[2:], [.0625, .28125], atol=1e-3): return "the shares are right; the sigmoid of f₃ takes a part of the bid times the share, not of the share."
-    return f"the shares are right; a payment is the sigmoid of f₃, times the bid, times the share: {four[2]:g} and {four[3]:g} are not."
+        if np.allclose(four[:2], [0.25, 0.75], atol=1e-3):
+            return "those are the softmax weights; only a part of the item is sold, and f₂ says which."
+        if np.allclose(four[:2], [0.5, 0.5], atol=1e-3):
+            return "that is the sigmoid of f₂ alone; the softmax of f₁ decides between the bidders."
+        return (
+            f"a share is the softmax over the bidders times a sigmoid; {four[0]:g} and {four[1]:g} are not."
+        )
+    if np.allclose(four[2:], pay, atol=1e-3):
+        return None
+    if np.allclose(four[2:], [0.1, 0.15], atol=1e-3):
+        return (
+            "the shares are right; 0.1 and 0.15 are what they are worth by the bids, of which f₃ takes a"
+            " part."
+        )
+    if np.allclose(four[2:], [0.0625, 0.28125], atol=1e-3):
+        return (
+            "the shares are right; the sigmoid of f₃ takes a part of the bid times the share, not of the"
+            " share."
+        )
+    return (
+        f"the shares are right; a payment is the sigmoid of f₃, times the bid, times the share: {four[2]:g}"
+        f" and {four[3]:g} are not."
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c625
 @exercise("62.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"62.2\", exchangeable)."
-    h, (a, b, c, d) = np.random.default_rng(3).random((4, 3)), (2., -1., .5, 3.)
+    if not callable(answer):
+        return "pass the function itself: check(\"62.2\", exchangeable)."
+    h, (a, b, c, d) = np.random.default_rng(3).random((4, 3)), (2.0, -1.0, 0.5, 3.0)
     column, row, all_ = h.mean(0, keepdims=True), h.mean(1, keepdims=True), h.mean()
     got = np.asarray(answer(h, a, b, c, d), float)
-    if got.shape != (4, 3): return f"a table of four bidders and three items should keep its shape; yours has {got.shape}."
-    known = [(a * h + b * column + c * row + d * all_, None), (a * h + b * row + c * column + d * all_, "rows and columns are mixed up: the mean of a column runs over the bidders, the first axis."),
-             (a * h + b * column + c * row, "the mean of the whole table is missing."), (a * h + 4 * b * column + 3 * c * row + 12 * d * all_, "those are sums; with means the layer does not care how many bidders there are."),
-             (b * column + c * row + d * all_, "each entry should also hear itself, a times.")]
-    return next((hint for right, hint in known if np.allclose(got, right)), f"the first entry should be {known[0][0][0, 0]:.4f}; yours is {got[0, 0]:.4f}.")
+    if got.shape != (4, 3):
+        return f"a table of four bidders and three items should keep its shape; yours has {got.shape}."
+    known = [
+        (a * h + b * column + c * row + d * all_, None),
+        (
+            a * h + b * row + c * column + d * all_,
+            "rows and columns are mixed up: the mean of a column runs over the bidders, the first axis.",
+        ),
+        (a * h + b * column + c * row, "the mean of the whole table is missing."),
+        (
+            a * h + 4 * b * column + 3 * c * row + 12 * d * all_,
+            "those are sums; with means the layer does not care how many bidders there are.",
+        ),
+        (b * column + c * row + d * all_, "each entry should also hear itself, a times."),
+    ]
+    return next(
+        (hint for right, hint in known if np.allclose(got, right)),
+        f"the first entry should be {known[0][0][0, 0]:.4f}; yours is {got[0, 0]:.4f}.",
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c628
 @exercise("62.3")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: profiles, then comparisons."
-    if np.allclose(pair, [576, 8640]): return None
-    known = {192: "that is 12 times 16; each bidder has his turn, with his own values.", 49152: "the bidders take turns, so that their values are not combined with each other.", 8640: "that is the second number."}
-    if pair[0] != 576: return known.get(pair[0], f"count contexts, times bidders, times values: not {pair[0]:g}.")
-    hints = {9216: "the first number is right; the truth itself is not a lie, so each value has 15.", 576: "the first number is right; each value is compared with all the others of its group.", 4320: "the first number is right; a lies as b and b lies as a are two pairs."}
-    return hints.get(pair[1], f"the first number is right; each of the 576 values has the others of its group as lies, which is not {pair[1]:g} in all.")
+    if pair.shape != (2,):
+        return "give a pair: profiles, then comparisons."
+    if np.allclose(pair, [576, 8640]):
+        return None
+    known = {
+        192: "that is 12 times 16; each bidder has his turn, with his own values.",
+        49152: "the bidders take turns, so that their values are not combined with each other.",
+        8640: "that is the second number.",
+    }
+    if pair[0] != 576:
+        return known.get(pair[0], f"count contexts, times bidders, times values: not {pair[0]:g}.")
+    hints = {
+        9216: "the first number is right; the truth itself is not a lie, so each value has 15.",
+        576: "the first number is right; each value is compared with all the others of its group.",
+        4320: "the first number is right; a lies as b and b lies as a are two pairs.",
+    }
+    return hints.get(
+        pair[1],
+        "the first number is right; each of the 576 values has the others of its group as lies, which is not"
+        f" {pair[1]:g} in all.",
+    )

@@ -17,131 +17,320 @@ def _pair(answer: Any) -> np.ndarray | None:
     pair = np.asarray(answer, float).ravel()
     return pair if pair.shape == (2,) else None
 
+
 @exercise("40.1")
 def _(answer: Any) -> str | None:
-    if (pair := _pair(answer)) is None: return "give a pair: the posterior probability, then the logarithm of the evidence."
-    if np.allclose(pair, [.5, np.log(.18)], atol=1e-3): return None
-    if abs(pair[0] - .5) > 1e-3:
-        known = {.9: "0.9 is how well the second thought explains the answer; it is also rare.", .1: "0.1 is its probability before the answer was known.", .09: "0.09 is the joint probability; divide by the sum over both thoughts."}
-        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3), f"multiply prior and likelihood for both thoughts, and divide by the sum; that is not {pair[0]:g}.")
-    if abs(pair[1] - .18) < 1e-3: return "0.18 is the evidence; its logarithm is wanted."
-    if abs(pair[1] - np.log10(.18)) < 1e-3: return "take the natural logarithm."
-    return f"the posterior is right; the evidence is the sum of the two joint probabilities, and its logarithm is not {pair[1]:g}."
+    if (pair := _pair(answer)) is None:
+        return "give a pair: the posterior probability, then the logarithm of the evidence."
+    if np.allclose(pair, [0.5, np.log(0.18)], atol=1e-3):
+        return None
+    if abs(pair[0] - 0.5) > 1e-3:
+        known = {
+            0.9: "0.9 is how well the second thought explains the answer; it is also rare.",
+            0.1: "0.1 is its probability before the answer was known.",
+            0.09: "0.09 is the joint probability; divide by the sum over both thoughts.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3),
+            "multiply prior and likelihood for both thoughts, and divide by the sum; that is not"
+            f" {pair[0]:g}.",
+        )
+    if abs(pair[1] - 0.18) < 1e-3:
+        return "0.18 is the evidence; its logarithm is wanted."
+    if abs(pair[1] - np.log10(0.18)) < 1e-3:
+        return "take the natural logarithm."
+    return (
+        "the posterior is right; the evidence is the sum of the two joint probabilities, and its logarithm"
+        f" is not {pair[1]:g}."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c008
 @exercise("40.2")
 def _(answer: Any) -> str | None:
-    q, p = np.array([.9, .1]), np.array([.5, .5]); loss = float(q @ np.log(q / p))
-    return close(answer, loss, hints={round(float(p @ np.log(p / q)), 6): "that is the divergence the other way round: Q stands in front of the logarithm.", round(float(q @ np.log([.09, .09]) - q @ np.log(q)), 6): "that is the ELBO itself; how far is it below the log-evidence?",
-                                      round(float(np.log(.18)), 6): "that is the log-evidence; subtract the ELBO from it.", round(loss / np.log(2), 6): "that is in bits; use natural logarithms."})
+    q, p = np.array([0.9, 0.1]), np.array([0.5, 0.5])
+    loss = float(q @ np.log(q / p))
+    return close(
+        answer,
+        loss,
+        hints={
+            round(
+                float(p @ np.log(p / q)), 6
+            ): "that is the divergence the other way round: Q stands in front of the logarithm.",
+            round(
+                float(q @ np.log([0.09, 0.09]) - q @ np.log(q)), 6
+            ): "that is the ELBO itself; how far is it below the log-evidence?",
+            round(float(np.log(0.18)), 6): "that is the log-evidence; subtract the ELBO from it.",
+            round(loss / np.log(2), 6): "that is in bits; use natural logarithms.",
+        },
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c012
 @exercise("40.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"40.3\", soft_value)."
-    def right(q, beta): top = max(q); s = np.exp((np.asarray(q) - top) / beta); return top + beta * np.log(s.sum()), s / s.sum()
-    q = [0., 1., -.5]
-    for beta in (1., 2., .5):
-        value, policy = answer(q, beta); v, p = right(q, beta)
-        if not np.isclose(value, v): return f"at β = {beta:g} the value of {q} is {v:.4f}, yours is {float(value):.4f}" + ("; β also multiplies the logarithm." if np.isclose(value, v / beta) else "; divide by β inside, multiply by it outside.")
-        if np.shape(policy) != (3,) or not np.allclose(policy, p): return f"at β = {beta:g} the value is right; the probabilities should be {p.round(4).tolist()}."
-    with np.errstate(all="ignore"): value, policy = answer([-1000., -1001.], 1.)
-    v, p = right([-1000., -1001.], 1.)
-    return None if np.isclose(value, v) and np.allclose(policy, p) else "for action values of -1000 it overflows: take the largest one out before you exponentiate."
+    if not callable(answer):
+        return "pass the function itself: check(\"40.3\", soft_value)."
+
+    def right(q, beta):
+        top = max(q)
+        s = np.exp((np.asarray(q) - top) / beta)
+        return top + beta * np.log(s.sum()), s / s.sum()
+
+    q = [0.0, 1.0, -0.5]
+    for beta in (1.0, 2.0, 0.5):
+        value, policy = answer(q, beta)
+        v, p = right(q, beta)
+        if not np.isclose(value, v):
+            return f"at β = {beta:g} the value of {q} is {v:.4f}, yours is {float(value):.4f}" + (
+                "; β also multiplies the logarithm."
+                if np.isclose(value, v / beta)
+                else "; divide by β inside, multiply by it outside."
+            )
+        if np.shape(policy) != (3,) or not np.allclose(policy, p):
+            return f"at β = {beta:g} the value is right; the probabilities should be {p.round(4).tolist()}."
+    with np.errstate(all="ignore"):
+        value, policy = answer([-1000.0, -1001.0], 1.0)
+    v, p = right([-1000.0, -1001.0], 1.0)
+    return (
+        None
+        if np.isclose(value, v) and np.allclose(policy, p)
+        else "for action values of -1000 it overflows: take the largest one out before you exponentiate."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c015
 @exercise("40.4")
 def _(answer: Any) -> str | None:
-    return close(answer, 4, hints={2: "2 is the odds at temperature 1.", round(2**.5, 6): "that would be temperature 2: the power is 1/β.", 1: "equal only at an infinite temperature.", .36: "that is 0.6 squared; the odds are wanted, and the second rationale is squared too."})
+    return close(
+        answer,
+        4,
+        hints={
+            2: "2 is the odds at temperature 1.",
+            round(2**0.5, 6): "that would be temperature 2: the power is 1/β.",
+            1: "equal only at an infinite temperature.",
+            0.36: "that is 0.6 squared; the odds are wanted, and the second rationale is squared too.",
+        },
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c019
 @exercise("41.1")
 def _(answer: Any) -> str | None:
-    if (pair := _pair(answer)) is None: return "give a pair: the gap at the first writer, then the divergence."
-    P = np.exp([10., -10., 0.]); P /= P.sum()
-    left, right = np.log(1 + 2 * np.cosh(10.)) - np.log(3), P @ np.log(3 * P)
-    if np.allclose(pair, [left, right], atol=2e-3): return None
-    if abs(pair[0] - left) > 2e-3: return "that is -L at the first writer; L at the optimum is -log 3, not 0." if abs(pair[0] - left - np.log(3)) < 2e-3 else "the sign: a gap is the optimum minus the present." if abs(pair[0] + left) < 2e-3 else f"the gap is log(1 + 2 cosh 10) minus log 3, not {pair[0]:g}."
+    if (pair := _pair(answer)) is None:
+        return "give a pair: the gap at the first writer, then the divergence."
+    P = np.exp([10.0, -10.0, 0.0])
+    P /= P.sum()
+    left, right = np.log(1 + 2 * np.cosh(10.0)) - np.log(3), P @ np.log(3 * P)
+    if np.allclose(pair, [left, right], atol=2e-3):
+        return None
+    if abs(pair[0] - left) > 2e-3:
+        return (
+            "that is -L at the first writer; L at the optimum is -log 3, not 0."
+            if abs(pair[0] - left - np.log(3)) < 2e-3
+            else (
+                "the sign: a gap is the optimum minus the present."
+                if abs(pair[0] + left) < 2e-3
+                else f"the gap is log(1 + 2 cosh 10) minus log 3, not {pair[0]:g}."
+            )
+        )
     reverse = np.mean(np.log(1 / (3 * P)))
-    if abs(pair[1] - reverse) < 2e-3: return "that is the divergence the other way round; the first writer stands in front."
-    return f"the gap is right; the optimal writer gives each outcome one third, and the divergence of the first one from it is not {pair[1]:g}."
+    if abs(pair[1] - reverse) < 2e-3:
+        return "that is the divergence the other way round; the first writer stands in front."
+    return (
+        "the gap is right; the optimal writer gives each outcome one third, and the divergence of the first"
+        f" one from it is not {pair[1]:g}."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c022
 @exercise("41.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 299, tolerance=.4, hints={298: "298 samples reach 0.94997; one more is needed.", 95: "successes do not add up like that: 95 samples cover it with 0.62.", 100: "a hundred samples have one success on average, but none at all in 37 of 100 cases.", 5: "that is the other tail: 0.05 of being covered."})
+    return close(
+        answer,
+        299,
+        tolerance=0.4,
+        hints={
+            298: "298 samples reach 0.94997; one more is needed.",
+            95: "successes do not add up like that: 95 samples cover it with 0.62.",
+            100: "a hundred samples have one success on average, but none at all in 37 of 100 cases.",
+            5: "that is the other tail: 0.05 of being covered.",
+        },
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c026
 @exercise("41.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"41.3\", coin_step)."
-    def right(theta, share): m = share * np.tanh(theta); return np.log((m + np.sqrt(m**2 + 4 * (1 - m**2))) / (2 * (1 - m)))
-    if not np.isclose(float(answer(0., .8)), 0, atol=1e-8): return f"at θ = 0 the coin is even whatever the answer, and stays so; yours moves to {float(answer(0., .8)):g}."
-    for theta, share in ((.5, 2 / 3), (1., .9), (-.7, .5)):
+    if not callable(answer):
+        return "pass the function itself: check(\"41.3\", coin_step)."
+
+    def right(theta, share):
+        m = share * np.tanh(theta)
+        return np.log((m + np.sqrt(m**2 + 4 * (1 - m**2))) / (2 * (1 - m)))
+
+    if not np.isclose(float(answer(0.0, 0.8)), 0, atol=1e-8):
+        return (
+            "at θ = 0 the coin is even whatever the answer, and stays so; yours moves to"
+            f" {float(answer(0.0, 0.8)):g}."
+        )
+    for theta, share in ((0.5, 2 / 3), (1.0, 0.9), (-0.7, 0.5)):
         got, want = float(answer(theta, share)), right(theta, share)
-        if np.isclose(got, want, atol=1e-6): continue
-        known = {round(right(theta, 1.), 6): "y = 0 says nothing about the coin: multiply by the share.", round(float(np.arctanh(share * np.tanh(theta))), 6): "the writer's own mean of zy is not tanh θ, since it writes y = 0 too.", round(float(share * np.tanh(theta)), 6): "that is the mean of zy under Q; which θ has this mean?", round(theta, 6): "that is the old θ."}
-        return next((hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5), f"from θ = {theta:g} with share {share:.3g} one round leads to {want:.4f}, not to {got:.4f}.")
+        if np.isclose(got, want, atol=1e-6):
+            continue
+        known = {
+            round(right(theta, 1.0), 6): "y = 0 says nothing about the coin: multiply by the share.",
+            round(
+                float(np.arctanh(share * np.tanh(theta))), 6
+            ): "the writer's own mean of zy is not tanh θ, since it writes y = 0 too.",
+            round(float(share * np.tanh(theta)), 6): "that is the mean of zy under Q; which θ has this mean?",
+            round(theta, 6): "that is the old θ.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5),
+            f"from θ = {theta:g} with share {share:.3g} one round leads to {want:.4f}, not to {got:.4f}.",
+        )
     return None
 
 # %% ../../nbs/94_brite_solutions.ipynb #c029
 @exercise("41.4")
 def _(answer: Any) -> str | None:
-    if (pair := _pair(answer)) is None: return "give a pair: the share of the weight, then the ratio of the coverages."
-    ratio = (1 - .99**30) / (1 - .5**30)
-    if (np.abs(pair - [.01 / .51, ratio]) < [3e-4, 1e-3]).all(): return None
-    if not abs(pair[0] - .01 / .51) < 3e-4:
-        return {True: "0.02 is the ratio of the two; its share of the total is wanted."}.get(abs(pair[0] - .02) < 1e-4, "each prompt contributes one: that would be one survivor each." if abs(pair[0] - .5) < 1e-3 else f"survivors are in proportion to success, 0.01 to 0.5; the share is not {pair[0]:g}.")
-    if abs(pair[1] - .3) < 1e-3: return "30 times 0.01 counts successes, not the chance of at least one."
-    if abs(pair[1] - .99**30) < 1e-3: return "that is the chance that the hard prompt is missed."
-    return f"the share is right; the hard prompt is covered with 1 - 0.99 to the 30th, the easy one nearly always; the ratio is not {pair[1]:g}."
+    if (pair := _pair(answer)) is None:
+        return "give a pair: the share of the weight, then the ratio of the coverages."
+    ratio = (1 - 0.99**30) / (1 - 0.5**30)
+    if (np.abs(pair - [0.01 / 0.51, ratio]) < [3e-4, 1e-3]).all():
+        return None
+    if not abs(pair[0] - 0.01 / 0.51) < 3e-4:
+        return {True: "0.02 is the ratio of the two; its share of the total is wanted."}.get(
+            abs(pair[0] - 0.02) < 1e-4,
+            (
+                "each prompt contributes one: that would be one survivor each."
+                if abs(pair[0] - 0.5) < 1e-3
+                else f"survivors are in proportion to success, 0.01 to 0.5; the share is not {pair[0]:g}."
+            ),
+        )
+    if abs(pair[1] - 0.3) < 1e-3:
+        return "30 times 0.01 counts successes, not the chance of at least one."
+    if abs(pair[1] - 0.99**30) < 1e-3:
+        return "that is the chance that the hard prompt is missed."
+    return (
+        "the share is right; the hard prompt is covered with 1 - 0.99 to the 30th, the easy one nearly"
+        f" always; the ratio is not {pair[1]:g}."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4201
 @exercise("42.1")
 def _(answer: Any) -> str | None:
-    got, r = np.asarray(answer, float).ravel(), np.array([10., 0, 0, 2])
-    if got.shape != (4,): return "give four numbers, in the order of the texts."
+    got, r = np.asarray(answer, float).ravel(), np.array([10.0, 0, 0, 2])
+    if got.shape != (4,):
+        return "give four numbers, in the order of the texts."
     right = (r - r.mean()) * 4 / 3
-    if np.allclose(got, right, atol=.01): return None
-    known = {"the mean of all four contains the text itself; compare with the other three.": r - r.mean(), "the sign: a text that is better than the others has a positive advantage.": -right, "these are the returns themselves; subtract what the others got.": r,
-             "these are the means of the others; subtract them from the returns.": r - right, "these are also divided by their standard deviation; that comes later.": right / right.std(), "divided by K, not by K - 1: the others are three.": r - (r.sum() - r) / 4}
-    return next((hint for hint, wrong in known.items() if np.allclose(got, wrong, atol=.01)), f"the advantages of a prompt sum to zero; yours sum to {got.sum():g}." if abs(got.sum()) > .05 else f"the first text got 10, and the others 2/3 on average; its advantage is not {got[0]:g}.")
+    if np.allclose(got, right, atol=0.01):
+        return None
+    known = {
+        "the mean of all four contains the text itself; compare with the other three.": r - r.mean(),
+        "the sign: a text that is better than the others has a positive advantage.": -right,
+        "these are the returns themselves; subtract what the others got.": r,
+        "these are the means of the others; subtract them from the returns.": r - right,
+        "these are also divided by their standard deviation; that comes later.": right / right.std(),
+        "divided by K, not by K - 1: the others are three.": r - (r.sum() - r) / 4,
+    }
+    return next(
+        (hint for hint, wrong in known.items() if np.allclose(got, wrong, atol=0.01)),
+        f"the advantages of a prompt sum to zero; yours sum to {got.sum():g}."
+        if abs(got.sum()) > 0.05
+        else f"the first text got 10, and the others 2/3 on average; its advantage is not {got[0]:g}.",
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4204
 @exercise("42.2")
 def _(answer: Any) -> str | None:
-    if (pair := _pair(answer)) is None: return "give a pair: the share with ten digits, then modulo 100."
-    f = .6**4; share = lambda luck: f / (f + (1 - f) * luck)
-    if np.allclose(pair, [share(.1), share(.01)], atol=1e-3): return None
-    if abs(pair[0] - share(.1)) > 1e-3:
-        known = {f: "0.1296 is the probability of a faithful text among all; the share among the right ones is wanted.", 1 - share(.1): "that is the share of the lucky ones.", f / (f + .1): "only wrong chains can be lucky: luck is a tenth of what is left.",
-                 f + (1 - f) / 10: "that is the probability of a right answer.", .6: "0.6 is one step; there are four.", .6**5 / (.6**5 + (1 - .6**5) / 10): "that is five steps; there are four."}
-        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3), f"divide the faithful texts by all that are right, faithful or lucky; that is not {pair[0]:g}.")
-    return f"the first is right; for the second, only the chance of an accident changes, to 0.01; the share is not {pair[1]:g}."
+    if (pair := _pair(answer)) is None:
+        return "give a pair: the share with ten digits, then modulo 100."
+    f = 0.6**4
+    share = lambda luck: f / (f + (1 - f) * luck)
+    if np.allclose(pair, [share(0.1), share(0.01)], atol=1e-3):
+        return None
+    if abs(pair[0] - share(0.1)) > 1e-3:
+        known = {
+            f: (
+                "0.1296 is the probability of a faithful text among all; the share among the right ones is"
+                " wanted."
+            ),
+            1 - share(0.1): "that is the share of the lucky ones.",
+            f / (f + 0.1): "only wrong chains can be lucky: luck is a tenth of what is left.",
+            f + (1 - f) / 10: "that is the probability of a right answer.",
+            0.6: "0.6 is one step; there are four.",
+            0.6**5 / (0.6**5 + (1 - 0.6**5) / 10): "that is five steps; there are four.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3),
+            f"divide the faithful texts by all that are right, faithful or lucky; that is not {pair[0]:g}.",
+        )
+    return (
+        "the first is right; for the second, only the chance of an accident changes, to 0.01; the share is"
+        f" not {pair[1]:g}."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4208
 @exercise("42.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"42.3\", dpo_loss)."
+    if not callable(answer):
+        return "pass the function itself: check(\"42.3\", dpo_loss)."
     right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
-    g, b, gr, br = np.array([-3., -5.]), np.array([-4., -2.]), np.array([-3.5, -4.]), np.array([-3., -6.])
-    if not np.isclose(float(answer(g, b, g, b, .5)), np.log(2)): return "a model that is its own reference has no preference: the loss is log 2, whatever the texts."
-    for beta in (1., .1):
+    g, b, gr, br = (
+        np.array([-3.0, -5.0]),
+        np.array([-4.0, -2.0]),
+        np.array([-3.5, -4.0]),
+        np.array([-3.0, -6.0]),
+    )
+    if not np.isclose(float(answer(g, b, g, b, 0.5)), np.log(2)):
+        return "a model that is its own reference has no preference: the loss is log 2, whatever the texts."
+    for beta in (1.0, 0.1):
         got, want = float(answer(g, b, gr, br, beta)), right(g, b, gr, br, beta)
-        if np.isclose(got, want): continue
-        known = {round(right(b, g, br, gr, beta), 6): "it prefers the bad texts.", round(right(g, b, gr, br, 1.), 6): "β is not used: it multiplies the whole difference.", round(2 * want, 6): "the mean over the pairs is wanted, not the sum.", round(right(g, b, br, gr, beta), 6): "the references are exchanged."}
-        return next((hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5), f"at β = {beta:g} the loss should be {want:.4f}, yours is {got:.4f}.")
-    with np.errstate(all="ignore"): far = float(answer(g - 2000, b, gr, br, 1.))
-    return None if np.isclose(far, right(g - 2000, b, gr, br, 1.)) else "for margins of -2000 it overflows: write log(1 + exp(-m)) as logaddexp(0, -m)."
+        if np.isclose(got, want):
+            continue
+        known = {
+            round(right(b, g, br, gr, beta), 6): "it prefers the bad texts.",
+            round(right(g, b, gr, br, 1.0), 6): "β is not used: it multiplies the whole difference.",
+            round(2 * want, 6): "the mean over the pairs is wanted, not the sum.",
+            round(right(g, b, br, gr, beta), 6): "the references are exchanged.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5),
+            f"at β = {beta:g} the loss should be {want:.4f}, yours is {got:.4f}.",
+        )
+    with np.errstate(all="ignore"):
+        far = float(answer(g - 2000, b, gr, br, 1.0))
+    return (
+        None
+        if np.isclose(far, right(g - 2000, b, gr, br, 1.0))
+        else "for margins of -2000 it overflows: write log(1 + exp(-m)) as logaddexp(0, -m)."
+    )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4211
 @exercise("42.4")
 def _(answer: Any) -> str | None:
-    if (pair := _pair(answer)) is None: return "give a pair: the ELBO, then the divergence from the posterior."
-    elbo, best = 9.5 - 4, float(np.log(.92 + .08 * np.exp(10.)))
-    if np.allclose(pair, [elbo, best - elbo], atol=5e-3): return None
+    if (pair := _pair(answer)) is None:
+        return "give a pair: the ELBO, then the divergence from the posterior."
+    elbo, best = 9.5 - 4, float(np.log(0.92 + 0.08 * np.exp(10.0)))
+    if np.allclose(pair, [elbo, best - elbo], atol=5e-3):
+        return None
     if abs(pair[0] - elbo) > 5e-3:
-        known = {9.5: "the divergence from the base has to be paid: subtract it.", 13.5: "the divergence is a price; subtract it.", 6.: "a bonus of 10 is earned in 95 of 100 texts only.", np.log(.05 + .95 * np.exp(10.)) - 4: "the expectation of the bonus is wanted, not the logarithm of that of its exponential."}
-        return next((hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 5e-3), f"the ELBO is the mean bonus minus the divergence from the base, not {pair[0]:g}.")
-    known = {best: "that is the log-evidence; how far is the ELBO below it?", elbo - best: "a divergence is not negative: evidence minus ELBO.", 4.: "4 is the divergence from the base; the posterior is another distribution.", .8 - elbo: "the evidence is the logarithm of a mean of exponentials.", 10 - elbo: "10 would be the evidence of a base that is always right."}
-    return next((hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 5e-3), f"the ELBO is right; the log-evidence is log(0.92 + 0.08 e^10), and the difference is not {pair[1]:g}.")
+        known = {
+            9.5: "the divergence from the base has to be paid: subtract it.",
+            13.5: "the divergence is a price; subtract it.",
+            6.0: "a bonus of 10 is earned in 95 of 100 texts only.",
+            np.log(0.05 + 0.95 * np.exp(10.0))
+            - 4: "the expectation of the bonus is wanted, not the logarithm of that of its exponential.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 5e-3),
+            f"the ELBO is the mean bonus minus the divergence from the base, not {pair[0]:g}.",
+        )
+    known = {
+        best: "that is the log-evidence; how far is the ELBO below it?",
+        elbo - best: "a divergence is not negative: evidence minus ELBO.",
+        4.0: "4 is the divergence from the base; the posterior is another distribution.",
+        0.8 - elbo: "the evidence is the logarithm of a mean of exponentials.",
+        10 - elbo: "10 would be the evidence of a base that is always right.",
+    }
+    return next(
+        (hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 5e-3),
+        "the ELBO is right; the log-evidence is log(0.92 + 0.08 e^10), and the difference is not"
+        f" {pair[1]:g}.",
+    )

@@ -15,85 +15,172 @@ from ..exercises import close, exercise
 # %% ../../nbs/95_ftct_solutions.ipynb #c006
 @exercise("50.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 36, tolerance=.1, hints={18: "there are two branches.", 10: "those are the fragments of four vertices; shorter ones count too.", 14: "those are the fragments of two vertices; longer ones count too.",
-                                       22: "fragments of two vertices are fragments as well.", 26: "M is the largest length, and 4 is allowed.", 33: "the root is shared, but the ways from it to the left and to the right are different fragments."})
+    return close(
+        answer,
+        36,
+        tolerance=0.1,
+        hints={
+            18: "there are two branches.",
+            10: "those are the fragments of four vertices; shorter ones count too.",
+            14: "those are the fragments of two vertices; longer ones count too.",
+            22: "fragments of two vertices are fragments as well.",
+            26: "M is the largest length, and 4 is allowed.",
+            33: (
+                "the root is shared, but the ways from it to the left and to the right are different"
+                " fragments."
+            ),
+        },
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c009
 @exercise("50.2")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: M for three in a row, then M for the first and the last."
-    if np.allclose(pair, [3, 10]): return None
-    if abs(pair[0] - 2) < 1e-6: return "with M = 2 an example holds two vertices of a chain; for three the fragment must have three."
-    if abs(pair[0] - 3) > 1e-6: return f"M counts vertices; three in a row fit in a fragment of three, M = {pair[0]:g} is not the smallest."
-    if abs(pair[1] - 9) < 1e-6: return "nine arrows lie between the first vertex and the last; M counts vertices."
-    return f"the first number is right; the first and the last vertex of ten meet only in a fragment that holds both, and M = {pair[1]:g} is not the smallest."
+    if pair.shape != (2,):
+        return "give a pair: M for three in a row, then M for the first and the last."
+    if np.allclose(pair, [3, 10]):
+        return None
+    if abs(pair[0] - 2) < 1e-6:
+        return "with M = 2 an example holds two vertices of a chain; for three the fragment must have three."
+    if abs(pair[0] - 3) > 1e-6:
+        return (
+            f"M counts vertices; three in a row fit in a fragment of three, M = {pair[0]:g} is not the"
+            " smallest."
+        )
+    if abs(pair[1] - 9) < 1e-6:
+        return "nine arrows lie between the first vertex and the last; M counts vertices."
+    return (
+        "the first number is right; the first and the last vertex of ten meet only in a fragment that holds"
+        f" both, and M = {pair[1]:g} is not the smallest."
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c013
 @exercise("50.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"50.3\", chain_values)."
+    if not callable(answer):
+        return "pass the function itself: check(\"50.3\", chain_values)."
     got, right = [float(v) for v in answer(100, [3, -5, 4])], [100, 103, 98, 102]
-    if got == right: return None if [float(v) for v in answer(7, [])] == [7] else "a chain of one vertex has no arrow and one value: chain_values(7, []) is [7]."
-    if got == right[1:]: return "the first vertex has a value too: the list has one entry more than there are arrows."
-    if got == [100, 103, 95, 104]: return "each operation applies to the value just before it, not to the first one."
-    if got == [100, 97, 102, 98]: return "the sign: an operation is added."
+    if got == right:
+        return (
+            None
+            if [float(v) for v in answer(7, [])] == [7]
+            else "a chain of one vertex has no arrow and one value: chain_values(7, []) is [7]."
+        )
+    if got == right[1:]:
+        return "the first vertex has a value too: the list has one entry more than there are arrows."
+    if got == [100, 103, 95, 104]:
+        return "each operation applies to the value just before it, not to the first one."
+    if got == [100, 97, 102, 98]:
+        return "the sign: an operation is added."
     return f"from 100 with +3, -5, +4 come 100, 103, 98, 102; yours gives {got}."
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c016
 @exercise("51.1")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: lenient, then strict, 1 for right and 0 for wrong."
-    if np.allclose(pair, [1, 0]): return None
-    if np.allclose(pair, [0, 1]): return "that is the other way round."
-    if np.allclose(pair, [1, 1]): return "strict looks at the first pairs only, and Z 5 is one of them."
-    if np.allclose(pair, [0, 0]): return "lenient forgives what stands in between, as long as the wanted pairs come in order."
+    if pair.shape != (2,):
+        return "give a pair: lenient, then strict, 1 for right and 0 for wrong."
+    if np.allclose(pair, [1, 0]):
+        return None
+    if np.allclose(pair, [0, 1]):
+        return "that is the other way round."
+    if np.allclose(pair, [1, 1]):
+        return "strict looks at the first pairs only, and Z 5 is one of them."
+    if np.allclose(pair, [0, 0]):
+        return "lenient forgives what stands in between, as long as the wanted pairs come in order."
     return "each number is 0 or 1."
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c019
 @exercise("51.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 13, tolerance=.1, hints={16: "that would be so if no two cells had the same quotient M/N; look at 2/5 and 6/15.", 3: "that is the number of cells that are lost.", 15: "0.4 is not the only tie.", 14: "0.4 occurs three times."})
+    return close(
+        answer,
+        13,
+        tolerance=0.1,
+        hints={
+            16: "that would be so if no two cells had the same quotient M/N; look at 2/5 and 6/15.",
+            3: "that is the number of cells that are lost.",
+            15: "0.4 is not the only tie.",
+            14: "0.4 occurs three times.",
+        },
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c023
 @exercise("51.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"51.3\", whole_chain)."
+    if not callable(answer):
+        return "pass the function itself: check(\"51.3\", whole_chain)."
     wanted = [("B", 103), ("C", 98), ("D", 102)]
-    cases = [(wanted, True, "the right answer itself must count as right."),
-             ([wanted[0], ("Z", 5), *wanted[1:], ("Q", 2)], True, "other pairs may stand between and after the wanted ones."),
-             (wanted[:2], False, "one vertex is missing there, and it should not count."),
-             ([wanted[1], wanted[0], wanted[2]], False, "the order matters: C before B is wrong."),
-             ([("B", 103), ("C", 99), ("D", 102)], False, "a wrong value makes a wrong pair.")]
-    return next((hint for written, right, hint in cases if bool(answer(list(wanted), list(written))) != right), None)
+    cases = [
+        (wanted, True, "the right answer itself must count as right."),
+        (
+            [wanted[0], ("Z", 5), *wanted[1:], ("Q", 2)],
+            True,
+            "other pairs may stand between and after the wanted ones.",
+        ),
+        (wanted[:2], False, "one vertex is missing there, and it should not count."),
+        ([wanted[1], wanted[0], wanted[2]], False, "the order matters: C before B is wrong."),
+        ([("B", 103), ("C", 99), ("D", 102)], False, "a wrong value makes a wrong pair."),
+    ]
+    return next(
+        (hint for written, right, hint in cases if bool(answer(list(wanted), list(written))) != right), None
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #m5201
 @exercise("52.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 1 - .95**80, tolerance=6e-4, hints={.95**80: "that is the chance that a class was never seen.", 1 - .98**80: "that is for fifty classes, as the authors have them.", .05: "that is the chance line, of a probe that reads nothing.", 1.: "it cannot name a class that it has never seen."})
+    return close(
+        answer,
+        1 - 0.95**80,
+        tolerance=6e-4,
+        hints={
+            0.95**80: "that is the chance that a class was never seen.",
+            1 - 0.98**80: "that is for fifty classes, as the authors have them.",
+            0.05: "that is the chance line, of a probe that reads nothing.",
+            1.0: "it cannot name a class that it has never seen.",
+        },
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #m5204
 @exercise("52.2")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: by the last large number, then by name."
-    if np.allclose(pair, [110, 104]): return None
-    if np.allclose(pair, [104, 110]): return "that is the other way round: Z stands last, and it is noise."
-    if np.allclose(pair, [104, 98]): return "apply the operation of F: plus 6."
-    if np.allclose(pair, [113, 104]): return "107 is the largest number; the last one before F is 104."
-    return "the first is 104 plus 6, or the second 98 plus 6, and the other one is wrong." if np.isclose(pair, [110, 104]).any() else "both are a number of the sentence plus 6."
+    if pair.shape != (2,):
+        return "give a pair: by the last large number, then by name."
+    if np.allclose(pair, [110, 104]):
+        return None
+    if np.allclose(pair, [104, 110]):
+        return "that is the other way round: Z stands last, and it is noise."
+    if np.allclose(pair, [104, 98]):
+        return "apply the operation of F: plus 6."
+    if np.allclose(pair, [113, 104]):
+        return "107 is the largest number; the last one before F is 104."
+    return (
+        "the first is 104 plus 6, or the second 98 plus 6, and the other one is wrong."
+        if np.isclose(pair, [110, 104]).any()
+        else "both are a number of the sentence plus 6."
+    )
 
 # %% ../../nbs/95_ftct_solutions.ipynb #m5208
 @exercise("52.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"52.3\", nearest_value)."
-    values, x = np.arange(90., 131.), 104.
+    if not callable(answer):
+        return "pass the function itself: check(\"52.3\", nearest_value)."
+    values, x = np.arange(90.0, 131.0), 104.0
     got = np.asarray(answer(x, values.tolist()), float).ravel()
-    if got.shape != values.shape: return f"one logit for each value: {len(values)} of them, yours has {got.size}."
+    if got.shape != values.shape:
+        return f"one logit for each value: {len(values)} of them, yours has {got.size}."
     right = 2 * x * values - values**2
-    if np.allclose(got, right): return None
-    if np.allclose(got, right - x**2): return "the same softmax, but not linear in x: leave out what is the same for all values."
-    if np.allclose(got, 2 * x * values): return "without the second term the largest value always wins."
-    if np.allclose(got, -right): return "the sign: the largest logit should be that of the nearest value."
-    return f"the largest logit should be at 104; yours is at {values[got.argmax()]:g}." if got.argmax() != right.argmax() else "the largest is in the right place, but the logits are not 2xv - v²."
+    if np.allclose(got, right):
+        return None
+    if np.allclose(got, right - x**2):
+        return "the same softmax, but not linear in x: leave out what is the same for all values."
+    if np.allclose(got, 2 * x * values):
+        return "without the second term the largest value always wins."
+    if np.allclose(got, -right):
+        return "the sign: the largest logit should be that of the nearest value."
+    return (
+        f"the largest logit should be at 104; yours is at {values[got.argmax()]:g}."
+        if got.argmax() != right.argmax()
+        else "the largest is in the right place, but the logits are not 2xv - v²."
+    )

@@ -15,82 +15,167 @@ from ..exercises import close, exercise
 # %% ../../nbs/91_regression_solutions.ipynb #c005
 @exercise("10.1")
 def _(answer: Any) -> str | None:
-    return close(answer, 1, hints={50: "50 is what you get when every point is its own only neighbour, that is for a very small h.",
-                                   0: "the smoother still fits something: the grand mean.", .02: "that is one diagonal entry; the trace sums all 50."})
+    return close(
+        answer,
+        1,
+        hints={
+            50: "50 is what you get when every point is its own only neighbour, that is for a very small h.",
+            0: "the smoother still fits something: the grand mean.",
+            0.02: "that is one diagonal entry; the trace sums all 50.",
+        },
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c009
 @exercise("10.2")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"10.2\", nearest_weights)."
-    x, x0 = np.array([0., .1, .25, .7, 2.]), np.array([.12, .9, 5.])
+    if not callable(answer):
+        return "pass the function itself: check(\"10.2\", nearest_weights)."
+    x, x0 = np.array([0.0, 0.1, 0.25, 0.7, 2.0]), np.array([0.12, 0.9, 5.0])
     weights = np.asarray(answer(x0, x, 2), float)
-    if weights.shape != (3, 5): return f"for 3 queries and 5 points the result should be [3, 5]; yours is {list(weights.shape)}."
-    if not np.allclose(weights.sum(1), 1): return f"each row should sum to one; yours sum to {weights.sum(1).round(3).tolist()}."
-    if ((weights > 0).sum(1) != 2).any(): return "with k = 2 exactly two entries a row should differ from zero."
-    wanted = np.array([[.5, .5, 0, 0, 0], [0, 0, .5, .5, 0], [0, 0, 0, .5, .5]])
-    return None if np.allclose(weights, wanted) else "right number of neighbours, but not always the nearest: are distances taken as absolute values?"
+    if weights.shape != (3, 5):
+        return f"for 3 queries and 5 points the result should be [3, 5]; yours is {list(weights.shape)}."
+    if not np.allclose(weights.sum(1), 1):
+        return f"each row should sum to one; yours sum to {weights.sum(1).round(3).tolist()}."
+    if ((weights > 0).sum(1) != 2).any():
+        return "with k = 2 exactly two entries a row should differ from zero."
+    wanted = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0.5, 0.5]])
+    return (
+        None
+        if np.allclose(weights, wanted)
+        else "right number of neighbours, but not always the nearest: are distances taken as absolute values?"
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c012
 @exercise("10.3")
 def _(answer: Any) -> str | None:
-    return close(answer, -.2, hints={0: "that is right in the interior; at x = 1 the window has points on its left only.", 1.8: "that is the estimate; the bias is the estimate minus the truth f(1) = 2.",
-                                     -.1: "the mean position is off by 0.1, but the response has slope 2.", -.4: "that is the value at the far end of the window; average over the whole window."})
+    return close(
+        answer,
+        -0.2,
+        hints={
+            0: "that is right in the interior; at x = 1 the window has points on its left only.",
+            1.8: "that is the estimate; the bias is the estimate minus the truth f(1) = 2.",
+            -0.1: "the mean position is off by 0.1, but the response has slope 2.",
+            -0.4: "that is the value at the far end of the window; average over the whole window.",
+        },
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c015
 @exercise("11.1")
 def _(answer: Any) -> str | None:
     s = np.asarray(answer, float).ravel()
-    if s.shape != (3,): return f"three weights are wanted, one a design point; you gave {s.size}."
-    if np.allclose(s, [-1/6, 1/3, 5/6], atol=1e-3): return None
-    if np.allclose(s, 1/3, atol=1e-3): return "those are the weights p of the average; the line multiplies each by 1 + u (x - mean)."
-    if abs(s.sum() - 1) > 1e-3: return f"weights must sum to one; yours sum to {s.sum():.3g}."
-    if abs(s @ [0, 1, 2] - 2) > 1e-3: return f"the weights of a line balance around the query: sum of s_j x_j should be 2; yours is {s @ [0, 1, 2]:.3g}."
-    return "they sum to one and balance, but other triples do as well: use s_j = p_j (1 + u (x_j - mean)), with C = 2/3."
+    if s.shape != (3,):
+        return f"three weights are wanted, one a design point; you gave {s.size}."
+    if np.allclose(s, [-1 / 6, 1 / 3, 5 / 6], atol=1e-3):
+        return None
+    if np.allclose(s, 1 / 3, atol=1e-3):
+        return "those are the weights p of the average; the line multiplies each by 1 + u (x - mean)."
+    if abs(s.sum() - 1) > 1e-3:
+        return f"weights must sum to one; yours sum to {s.sum():.3g}."
+    if abs(s @ [0, 1, 2] - 2) > 1e-3:
+        return (
+            "the weights of a line balance around the query: sum of s_j x_j should be 2; yours is"
+            f" {s @ [0, 1, 2]:.3g}."
+        )
+    return (
+        "they sum to one and balance, but other triples do as well: use s_j = p_j (1 + u (x_j - mean)), with"
+        " C = 2/3."
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c018
 @exercise("11.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 1/3, tolerance=.01, hints={0: "at ridge 0 the weight is -1/6.", 2/3: "that is C itself; u = 1 / (2/3 + ridge) must equal 1.",
-                                     1: "then u = 0.6 and the weight is positive; you want u = 1."})
+    return close(
+        answer,
+        1 / 3,
+        tolerance=0.01,
+        hints={
+            0: "at ridge 0 the weight is -1/6.",
+            2 / 3: "that is C itself; u = 1 / (2/3 + ridge) must equal 1.",
+            1: "then u = 0.6 and the weight is positive; you want u = 1.",
+        },
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c022
 @exercise("11.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"11.3\", line_loop)."
-    x = np.array([0., .2, .3, .7, 1.]); x0 = np.array([0., .5, 1.])
-    affine = np.asarray(answer(x0, x, 3 - 2 * x, .3), float)
-    if affine.shape != (3,): return f"one prediction a query: for 3 queries [3]; yours is {list(affine.shape)}."
-    if not np.allclose(affine, 3 - 2 * x0): return f"on y = 3 - 2x a line must be exact; yours gives {affine.round(3).tolist()} for {(3 - 2 * x0).tolist()}."
-    curved = np.asarray(answer(x0, x, x**2, .3), float)
-    if not np.allclose(curved, [-.02816, .33989, .97721], atol=2e-3): return f"straight lines are right, but on y = x**2 the weights seem wrong: {curved.round(4).tolist()}."
-    one = np.asarray(answer(np.array([.4]), np.array([.1]), np.array([7.]), .3), float)
-    return None if np.allclose(one, 7) else f"with a single design point of response 7 the prediction should be 7; yours is {one.tolist()}: centre before lstsq, or it shares the 7 between height and slope."
+    if not callable(answer):
+        return "pass the function itself: check(\"11.3\", line_loop)."
+    x = np.array([0.0, 0.2, 0.3, 0.7, 1.0])
+    x0 = np.array([0.0, 0.5, 1.0])
+    affine = np.asarray(answer(x0, x, 3 - 2 * x, 0.3), float)
+    if affine.shape != (3,):
+        return f"one prediction a query: for 3 queries [3]; yours is {list(affine.shape)}."
+    if not np.allclose(affine, 3 - 2 * x0):
+        return (
+            f"on y = 3 - 2x a line must be exact; yours gives {affine.round(3).tolist()} for"
+            f" {(3 - 2 * x0).tolist()}."
+        )
+    curved = np.asarray(answer(x0, x, x**2, 0.3), float)
+    if not np.allclose(curved, [-0.02816, 0.33989, 0.97721], atol=2e-3):
+        return (
+            f"straight lines are right, but on y = x**2 the weights seem wrong: {curved.round(4).tolist()}."
+        )
+    one = np.asarray(answer(np.array([0.4]), np.array([0.1]), np.array([7.0]), 0.3), float)
+    return (
+        None
+        if np.allclose(one, 7)
+        else (
+            f"with a single design point of response 7 the prediction should be 7; yours is {one.tolist()}:"
+            " centre before lstsq, or it shares the 7 between height and slope."
+        )
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c025
 @exercise("12.1")
 def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
-    if pair.shape != (2,): return "give a pair: the exponent of the average, then that of the line."
+    if pair.shape != (2,):
+        return "give a pair: the exponent of the average, then that of the line."
     right = np.array([-3 / 8, -4 / 9])
-    if np.allclose(pair, right, atol=2e-3): return None
-    if np.allclose(pair, right[::-1], atol=2e-3): return "both numbers are right, but in the other order: first the average."
-    if np.allclose(np.abs(pair), np.abs(right), atol=2e-3): return "errors fall with n, so both exponents are negative."
-    if np.allclose(pair, [-.5, -4 / 7], atol=2e-3): return "those belong to d = 3."
-    return f"with squared bias h^a the exponent is -a / (a + d): a = 3 for the average, 4 for the line; you gave {pair.round(3).tolist()}."
+    if np.allclose(pair, right, atol=2e-3):
+        return None
+    if np.allclose(pair, right[::-1], atol=2e-3):
+        return "both numbers are right, but in the other order: first the average."
+    if np.allclose(np.abs(pair), np.abs(right), atol=2e-3):
+        return "errors fall with n, so both exponents are negative."
+    if np.allclose(pair, [-0.5, -4 / 7], atol=2e-3):
+        return "those belong to d = 3."
+    return (
+        "with squared bias h^a the exponent is -a / (a + d): a = 3 for the average, 4 for the line; you gave"
+        f" {pair.round(3).tolist()}."
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c028
 @exercise("12.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 2 ** (4 / 3), tolerance=.03, hints={2: "that would be the rate 1/n of a parametric model.", round(2 ** 1.25, 4): "that is the line; the average has the exponent -3/4.",
-                                                            round(2 ** .75, 4): "you raised 2 to the rate; solve c ** (-3/4) = 1/2 for c instead."})
+    return close(
+        answer,
+        2 ** (4 / 3),
+        tolerance=0.03,
+        hints={
+            2: "that would be the rate 1/n of a parametric model.",
+            round(2**1.25, 4): "that is the line; the average has the exponent -3/4.",
+            round(2**0.75, 4): "you raised 2 to the rate; solve c ** (-3/4) = 1/2 for c instead.",
+        },
+    )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c032
 @exercise("12.3")
 def _(answer: Any) -> str | None:
-    if not callable(answer): return "pass the function itself: check(\"12.3\", mean_squared_error)."
-    s, x, f = np.array([.2, .5, .3]), np.array([0., 1., 3.]), lambda t: t**2
-    bias, variance = .2 * 0 + .5 * 1 + .3 * 9 - 4, .38
-    got = [float(answer(s, x, 2., f, sigma)) for sigma in (0., 1., 3.)]
-    if abs(got[0] - bias**2) > 1e-9: return f"without noise only the squared bias is left, here {bias**2:.2f}; yours is {got[0]:.2f}."
-    if abs(got[1] - got[0] - variance) > 1e-9: return f"with sigma = 1 the variance is the sum of squared weights, here {variance}; yours adds {got[1] - got[0]:.3f}."
-    return None if abs(got[2] - got[0] - 9 * variance) < 1e-9 else "the variance should grow with the square of sigma."
+    if not callable(answer):
+        return "pass the function itself: check(\"12.3\", mean_squared_error)."
+    s, x, f = np.array([0.2, 0.5, 0.3]), np.array([0.0, 1.0, 3.0]), lambda t: t**2
+    bias, variance = 0.2 * 0 + 0.5 * 1 + 0.3 * 9 - 4, 0.38
+    got = [float(answer(s, x, 2.0, f, sigma)) for sigma in (0.0, 1.0, 3.0)]
+    if abs(got[0] - bias**2) > 1e-9:
+        return f"without noise only the squared bias is left, here {bias**2:.2f}; yours is {got[0]:.2f}."
+    if abs(got[1] - got[0] - variance) > 1e-9:
+        return (
+            f"with sigma = 1 the variance is the sum of squared weights, here {variance}; yours adds"
+            f" {got[1] - got[0]:.3f}."
+        )
+    return (
+        None
+        if abs(got[2] - got[0] - 9 * variance) < 1e-9
+        else "the variance should grow with the square of sigma."
+    )

@@ -15,7 +15,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice, require_flag, require_positive, require_whole
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+)
 from ..models import Block, SoftmaxAttention, evaluating
 from ..models import Config as Sizes
 from .mixers import MIXERS, LocalLinear, check_training, fit, mixer, tuned
@@ -25,24 +33,25 @@ from .test_time import GRIDS, paired_ratio, predict, unit_rms
 @dataclass(frozen=True)
 class Config:
     "One setting: a world, a mixer, and its training. Raises `ValueError` for a setting that makes none."
-    mixer: str                 # of MIXERS, or "lines" for what needs no training
-    segment: int               # tokens in a segment, S
-    d: int = 32                # dimension of x and of y
-    length: int = 512          # tokens in a sequence, L
-    told: bool = True          # whether a token that tells a y also tells its x
-    positions: str = "none"    # or "rotary", in each mixer
-    noise: float = .05         # standard deviation of the noise in y
-    width: int = 128           # of the model
-    heads: int = 2             # of each mixer
-    layers: int = 2            # blocks without MLP
-    knobs: tuple = ()          # of the mixer, as (("out_norm", False),)
-    steps: int = 3000          # of AdamW
-    batch: int = 32            # fresh sequences a step
-    rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates to try
-    seeds: tuple = (0, 1, 2)   # of weights and data; the first chooses the rate
-    test: int = 64             # sequences a seed on which errors are measured, and as many for choosing
-    precision: str = "bfloat16"   # of matrix products in training and test
-    minutes: float = 4.        # of one training at most
+
+    mixer: str  # of MIXERS, or "lines" for what needs no training
+    segment: int  # tokens in a segment, S
+    d: int = 32  # dimension of x and of y
+    length: int = 512  # tokens in a sequence, L
+    told: bool = True  # whether a token that tells a y also tells its x
+    positions: str = "none"  # or "rotary", in each mixer
+    noise: float = 0.05  # standard deviation of the noise in y
+    width: int = 128  # of the model
+    heads: int = 2  # of each mixer
+    layers: int = 2  # blocks without MLP
+    knobs: tuple = ()  # of the mixer, as (("out_norm", False),)
+    steps: int = 3000  # of AdamW
+    batch: int = 32  # fresh sequences a step
+    rates: tuple = (1e-3, 3e-3, 1e-2)  # learning rates to try
+    seeds: tuple = (0, 1, 2)  # of weights and data; the first chooses the rate
+    test: int = 64  # sequences a seed on which errors are measured, and as many for choosing
+    precision: str = "bfloat16"  # of matrix products in training and test
+    minutes: float = 4.0  # of one training at most
 
     def __post_init__(self) -> None:
         require_choice("mixer", self.mixer, (*MIXERS, "lines"))
@@ -52,22 +61,23 @@ class Config:
         require_flag("told", self.told)
         require_choice("positions", self.positions, ("none", "rotary"))
         pairs = isinstance(self.knobs, tuple) and {(type(p), len(p)) for p in self.knobs} <= {(tuple, 2)}
-        if not pairs: fail("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
+        if not pairs:
+            fail("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
         self.sizes()
 
     def sizes(self) -> Sizes:  # for the blocks of a model
         "What a mixer is built from. Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
         require_whole("width", self.width, least=1)
-        return Sizes(vocab=1, n_mlp=0, init=self.width**-.5, **about)
+        return Sizes(vocab=1, n_mlp=0, init=self.width**-0.5, **about)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
-    cfg: Config,                  # the world
-    n: int,                       # sequences
-    generator: torch.Generator,   # of everything random; its device is where the data are made
+    cfg: Config,  # the world
+    n: int,  # sequences
+    generator: torch.Generator,  # of everything random; its device is where the data are made
     *,
-    shift: int = 0,               # how many tokens earlier each segment ends
+    shift: int = 0,  # how many tokens earlier each segment ends
 ) -> tuple[torch.Tensor, torch.Tensor]:  # x of length sqrt(d) and y, each [n, L, d]
     """Sequences cut into segments with centres and linear maps of their own, float32.
 
@@ -77,17 +87,17 @@ def draw(
     require_whole("n", n, least=0)
     exact = dict(generator=generator, dtype=torch.float32, device=generator.device)
     normal = lambda *shape: torch.randn(*shape, **exact)
-    centre, W = normal(n, m, 1, d), normal(n, m, d, d) / d**.5
+    centre, W = normal(n, m, 1, d), normal(n, m, d, d) / d**0.5
     x = unit_rms(centre + normal(n, m, S, d))
     y = x @ W.mT + cfg.noise * normal(n, m, S, d)
-    return x.flatten(1, 2)[:, shift:cfg.length + shift], y.flatten(1, 2)[:, shift:cfg.length + shift]
+    return x.flatten(1, 2)[:, shift : cfg.length + shift], y.flatten(1, 2)[:, shift : cfg.length + shift]
 
 # %% ../../nbs/33_in_context_regression.ipynb #c010
 def make_tokens(
-    x: torch.Tensor,   # questions, [n, L, d]
-    y: torch.Tensor,   # answers, [n, L, d]
-    told: bool,        # whether a token that tells a y also tells its x
-) -> torch.Tensor:     # [n, L, 2 d] or [n, L, 3 d]
+    x: torch.Tensor,  # questions, [n, L, d]
+    y: torch.Tensor,  # answers, [n, L, d]
+    told: bool,  # whether a token that tells a y also tells its x
+) -> torch.Tensor:  # [n, L, 2 d] or [n, L, 3 d]
     """Question t beside the answer to question t - 1, and perhaps that question; zeros before the first.
 
     Raises `ValueError`."""
@@ -103,73 +113,85 @@ class Regressor(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,       # sizes, mixer, tokens
+        cfg: Config,  # sizes, mixer, tokens
         *,
-        seed: int = 0,     # of the first weights
+        seed: int = 0,  # of the first weights
     ) -> None:
         super().__init__()
         self.told, sizes = cfg.told, cfg.sizes()
         recipe = mixer(cfg.mixer, **dict(cfg.knobs))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.enter, self.read = nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width), nn.Linear(cfg.width, cfg.d)
-            nn.init.normal_(self.enter.weight, std=cfg.d**-.5)
-            for p in self.read.parameters(): nn.init.zeros_(p)
+            self.enter, self.read = (
+                nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width),
+                nn.Linear(cfg.width, cfg.d),
+            )
+            nn.init.normal_(self.enter.weight, std=cfg.d**-0.5)
+            for p in self.read.parameters():
+                nn.init.zeros_(p)
             self.blocks = nn.ModuleList(Block(sizes, recipe(sizes)) for _ in range(cfg.layers))
 
-    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:  # each [n, L, d] -> predictions of y [n, L, d]
+    # each [n, L, d] -> predictions of y [n, L, d]
+    def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         "Predict each y from its x and all pairs before it."
         h = self.enter(make_tokens(x, y, self.told).to(self.enter.weight.dtype))
-        for block in self.blocks: h = block(h)
+        for block in self.blocks:
+            h = block(h)
         return self.read(h)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c013
 def errors(
-    model: nn.Module,         # (x, y) -> predictions of y
-    x: torch.Tensor,          # [n, L, d]
-    y: torch.Tensor,          # [n, L, d]
+    model: nn.Module,  # (x, y) -> predictions of y
+    x: torch.Tensor,  # [n, L, d]
+    y: torch.Tensor,  # [n, L, d]
     *,
     precision: str = "float32",  # or "bfloat16", for the matrix products
-) -> torch.Tensor:            # squared error, mean over coordinates, [n, L]
+) -> torch.Tensor:  # squared error, mean over coordinates, [n, L]
     "Measure a model, sixteen sequences at a time. Raises `ValueError` for an unknown precision."
     low = require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
     with evaluating(model), torch.no_grad(), torch.autocast(x.device.type, torch.bfloat16, enabled=low):
         parts = zip(x.split(16), y.split(16))
         return torch.cat([(model(a, b).float() - b).square().mean(-1) for a, b in parts])
 
+
 def train(
-    cfg: Config,   # the setting
-    rate: float,   # highest learning rate
-    seed: int,     # of weights and data
+    cfg: Config,  # the setting
+    rate: float,  # highest learning rate
+    seed: int,  # of weights and data
 ) -> tuple[Regressor, dict]:  # the model, and the history of `fit`
     "Train one model on fresh sequences, on a GPU where there is one. It is given back in evaluation mode."
-    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor: return (model(x, y).float() - y).square().mean()
+
+    def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        return (model(x, y).float() - y).square().mean()
+
     model = Regressor(cfg, seed=seed).to(pick_device("auto"))
     fresh, every = lambda step, generator: draw(cfg, cfg.batch, generator), max(1, cfg.steps // 25)
     how = dict(steps=cfg.steps, precision=cfg.precision, minutes=cfg.minutes, every=every)
-    history = fit(model, fresh, loss, rate=rate, decay=.5, seed=seed, **how)
+    history = fit(model, fresh, loss, rate=rate, decay=0.5, seed=seed, **how)
     return model.eval(), history
 
 # %% ../../nbs/33_in_context_regression.ipynb #c017
 def own_pairs(
-    cfg: Config,           # segment and length
+    cfg: Config,  # segment and length
     *,
-    shift: int = 0,        # as in `draw`
-) -> torch.Tensor:         # [L, L], whether pair s is of the same segment as question t, and before it
+    shift: int = 0,  # as in `draw`
+) -> torch.Tensor:  # [L, L], whether pair s is of the same segment as question t, and before it
     "Which pairs belong to the segment of a question. Raises `ValueError` for a shift longer than a segment."
     require_whole("shift", shift, least=0, most=cfg.segment - 1)
     t = torch.arange(cfg.length)
     piece = (t + shift) // cfg.segment
     return (piece[:, None] == piece) & (t[:, None] > t)
 
+
 def known_segments(
-    cfg: Config,           # the world
-    x: torch.Tensor,       # [n, L, d]
-    y: torch.Tensor,       # [n, L, d]
+    cfg: Config,  # the world
+    x: torch.Tensor,  # [n, L, d]
+    y: torch.Tensor,  # [n, L, d]
     *,
-    shift: int = 0,        # as in `draw`
-) -> torch.Tensor:         # predictions, [n, L, d]
-    "The best answer of somebody who knows where segments begin: ridge regression on the pairs of the segment so far."
+    shift: int = 0,  # as in `draw`
+) -> torch.Tensor:  # predictions, [n, L, d]
+    """The best answer of somebody who knows where segments begin: ridge regression on the pairs of the
+    segment so far."""
     x, y, d = x.double(), y.double(), cfg.d
     own = own_pairs(cfg, shift=shift).to(x)
     sums = lambda a: (own @ (a[..., :, None] * x[..., None, :]).flatten(-2)).unflatten(-1, (d, d))
@@ -178,54 +200,81 @@ def known_segments(
 
 # %% ../../nbs/33_in_context_regression.ipynb #c019
 def held_out(
-    cfg: Config,       # the world
-    seed: int,         # of the sequences
+    cfg: Config,  # the world
+    seed: int,  # of the sequences
     *,
-    shift: int = 0,    # as in `draw`
+    shift: int = 0,  # as in `draw`
 ) -> list[torch.Tensor]:  # x and y, each [test, L, d], on the device of the models
     "Sequences for measuring, the same on each machine. Raises `ValueError` as `draw` does."
     require_whole("seed", seed, least=0)
-    return [a.to(pick_device("auto")) for a in draw(cfg, cfg.test, torch.Generator().manual_seed(seed), shift=shift)]
+    return [
+        a.to(pick_device("auto"))
+        for a in draw(cfg, cfg.test, torch.Generator().manual_seed(seed), shift=shift)
+    ]
+
 
 def lines(
-    cfg: Config,   # the world
-) -> dict:         # by name: errors [seeds, test] after the first segment, curve [L], and settings where there are any
-    "What needs no training: zero, known segments, and three untrained rules of chapter 32 tuned on other sequences."
+    cfg: Config,  # the world
+    # by name: errors [seeds, test] after the first segment, curve [L], and settings where there are any
+) -> dict:
+    """What needs no training: zero, known segments, and three untrained rules of chapter 32 tuned on other
+    sequences."""
     _check_later(cfg)
-    found = {name: dict(tests=[], chosen=[]) for name in ("zero", "known", "softmax", "lla", "mesanet_fading")}
+    found = {
+        name: dict(tests=[], chosen=[]) for name in ("zero", "known", "softmax", "lla", "mesanet_fading")
+    }
     for seed in cfg.seeds:
         (a, b), (x, y) = ([t.double() for t in held_out(cfg, n + seed)] for n in (20_000, 10_000))
-        answers = dict(zero=torch.zeros_like(y), known=torch.cat([known_segments(cfg, *part) for part in zip(x.split(16), y.split(16))]))
+        answers = dict(
+            zero=torch.zeros_like(y),
+            known=torch.cat([known_segments(cfg, *part) for part in zip(x.split(16), y.split(16))]),
+        )
         for name in list(found)[2:]:
             part = slice(0, -(-cfg.test // 4))
-            best = min(((o - b[part, 1:]).square().mean().item(), s) for s, o in predict(name, GRIDS[name], a[part], b[part]))[1]
-            answers[name] = F.pad(next(predict(name, [best], x, y))[1], (0, 0, 1, 0)); found[name]["chosen"].append(best)
-        for name, o in answers.items(): found[name]["tests"].append(_note(cfg, (o - y).square().mean(-1)))
+            best = min(
+                ((o - b[part, 1:]).square().mean().item(), s)
+                for s, o in predict(name, GRIDS[name], a[part], b[part])
+            )[1]
+            answers[name] = F.pad(next(predict(name, [best], x, y))[1], (0, 0, 1, 0))
+            found[name]["chosen"].append(best)
+        for name, o in answers.items():
+            found[name]["tests"].append(_note(cfg, (o - y).square().mean(-1)))
     return {name: about | _over_seeds(about.pop("tests")) for name, about in found.items()}
+
 
 def _check_later(cfg: Config) -> None:
     if cfg.segment >= cfg.length:
         fail("segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment")
 
+
 def _note(cfg: Config, e: torch.Tensor) -> dict:
-    e = e.double().nan_to_num(1e3).clamp(max=1e3).cpu()   # a model that blew up
-    return {name: [round(v, 5) for v in x.tolist()] for name, x in dict(errors=e[:, cfg.segment:].mean(1), curve=e.mean(0)).items()}
+    e = e.double().nan_to_num(1e3).clamp(max=1e3).cpu()  # a model that blew up
+    return {
+        name: [round(v, 5) for v in x.tolist()]
+        for name, x in dict(errors=e[:, cfg.segment :].mean(1), curve=e.mean(0)).items()
+    }
+
 
 def _over_seeds(notes: list[dict]) -> dict:
-    return dict(errors=[n["errors"] for n in notes], curve=[round(sum(v) / len(notes), 5) for v in zip(*(n["curve"] for n in notes))])
+    return dict(
+        errors=[n["errors"] for n in notes],
+        curve=[round(sum(v) / len(notes), 5) for v in zip(*(n["curve"] for n in notes))],
+    )
 
 # %% ../../nbs/33_in_context_regression.ipynb #c021
 @torch.no_grad()
 def inside(
-    cfg: Config,           # the world
-    model: Regressor,      # any mixer
-    x: torch.Tensor,       # [n, L, d]
-    y: torch.Tensor,       # [n, L, d]
-) -> list[dict]:           # one a layer with softmax weights: tokens [heads], own [heads], and for LLA ridge [heads]
+    cfg: Config,  # the world
+    model: Regressor,  # any mixer
+    x: torch.Tensor,  # [n, L, d]
+    y: torch.Tensor,  # [n, L, d]
+    # one a layer with softmax weights: tokens [heads], own [heads], and for LLA ridge [heads]
+) -> list[dict]:
     """Over how many tokens each head spreads, and what share of its weight is on its own segment.
 
     Raises `ValueError` where there is no sequence, or nothing after the first segment: only that counts."""
-    if not len(x): fail("x.shape", tuple(x.shape), "at least one sequence")
+    if not len(x):
+        fail("x.shape", tuple(x.shape), "at least one sequence")
     _check_later(cfg)
     seen, found, S = [], [], cfg.segment
     note = lambda m, given: seen.append((m, given[0]))
@@ -233,36 +282,55 @@ def inside(
     hooks = [m.register_forward_pre_hook(note) for m in mixers]
     cast = torch.autocast(x.device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16")
     try:
-        with evaluating(model), cast: model(x, y)
+        with evaluating(model), cast:
+            model(x, y)
     finally:
-        for hook in hooks: hook.remove()
-    own = F.pad(own_pairs(cfg), (1, 0))[:, :-1].to(x)   # token s tells pair s - 1
+        for hook in hooks:
+            hook.remove()
+    own = F.pad(own_pairs(cfg), (1, 0))[:, :-1].to(x)  # token s tells pair s - 1
     for m, given in seen:
-        with cast: p = SoftmaxAttention.weights(m, given)[:, :, S:].float()
-        info = dict(tokens=torch.special.entr(p).sum(-1).exp().mean((0, 2)), own=(p * own[S:]).sum(-1).mean((0, 2)))
-        if isinstance(m, LocalLinear): info["ridge"] = F.softplus(m.raw_ridge)
+        with cast:
+            p = SoftmaxAttention.weights(m, given)[:, :, S:].float()
+        info = dict(
+            tokens=torch.special.entr(p).sum(-1).exp().mean((0, 2)), own=(p * own[S:]).sum(-1).mean((0, 2))
+        )
+        if isinstance(m, LocalLinear):
+            info["ridge"] = F.softplus(m.raw_ridge)
         found.append({k: [round(a, 4) for a in v.tolist()] for k, v in info.items()})
     return found
 
 # %% ../../nbs/33_in_context_regression.ipynb #c022
 def run(
-    cfg: Config,                   # one cell
-    models: dict | None = None,    # gets the trained models, by (rate, seed), if it is given
-) -> dict:                         # see `lines`; for a mixer errors [seeds, test], curve and shifted [L], grid, rate, parameters, runs
-    """Choose a learning rate on other data with the first seed, train all seeds, and measure. An error above 1000 counts as 1000.
+    cfg: Config,  # one cell
+    models: dict | None = None,  # gets the trained models, by (rate, seed), if it is given
+    # see `lines`; for a mixer errors [seeds, test], curve and shifted [L], grid, rate, parameters, runs
+) -> dict:
+    """Choose a learning rate on other data with the first seed, train all seeds, and measure. An error above
+    1000 counts as 1000.
 
-    `shifted` is the curve where each segment ends half a segment earlier than in training. `inside` in each of `runs` has the state before and after."""
+    `shifted` is the curve where each segment ends half a segment earlier than in training. `inside` in each
+    of `runs` has the state before and after."""
     device, made = pick_device("auto"), {} if models is None else models
     _check_later(cfg)
-    if cfg.mixer == "lines": return lines(cfg) | dict(device=device)
+    if cfg.mixer == "lines":
+        return lines(cfg) | dict(device=device)
+
     def trial(rate: float, seed: int) -> dict:
         probe = [a[:8] for a in held_out(cfg, seed + 20_000)]
         before = inside(cfg, Regressor(cfg, seed=seed).to(device), *probe)
         made[rate, seed], story = train(cfg, rate, seed)
-        ask = lambda data, shift=0: _note(cfg, errors(made[rate, seed], *held_out(cfg, seed + data, shift=shift), precision=cfg.precision))
+        ask = lambda data, shift=0: _note(
+            cfg, errors(made[rate, seed], *held_out(cfg, seed + data, shift=shift), precision=cfg.precision)
+        )
         story["loss"] = [v if math.isfinite(v) else 1e3 for v in story["loss"]]
         score = sum(choosing := ask(20_000)["errors"]) / len(choosing)
-        return story | dict(score=round(score, 5), inside=dict(before=before, after=inside(cfg, made[rate, seed], *probe)), test=ask(10_000), moved=ask(10_000, cfg.segment // 2))
+        return story | dict(
+            score=round(score, 5),
+            inside=dict(before=before, after=inside(cfg, made[rate, seed], *probe)),
+            test=ask(10_000),
+            moved=ask(10_000, cfg.segment // 2),
+        )
+
     found = tuned(trial, cfg.rates, cfg.seeds)
     plain, moved = (_over_seeds([r.pop(name) for r in found["runs"]]) for name in ("test", "moved"))
     parameters = sum(p.numel() for p in Regressor(cfg).parameters())
@@ -271,28 +339,58 @@ def run(
 # %% ../../nbs/33_in_context_regression.ipynb #c023
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name -> setting
-    "Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part tokens, and 32 bits are worth, and the small race with other seeds and longer."
-    plain = lambda name: {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
+) -> dict[str, Config]:  # name -> setting
+    """Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part
+    tokens, and 32 bits are worth, and the small race with other seeds and longer."""
+    plain = lambda name: (
+        {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
+    )
     make = lambda name, S, **more: Config(name, S, **(plain(name) | more))
-    small = dict(d=8, width=32, length=96, batch=8, steps=150, seeds=(0,), rates=(1e-2,), test=64, precision="float32", minutes=8.)
-    fast = {f"S32_{m}": make(m, 32, **small) for m in ("lines", "softmax", "softmax_normed", "lla", "gated_deltanet")}
+    small = dict(
+        d=8,
+        width=32,
+        length=96,
+        batch=8,
+        steps=150,
+        seeds=(0,),
+        rates=(1e-2,),
+        test=64,
+        precision="float32",
+        minutes=8.0,
+    )
+    fast = {
+        f"S32_{m}": make(m, 32, **small)
+        for m in ("lines", "softmax", "softmax_normed", "lla", "gated_deltanet")
+    }
     main = ("softmax", "lla", "gated_deltanet", "mamba2", "gla", "mesanet", "deltanet", "linear")
     full = {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in main}
     full |= {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in ("lines", "softmax_normed")}
-    full |= {f"S64_{m}_two_parts": make(m, 64, told=False, positions="rotary") for m in ("softmax", "lla", "gated_deltanet", "mamba2")}
-    full |= {f"S64_{m}_rotary": make(m, 64, positions="rotary") for m in ("softmax", "lla")} | {f"S64_{m}_float32": make(m, 64, precision="float32") for m in ("softmax", "lla", "gated_deltanet", "mesanet")}
+    full |= {
+        f"S64_{m}_two_parts": make(m, 64, told=False, positions="rotary")
+        for m in ("softmax", "lla", "gated_deltanet", "mamba2")
+    }
+    full |= {f"S64_{m}_rotary": make(m, 64, positions="rotary") for m in ("softmax", "lla")} | {
+        f"S64_{m}_float32": make(m, 64, precision="float32")
+        for m in ("softmax", "lla", "gated_deltanet", "mesanet")
+    }
     full |= {f"S64_{m}_out_norm": make(m, 64, knobs=()) for m in ("linear", "gated_deltanet")}
-    full |= {f"small_{m}": make(m, 32, **small | dict(seeds=(1, 2))) for m in ("softmax", "softmax_normed", "lla", "gated_deltanet")}
-    return pick(preset, fast=fast, full=full | {f"small_{m}_longer": make(m, 32, **small | dict(steps=250)) for m in ("softmax", "lla")})
+    full |= {
+        f"small_{m}": make(m, 32, **small | dict(seeds=(1, 2)))
+        for m in ("softmax", "softmax_normed", "lla", "gated_deltanet")
+    }
+    return pick(
+        preset,
+        fast=fast,
+        full=full | {f"small_{m}_longer": make(m, 32, **small | dict(steps=250)) for m in ("softmax", "lla")},
+    )
 
 # %% ../../nbs/33_in_context_regression.ipynb #c033
 def by_place(
-    curve: Sequence[float],   # error at each place of a sequence, [L]
-    segment: int,             # S
+    curve: Sequence[float],  # error at each place of a sequence, [L]
+    segment: int,  # S
     *,
-    shift: int = 0,           # how many tokens earlier each segment ends
-) -> list[float]:             # error at each place within the segments after the first, [S]
+    shift: int = 0,  # how many tokens earlier each segment ends
+) -> list[float]:  # error at each place within the segments after the first, [S]
     "Fold a curve into one segment. Raises `ValueError` where a place within a segment has no error."
     require_whole("segment", segment, least=1)
     t = torch.arange(len(curve)) + require_whole("shift", shift, least=0, most=segment - 1)
@@ -305,19 +403,31 @@ def by_place(
 # %% ../../nbs/33_in_context_regression.ipynb #c048
 RIVALS = dict(paper=("softmax", "mamba2", "gla", "gated_deltanet"), ours=("linear", "deltanet", "mesanet"))
 
+
 def verdicts(
-    results: dict,              # name of a cell, as "S64_lla" -> result of `run`
-) -> dict[str, list[bool]]:     # claim -> whether it holds, for each length of segment that has both; one entry for a claim on lengths
+    results: dict,  # name of a cell, as "S64_lla" -> result of `run`
+    # claim -> whether it holds, for each length of segment that has both; one entry for a claim on lengths
+) -> dict[str, list[bool]]:
     "Check the claims on the cells that are there. A claim without cells has no entries."
     lengths = sorted({int(n[1:].split("_")[0]) for n in results if n[0] == "S"})
     flat = lambda S, m: [e for one in results[f"S{S}_{m}"]["errors"] for e in one]
     there = lambda m: [S for S in lengths if {f"S{S}_{m}", f"S{S}_lla"} <= set(results)]
+
     def better(S: int, m: str) -> bool:
         r, se = paired_ratio(flat(S, m), flat(S, "lla"))
-        return r - 2 * se > 1 and all(sum(a) > sum(b) for a, b in zip(results[f"S{S}_{m}"]["errors"], results[f"S{S}_lla"]["errors"]))
+        return r - 2 * se > 1 and all(
+            sum(a) > sum(b) for a, b in zip(results[f"S{S}_{m}"]["errors"], results[f"S{S}_lla"]["errors"])
+        )
+
     def shrinks(m: str) -> list[bool]:
-        if len(there(m)) < 2: return []
+        if len(there(m)) < 2:
+            return []
         (a, da), (b, db) = (paired_ratio(flat(S, m), flat(S, "lla")) for S in (there(m)[0], there(m)[-1]))
         return [a - b > 2 * math.hypot(da, db)]
-    found = {f"LLA is better than {m}": [better(S, m) for S in there(m)] for m in RIVALS["paper"] + RIVALS["ours"]}
-    return found | {f"its advantage over {m} is larger for short segments": shrinks(m) for m in RIVALS["paper"]}
+
+    found = {
+        f"LLA is better than {m}": [better(S, m) for S in there(m)] for m in RIVALS["paper"] + RIVALS["ours"]
+    }
+    return found | {
+        f"its advantage over {m} is larger for short segments": shrinks(m) for m in RIVALS["paper"]
+    }

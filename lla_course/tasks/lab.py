@@ -19,48 +19,78 @@ import torch.nn.functional as F
 
 from ..attention.dense import lla_weights
 from ..core import fail, require_choice, require_flag, require_positive, require_whole
-from ..figures import ROLES, add_curve, add_points, add_query, add_weights
-from ..figures import canvas, choice, colour, live, log_axes, remembered, slider, with_slider
+from lla_course.figures import (
+    ROLES,
+    add_curve,
+    add_points,
+    add_query,
+    add_weights,
+    canvas,
+    choice,
+    colour,
+    live,
+    log_axes,
+    remembered,
+    slider,
+    with_slider,
+)
 from .mixers import chunked, mesa_question
 from .test_time import Config, make_sequences, predict, unit_rms
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
-RULES = dict(   # rule -> role, name, dash; dashed is what fades
-    softmax=("softmax", "softmax", None), lla=("lla", "LLA", None), linear=("data", "linear attention", None), mamba2=("data", "linear, fading", "dash"),
-    deltanet=("variance", "DeltaNet", None), gated_deltanet=("variance", "Gated DeltaNet", "dash"),
-    mesanet=("mesa", "MesaNet", None), mesanet_fading=("mesa", "MesaNet, fading", "dash"))
-CONTEST = tuple(rule for rule in RULES if rule != "mamba2")   # the seven of chapter 32
+RULES = dict(  # rule -> role, name, dash; dashed is what fades
+    softmax=("softmax", "softmax", None),
+    lla=("lla", "LLA", None),
+    linear=("data", "linear attention", None),
+    mamba2=("data", "linear, fading", "dash"),
+    deltanet=("variance", "DeltaNet", None),
+    gated_deltanet=("variance", "Gated DeltaNet", "dash"),
+    mesanet=("mesa", "MesaNet", None),
+    mesanet_fading=("mesa", "MesaNet, fading", "dash"),
+)
+CONTEST = tuple(rule for rule in RULES if rule != "mamba2")  # the seven of chapter 32
 
 # %% ../../nbs/39_tasks_lab.ipynb #c008
 def answers(
-    rule: str,          # of RULES
-    q: torch.Tensor,    # questions, [..., M, D]
-    k: torch.Tensor,    # keys read before, [..., T, D]
-    v: torch.Tensor,    # their values, [..., T, Dv]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # questions, [..., M, D]
+    k: torch.Tensor,  # keys read before, [..., T, D]
+    v: torch.Tensor,  # their values, [..., T, Dv]
     *,
-    scale: float,       # of the logits; for softmax and LLA
-    ridge: float,       # > 0; for LLA (relative) and MesaNet
-    step: float = 1.,   # strength of each write; for the linear and the delta rules
-    decay: float = .9,  # what a token leaves of the past, 0 to 1; for the rules that fade
-) -> torch.Tensor:      # [..., M, Dv]
-    "What a rule says after reading all pairs. Raises `ValueError` for an unknown rule and for numbers out of their range."
-    require_choice("rule", rule, RULES); require_positive("ridge", ridge); require_positive("scale", scale, zero=True); require_positive("step", step)
-    if require_positive("decay", decay) > 1: fail("decay", decay, "above 0, at most 1")
-    if rule == "softmax": return (scale * q @ k.mT).softmax(-1) @ v
-    if rule == "lla": return lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False) @ v
-    one = torch.ones_like(k[..., :1]); fade = math.log(decay if RULES[rule][2] else 1.) * one
-    read = lambda kind, v, beta: chunked(kind, k, k, v, fade, beta * one)[1][0]   # the memory at the end
-    if "mesa" not in rule: return q @ read("delta" if "delta" in rule else "sum", v, step).mT
-    H = read("sum", k, 1.)                                # each key stored as its own value
-    return mesa_question(H[..., None, :, :], q, q.new_full(q.shape[-1:], ridge)) @ read("sum", v, 1.).mT
+    scale: float,  # of the logits; for softmax and LLA
+    ridge: float,  # > 0; for LLA (relative) and MesaNet
+    step: float = 1.0,  # strength of each write; for the linear and the delta rules
+    decay: float = 0.9,  # what a token leaves of the past, 0 to 1; for the rules that fade
+) -> torch.Tensor:  # [..., M, Dv]
+    """What a rule says after reading all pairs.
+
+    Raises `ValueError` for an unknown rule and for numbers out of their range."""
+    require_choice("rule", rule, RULES)
+    require_positive("ridge", ridge)
+    require_positive("scale", scale, zero=True)
+    require_positive("step", step)
+    if require_positive("decay", decay) > 1:
+        fail("decay", decay, "above 0, at most 1")
+    if rule == "softmax":
+        return (scale * q @ k.mT).softmax(-1) @ v
+    if rule == "lla":
+        return lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False) @ v
+    one = torch.ones_like(k[..., :1])
+    fade = math.log(decay if RULES[rule][2] else 1.0) * one
+    read = lambda kind, v, beta: chunked(kind, k, k, v, fade, beta * one)[1][0]  # the memory at the end
+    if "mesa" not in rule:
+        return q @ read("delta" if "delta" in rule else "sum", v, step).mT
+    H = read("sum", k, 1.0)  # each key stored as its own value
+    return mesa_question(H[..., None, :, :], q, q.new_full(q.shape[-1:], ridge)) @ read("sum", v, 1.0).mT
 
 # %% ../../nbs/39_tasks_lab.ipynb #c010
-LENGTH, STAY = 256, 64   # tokens in a sequence; tokens that B lasts if A comes back
+LENGTH, STAY = 256, 64  # tokens in a sequence; tokens that B lasts if A comes back
+
 
 def in_force(
-    change: int,   # first token of B, 1 to LENGTH - 1
-    back: bool,    # whether A returns after STAY tokens
-) -> np.ndarray:   # 0 for A, 1 for B, [LENGTH]
+    change: int,  # first token of B, 1 to LENGTH - 1
+    back: bool,  # whether A returns after STAY tokens
+) -> np.ndarray:  # 0 for A, 1 for B, [LENGTH]
     "Which piece is in force at each token. Raises `ValueError` for a change outside the sequence."
     require_whole("change", change, least=1, most=LENGTH - 1)
     require_flag("back", back)
@@ -72,15 +102,18 @@ def _draw(seed: int) -> torch.Generator:
     "Random numbers of our own, from a seed."
     return torch.Generator().manual_seed(require_whole("seed", seed, least=0))
 
+
 @remembered(16)
 def two_pieces(
-    d: int,          # dimension of keys and values, at least 2
-    spread: float,   # of the keys around their centre, > 0; 1 in chapter 32
-    n: int,          # sequences
-    seed: int,       # of everything
-    noise: float = .05,  # in the values
-) -> tuple:          # keys and values [n, 2, LENGTH, d], matrices [n, 2, d, d]; float64
-    "Both pieces of each sequence, whole. With spread 1 these are the segments of chapter 32. Raises `ValueError` for sizes that make no world."
+    d: int,  # dimension of keys and values, at least 2
+    spread: float,  # of the keys around their centre, > 0; 1 in chapter 32
+    n: int,  # sequences
+    seed: int,  # of everything
+    noise: float = 0.05,  # in the values
+) -> tuple:  # keys and values [n, 2, LENGTH, d], matrices [n, 2, d, d]; float64
+    """Both pieces of each sequence, whole.
+
+    With spread 1 these are the segments of chapter 32. Raises `ValueError` for sizes that make no world."""
     if require_whole("d", d) < 2:
         fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
     require_whole("n", n, least=1)
@@ -88,16 +121,19 @@ def two_pieces(
     require_positive("noise", noise, zero=True)
     draw = _draw(seed)
     normal = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)
-    centre, W = normal(n, 2, 1, d), normal(n, 2, d, d) / d**.5
+    centre, W = normal(n, 2, 1, d), normal(n, 2, d, d) / d**0.5
     k = unit_rms(centre + spread * normal(n, 2, LENGTH, d))
     return k, k @ W.mT + noise * normal(n, 2, LENGTH, d), W
 
 # %% ../../nbs/39_tasks_lab.ipynb #c012
 def changing(
-    d: int, spread: float, n: int, seed: int,   # as `two_pieces`
-    change: int,     # first token of B
-    back: bool,      # whether A returns
-) -> tuple:          # keys and values, each [n, LENGTH, d]
+    d: int,  # as `two_pieces`
+    spread: float,  # as `two_pieces`
+    n: int,  # as `two_pieces`
+    seed: int,  # as `two_pieces`
+    change: int,  # first token of B
+    back: bool,  # whether A returns
+) -> tuple:  # keys and values, each [n, LENGTH, d]
     "Sequences that change from A to B, and perhaps back."
     k, v, _ = two_pieces(d, spread, n, seed)
     which, t = in_force(change, back), np.arange(LENGTH)
@@ -105,31 +141,55 @@ def changing(
 
 # %% ../../nbs/39_tasks_lab.ipynb #c014
 def tuning(
-    rule: str,           # of CONTEST
-    scale: float,        # over sqrt(d)
-    ridge: float,        # of LLA
-    mesa_ridge: float,   # of MesaNet
-    step: float,         # of the delta rules, over the squared length of a key
-    fading: float,       # what a token leaves of the past, in MesaNet with fading
-    delta_fading: float, # the same in Gated DeltaNet
-) -> tuple:              # a setting, as in the grids of chapter 32
-    "The knobs that a rule listens to. Linear attention is held at the factor 0.1, which chapter 32 chose in 16 dimensions."
-    for name, value in dict(scale=scale, ridge=ridge, mesa_ridge=mesa_ridge, step=step, fading=fading, delta_fading=delta_fading).items(): require_positive(name, value)
-    if max(fading, delta_fading) > 1: fail("fading", (fading, delta_fading), "at most 1")
-    return dict(softmax=(scale,), lla=(scale, ridge), linear=(.1,), deltanet=(step, 1.), gated_deltanet=(step, delta_fading),
-                mesanet=(mesa_ridge, 1.), mesanet_fading=(mesa_ridge, fading))[require_choice("rule", rule, CONTEST)]
+    rule: str,  # of CONTEST
+    scale: float,  # over sqrt(d)
+    ridge: float,  # of LLA
+    mesa_ridge: float,  # of MesaNet
+    step: float,  # of the delta rules, over the squared length of a key
+    fading: float,  # what a token leaves of the past, in MesaNet with fading
+    delta_fading: float,  # the same in Gated DeltaNet
+) -> tuple:  # a setting, as in the grids of chapter 32
+    """The knobs that a rule listens to.
+
+    Linear attention is held at the factor 0.1, which chapter 32 chose in 16 dimensions."""
+    for name, value in dict(
+        scale=scale, ridge=ridge, mesa_ridge=mesa_ridge, step=step, fading=fading, delta_fading=delta_fading
+    ).items():
+        require_positive(name, value)
+    if max(fading, delta_fading) > 1:
+        fail("fading", (fading, delta_fading), "at most 1")
+    return dict(
+        softmax=(scale,),
+        lla=(scale, ridge),
+        linear=(0.1,),
+        deltanet=(step, 1.0),
+        gated_deltanet=(step, delta_fading),
+        mesanet=(mesa_ridge, 1.0),
+        mesanet_fading=(mesa_ridge, fading),
+    )[require_choice("rule", rule, CONTEST)]
 
 # %% ../../nbs/39_tasks_lab.ipynb #c015
 def opinion(
-    rule: str,         # of CONTEST
-    setting: tuple,    # from `tuning`
-    q: torch.Tensor,   # questions, [M, d]
-    k: torch.Tensor, v: torch.Tensor,   # what was read, [T, d] each
-) -> torch.Tensor:     # [M, d]
+    rule: str,  # of CONTEST
+    setting: tuple,  # from `tuning`
+    q: torch.Tensor,  # questions, [M, d]
+    k: torch.Tensor,  # keys that were read, [T, d]
+    v: torch.Tensor,  # values that were read, [T, d]
+) -> torch.Tensor:  # [M, d]
     "`answers` in the units of chapter 32, where keys have length sqrt(d)."
-    d, T = k.shape[-1], len(k); a, b = (*setting, 1.)[:2]
+    d, T = k.shape[-1], len(k)
+    a, b = (*setting, 1.0)[:2]
     local, mesa = rule in ("softmax", "lla"), "mesa" in rule
-    return answers(rule, q, k, v, scale=a / d**.5 if local else 1., ridge=a if mesa else b, step=a / T if rule == "linear" else a / d, decay=1. if local else b)
+    return answers(
+        rule,
+        q,
+        k,
+        v,
+        scale=a / d**0.5 if local else 1.0,
+        ridge=a if mesa else b,
+        step=a / T if rule == "linear" else a / d,
+        decay=1.0 if local else b,
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c016
 def _opinion(fig: go.Figure, rule: str, x: Any, y: Any) -> go.Figure:
@@ -137,188 +197,330 @@ def _opinion(fig: go.Figure, rule: str, x: Any, y: Any) -> go.Figure:
     return add_curve(fig, x, y, role, name, dash=dash, width=3 if rule == "lla" else 2)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c017
-FADINGS = (.5, .7, .8, .9, .95, .98, .99, .995, 1.)
-KNOBS = dict(scale=4., ridge=.03, mesa_ridge=.1, step=1., fading=.9, delta_fading=.98)   # at the start
+FADINGS = (0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 1.0)
+KNOBS = dict(scale=4.0, ridge=0.03, mesa_ridge=0.1, step=1.0, fading=0.9, delta_fading=0.98)  # at the start
+
 
 def circle_figure(
-    now: int = 110,        # tokens read
-    change: int = 96,      # first token of B
-    back: bool = False,    # whether A returns after 64 tokens of B
-    spread: float = .5,    # of keys around their centre
-    seed: int = 7,         # of the world
-    **knobs: float,        # for `tuning`; default KNOBS
-) -> go.Figure:            # values over angles
-    "What each rule believes after `now` tokens in two dimensions. Raises `ValueError` as `tuning` and `in_force` do."
+    now: int = 110,  # tokens read
+    change: int = 96,  # first token of B
+    back: bool = False,  # whether A returns after 64 tokens of B
+    spread: float = 0.5,  # of keys around their centre
+    seed: int = 7,  # of the world
+    **knobs: float,  # for `tuning`; default KNOBS
+) -> go.Figure:  # values over angles
+    """What each rule believes after `now` tokens in two dimensions.
+
+    Raises `ValueError` as `tuning` and `in_force` do."""
     require_whole("now", now, least=1, most=LENGTH - 1)
-    (k, v), W, which = changing(2, spread, 1, seed, change, back), two_pieces(2, spread, 1, seed)[2][0], in_force(change, back)
+    (k, v), W, which = (
+        changing(2, spread, 1, seed, change, back),
+        two_pieces(2, spread, 1, seed)[2][0],
+        in_force(change, back),
+    )
     k, v, here = k[0, :now], v[0, :now], which[now]
-    angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64); q = 2**.5 * torch.stack([angle.cos(), angle.sin()], -1)
+    angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64)
+    q = 2**0.5 * torch.stack([angle.cos(), angle.sin()], -1)
     fig = canvas("angle of the key (degrees)", "first coordinate of the value", height=500)
     degrees = lambda x: torch.atan2(x[:, 1], x[:, 0]).rad2deg().numpy()
     for piece, role in ((1 - here, "data"), (here, "truth")):
-        add_curve(fig, angle.rad2deg(), (q @ W[piece].mT)[:, 0], role, "truth now" if piece == here else "the other piece", width=1.5, dash="dot")
-        mine = which[:now] == piece; add_points(fig, degrees(k[mine]), v[mine, 0], role, "", size=7, opacity=.35)
-    for rule in CONTEST: _opinion(fig, rule, angle.rad2deg(), opinion(rule, tuning(rule, **KNOBS | knobs), q, k, v)[:, 0])
-    return fig.update_xaxes(range=[-180, 180], dtick=60).update_yaxes(range=[-3, 3]).update_layout(margin_t=76)
+        add_curve(
+            fig,
+            angle.rad2deg(),
+            (q @ W[piece].mT)[:, 0],
+            role,
+            "truth now" if piece == here else "the other piece",
+            width=1.5,
+            dash="dot",
+        )
+        mine = which[:now] == piece
+        add_points(fig, degrees(k[mine]), v[mine, 0], role, "", size=7, opacity=0.35)
+    for rule in CONTEST:
+        _opinion(fig, rule, angle.rad2deg(), opinion(rule, tuning(rule, **KNOBS | knobs), q, k, v)[:, 0])
+    return (
+        fig.update_xaxes(range=[-180, 180], dtick=60).update_yaxes(range=[-3, 3]).update_layout(margin_t=76)
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c018
 def circle_lab() -> Any:  # an ipywidgets box
     "The world one can see, live: tokens read, change, return, spread, all settings and the seed."
-    return live(circle_figure, now=slider("tokens read", 110, 2, LENGTH - 1, 1), **_world_controls(.5), seed=slider("seed", 7, 0, 20, 1))
+    return live(
+        circle_figure,
+        now=slider("tokens read", 110, 2, LENGTH - 1, 1),
+        **_world_controls(0.5),
+        seed=slider("seed", 7, 0, 20, 1),
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c019
 def _world_controls(spread: float) -> dict:
     "The knobs that both figures of the first bench have."
     from ipywidgets import Checkbox
-    return dict(change=slider("change at", 96, 16, 176, 8), back=Checkbox(value=False, description="the world comes back"), spread=choice("spread", [.1, .2, .3, .5, .7, 1., 1.5], spread),
-        scale=choice("scale·√d", [.5, 1., 2., 4., 8., 16.], KNOBS["scale"]), ridge=choice("LLA ridge", [.001, .003, .01, .03, .1, .3, 1., 10.], KNOBS["ridge"]),
-        mesa_ridge=choice("Mesa ridge", [.01, .1, 1., 10., 100.], KNOBS["mesa_ridge"]), step=choice("step · d", [.2, .5, 1., 1.4], KNOBS["step"]),
-        fading=choice("Mesa fading", FADINGS, KNOBS["fading"]), delta_fading=choice("delta fading", FADINGS, KNOBS["delta_fading"]))
+
+    return dict(
+        change=slider("change at", 96, 16, 176, 8),
+        back=Checkbox(value=False, description="the world comes back"),
+        spread=choice("spread", [0.1, 0.2, 0.3, 0.5, 0.7, 1.0, 1.5], spread),
+        scale=choice("scale·√d", [0.5, 1.0, 2.0, 4.0, 8.0, 16.0], KNOBS["scale"]),
+        ridge=choice("LLA ridge", [0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0], KNOBS["ridge"]),
+        mesa_ridge=choice("Mesa ridge", [0.01, 0.1, 1.0, 10.0, 100.0], KNOBS["mesa_ridge"]),
+        step=choice("step · d", [0.2, 0.5, 1.0, 1.4], KNOBS["step"]),
+        fading=choice("Mesa fading", FADINGS, KNOBS["fading"]),
+        delta_fading=choice("delta fading", FADINGS, KNOBS["delta_fading"]),
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c024
 @remembered(1024)
 def recovery(
-    rule: str,         # of CONTEST
-    setting: tuple,    # from `tuning`
-    d: int, spread: float, seed: int, change: int, back: bool,   # the world
-    n: int = 16,       # sequences
-) -> np.ndarray:       # [LENGTH - 1], for values 1 to LENGTH - 1
-    "Mean squared error at each position, by the contest of chapter 32. Remembered, so that a knob costs only the rules that listen to it."
+    rule: str,  # of CONTEST
+    setting: tuple,  # from `tuning`
+    d: int,  # dimension of the world
+    spread: float,  # spread of the world
+    seed: int,  # of the world
+    change: int,  # first token of B
+    back: bool,  # whether A returns
+    n: int = 16,  # sequences
+) -> np.ndarray:  # [LENGTH - 1], for values 1 to LENGTH - 1
+    """Mean squared error at each position, by the contest of chapter 32.
+
+    Remembered, so that a knob costs only the rules that listen to it."""
     k, v = changing(d, spread, n, seed, change, back)
     return (next(predict(rule, [setting], k, v))[1] - v[:, 1:]).square().mean((0, 2)).numpy()
 
 # %% ../../nbs/39_tasks_lab.ipynb #c025
 def _trailing(e: np.ndarray, which: np.ndarray, n: int = 8) -> list:
-    "Means of the last n errors, reaching back to the last change at most; e belongs to the values after the first."
+    """Means of the last n errors, reaching back to the last change at most; e belongs to the values after the
+    first."""
     start = np.maximum.accumulate(np.where(np.diff(which, prepend=-1) != 0, np.arange(len(which)), 0))
-    return [e[max(start[t] - 1, t - n, 0):t].mean() for t in range(1, len(which))]
+    return [e[max(start[t] - 1, t - n, 0) : t].mean() for t in range(1, len(which))]
 
 # %% ../../nbs/39_tasks_lab.ipynb #c026
 def recovery_figure(
-    change: int = 96,      # first token of B
-    back: bool = False,    # whether A returns after 64 tokens of B
-    d: int = 16,           # dimension of keys and values
-    spread: float = 1.,    # of keys around their centre; 1 in chapter 32
-    seed: int = 0,         # of the world
-    **knobs: float,        # for `tuning`; default KNOBS
-) -> go.Figure:            # errors by position
-    "Who recovers from a change, and how fast. Raises `ValueError` as `tuning`, `in_force` and `two_pieces` do."
-    fig, which = canvas("position in the sequence t", "mean squared error", height=500), in_force(change, back)
+    change: int = 96,  # first token of B
+    back: bool = False,  # whether A returns after 64 tokens of B
+    d: int = 16,  # dimension of keys and values
+    spread: float = 1.0,  # of keys around their centre; 1 in chapter 32
+    seed: int = 0,  # of the world
+    **knobs: float,  # for `tuning`; default KNOBS
+) -> go.Figure:  # errors by position
+    """Who recovers from a change, and how fast.
+
+    Raises `ValueError` as `tuning`, `in_force` and `two_pieces` do."""
+    fig, which = (
+        canvas("position in the sequence t", "mean squared error", height=500),
+        in_force(change, back),
+    )
     for rule in CONTEST:
         e = recovery(rule, tuning(rule, **KNOBS | knobs), d, spread, seed, change, back)
         role, name, dash = RULES[rule]
-        add_curve(fig, np.arange(1, LENGTH), _trailing(e, which), role, f"{name} {e[change - 1:].mean():.2f}", dash=dash, width=3 if rule == "lla" else 2)
+        add_curve(
+            fig,
+            np.arange(1, LENGTH),
+            _trailing(e, which),
+            role,
+            f"{name} {e[change - 1 :].mean():.2f}",
+            dash=dash,
+            width=3 if rule == "lla" else 2,
+        )
     edges = [0, *(np.flatnonzero(np.diff(which)) + 1), LENGTH]
     for a, b in zip(edges, edges[1:]):
-        fig.add_annotation(x=(a + b) / 2, y=1, yref="paper", yanchor="top", text="<b>" + "AB"[which[a]] + "</b>", showarrow=False, font_size=16)
-        if a: fig.add_vline(x=a, line=dict(color=colour("query"), width=1.5, dash="dot"))
-    return log_axes(fig, "y").update_yaxes(range=[-2.7, .8]).update_xaxes(range=[0, LENGTH]).update_layout(margin_t=76)
+        fig.add_annotation(
+            x=(a + b) / 2,
+            y=1,
+            yref="paper",
+            yanchor="top",
+            text="<b>" + "AB"[which[a]] + "</b>",
+            showarrow=False,
+            font_size=16,
+        )
+        if a:
+            fig.add_vline(x=a, line=dict(color=colour("query"), width=1.5, dash="dot"))
+    return (
+        log_axes(fig, "y")
+        .update_yaxes(range=[-2.7, 0.8])
+        .update_xaxes(range=[0, LENGTH])
+        .update_layout(margin_t=76)
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c027
 def recovery_lab() -> Any:  # an ipywidgets box
     "The errors, live: change, return, dimension, spread, all settings and the seed."
-    return live(recovery_figure, **_world_controls(1.), d=choice("dimension d", [2, 4, 8, 16, 32], 16), seed=slider("seed", 0, 0, 20, 1))
+    return live(
+        recovery_figure,
+        **_world_controls(1.0),
+        d=choice("dimension d", [2, 4, 8, 16, 32], 16),
+        seed=slider("seed", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c037
 LETTERS, ASKED = "ABCDEFGHIJKLMNOPQRSTUVWXYZ", ("the first pair", "one in the middle", "the last pair")
 
+
 def recall_keys(
-    kind: str,   # "random directions" or "right angles"
-    n: int,      # keys
-    D: int,      # dimension, 1 to 64
-    seed: int,   # of the directions
-) -> torch.Tensor:   # keys of length one, [n, D]; float64
-    "Names for the memory. Raises `ValueError` for more keys at right angles than there are dimensions, and for sizes out of their range."
+    kind: str,  # "random directions" or "right angles"
+    n: int,  # keys
+    D: int,  # dimension, 1 to 64
+    seed: int,  # of the directions
+) -> torch.Tensor:  # keys of length one, [n, D]; float64
+    """Names for the memory.
+
+    Raises `ValueError` for more keys at right angles than there are dimensions, and for sizes out of their
+    range."""
     require_choice("kind", kind, ("random directions", "right angles"))
     require_whole("D", D, least=1, most=64)
     require_whole("pairs", n, least=1)
-    if kind == "right angles" and n > D: fail("pairs", n, f"at most {D}: no more keys can stand at right angles in {D} dimensions")
-    if kind == "right angles": return torch.eye(D, dtype=torch.float64)[:n]
+    if kind == "right angles" and n > D:
+        fail("pairs", n, f"at most {D}: no more keys can stand at right angles in {D} dimensions")
+    if kind == "right angles":
+        return torch.eye(D, dtype=torch.float64)[:n]
     return F.normalize(torch.randn(n, 64, generator=_draw(seed), dtype=torch.float64)[:, :D], dim=-1)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c038
 def recall_prompt(
-    pairs: int,    # keys in the prompt, 1 to 25
-    D: int,        # dimension of the keys
-    kind: str,     # see `recall_keys`
-    asked: str,    # of ASKED
-    twice: bool,   # whether the asked key was written at the very beginning, with another value
-    seed: int,     # of keys and values
-) -> tuple:        # keys [T, D], number of the letter of each [T], which key is asked, its right letter, its old letter or -1
-    "Pairs of a key and a letter, all letters different. Raises `ValueError` as `recall_keys` does, and for more pairs than letters."
+    pairs: int,  # keys in the prompt, 1 to 25
+    D: int,  # dimension of the keys
+    kind: str,  # see `recall_keys`
+    asked: str,  # of ASKED
+    twice: bool,  # whether the asked key was written at the very beginning, with another value
+    seed: int,  # of keys and values
+    # keys [T, D], number of the letter of each [T], which key is asked, its right letter, its old letter or
+    # -1
+) -> tuple:
+    """Pairs of a key and a letter, all letters different.
+
+    Raises `ValueError` as `recall_keys` does, and for more pairs than letters."""
     if require_whole("pairs", pairs) > 25:
         fail("pairs", pairs, "at most 25, so that each value has a letter of its own and one is left")
     require_flag("twice", twice)
     k, letter = recall_keys(kind, pairs, D, seed), torch.randperm(26, generator=_draw(seed))
     which = dict(zip(ASKED, (0, pairs // 2, pairs - 1)))[require_choice("asked", asked, ASKED)]
-    order = [which] * twice + list(range(pairs)); old = int(letter[25]) if twice else -1
+    order = [which] * twice + list(range(pairs))
+    old = int(letter[25]) if twice else -1
     return k[order], torch.cat([letter[25:26]] * twice + [letter[:pairs]]), which, int(letter[which]), old
 
 # %% ../../nbs/39_tasks_lab.ipynb #c039
-MEMORY = dict(scale=4., ridge=.01, decay=.9)   # at the start
+MEMORY = dict(scale=4.0, ridge=0.01, decay=0.9)  # at the start
+
 
 def read_out(
-    values: np.ndarray,   # answer, one number for each letter, [26]
-) -> str:                 # the letter of the largest, or letters if they agree to a millionth; "–" where nothing is heard
+    values: np.ndarray,  # answer, one number for each letter, [26]
+    # the letter of the largest, or letters if they agree to a millionth; "–" where nothing is heard
+) -> str:
     "What a reader would take from an answer."
     top = float(values.max())
     return "/".join(LETTERS[i] for i in np.flatnonzero(values > top - 1e-6)) if top > 1e-6 else "–"
 
 # %% ../../nbs/39_tasks_lab.ipynb #c040
 def recall_figure(
-    pairs: int = 8, D: int = 8,        # keys in the prompt, and their dimension
-    twice: bool = True,                # whether the asked key had another value before
-    kind: str = "random directions",   # or "right angles"
+    pairs: int = 8,  # keys in the prompt
+    D: int = 8,  # dimension of the keys
+    twice: bool = True,  # whether the asked key had another value before
+    kind: str = "random directions",  # or "right angles"
     asked: str = "one in the middle",  # of ASKED
-    seed: int = 0,                     # of the prompt
-    **knobs: float,                    # scale, ridge, decay of `answers`; default MEMORY
-) -> go.Figure:                        # a row of bars for each rule
+    seed: int = 0,  # of the prompt
+    **knobs: float,  # scale, ridge, decay of `answers`; default MEMORY
+) -> go.Figure:  # a row of bars for each rule
     "What each rule answers to one question. Raises `ValueError` as `recall_prompt` and `answers` do."
     k, letters, which, right, old = recall_prompt(pairs, D, kind, asked, twice, seed)
     fig = canvas("value", *[""] * len(RULES), height=640)
     for row, (rule, (_, name, _)) in enumerate(RULES.items(), 1):
-        heard = answers(rule, k[which + twice][None], k, F.one_hot(letters, 26).to(k), **MEMORY | knobs)[0].numpy()
+        heard = answers(rule, k[which + twice][None], k, F.one_hot(letters, 26).to(k), **MEMORY | knobs)[
+            0
+        ].numpy()
         shade = [colour("lla" if i == right else "error" if i == old else "data") for i in range(26)]
-        fig.add_trace(go.Bar(x=list(LETTERS), y=heard, marker_color=shade, showlegend=False, name=name), row=row, col=1)
-        said = read_out(heard); good = said == LETTERS[right]
-        fig.add_annotation(x=-.012, xref="paper", xanchor="right", y=.5, yref=f"y{row if row > 1 else ''} domain", showarrow=False, align="right",
-            text=f"{name}<br><b style='color:{ROLES['lla' if good else 'error']}'>says {said}</b>")
-    return _prompt_line(fig.update_yaxes(range=[-.6, 1.2], tickvals=[0, 1], side="right").update_layout(margin=dict(l=150, r=40, t=64), bargap=.25), letters, which, right, old)
+        fig.add_trace(
+            go.Bar(x=list(LETTERS), y=heard, marker_color=shade, showlegend=False, name=name), row=row, col=1
+        )
+        said = read_out(heard)
+        good = said == LETTERS[right]
+        fig.add_annotation(
+            x=-0.012,
+            xref="paper",
+            xanchor="right",
+            y=0.5,
+            yref=f"y{row if row > 1 else ''} domain",
+            showarrow=False,
+            align="right",
+            text=f"{name}<br><b style='color:{ROLES['lla' if good else 'error']}'>says {said}</b>",
+        )
+    return _prompt_line(
+        fig.update_yaxes(range=[-0.6, 1.2], tickvals=[0, 1], side="right").update_layout(
+            margin=dict(l=150, r=40, t=64), bargap=0.25
+        ),
+        letters,
+        which,
+        right,
+        old,
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c041
 def _prompt_line(fig: go.Figure, letters: torch.Tensor, which: int, right: int, old: int) -> go.Figure:
     "The prompt over the figure: keys are small letters, the asked ones in colour."
-    role = {right: "lla", old: "error"}; name = lambda i: "abcdefghijklmnopqrstuvwxyz"[i]
+    role = {right: "lla", old: "error"}
+    name = lambda i: "abcdefghijklmnopqrstuvwxyz"[i]
     names = [which] * (old >= 0) + list(range(len(letters) - (old >= 0)))
-    words = [f"<span style='color:{ROLES[role.get(v, 'data')]}'>{name(i)}:{LETTERS[v]}</span>" for i, v in zip(names, letters.tolist())]
-    return fig.add_annotation(text="  ".join(words) + f"  <b>{name(which)}?</b>", x=-.14, xref="paper", xanchor="left", y=1.03, yref="paper", yanchor="bottom", showarrow=False, font_size=14)
+    words = [
+        f"<span style='color:{ROLES[role.get(v, 'data')]}'>{name(i)}:{LETTERS[v]}</span>"
+        for i, v in zip(names, letters.tolist())
+    ]
+    return fig.add_annotation(
+        text="  ".join(words) + f"  <b>{name(which)}?</b>",
+        x=-0.14,
+        xref="paper",
+        xanchor="left",
+        y=1.03,
+        yref="paper",
+        yanchor="bottom",
+        showarrow=False,
+        font_size=14,
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c042
 def recall_lab() -> Any:  # an ipywidgets box
-    "The prompt, live: pairs, dimension, whether a key is written twice, kind of keys, which is asked, scale, ridge, fading and seed."
+    """The prompt, live: pairs, dimension, whether a key is written twice, kind of keys, which is asked,
+    scale, ridge, fading and seed."""
     from ipywidgets import Checkbox
-    return live(recall_figure, pairs=slider("pairs", 8, 1, 25, 1), D=slider("dimension D", 8, 1, 64, 1), twice=Checkbox(value=True, description="written twice"),
-        kind=choice("keys", ("random directions", "right angles"), "random directions"), asked=choice("asked", ASKED, ASKED[1]), **_memory_controls())
+
+    return live(
+        recall_figure,
+        pairs=slider("pairs", 8, 1, 25, 1),
+        D=slider("dimension D", 8, 1, 64, 1),
+        twice=Checkbox(value=True, description="written twice"),
+        kind=choice("keys", ("random directions", "right angles"), "random directions"),
+        asked=choice("asked", ASKED, ASKED[1]),
+        **_memory_controls(),
+    )
+
 
 def _memory_controls() -> dict:
-    return dict(scale=choice("scale", [0., 1., 2., 4., 8., 16., 32., 64.], MEMORY["scale"]), ridge=choice("ridge λ", [.001, .01, .1, 1., 10., 100.], MEMORY["ridge"]),
-                decay=choice("fading", [.5, .7, .8, .9, .95, .98, 1.], MEMORY["decay"]), seed=slider("seed", 0, 0, 20, 1))
+    return dict(
+        scale=choice("scale", [0.0, 1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0], MEMORY["scale"]),
+        ridge=choice("ridge λ", [0.001, 0.01, 0.1, 1.0, 10.0, 100.0], MEMORY["ridge"]),
+        decay=choice("fading", [0.5, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0], MEMORY["decay"]),
+        seed=slider("seed", 0, 0, 20, 1),
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c047
 PAIRS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
+
 @remembered(4096)
 def recalled(
-    rule: str,     # of RULES
-    pairs: int,    # keys in a prompt
-    D: int,        # dimension of the keys, random directions
-    twice: bool,   # whether there was a round before this one, with other values for all keys
-    scale: float, ridge: float, decay: float,   # of `answers`
-    seed: int,     # of the keys
-    n: int = 8,    # prompts
-) -> float:        # from 0 to 1
-    "The part of all questions, one about each key, whose right value is heard loudest and alone; values are random directions in D dimensions. Raises `ValueError` as `answers` does."
-    for name, size in dict(pairs=pairs, D=D, n=n).items(): require_whole(name, size, least=1)
+    rule: str,  # of RULES
+    pairs: int,  # keys in a prompt
+    D: int,  # dimension of the keys, random directions
+    twice: bool,  # whether there was a round before this one, with other values for all keys
+    scale: float,  # of `answers`
+    ridge: float,  # of `answers`
+    decay: float,  # of `answers`
+    seed: int,  # of the keys
+    n: int = 8,  # prompts
+) -> float:  # from 0 to 1
+    """The part of all questions, one about each key, whose right value is heard loudest and alone; values are
+    random directions in D dimensions.
+
+    Raises `ValueError` as `answers` does."""
+    for name, size in dict(pairs=pairs, D=D, n=n).items():
+        require_whole(name, size, least=1)
     require_flag("twice", twice)
     draw = _draw(seed)
     unit = lambda m: F.normalize(torch.randn(n, m, D, generator=draw, dtype=torch.float64), dim=-1)
@@ -329,37 +531,58 @@ def recalled(
 
 # %% ../../nbs/39_tasks_lab.ipynb #c048
 def capacity_figure(
-    D: int = 16,           # dimension of the keys
-    twice: bool = False,   # whether all keys had other values before
-    seed: int = 0,         # of the keys
-    **knobs: float,        # scale, ridge, decay of `answers`; default MEMORY
-) -> go.Figure:            # part recalled, over the number of pairs
+    D: int = 16,  # dimension of the keys
+    twice: bool = False,  # whether all keys had other values before
+    seed: int = 0,  # of the keys
+    **knobs: float,  # scale, ridge, decay of `answers`; default MEMORY
+) -> go.Figure:  # part recalled, over the number of pairs
     "How many names fit. Raises `ValueError` as `recalled` does."
     fig = canvas("pairs in the prompt", "part of the questions answered right", height=470)
     for rule, (role, name, dash) in RULES.items():
-        add_curve(fig, PAIRS, [recalled(rule, n, D, twice, **MEMORY | knobs, seed=seed) for n in PAIRS], role, name, dash=dash, markers=True, width=3 if rule == "lla" else 2)
+        add_curve(
+            fig,
+            PAIRS,
+            [recalled(rule, n, D, twice, **MEMORY | knobs, seed=seed) for n in PAIRS],
+            role,
+            name,
+            dash=dash,
+            markers=True,
+            width=3 if rule == "lla" else 2,
+        )
     fig.add_vline(x=D, line=dict(color=colour("query"), width=1.5, dash="dot"))
-    return fig.update_xaxes(type="log", tickvals=PAIRS, range=[.25, 1.85]).update_yaxes(range=[-.03, 1.05]).update_layout(margin_t=76)
+    return (
+        fig.update_xaxes(type="log", tickvals=PAIRS, range=[0.25, 1.85])
+        .update_yaxes(range=[-0.03, 1.05])
+        .update_layout(margin_t=76)
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c049
 def capacity_lab() -> Any:  # an ipywidgets box
     "How many names fit, live: dimension, whether keys are written twice, scale, ridge, fading and seed."
     from ipywidgets import Checkbox
-    return live(capacity_figure, D=choice("dimension D", [2, 4, 8, 16, 32, 64], 16), twice=Checkbox(value=False, description="written twice"), **_memory_controls())
+
+    return live(
+        capacity_figure,
+        D=choice("dimension D", [2, 4, 8, 16, 32, 64], 16),
+        twice=Checkbox(value=False, description="written twice"),
+        **_memory_controls(),
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c055
 LAYOUTS = {
     "evenly": lambda n, u: torch.linspace(-1, 1, n, dtype=torch.float64),
     "by chance": lambda n, u: 2 * u - 1,
-    "with a gap": lambda n, u: torch.where(u < .5, 1.4 * u - 1, 1.4 * u - .4),   # nothing between -0.3 and 0.3
-    "one-sided": lambda n, u: 2 * u**3 - 1,                                     # crowded at the left
+    # nothing between -0.3 and 0.3
+    "with a gap": lambda n, u: torch.where(u < 0.5, 1.4 * u - 1, 1.4 * u - 0.4),
+    "one-sided": lambda n, u: 2 * u**3 - 1,  # crowded at the left
 }
 
+
 def line_keys(
-    layout: str,   # a name of LAYOUTS
-    n: int,        # keys
-    seed: int,     # of the places
-) -> torch.Tensor:   # places from -1 to 1, in order, [n]; float64
+    layout: str,  # a name of LAYOUTS
+    n: int,  # keys
+    seed: int,  # of the places
+) -> torch.Tensor:  # places from -1 to 1, in order, [n]; float64
     "Keys on a line. Raises `ValueError` for an unknown layout or no key."
     require_choice("layout", layout, LAYOUTS)
     require_whole("n", n, least=1)
@@ -367,49 +590,96 @@ def line_keys(
 
 # %% ../../nbs/39_tasks_lab.ipynb #c056
 def line_weights(
-    queries: Any,           # places, at most 10 from zero, [M]
-    places: torch.Tensor,   # of the keys, [n]
+    queries: Any,  # places, at most 10 from zero, [M]
+    places: torch.Tensor,  # of the keys, [n]
     *,
-    scale: float,           # of the logits; the bandwidth is scale ** -0.5
-    ridge: float,           # relative ridge > 0, of LLA
-) -> tuple:                 # weights of softmax and of LLA, each [M, n]; rows sum to one
-    "Lay the line on a circle of radius 10, so that all keys have one length, and ask. Raises `ValueError` for settings that make no sense."
+    scale: float,  # of the logits; the bandwidth is scale ** -0.5
+    ridge: float,  # relative ridge > 0, of LLA
+) -> tuple:  # weights of softmax and of LLA, each [M, n]; rows sum to one
+    """Lay the line on a circle of radius 10, so that all keys have one length, and ask.
+
+    Raises `ValueError` for settings that make no sense."""
     require_positive("scale", scale, zero=True)
     require_positive("ridge", ridge)
     for name, x in dict(queries=queries, places=places).items():
-        try: near = bool((torch.as_tensor(x, dtype=torch.float64).abs() <= 10).all())
-        except (TypeError, ValueError, RuntimeError): near = False
-        if not near: fail(name, x, "places at most 10 from zero")
+        try:
+            near = bool((torch.as_tensor(x, dtype=torch.float64).abs() <= 10).all())
+        except (TypeError, ValueError, RuntimeError):
+            near = False
+        if not near:
+            fail(name, x, "places at most 10 from zero")
     bend = lambda x: torch.stack([x, (100 - x.square()).sqrt()], -1)
     q, k = bend(torch.as_tensor(queries, dtype=torch.float64)), bend(places)
     return (scale * q @ k.mT).softmax(-1), lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c057
 def weights_figure(
-    x: float = 1.2,           # where the query stands; the keys fill -1 to 1
-    scale: float = 10.,       # of the logits
-    ridge: float = .001,      # relative ridge > 0
-    layout: str = "evenly",   # a name of LAYOUTS
-    n: int = 21,              # keys
-    seed: int = 0,            # of their places
-) -> go.Figure:               # mean keys over all queries, and the weights of one query
-    "The weights of one query, and the weighted mean of the keys for all of them. Raises `ValueError` as `line_keys` and `line_weights` do."
-    places = line_keys(layout, n, seed); all_x = torch.linspace(-1.4, 1.4, 113, dtype=torch.float64)
-    fig = canvas("place of keys and query", "mean key", "softmax weight", "LLA weight", heights=[.36, .32, .32], height=680)
+    x: float = 1.2,  # where the query stands; the keys fill -1 to 1
+    scale: float = 10.0,  # of the logits
+    ridge: float = 0.001,  # relative ridge > 0
+    layout: str = "evenly",  # a name of LAYOUTS
+    n: int = 21,  # keys
+    seed: int = 0,  # of their places
+) -> go.Figure:  # mean keys over all queries, and the weights of one query
+    """The weights of one query, and the weighted mean of the keys for all of them.
+
+    Raises `ValueError` as `line_keys` and `line_weights` do."""
+    places = line_keys(layout, n, seed)
+    all_x = torch.linspace(-1.4, 1.4, 113, dtype=torch.float64)
+    fig = canvas(
+        "place of keys and query",
+        "mean key",
+        "softmax weight",
+        "LLA weight",
+        heights=[0.36, 0.32, 0.32],
+        height=680,
+    )
     add_curve(fig, all_x, all_x, "truth", "the query itself", width=1.5, dash="dot")
-    for row, role, w, every in zip((2, 3), ("softmax", "lla"), line_weights([x], places, scale=scale, ridge=ridge), line_weights(all_x, places, scale=scale, ridge=ridge)):
+    for row, role, w, every in zip(
+        (2, 3),
+        ("softmax", "lla"),
+        line_weights([x], places, scale=scale, ridge=ridge),
+        line_weights(all_x, places, scale=scale, ridge=ridge),
+    ):
         w, mean = w[0], float(w[0] @ places)
-        add_curve(fig, all_x, every @ places, role, f"{'LLA' if role == 'lla' else role}: mean key {mean:.2f}".replace("-", "−"))
+        add_curve(
+            fig,
+            all_x,
+            every @ places,
+            role,
+            f"{'LLA' if role == 'lla' else role}: mean key {mean:.2f}".replace("-", "−"),
+        )
         add_points(fig, [x], [mean], role, "", size=10, opacity=1)
         for sign, part in ((1, role), (-1, "error")):
-            add_weights(fig, places, w.clamp_min(0) if sign > 0 else w.clamp_max(0), part, "" if sign > 0 or row == 2 else f"negative: {float(w.clamp_max(0).sum()):.2f}".replace("-", "−"), row=row)
-        add_points(fig, [mean], [0.], role, "", row=row, size=14, opacity=1, symbol="diamond")
+            add_weights(
+                fig,
+                places,
+                w.clamp_min(0) if sign > 0 else w.clamp_max(0),
+                part,
+                ""
+                if sign > 0 or row == 2
+                else f"negative: {float(w.clamp_max(0).sum()):.2f}".replace("-", "−"),
+                row=row,
+            )
+        add_points(fig, [mean], [0.0], role, "", row=row, size=14, opacity=1, symbol="diamond")
     fig.update_traces(line_width=5, row=2).update_traces(line_width=5, row=3)
-    return add_query(fig.update_xaxes(range=[-1.4, 1.4]).update_yaxes(range=[-1.45, 1.45], row=1).update_yaxes(range=[-.65, 1.6], row=2).update_yaxes(range=[-.65, 1.6], row=3), x)
+    return add_query(
+        fig.update_xaxes(range=[-1.4, 1.4])
+        .update_yaxes(range=[-1.45, 1.45], row=1)
+        .update_yaxes(range=[-0.65, 1.6], row=2)
+        .update_yaxes(range=[-0.65, 1.6], row=3),
+        x,
+    )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c058
 def weights_lab() -> Any:  # an ipywidgets box
     "The third bench, live: place of the query, scale, ridge, layout, number of keys and seed."
-    return live(weights_figure, x=slider("query", 1.2, -1.4, 1.4, .05), scale=choice("scale", [0., 1., 2., 5., 10., 20., 50., 100., 200.], 10.),
-        ridge=choice("ridge λ", [1e-4, .001, .003, .01, .03, .1, .3, 1., 10., 1000.], .001), layout=choice("keys", LAYOUTS, "evenly"),
-        n=slider("keys n", 21, 1, 80, 1), seed=slider("seed", 0, 0, 20, 1))
+    return live(
+        weights_figure,
+        x=slider("query", 1.2, -1.4, 1.4, 0.05),
+        scale=choice("scale", [0.0, 1.0, 2.0, 5.0, 10.0, 20.0, 50.0, 100.0, 200.0], 10.0),
+        ridge=choice("ridge λ", [1e-4, 0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 10.0, 1000.0], 0.001),
+        layout=choice("keys", LAYOUTS, "evenly"),
+        n=slider("keys n", 21, 1, 80, 1),
+        seed=slider("seed", 0, 0, 20, 1),
+    )

@@ -9,7 +9,14 @@ __all__ = ['PARTS', 'SKIP', 'PACKAGES', 'PROMPT', 'part_of', 'Corpus', 'read_cor
            'run_counts', 'written', 'run', 'compare', 'growth', 'verdicts']
 
 # %% ../../nbs/36_language_model.ipynb #c002
-import hashlib, lzma, math, platform, statistics, sysconfig, time, zlib
+import hashlib
+import lzma
+import math
+import platform
+import statistics
+import sysconfig
+import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -19,8 +26,16 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.flash import flash_lla
-from ..core import content_hash, fail, kept_part, pick, pick_device
-from ..core import require_choice, require_positive, require_whole
+from lla_course.core import (
+    content_hash,
+    fail,
+    kept_part,
+    pick,
+    pick_device,
+    require_choice,
+    require_positive,
+    require_whole,
+)
 from ..models import Config as Sizes
 from ..models import Decoder, cross_entropy, evaluating
 from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixer, tuned
@@ -28,25 +43,28 @@ from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixe
 # %% ../../nbs/36_language_model.ipynb #c007
 PARTS = ("train", "valid", "test")
 
+
 def part_of(
     name: str,  # path of a file below the library, with slashes
-) -> str:       # of PARTS
+) -> str:  # of PARTS
     "A tenth of all names goes to the test, a tenth to the choice of settings, whatever else there is."
-    if not isinstance(name, str): fail("name", name, "a path as text")
+    if not isinstance(name, str):
+        fail("name", name, "a path as text")
     u = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
-    return "test" if u < .1 else "valid" if u < .2 else "train"
+    return "test" if u < 0.1 else "valid" if u < 0.2 else "train"
 
 # %% ../../nbs/36_language_model.ipynb #c009
 @dataclass(frozen=True)
 class Corpus:
     "Python files by part."
-    parts: dict   # part -> {name: content in bytes}, sorted by name
-    python: str   # version of the Python it belongs to
+
+    parts: dict  # part -> {name: content in bytes}, sorted by name
+    python: str  # version of the Python it belongs to
 
     def stream(
         self,
         part: str,  # of PARTS
-    ) -> bytes:     # the files of a part, a zero byte before each
+    ) -> bytes:  # the files of a part, a zero byte before each
         "One long text. Raises `ValueError` for an unknown part."
         require_choice("part", part, tuple(self.parts))
         return b"".join(b"\0" + text for text in self.parts[part].values())
@@ -54,90 +72,161 @@ class Corpus:
     @property
     def about(self) -> dict:  # python, hash, and files and bytes by part
         "What a record has to say of its corpus: results are comparable only where the hash is the same."
-        names = {p: [[n, hashlib.sha256(t).hexdigest()] for n, t in files.items()] for p, files in self.parts.items()}
-        return dict(python=self.python, hash=content_hash(names)[:16], files={p: len(f) for p, f in self.parts.items()}, bytes={p: sum(map(len, f.values())) for p, f in self.parts.items()})
+        names = {
+            p: [[n, hashlib.sha256(t).hexdigest()] for n, t in files.items()]
+            for p, files in self.parts.items()
+        }
+        return dict(
+            python=self.python,
+            hash=content_hash(names)[:16],
+            files={p: len(f) for p, f in self.parts.items()},
+            bytes={p: sum(map(len, f.values())) for p, f in self.parts.items()},
+        )
 
 # %% ../../nbs/36_language_model.ipynb #c010
-SKIP = {"test", "tests", "idle_test", "site-packages", "dist-packages", "ensurepip", "encodings", "pydoc_data", "__pycache__"}
+SKIP = {
+    "test",
+    "tests",
+    "idle_test",
+    "site-packages",
+    "dist-packages",
+    "ensurepip",
+    "encodings",
+    "pydoc_data",
+    "__pycache__",
+}
+
 
 def read_corpus(
-    only: Sequence[str] = (),         # packages to read; none means all
-    root: str | Path | None = None,   # the library; default that of this Python
-) -> Corpus:                          # its files, in three parts
-    "Read Python's standard library. Raises `ValueError` where it cannot be read as files, or where a part of it would be empty."
-    if isinstance(only, str): fail("only", only, f"a sequence of packages, as ({only!r},)")
+    only: Sequence[str] = (),  # packages to read; none means all
+    root: str | Path | None = None,  # the library; default that of this Python
+) -> Corpus:  # its files, in three parts
+    """Read Python's standard library.
+
+    Raises `ValueError` where it cannot be read as files, or where a part of it would be empty."""
+    if isinstance(only, str):
+        fail("only", only, f"a sequence of packages, as ({only!r},)")
     root, parts = Path(root or sysconfig.get_paths()["stdlib"]), {p: {} for p in PARTS}
-    if not root.is_dir(): fail("root", str(root), "a folder with the source of Python's standard library (this Python keeps it elsewhere, perhaps in a zip file)")
+    if not root.is_dir():
+        fail(
+            "root",
+            str(root),
+            "a folder with the source of Python's standard library (this Python keeps it elsewhere, perhaps"
+            " in a zip file)",
+        )
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
     for name in names:
         *folders, file = name.split("/")
-        if SKIP & set(folders) or file.startswith("_sysconfigdata") or name.startswith("config-") or only and name.split("/")[0] not in only: continue
-        try: parts[part_of(name)][name] = (root/name).read_bytes()
-        except OSError as error: fail("root", str(root), f"files that can be read ({error})")
+        if (
+            SKIP & set(folders)
+            or file.startswith("_sysconfigdata")
+            or name.startswith("config-")
+            or only
+            and name.split("/")[0] not in only
+        ):
+            continue
+        try:
+            parts[part_of(name)][name] = (root / name).read_bytes()
+        except OSError as error:
+            fail("root", str(root), f"files that can be read ({error})")
     for p, files in parts.items():
-        if not any(files.values()): fail("root", str(root), f"a standard library with Python files for the part {p!r}" + (f" in {', '.join(only)}" if only else ""))
+        if not any(files.values()):
+            fail(
+                "root",
+                str(root),
+                f"a standard library with Python files for the part {p!r}"
+                + (f" in {', '.join(only)}" if only else ""),
+            )
     for package in set(only) - {name.split("/")[0] for name in names}:
         fail("only", package, f"packages that {root} has")
     return Corpus(parts, platform.python_version())
 
 # %% ../../nbs/36_language_model.ipynb #c012
-PACKAGES = ("asyncio", "email", "http", "json", "logging", "multiprocessing", "unittest", "urllib", "wsgiref", "xml", "xmlrpc")
+PACKAGES = (
+    "asyncio",
+    "email",
+    "http",
+    "json",
+    "logging",
+    "multiprocessing",
+    "unittest",
+    "urllib",
+    "wsgiref",
+    "xml",
+    "xmlrpc",
+)
 
 # %% ../../nbs/36_language_model.ipynb #c015
 def _check_bytes(name: str, text: bytes, least: int = 0) -> None:
-    if not isinstance(text, (bytes, bytearray)): fail(name, type(text).__name__, "bytes")
-    if len(text) < least: fail(name, bytes(text), "at least one byte")
+    if not isinstance(text, (bytes, bytearray)):
+        fail(name, type(text).__name__, "bytes")
+    if len(text) < least:
+        fail(name, bytes(text), "at least one byte")
+
 
 def squeezed(
-    text: bytes,           # to compress
-    before: bytes = b"",   # what the compressor has seen already
-) -> dict[str, float]:     # bits per byte: zlib, lzma, and lzma after the text before
+    text: bytes,  # to compress
+    before: bytes = b"",  # what the compressor has seen already
+) -> dict[str, float]:  # bits per byte: zlib, lzma, and lzma after the text before
     "Bits per byte of two general compressors, without headers. Raises `ValueError` for no text."
     _check_bytes("text", text, least=1)
     _check_bytes("before", before)
     knobs = dict(format=lzma.FORMAT_RAW, filters=[dict(id=lzma.FILTER_LZMA2, preset=6, dict_size=1 << 26)])
     size = lambda t: len(lzma.compress(t, **knobs))
-    sizes = {"zlib": len(zlib.compress(text, 9)) - 6, "lzma": size(text), "lzma after training text": size(before + text) - size(before)}
+    sizes = {
+        "zlib": len(zlib.compress(text, 9)) - 6,
+        "lzma": size(text),
+        "lzma after training text": size(before + text) - size(before),
+    }
     return {name: round(8 * n / len(text), 4) for name, n in sizes.items()}
 
 # %% ../../nbs/36_language_model.ipynb #c018
 def _keys(text: bytes, n: int) -> np.ndarray:
     "Each byte with the n bytes before it, as one whole number."
     x = np.frombuffer(bytes(n) + text, np.uint8).astype(np.uint64)
-    return sum((x[n - j:len(x) - j] << np.uint64(8 * j) for j in range(n + 1)), np.uint64(0))
+    return sum((x[n - j : len(x) - j] << np.uint64(8 * j) for j in range(n + 1)), np.uint64(0))
+
 
 def count_contexts(
-    text: bytes,    # to learn from
-    order: int,     # longest context, at most 7 bytes
-) -> list[tuple]:   # for each length of the context: pairs and how often each came; contexts, how often each came, with how many different bytes
+    text: bytes,  # to learn from
+    order: int,  # longest context, at most 7 bytes
+    # for each length of the context: pairs and how often each came; contexts, how often each came, with how
+    # many different bytes
+) -> list[tuple]:
     "Count what follows what. Raises `ValueError` for an order outside 0 to 7, and for no text."
     require_whole("order", order, least=0, most=7)
     _check_bytes("text", text, least=1)
+
     def table(n: int) -> tuple:
         pairs, c = np.unique(_keys(text, n), return_counts=True)
         contexts, first, u = np.unique(pairs >> np.uint64(8), return_index=True, return_counts=True)
         return pairs, c, contexts, np.add.reduceat(c, first), u
+
     return [table(n) for n in range(order + 1)]
 
 # %% ../../nbs/36_language_model.ipynb #c020
 def count_bits(
-    tables: list[tuple],   # of `count_contexts`
-    text: bytes,           # to read
-) -> np.ndarray:           # surprise in bits, [order + 2, bytes]: knowing nothing, then by contexts of 0, 1, ... bytes
+    tables: list[tuple],  # of `count_contexts`
+    text: bytes,  # to read
+    # surprise in bits, [order + 2, bytes]: knowing nothing, then by contexts of 0, 1, ... bytes
+) -> np.ndarray:
     "Read with counts; contexts begin with zero bytes. Raises `ValueError` for what is no text."
     _check_bytes("text", text)
-    look_up = lambda keys, wanted, values: np.where(keys[i := np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted, values[i], 0)
+    look_up = lambda keys, wanted, values: np.where(
+        keys[i := np.searchsorted(keys, wanted).clip(max=len(keys) - 1)] == wanted, values[i], 0
+    )
     p = [np.full(len(text), 1 / 256)]
     for n, (pairs, counts, contexts, totals, kinds) in enumerate(tables):
-        key = _keys(text, n); h = key >> np.uint64(8)
+        key = _keys(text, n)
+        h = key >> np.uint64(8)
         c, N, u = look_up(pairs, key, counts), look_up(contexts, h, totals), look_up(contexts, h, kinds)
         p.append(np.where(N > 0, (c + u * p[-1]) / np.maximum(N + u, 1), p[-1]))
     return -np.log2(np.stack(p))
 
 # %% ../../nbs/36_language_model.ipynb #c025
 def windows(
-    text: bytes,     # a file
-    length: int,     # T, at least 2
+    text: bytes,  # a file
+    length: int,  # T, at least 2
 ) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, T], and which of them are targets [n, T]
     "Cut a file so that each byte is a target once. Raises `ValueError` for a length below 2."
     require_whole("length", length, least=2)
@@ -145,48 +234,59 @@ def windows(
     x = torch.frombuffer(bytearray(b"\0" + text), dtype=torch.uint8).long()
     n = max(-(-len(text) // (length - 1)), 1)
     x = F.pad(x, (0, n * (length - 1) + 1 - len(x)), value=-1).unfold(0, length, length - 1)
-    target = x >= 0; target[:, 0] = False
+    target = x >= 0
+    target[:, 0] = False
     return x.clamp_min(0), target
 
 # %% ../../nbs/36_language_model.ipynb #c028
 def _surprise(model: Callable, x: torch.Tensor, precision: str) -> torch.Tensor:
     "Bits of each byte after the first in its window, [B, T - 1], float64."
     low = require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
-    with torch.autocast(x.device.type, torch.bfloat16, enabled=low): logits = model(x)[:, :-1].float()
+    with torch.autocast(x.device.type, torch.bfloat16, enabled=low):
+        logits = model(x)[:, :-1].float()
     nats = F.cross_entropy(logits.flatten(0, 1), x[:, 1:].flatten(), reduction="none")
     return nats.view(len(x), -1).cpu().double() / math.log(2)
 
+
 @torch.no_grad()
 def read_files(
-    model: Callable,          # tokens [B, T] -> logits [B, T, 256]
-    files: Sequence[bytes],   # to read
-    length: int,              # T
+    model: Callable,  # tokens [B, T] -> logits [B, T, 256]
+    files: Sequence[bytes],  # to read
+    length: int,  # T
     *,
-    batch: int = 32,          # windows at a time
+    batch: int = 32,  # windows at a time
     device: torch.device | str = "cpu",  # of the model
     precision: str = "float32",  # or "bfloat16"
-) -> dict:                    # bits and bytes [files][4]; curve: (first place, bits per byte) over full windows
+    # bits and bytes [files][4]; curve: (first place, bits per byte) over full windows
+) -> dict:
     "Surprise of a model on files. Raises `ValueError` where there is no file."
-    if not len(files): fail("files", files, "at least one file")
+    if not len(files):
+        fail("files", files, "at least one file")
     device = pick_device(device)
     cut = [windows(f, length) for f in files]
     tokens, target = (torch.cat([c[i] for c in cut]) for i in (0, 1))
     pieces = tokens.split(require_whole("batch", batch, least=1))
-    with evaluating(model): bits = torch.cat([_surprise(model, x.to(device), precision) for x in pieces])
+    with evaluating(model):
+        bits = torch.cat([_surprise(model, x.to(device), precision) for x in pieces])
     target = target[:, 1:]
     file, place = torch.repeat_interleave(torch.tensor([len(c[0]) for c in cut])), torch.arange(length - 1)
-    sums = lambda x: torch.zeros(len(files), 4, dtype=x.dtype).index_add_(0, file, torch.zeros(len(x), 4, dtype=x.dtype).index_add_(1, place * 4 // (length - 1), x))
+    sums = lambda x: torch.zeros(len(files), 4, dtype=x.dtype).index_add_(
+        0, file, torch.zeros(len(x), 4, dtype=x.dtype).index_add_(1, place * 4 // (length - 1), x)
+    )
     filled = target.all(1)
     whole = bits[filled].mean(0) if filled.any() else (bits * target).sum(0) / target.sum(0).clamp_min(1)
-    reached = length - 1 if filled.any() else int(target.any(0).sum())   # a short file has no late places
-    octaves = [range(2**j, min(2**(j + 1), reached + 1)) for j in range(reached.bit_length())]
-    return dict(bits=sums(bits * target).round(decimals=1).tolist(), bytes=sums(target.long()).tolist(),
-                curve=[[r[0], round(float(whole[r[0] - 1:r[-1]].mean()), 4)] for r in octaves])
+    reached = length - 1 if filled.any() else int(target.any(0).sum())  # a short file has no late places
+    octaves = [range(2**j, min(2 ** (j + 1), reached + 1)) for j in range(reached.bit_length())]
+    return dict(
+        bits=sums(bits * target).round(decimals=1).tolist(),
+        bytes=sums(target.long()).tolist(),
+        curve=[[r[0], round(float(whole[r[0] - 1 : r[-1]].mean()), 4)] for r in octaves],
+    )
 
 # %% ../../nbs/36_language_model.ipynb #c030
 def per_byte(
-    bits: Sequence,    # bits of each file (or their difference between two models), [files, 4] or [files]
-    sizes: Sequence,   # its bytes, like bits
+    bits: Sequence,  # bits of each file (or their difference between two models), [files, 4] or [files]
+    sizes: Sequence,  # its bytes, like bits
 ) -> tuple[float, float]:  # bits per byte, standard error over files
     """Ratio of two sums over files.
 
@@ -194,8 +294,10 @@ def per_byte(
     if len(bits) < 2 or len(bits) != len(sizes):
         fail("bits", len(bits), "at least two files, as many as sizes")
     b, n = (np.asarray(x, float).reshape(len(x), -1).sum(1) for x in (bits, sizes))
-    if not (np.isfinite(b).all() and np.isfinite(n).all()): fail("bits", b.tolist(), "finite numbers")
-    if n.sum() <= 0: fail("sizes", n.tolist(), "at least one byte")
+    if not (np.isfinite(b).all() and np.isfinite(n).all()):
+        fail("bits", b.tolist(), "finite numbers")
+    if n.sum() <= 0:
+        fail("sizes", n.tolist(), "at least one byte")
     r = b.sum() / n.sum()
     return float(r), float(np.sqrt(((b - r * n) ** 2).sum() * len(b) / (len(b) - 1)) / n.sum())
 
@@ -203,27 +305,29 @@ def per_byte(
 @dataclass(frozen=True)
 class Config:
     "One training on the standard library."
-    mixer: str = "lla"        # of MIXERS, or "counts" for the yardsticks
-    budget: str = "steps"     # "steps": as many as all others; "time": as many as fit into the time that softmax attention takes
-    seed: int = 0             # of weights and batches
-    only: tuple = ()          # packages to read, () for all
-    layers: int = 4           # blocks
-    width: int = 384          # of the residual stream
-    heads: int = 6            # of the mixer
-    length: int = 1024        # T, bytes in a window
-    batch: int = 16           # windows in a batch
-    steps: int = 3000         # of training
-    trial_steps: int = 400    # with which a learning rate is chosen
+
+    mixer: str = "lla"  # of MIXERS, or "counts" for the yardsticks
+    # "steps": as many as all others; "time": as many as fit into the time that softmax attention takes
+    budget: str = "steps"
+    seed: int = 0  # of weights and batches
+    only: tuple = ()  # packages to read, () for all
+    layers: int = 4  # blocks
+    width: int = 384  # of the residual stream
+    heads: int = 6  # of the mixer
+    length: int = 1024  # T, bytes in a window
+    batch: int = 16  # windows in a batch
+    steps: int = 3000  # of training
+    trial_steps: int = 400  # with which a learning rate is chosen
     rates: tuple = (5e-4, 1e-3, 2e-3, 4e-3)  # to choose from
-    dropout: float = .1       # on what each part adds
-    positions: str = "rotary" # or "none"
-    ridge: float = 1.         # of LLA, at the start
-    init: float = .02         # standard deviation of the first weights
-    warmup: int = 50          # steps on which the rate rises
+    dropout: float = 0.1  # on what each part adds
+    positions: str = "rotary"  # or "none"
+    ridge: float = 1.0  # of LLA, at the start
+    init: float = 0.02  # standard deviation of the first weights
+    warmup: int = 50  # steps on which the rate rises
     precision: str = "bfloat16"  # of the matrix products in training and test
-    minutes: float = 6.       # a training may take; a sixth of it for a trial
-    order: int = 6            # longest context of the counts
-    letters: int = 300        # bytes to write at each temperature
+    minutes: float = 6.0  # a training may take; a sixth of it for a trial
+    order: int = 6  # longest context of the counts
+    letters: int = 300  # bytes to write at each temperature
 
     def __post_init__(self) -> None:
         check_cell(self)
@@ -236,8 +340,8 @@ class Config:
 
 # %% ../../nbs/36_language_model.ipynb #c032c
 def check_cell(
-    cfg: Config,   # to check
-) -> Config:       # the same
+    cfg: Config,  # to check
+) -> Config:  # the same
     "Raise `ValueError` for a mixer, budget or size that does not exist."
     require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
     require_choice("budget", cfg.budget, ("steps", "time"))
@@ -245,92 +349,126 @@ def check_cell(
     require_whole("order", cfg.order, least=0, most=7)
     require_positive("ridge", cfg.ridge)
     texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
-    if not texts: fail("only", cfg.only, "a tuple of package names, as ('json',)")
+    if not texts:
+        fail("only", cfg.only, "a tuple of package names, as ('json',)")
     cfg.sizes()
     return cfg
 
 # %% ../../nbs/36_language_model.ipynb #c033
 def make_reader(
-    cfg: Config,                           # sizes and mixer
-    seed: int,                             # of the first weights
-    device: torch.device | str = "cpu",    # where
-) -> Decoder:                              # bytes in, logits out
-    "A decoder for bytes. Softmax attention drops no weights: LLA has none to drop, and all shall be treated alike."
+    cfg: Config,  # sizes and mixer
+    seed: int,  # of the first weights
+    device: torch.device | str = "cpu",  # where
+) -> Decoder:  # bytes in, logits out
+    """A decoder for bytes.
+
+    Softmax attention drops no weights: LLA has none to drop, and all shall be treated alike."""
     knobs = dict(ridge=cfg.ridge) if cfg.mixer == "lla" else {}
     model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed)
-    for block in model.blocks: block.mixer.dropout = 0.
+    for block in model.blocks:
+        block.mixer.dropout = 0.0
     return model.to(pick_device(device))
 
+
 def draw_windows(
-    text: torch.Tensor,   # all training bytes, [N], on the device of the model
-    cfg: Config,          # batch and length
-) -> Callable:            # (step, generator) -> bytes [batch, length], for `fit`
+    text: torch.Tensor,  # all training bytes, [N], on the device of the model
+    cfg: Config,  # batch and length
+) -> Callable:  # (step, generator) -> bytes [batch, length], for `fit`
     "Windows from random places. Raises `ValueError` for a text that is not longer than a window."
     if text.dim() != 1 or len(text) <= cfg.length:
         fail("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
+
     def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         start = torch.randint(len(text) - cfg.length, (cfg.batch, 1), generator=generator, device=text.device)
-        return text[start + torch.arange(cfg.length, device=text.device)].long(),
+        return (text[start + torch.arange(cfg.length, device=text.device)].long(),)
+
     return draw
 
+
 def byte_loss(
-    model: Decoder,        # for bytes
+    model: Decoder,  # for bytes
     tokens: torch.Tensor,  # [B, T]
-) -> torch.Tensor:         # in nats, []
+) -> torch.Tensor:  # in nats, []
     "Next-byte loss."
     return cross_entropy(model(tokens), tokens)
 
 # %% ../../nbs/36_language_model.ipynb #c035
 @torch.no_grad()
 def look_inside(
-    model: Decoder,         # with LLA mixers or not
-    tokens: torch.Tensor,   # [B, T]
-) -> dict:                  # ridge, steps (mean), residual (largest), each [layers][heads]; empty lists without LLA
+    model: Decoder,  # with LLA mixers or not
+    tokens: torch.Tensor,  # [B, T]
+    # ridge, steps (mean), residual (largest), each [layers][heads]; empty lists without LLA
+) -> dict:
     "Ridges and solver steps, head by head. Raises `ValueError` where there is nothing to read."
-    if not tokens.numel(): fail("tokens.shape", tuple(tokens.shape), "at least one token")
+    if not tokens.numel():
+        fail("tokens.shape", tuple(tokens.shape), "at least one token")
     found, hooks = dict(ridge=[], steps=[], residual=[]), []
+
     def note(m: LocalLinear, given: tuple) -> None:
-        x = given[0]; ridge = F.softplus(m.raw_ridge)
-        info = flash_lla(*m.project(x, torch.arange(x.shape[1], device=x.device)), ridge=ridge[:, None], backend=m.backend, return_info=True)[1]
-        for name, value in dict(ridge=ridge, steps=info["steps"].float().mean((0, 2)), residual=info["residual"].amax((0, 2))).items(): found[name].append([float(f"{v:.3g}") for v in value.tolist()])
+        x = given[0]
+        ridge = F.softplus(m.raw_ridge)
+        info = flash_lla(
+            *m.project(x, torch.arange(x.shape[1], device=x.device)),
+            ridge=ridge[:, None],
+            backend=m.backend,
+            return_info=True,
+        )[1]
+        for name, value in dict(
+            ridge=ridge, steps=info["steps"].float().mean((0, 2)), residual=info["residual"].amax((0, 2))
+        ).items():
+            found[name].append([float(f"{v:.3g}") for v in value.tolist()])
+
     for block in model.blocks:
-        if isinstance(block.mixer, LocalLinear): hooks.append(block.mixer.register_forward_pre_hook(note))
+        if isinstance(block.mixer, LocalLinear):
+            hooks.append(block.mixer.register_forward_pre_hook(note))
     try:
-        with evaluating(model): model(tokens)
+        with evaluating(model):
+            model(tokens)
     finally:
-        for hook in hooks: hook.remove()
+        for hook in hooks:
+            hook.remove()
     return found
 
+
 def watched(
-    draw: Callable,         # of `fit`
-    model: Decoder,         # that is being trained
-    tokens: torch.Tensor,   # to look at, [B, T]
-    every: int,             # steps between two looks
-) -> tuple[Callable, list]: # the same draw; and where the looks go
+    draw: Callable,  # of `fit`
+    model: Decoder,  # that is being trained
+    tokens: torch.Tensor,  # to look at, [B, T]
+    every: int,  # steps between two looks
+) -> tuple[Callable, list]:  # the same draw; and where the looks go
     "Look inside the model before step 0, `every`, 2 `every` ... of a training."
     require_whole("every", every, least=1)
     looks = []
+
     def seen(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
-        if step % every == 0: looks.append(dict(at=step, **look_inside(model, tokens)))
+        if step % every == 0:
+            looks.append(dict(at=step, **look_inside(model, tokens)))
         return draw(step, generator)
+
     return seen, looks
 
 # %% ../../nbs/36_language_model.ipynb #c037
 def _thin(found: dict, points: int = 30) -> dict:
     keep = sorted({round(i * (len(found["at"]) - 1) / (points - 1)) for i in range(points)})
     bits = lambda x: round(x / math.log(2), 4) if math.isfinite(x) else None
-    return {name: [bits(found[name][i]) if name == "loss" else found[name][i] for i in keep] for name in ("at", "loss", "solver_steps", "residual")}
+    return {
+        name: [bits(found[name][i]) if name == "loss" else found[name][i] for i in keep]
+        for name in ("at", "loss", "solver_steps", "residual")
+    }
+
 
 def train_reader(
-    cfg: Config,            # what to train
-    corpus: Corpus,         # on what
-    steps: int,             # for how long
-    rate: float,            # learning rate
+    cfg: Config,  # what to train
+    corpus: Corpus,  # on what
+    steps: int,  # for how long
+    rate: float,  # learning rate
     *,
-    part: str = "test",     # what to read afterwards
+    part: str = "test",  # what to read afterwards
     minutes: float | None = None,  # default cfg.minutes
     device: torch.device | str = "cpu",  # where
-) -> tuple[Decoder, dict]:  # the model; score (bits per byte), bits, bytes, curve, history, inside, steps, planned, seconds, memory, loose
+    # the model; score (bits per byte), bits, bytes, curve, history, inside, steps, planned, seconds, memory,
+    # loose
+) -> tuple[Decoder, dict]:
     """Train one decoder and let it read files that it has not seen; it is given back in evaluation mode.
 
     Raises `ValueError` for an unknown part, for no steps, and for a rate that is not positive."""
@@ -340,7 +478,19 @@ def train_reader(
     model, files = make_reader(cfg, cfg.seed, device), list(corpus.parts[part].values())
     few = torch.cat([windows(f, cfg.length)[0][:1] for f in corpus.parts["valid"].values()])[:4].to(device)
     draw, looks = watched(draw_windows(text, cfg), model, few, max(steps // 10, 1))
-    found = fit(model, draw, byte_loss, steps=steps, rate=rate, precision=cfg.precision, minutes=minutes or cfg.minutes, every=max(steps // 60, 1), seed=cfg.seed, weight_decay=.1, warmup=cfg.warmup)
+    found = fit(
+        model,
+        draw,
+        byte_loss,
+        steps=steps,
+        rate=rate,
+        precision=cfg.precision,
+        minutes=minutes or cfg.minutes,
+        every=max(steps // 60, 1),
+        seed=cfg.seed,
+        weight_decay=0.1,
+        warmup=cfg.warmup,
+    )
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model, few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
     about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
@@ -350,78 +500,116 @@ def train_reader(
 # %% ../../nbs/36_language_model.ipynb #c039
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name -> training
-    "The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls (ridges, rates, positions, MesaNet); then the small ones with three seeds."
-    small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=64, batch=8, steps=180, rates=(7e-3,), dropout=0., init=.08, warmup=20, precision="float32")
+) -> dict[str, Config]:  # name -> training
+    """The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls
+    (ridges, rates, positions, MesaNet); then the small ones with three seeds."""
+    small = dict(
+        only=PACKAGES,
+        layers=1,
+        width=64,
+        heads=2,
+        length=64,
+        batch=8,
+        steps=180,
+        rates=(7e-3,),
+        dropout=0.0,
+        init=0.08,
+        warmup=20,
+        precision="float32",
+    )
     four, found = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
     for s in range(3):
-        found |= {f"steps_{m}_s{s}": Config(m, seed=s) for m in four} | {f"time_{m}_s{s}": Config(m, "time", seed=s) for m in four[1:]}
-    controls = {f"steps_lla_ridge{r:g}_s{s}": Config(ridge=r, seed=s) for s in range(3) for r in (.1, 10.)}
+        found |= {f"steps_{m}_s{s}": Config(m, seed=s) for m in four} | {
+            f"time_{m}_s{s}": Config(m, "time", seed=s) for m in four[1:]
+        }
+    controls = {f"steps_lla_ridge{r:g}_s{s}": Config(ridge=r, seed=s) for s in range(3) for r in (0.1, 10.0)}
     rates = {f"steps_gated_deltanet_rate{r:g}_s0": Config("gated_deltanet", rates=(r,)) for r in (1e-3, 2e-3)}
-    full = found | controls | rates | {"steps_gated_deltanet_bare_s0": Config("gated_deltanet", positions="none"), "steps_mesanet_s0": Config("mesanet")}
-    fast = {f"steps_{m}_s0": Config(m, **small) for m in ("softmax", "softmax_normed", "lla")} | {"steps_lla_ridge0.1_s0": Config(ridge=.1, **small)}
-    full |= {f"small_{m}_s{s}": Config(m, seed=s, **small) for m in ("softmax", "softmax_normed", "lla") for s in range(3)}
+    full = (
+        found
+        | controls
+        | rates
+        | {
+            "steps_gated_deltanet_bare_s0": Config("gated_deltanet", positions="none"),
+            "steps_mesanet_s0": Config("mesanet"),
+        }
+    )
+    fast = {f"steps_{m}_s0": Config(m, **small) for m in ("softmax", "softmax_normed", "lla")} | {
+        "steps_lla_ridge0.1_s0": Config(ridge=0.1, **small)
+    }
+    full |= {
+        f"small_{m}_s{s}": Config(m, seed=s, **small)
+        for m in ("softmax", "softmax_normed", "lla")
+        for s in range(3)
+    }
     return pick(preset, fast=fast, full=full)
 
 # %% ../../nbs/36_language_model.ipynb #c050
 @torch.no_grad()
 def cache_gap(
-    model: Decoder,         # whose mixers can step
-    tokens: torch.Tensor,   # a text, [B, T]
-    given: int = 8,         # how many of them are read at once as a prompt
-) -> float:                 # largest difference of log probabilities, nats
+    model: Decoder,  # whose mixers can step
+    tokens: torch.Tensor,  # a text, [B, T]
+    given: int = 8,  # how many of them are read at once as a prompt
+) -> float:  # largest difference of log probabilities, nats
     """Compare reading over the cache, byte by byte, with reading at once.
 
     Raises `ValueError` for no text, and no byte left to read."""
     (B, T), states = tokens.shape, [b.mixer.start(*tokens.shape) for b in model.blocks]
-    if not B: fail("tokens.shape", (B, T), "at least one text")
+    if not B:
+        fail("tokens.shape", (B, T), "at least one text")
     require_whole("given", given, least=1, most=T - 1)
     pieces = [range(given), *([t] for t in range(given, T))]
     with evaluating(model):
-        whole, gap = model(tokens).log_softmax(-1), 0.
+        whole, gap = model(tokens).log_softmax(-1), 0.0
         for piece in pieces:
             at = torch.tensor(list(piece), device=tokens.device).expand(B, -1)
             x = model.enter(tokens.gather(1, at), at)
-            for i, block in enumerate(model.blocks): x, states[i] = block.step(x, states[i], at)
+            for i, block in enumerate(model.blocks):
+                x, states[i] = block.step(x, states[i], at)
             said = model.read(model.norm(x)).log_softmax(-1)
-            gap = max(gap, float((said - whole[:, piece[0]:piece[-1] + 1]).abs().max()))
+            gap = max(gap, float((said - whole[:, piece[0] : piece[-1] + 1]).abs().max()))
     return gap
 
 # %% ../../nbs/36_language_model.ipynb #c052
 PROMPT = '"""Read and write files."""\n\nimport os\n\ndef '
 
+
 def readable(
     written: torch.Tensor,  # bytes, [n]
-) -> str:                   # with a dot for each byte that is no printable ASCII character
+) -> str:  # with a dot for each byte that is no printable ASCII character
     "Bytes as text."
     return "".join(chr(b) if 31 < b < 127 or b == 10 else "·" for b in written.tolist())
 
+
 def write(
-    model: Decoder,             # for bytes
-    prompt: str,                # ASCII text to go on from
-    n: int,                     # bytes to write
+    model: Decoder,  # for bytes
+    prompt: str,  # ASCII text to go on from
+    n: int,  # bytes to write
     *,
-    temperature: float = 0.,    # 0 takes the most likely byte
-    seed: int = 0,              # of what is drawn
-    **how: object,              # cache, of `generate`
-) -> torch.Tensor:              # [n]
+    temperature: float = 0.0,  # 0 takes the most likely byte
+    seed: int = 0,  # of what is drawn
+    **how: object,  # cache, of `generate`
+) -> torch.Tensor:  # [n]
     """Go on writing after a prompt that begins a file.
 
     Raises `ValueError` for a prompt that is not ASCII, and as `generate` does."""
-    if not isinstance(prompt, str) or not prompt.isascii(): fail("prompt", prompt, "ASCII text")
+    if not isinstance(prompt, str) or not prompt.isascii():
+        fail("prompt", prompt, "ASCII text")
     require_whole("seed", seed, least=0)
     device = next(model.parameters()).device
     tokens = torch.tensor([[0, *prompt.encode("ascii")]], device=device)
-    return model.generate(tokens, n, temperature=temperature, generator=torch.Generator(device).manual_seed(seed), **how)[0]
+    return model.generate(
+        tokens, n, temperature=temperature, generator=torch.Generator(device).manual_seed(seed), **how
+    )[0]
 
 # %% ../../nbs/36_language_model.ipynb #c055
 def step_seconds(
-    cfg: Config,            # the mixer to time; softmax attention with the same sizes beside it
-    text: torch.Tensor,     # training bytes
+    cfg: Config,  # the mixer to time; softmax attention with the same sizes beside it
+    text: torch.Tensor,  # training bytes
     *,
-    rounds: int = 5,        # in turns, after one that does not count
-    steps: int = 14,        # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
-) -> tuple[float, float]:   # seconds a step: softmax, the mixer
+    rounds: int = 5,  # in turns, after one that does not count
+    # in a turn, more than four; the first four, in which a GPU compiles and records, do not count
+    steps: int = 14,
+) -> tuple[float, float]:  # seconds a step: softmax, the mixer
     "Time training steps of two mixers in turns. Raises `ValueError` for four steps or fewer."
     for name, value, least in (("steps", steps, 5), ("rounds", rounds, 1)):
         require_whole(name, value, least=least)
@@ -430,105 +618,207 @@ def step_seconds(
     for turn in range(rounds + 1):
         for c, model, mine in zip(both, models, took):
             draw, began = draw_windows(text, c), []
+
             def stamped(step: int, generator: torch.Generator) -> tuple:
                 if step == 4:
-                    if text.is_cuda: torch.cuda.synchronize(text.device)
+                    if text.is_cuda:
+                        torch.cuda.synchronize(text.device)
                     began.append(time.perf_counter())
                 return draw(step, generator)
+
             fit(model, stamped, byte_loss, steps=steps, rate=1e-4, precision=cfg.precision)
-            if turn: mine.append((time.perf_counter() - began[0]) / (steps - 4))
+            if turn:
+                mine.append((time.perf_counter() - began[0]) / (steps - 4))
     return tuple(statistics.median(t) for t in took)
 
 # %% ../../nbs/36_language_model.ipynb #c057
 def run_counts(
-    cfg: Config,      # order of the counts
-    corpus: Corpus,   # to read
-) -> dict:            # counts (bits per byte by context), references (compressors), bits of each file by context
+    cfg: Config,  # order of the counts
+    corpus: Corpus,  # to read
+    # counts (bits per byte by context), references (compressors), bits of each file by context
+) -> dict:
     "The yardsticks: counting, and compressors."
     tables, files = count_contexts(corpus.stream("train"), cfg.order), list(corpus.parts["test"].values())
-    bits = np.stack([count_bits(tables, f).sum(1) for f in files]); n = [len(f) for f in files]
-    return dict(counts=[round(x, 4) for x in (bits.sum(0) / sum(n)).tolist()], files=bits.round(1).tolist(), bytes=n, references=squeezed(corpus.stream("test"), corpus.stream("train")))
+    bits = np.stack([count_bits(tables, f).sum(1) for f in files])
+    n = [len(f) for f in files]
+    return dict(
+        counts=[round(x, 4) for x in (bits.sum(0) / sum(n)).tolist()],
+        files=bits.round(1).tolist(),
+        bytes=n,
+        references=squeezed(corpus.stream("test"), corpus.stream("train")),
+    )
 
 # %% ../../nbs/36_language_model.ipynb #c058
 def written(
-    model: Decoder,   # after training
-    n: int,           # bytes at each temperature
-) -> dict:            # same (how many of n // 3 bytes until the cache makes a difference), gap (see `cache_gap`), text (by temperature)
-    "Writing, in float32 and through the cache. Layers with a matrix memory use our pieces for it, not the kernels in bfloat16."
+    model: Decoder,  # after training
+    n: int,  # bytes at each temperature
+    # same (how many of n // 3 bytes until the cache makes a difference), gap (see `cache_gap`), text (by
+    # temperature)
+) -> dict:
+    """Writing, in float32 and through the cache.
+
+    Layers with a matrix memory use our pieces for it, not the kernels in bfloat16."""
     require_whole("n", n, least=1)
     before = {m: m.backend for m in model.modules() if isinstance(m, MatrixMemory)}
     try:
-        for m in before: m.backend = "chunked"
+        for m in before:
+            m.backend = "chunked"
         quick, slow = (write(model, PROMPT, max(n // 3, 1), cache=c) for c in (True, False))
         begun = torch.tensor([[0, *PROMPT.encode()]], device=quick.device)
         gap = cache_gap(model, torch.cat([begun, quick[None]], 1)[:, :96])
-        return dict(same=int((quick != slow).int().cumsum(0).eq(0).sum()), gap=float(f"{gap:.2g}"),
-                    text={f"{t:g}": readable(write(model, PROMPT, n, temperature=t)) for t in (.5, .8, 1.)})
+        return dict(
+            same=int((quick != slow).int().cumsum(0).eq(0).sum()),
+            gap=float(f"{gap:.2g}"),
+            text={f"{t:g}": readable(write(model, PROMPT, n, temperature=t)) for t in (0.5, 0.8, 1.0)},
+        )
     finally:
-        for m, backend in before.items(): m.backend = backend
+        for m, backend in before.items():
+            m.backend = backend
 
 # %% ../../nbs/36_language_model.ipynb #c059
 def run(
-    cfg: Config,   # one cell
-) -> dict:         # see `train_reader`, `written`, `run_counts`; corpus, parameters, grid, ratio
-    "Choose a learning rate, train, read the test files, write. Raises `ValueError` as `check_cell` and `read_corpus` do."
+    cfg: Config,  # one cell
+) -> dict:  # see `train_reader`, `written`, `run_counts`; corpus, parameters, grid, ratio
+    """Choose a learning rate, train, read the test files, write.
+
+    Raises `ValueError` as `check_cell` and `read_corpus` do."""
     corpus, device = read_corpus(check_cell(cfg).only), pick_device("auto")
-    if cfg.mixer == "counts": return run_counts(cfg, corpus) | dict(corpus=corpus.about)
+    if cfg.mixer == "counts":
+        return run_counts(cfg, corpus) | dict(corpus=corpus.about)
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
-    seconds = kept_part("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"] if cfg.budget == "time" else None
+    seconds = (
+        kept_part("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"]
+        if cfg.budget == "time"
+        else None
+    )
+
     def trial(rate: float, seed: int) -> dict:
-        found = train_reader(replace(cfg, seed=seed), corpus, cfg.trial_steps, rate, part="valid", minutes=cfg.minutes / 6, device=device)[1]
+        found = train_reader(
+            replace(cfg, seed=seed),
+            corpus,
+            cfg.trial_steps,
+            rate,
+            part="valid",
+            minutes=cfg.minutes / 6,
+            device=device,
+        )[1]
         return dict(score=found["score"] if math.isfinite(found["score"]) else math.inf)
+
     chosen = tuned(trial, cfg.rates, (0,)) if len(cfg.rates) > 1 else dict(rate=cfg.rates[0], grid=[])
     steps = max(round(cfg.steps * seconds[0] / seconds[1]), 1) if seconds else cfg.steps
     model, found = train_reader(cfg, corpus, steps, chosen["rate"], device=device)
     finite = lambda x: x if math.isfinite(x) else None
-    return found | written(model, cfg.letters) | dict(corpus=corpus.about, device=device, parameters=sum(p.numel() for p in model.parameters()),
-                                         grid=[[r, finite(s)] for r, s in chosen["grid"]], step_seconds=[round(s, 5) for s in seconds] if seconds else None)
+    return (
+        found
+        | written(model, cfg.letters)
+        | dict(
+            corpus=corpus.about,
+            device=device,
+            parameters=sum(p.numel() for p in model.parameters()),
+            grid=[[r, finite(s)] for r, s in chosen["grid"]],
+            step_seconds=[round(s, 5) for s in seconds] if seconds else None,
+        )
+    )
 
 # %% ../../nbs/36_language_model.ipynb #c061
 def compare(
-    a: Sequence[dict],   # results of `run`, one for each seed
-    b: Sequence[dict],   # of another mixer on the same text
+    a: Sequence[dict],  # results of `run`, one for each seed
+    b: Sequence[dict],  # of another mixer on the same text
     quarter: int | None = None,  # only bytes in this quarter of the window, 0 to 3
-) -> tuple[float, float, int]:   # bits per byte of a minus those of b, standard error (files and seeds), seeds
-    "Difference of two mixers, file by file. Raises `ValueError` where there is nothing to compare, or the texts differ."
-    if not a or not b: fail("a", len(a), "at least one result of each")
-    if len({r["corpus"]["hash"] for r in (*a, *b)}) > 1: fail("corpus", sorted({r["corpus"]["hash"] for r in (*a, *b)}), "results on one text; record them on one machine")
-    if quarter is not None: require_whole("quarter", quarter, least=0, most=3)
+    # bits per byte of a minus those of b, standard error (files and seeds), seeds
+) -> tuple[float, float, int]:
+    """Difference of two mixers, file by file.
+
+    Raises `ValueError` where there is nothing to compare, or the texts differ."""
+    if not a or not b:
+        fail("a", len(a), "at least one result of each")
+    if len({r["corpus"]["hash"] for r in (*a, *b)}) > 1:
+        fail(
+            "corpus",
+            sorted({r["corpus"]["hash"] for r in (*a, *b)}),
+            "results on one text; record them on one machine",
+        )
+    if quarter is not None:
+        require_whole("quarter", quarter, least=0, most=3)
     pick_quarter = lambda x: np.asarray(x, float) if quarter is None else np.asarray(x, float)[:, quarter]
     mean = lambda runs: np.mean([pick_quarter(r["bits"]) for r in runs], 0)
     d, se = per_byte(mean(a) - mean(b), pick_quarter(a[0]["bytes"]))
-    totals = [[pick_quarter(r["bits"]).sum() / pick_quarter(r["bytes"]).sum() for r in runs] for runs in (a, b)]
+    totals = [
+        [pick_quarter(r["bits"]).sum() / pick_quarter(r["bytes"]).sum() for r in runs] for runs in (a, b)
+    ]
     spread = sum(np.var(t, ddof=1) / len(t) for t in totals if len(t) > 1)
     return d, float(np.sqrt(se**2 + spread)), min(len(a), len(b))
 
 # %% ../../nbs/36_language_model.ipynb #c071b
 def growth(
-    a: Sequence[dict],   # results of `run`, one for each seed
-    b: Sequence[dict],   # of another mixer on the same text
-) -> tuple[float, float, int]:   # difference of `compare` in the last quarter of the window minus that in the first, standard error, seeds
-    "Whether a difference grows along the window. The quarters are of the same files and models, so they are subtracted before errors are taken."
+    a: Sequence[dict],  # results of `run`, one for each seed
+    b: Sequence[dict],  # of another mixer on the same text
+    # difference of `compare` in the last quarter of the window minus that in the first, standard error, seeds
+) -> tuple[float, float, int]:
+    """Whether a difference grows along the window.
+
+    The quarters are of the same files and models, so they are subtracted before errors are taken."""
     (d, _, seeds), (first, *_) = (compare(a, b, quarter=q) for q in (3, 0))
-    sizes, gap = np.asarray(a[0]["bytes"], float), np.mean([r["bits"] for r in a], 0) - np.mean([r["bits"] for r in b], 0)
+    sizes, gap = (
+        np.asarray(a[0]["bytes"], float),
+        np.mean([r["bits"] for r in a], 0) - np.mean([r["bits"] for r in b], 0),
+    )
     late, early = ((gap - r * sizes)[:, q] / sizes[:, q].sum() for q, r in ((3, d), (0, first)))
     files = ((late - early) ** 2).sum() * len(sizes) / (len(sizes) - 1)
-    along = [[float(np.diff(np.asarray(r["bits"])[:, [0, 3]].sum(0) / sizes[:, [0, 3]].sum(0))[0]) for r in runs] for runs in (a, b)]
-    return d - first, float(np.sqrt(files + sum(np.var(t, ddof=1) / len(t) for t in along if len(t) > 1))), seeds
+    along = [
+        [float(np.diff(np.asarray(r["bits"])[:, [0, 3]].sum(0) / sizes[:, [0, 3]].sum(0))[0]) for r in runs]
+        for runs in (a, b)
+    ]
+    return (
+        d - first,
+        float(np.sqrt(files + sum(np.var(t, ddof=1) / len(t) for t in along if len(t) > 1))),
+        seeds,
+    )
 
 # %% ../../nbs/36_language_model.ipynb #c072
 def verdicts(
-    results: dict,       # name of a cell -> result of `run`
-) -> dict[str, tuple]:   # question -> (verdict, difference in bits per byte, standard error, seeds); ("not recorded", None, None, 0) where runs are missing
+    results: dict,  # name of a cell -> result of `run`
+    # question -> (verdict, difference in bits per byte, standard error, seeds); ("not recorded", None, None,
+    # 0) where runs are missing
+) -> dict[str, tuple]:
     "Answer what can be answered: better, worse, no difference seen; one seed decides nothing."
-    runs = lambda budget, m: [r for n, r in results.items() if n.startswith(f"{budget}_{m}_s") and n.rpartition("_s")[2].isdigit()]
-    word = lambda d, se, n, good="better", bad="worse": "one seed decides nothing" if n < 2 else good if d < -2 * se else bad if d > 2 * se else "no difference seen"
+    runs = lambda budget, m: [
+        r for n, r in results.items() if n.startswith(f"{budget}_{m}_s") and n.rpartition("_s")[2].isdigit()
+    ]
+    word = lambda d, se, n, good="better", bad="worse": (
+        "one seed decides nothing"
+        if n < 2
+        else good
+        if d < -2 * se
+        else bad
+        if d > 2 * se
+        else "no difference seen"
+    )
     found = {}
     for budget in ("steps", "time"):
-        for rival, name in dict(softmax="softmax", softmax_normed="normalised softmax", gated_deltanet="Gated DeltaNet").items():
+        for rival, name in dict(
+            softmax="softmax", softmax_normed="normalised softmax", gated_deltanet="Gated DeltaNet"
+        ).items():
             a, b = runs(budget, "lla"), runs("steps" if rival == "softmax" else budget, rival)
-            found[f"LLA against {name} at equal {budget}"] = (word(*(c := compare(a, b))), *c) if a and b else ("not recorded", None, None, 0)
+            found[f"LLA against {name} at equal {budget}"] = (
+                (word(*(c := compare(a, b))), *c) if a and b else ("not recorded", None, None, 0)
+            )
     a, b = runs("steps", "lla"), runs("steps", "softmax")
-    if not (a and b): return found | {"LLA's advantage over softmax, last quarter of the window against the first": ("not recorded", None, None, 0)}
+    if not (a and b):
+        return found | {
+            "LLA's advantage over softmax, last quarter of the window against the first": (
+                "not recorded",
+                None,
+                None,
+                0,
+            )
+        }
     d, se, n = growth(a, b)
-    return found | {"LLA's advantage over softmax, last quarter of the window against the first": (word(d, se, n, "grows", "shrinks"), d, se, n)}
+    return found | {
+        "LLA's advantage over softmax, last quarter of the window against the first": (
+            word(d, se, n, "grows", "shrinks"),
+            d,
+            se,
+            n,
+        )
+    }

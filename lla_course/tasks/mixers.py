@@ -10,7 +10,10 @@ __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated
            'check_training', 'tuned']
 
 # %% ../../nbs/31_mixers.ipynb #c002
-import math, re, time, warnings
+import math
+import re
+import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache, partial
@@ -30,73 +33,92 @@ from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights, r
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
-    layer: Callable,     # layer(q, k, v) -> answers, linear in v
-    q: torch.Tensor,     # queries, [..., T, D]
-    k: torch.Tensor,     # keys, [..., T, D]
-) -> torch.Tensor:       # [..., T, T]: row t holds the weight of each value in answer t
+    layer: Callable,  # layer(q, k, v) -> answers, linear in v
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., T, D]
+) -> torch.Tensor:  # [..., T, T]: row t holds the weight of each value in answer t
     "What a layer gives weight to, found by feeding it one-hot values."
-    return layer(q, k, torch.eye(k.shape[-2], dtype=k.dtype, device=k.device).expand(*k.shape[:-1], k.shape[-2]))
+    return layer(
+        q, k, torch.eye(k.shape[-2], dtype=k.dtype, device=k.device).expand(*k.shape[:-1], k.shape[-2])
+    )
 
 # %% ../../nbs/31_mixers.ipynb #c010
 def write_decayed(
-    W: torch.Tensor,      # memory, [..., Dv, D]
-    k: torch.Tensor,      # a key, [..., D]
-    v: torch.Tensor,      # its value, [..., Dv]
-    decay: torch.Tensor,  # what is left of the past, from 0 to 1: one number [..., 1], or one for each coordinate of the key [..., D]
-    beta: torch.Tensor,   # strength of writing, [..., 1]
-) -> torch.Tensor:        # the new memory
-    "Fade the memory, then add the pair. Linear attention (no fading), Mamba2 (one factor), GLA (one for each coordinate)."
+    W: torch.Tensor,  # memory, [..., Dv, D]
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
+    # what is left of the past, from 0 to 1: one number [..., 1], or one for each coordinate of the key [...,
+    # D]
+    decay: torch.Tensor,
+    beta: torch.Tensor,  # strength of writing, [..., 1]
+) -> torch.Tensor:  # the new memory
+    """Fade the memory, then add the pair.
+
+    Linear attention (no fading), Mamba2 (one factor), GLA (one for each coordinate)."""
     return decay[..., None, :] * W + (beta * v)[..., :, None] * k[..., None, :]
 
 # %% ../../nbs/31_mixers.ipynb #c012
 def write_gated_delta(
-    W: torch.Tensor,      # memory, [..., Dv, D]
-    k: torch.Tensor,      # a key, [..., D]
-    v: torch.Tensor,      # its value, [..., Dv]
+    W: torch.Tensor,  # memory, [..., Dv, D]
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
     decay: torch.Tensor,  # what is left of the past, [..., 1]
-    beta: torch.Tensor,   # step size, [..., 1]
-) -> torch.Tensor:        # the new memory
+    beta: torch.Tensor,  # step size, [..., 1]
+) -> torch.Tensor:  # the new memory
     "Fade, then one gradient step on the error of this pair. DeltaNet (no fading), Gated DeltaNet."
     return write_delta(decay[..., None, :] * W, k, v, beta)
 
 # %% ../../nbs/31_mixers.ipynb #c014
 def write_mesa_sums(
-    memory: tuple,        # sums of v k' [..., Dv, D] and of k k' [..., D, D]
-    k: torch.Tensor,      # a key, [..., D]
-    v: torch.Tensor,      # its value, [..., Dv]
+    memory: tuple,  # sums of v k' [..., Dv, D] and of k k' [..., D, D]
+    k: torch.Tensor,  # a key, [..., D]
+    v: torch.Tensor,  # its value, [..., Dv]
     decay: torch.Tensor,  # what is left of the past, [..., 1]
-    beta: torch.Tensor,   # weight of the pair, [..., 1]
-) -> tuple:               # the new memory
+    beta: torch.Tensor,  # weight of the pair, [..., 1]
+) -> tuple:  # the new memory
     "Fade both sums, then add the pair to them. MesaNet."
     return write_decayed(memory[0], k, v, decay, beta), write_decayed(memory[1], k, k, decay, beta)
 
+
 def mesa_question(
-    H: torch.Tensor,      # sum of k k', [..., D, D]
-    q: torch.Tensor,      # a query, [..., D]
+    H: torch.Tensor,  # sum of k k', [..., D, D]
+    q: torch.Tensor,  # a query, [..., D]
     ridge: torch.Tensor,  # > 0, [..., D]
-) -> torch.Tensor:        # what to ask, [..., D]
+) -> torch.Tensor:  # what to ask, [..., D]
     "Solve (H + ridge) x = q."
     return torch.linalg.solve(H + torch.diag_embed(ridge.expand(q.shape)), q[..., None])[..., 0]
 
 # %% ../../nbs/31_mixers.ipynb #c016
 RULES = ("sum", "delta", "mesa")
 
+
 def empty_state(
-    rule: str,          # of RULES
-    k: torch.Tensor,    # keys, [..., T, D]
-    v: torch.Tensor,    # values, [..., T, Dv]
-) -> tuple:             # matrices of zeros
+    rule: str,  # of RULES
+    k: torch.Tensor,  # keys, [..., T, D]
+    v: torch.Tensor,  # values, [..., T, Dv]
+) -> tuple:  # matrices of zeros
     "A memory that has seen nothing."
     zeros = lambda rows: k.new_zeros(*k.shape[:-2], rows, k.shape[-1])
-    return (zeros(v.shape[-1]), zeros(k.shape[-1])) if require_choice("rule", rule, RULES) == "mesa" else (zeros(v.shape[-1]),)
+    return (
+        (zeros(v.shape[-1]), zeros(k.shape[-1]))
+        if require_choice("rule", rule, RULES) == "mesa"
+        else (zeros(v.shape[-1]),)
+    )
+
 
 def _check_rule(
-    rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, log_decay: torch.Tensor, beta: torch.Tensor,
+    rule: str,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    log_decay: torch.Tensor,
+    beta: torch.Tensor,
     ridge: torch.Tensor | None,
 ) -> None:
     "Raise `ValueError` for an unknown rule, and for tokens of different numbers or sizes."
     require_choice("rule", rule, RULES)
-    if k.dim() < 2: fail("k.shape", tuple(k.shape), "[..., T, D]")
+    if k.dim() < 2:
+        fail("k.shape", tuple(k.shape), "[..., T, D]")
     T, D = k.shape[-2:]
     fades = (1, D) if rule == "sum" else (1,)
     given = ("q", q, (D,)), ("v", v, None), ("log_decay", log_decay, fades), ("beta", beta, (1,))
@@ -105,16 +127,18 @@ def _check_rule(
             wanted = "Dv" if sizes is None else " or ".join(str(s) for s in dict.fromkeys(sizes))
             where = f"for keys of shape {tuple(k.shape)} and the rule {rule!r}"
             fail(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] {where}")
-    if rule == "mesa" and ridge is None: fail("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
+    if rule == "mesa" and ridge is None:
+        fail("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
 
 # %% ../../nbs/31_mixers.ipynb #c017
 def recurrence(
-    rule: str,                 # of RULES
-    q: torch.Tensor,           # queries, [..., T, D]
-    k: torch.Tensor,           # keys, [..., T, D]
-    v: torch.Tensor,           # values, [..., T, Dv]
-    log_decay: torch.Tensor,   # log of what each token leaves of the past, <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
-    beta: torch.Tensor,        # strength of each write, [..., T, 1]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., T, D]
+    v: torch.Tensor,  # values, [..., T, Dv]
+    # log of what each token leaves of the past, <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
+    log_decay: torch.Tensor,
+    beta: torch.Tensor,  # strength of each write, [..., T, 1]
     ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
     state: tuple | None = None,  # memory at the start; default empty
 ) -> tuple[torch.Tensor, tuple]:  # answers [..., T, Dv], and the memory at the end
@@ -125,31 +149,44 @@ def recurrence(
     state, answers = state or empty_state(rule, k, v), [v[..., :0, :]]
     for t in range(k.shape[-2]):
         token = (k[..., t, :], v[..., t, :], log_decay[..., t, :].exp(), beta[..., t, :])
-        if rule == "mesa": state = write_mesa_sums(state, *token)
-        else: state = ((write_gated_delta if rule == "delta" else write_decayed)(state[0], *token),)
+        if rule == "mesa":
+            state = write_mesa_sums(state, *token)
+        else:
+            state = ((write_gated_delta if rule == "delta" else write_decayed)(state[0], *token),)
         question = mesa_question(state[1], q[..., t, :], ridge) if rule == "mesa" else q[..., t, :]
         answers.append((state[0] @ question[..., None])[..., 0][..., None, :])
     return torch.cat(answers, -2), state
 
 # %% ../../nbs/31_mixers.ipynb #c022
 def chunk_forward(
-    rule: str,                 # of RULES
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,   # a piece, [..., c, D] and [..., c, Dv]
-    log_decay: torch.Tensor,   # [..., c, 1] or [..., c, D]
-    beta: torch.Tensor,        # [..., c, 1]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # queries of a piece, [..., c, D]
+    k: torch.Tensor,  # keys of a piece, [..., c, D]
+    v: torch.Tensor,  # values of a piece, [..., c, Dv]
+    log_decay: torch.Tensor,  # [..., c, 1] or [..., c, D]
+    beta: torch.Tensor,  # [..., c, 1]
     ridge: torch.Tensor | None,  # [..., D]
-    state: tuple,              # memory before the piece
+    state: tuple,  # memory before the piece
 ) -> tuple[torch.Tensor, tuple]:  # answers [..., c, Dv], memory after the piece
     "All tokens of a piece at once."
     c, g, W = k.shape[-2], log_decay.cumsum(-2), state[0]
     future = torch.ones(c, c, dtype=torch.bool, device=k.device).triu(1)[..., None]
-    left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()   # of a pair of token s, at token t
-    pair = lambda a, b: left[..., 0] * (a @ b.mT) if left.shape[-1] == 1 else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    # of a pair of token s, at token t
+    left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()
+    pair = lambda a, b: (
+        left[..., 0] * (a @ b.mT)
+        if left.shape[-1] == 1
+        else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    )
     fade, rest, u = g.exp(), (g[..., -1:, :] - g).exp(), beta * v
     if rule == "delta":
-        u = torch.linalg.solve_triangular((beta * pair(k, k)).tril(-1), u - beta * ((fade * k) @ W.mT), upper=False, unitriangular=True)
+        u = torch.linalg.solve_triangular(
+            (beta * pair(k, k)).tril(-1), u - beta * ((fade * k) @ W.mT), upper=False, unitriangular=True
+        )
     if rule == "mesa":
-        H = fade[..., None] * state[1][..., None, :, :] + torch.einsum("...ts,...sd,...se->...tde", left[..., 0], beta * k, k)
+        H = fade[..., None] * state[1][..., None, :, :] + torch.einsum(
+            "...ts,...sd,...se->...tde", left[..., 0], beta * k, k
+        )
         q = mesa_question(H, q, ridge[..., None, :])
     o = pair(q, k) @ u + (fade * q) @ W.mT
     after = fade[..., -1:, :] * W + u.mT @ (rest * k)
@@ -157,18 +194,20 @@ def chunk_forward(
 
 # %% ../../nbs/31_mixers.ipynb #c023
 def chunked(
-    rule: str,                 # of RULES
-    q: torch.Tensor,           # queries, [..., T, D]
-    k: torch.Tensor,           # keys, [..., T, D]
-    v: torch.Tensor,           # values, [..., T, Dv]
-    log_decay: torch.Tensor,   # <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
-    beta: torch.Tensor,        # [..., T, 1]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., T, D]
+    v: torch.Tensor,  # values, [..., T, Dv]
+    log_decay: torch.Tensor,  # <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
+    beta: torch.Tensor,  # [..., T, 1]
     ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
     state: tuple | None = None,  # memory at the start; default empty
     *,
-    chunk: int = 16,           # tokens in a piece
+    chunk: int = 16,  # tokens in a piece
 ) -> tuple[torch.Tensor, tuple]:  # as `recurrence`
-    "The same as `recurrence`, a piece at a time. Raises `ValueError` for an unknown rule or a piece of no tokens."
+    """The same as `recurrence`, a piece at a time.
+
+    Raises `ValueError` for an unknown rule or a piece of no tokens."""
     require_whole("chunk", chunk, least=1)
     _check_rule(rule, q, k, v, log_decay, beta, ridge)
     state, answers = state or empty_state(rule, k, v), [v[..., :0, :]]
@@ -179,7 +218,8 @@ def chunked(
 
 # %% ../../nbs/31_mixers.ipynb #c027a
 class _Solved(torch.autograd.Function):
-    "The solution x of a symmetric system; `rest`, the right side minus the product with x, carries the gradients."
+    """The solution x of a symmetric system; `rest`, the right side minus the product with x, carries the
+    gradients."""
 
     @staticmethod
     def forward(ctx, rest, x, solve):
@@ -187,7 +227,9 @@ class _Solved(torch.autograd.Function):
         return x.clone()
 
     @staticmethod
-    def backward(ctx, grad): return ctx.solve(grad), None, None
+    def backward(ctx, grad):
+        return ctx.solve(grad), None, None
+
 
 def _conjugate_gradient(times: Callable, b: torch.Tensor, steps: int) -> torch.Tensor:
     "Solve times(x) = b for each row [..., D]; times is symmetric and positive."
@@ -201,12 +243,13 @@ def _conjugate_gradient(times: Callable, b: torch.Tensor, steps: int) -> torch.T
         d, size = r + new / size.clamp_min(tiny) * d, new
     return x
 
+
 def solved(
-    times: Callable,     # x -> H x for each row, [..., D] -> [..., D]; symmetric and positive
-    b: torch.Tensor,     # right sides, [..., D]
+    times: Callable,  # x -> H x for each row, [..., D] -> [..., D]; symmetric and positive
+    b: torch.Tensor,  # right sides, [..., D]
     *,
-    steps: int = 30,     # of conjugate gradients
-) -> torch.Tensor:       # [..., D]
+    steps: int = 30,  # of conjugate gradients
+) -> torch.Tensor:  # [..., D]
     "Solve many systems of which only products are known; gradients go to b and to whatever `times` holds."
     require_whole("steps", steps, least=0)
     solve = torch.no_grad()(lambda b: _conjugate_gradient(times, b, steps))
@@ -215,50 +258,77 @@ def solved(
 
 # %% ../../nbs/31_mixers.ipynb #c027b
 def _handed_on(W: torch.Tensor, fade: torch.Tensor, add: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    "Memories before each piece [..., n, R, D] and after the last; fade [..., n, 1, D or 1], add [..., n, R, D]."
+    """Memories before each piece [..., n, R, D] and after the last; fade [..., n, 1, D or 1], add [..., n, R,
+    D]."""
     before = []
     for f, a in zip(fade.unbind(-3), add.unbind(-3)):
-        before.append(W); W = f * W + a
+        before.append(W)
+        W = f * W + a
     return torch.stack(before, -3), W
 
+
 def side_by_side(
-    rule: str,                 # of RULES
-    q: torch.Tensor,           # queries, [..., T, D]
-    k: torch.Tensor,           # keys, [..., T, D]
-    v: torch.Tensor,           # values, [..., T, Dv]
-    log_decay: torch.Tensor,   # <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
-    beta: torch.Tensor,        # [..., T, 1]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # queries, [..., T, D]
+    k: torch.Tensor,  # keys, [..., T, D]
+    v: torch.Tensor,  # values, [..., T, Dv]
+    log_decay: torch.Tensor,  # <= 0, [..., T, 1], or [..., T, D] for the rule "sum"
+    beta: torch.Tensor,  # [..., T, 1]
     ridge: torch.Tensor | None = None,  # of the rule "mesa", [..., D]
     state: tuple | None = None,  # memory at the start; default empty
     *,
     chunk: int | None = None,  # tokens in a piece; default 64, and 16 where each coordinate fades by itself
 ) -> tuple[torch.Tensor, tuple]:  # as `recurrence`
-    "The same as `recurrence`, all pieces at once; MesaNet's systems by conjugate gradients. Raises `ValueError` for an unknown rule or a piece of no tokens."
+    """The same as `recurrence`, all pieces at once; MesaNet's systems by conjugate gradients.
+
+    Raises `ValueError` for an unknown rule or a piece of no tokens."""
     _check_rule(rule, q, k, v, log_decay, beta, ridge)
     T, state = k.shape[-2], state or empty_state(rule, k, v)
-    if chunk is not None: require_whole("chunk", chunk, least=1)
-    if not T: return v, state
+    if chunk is not None:
+        require_whole("chunk", chunk, least=1)
+    if not T:
+        return v, state
     c = min(chunk or (64 if log_decay.shape[-1] == 1 else 16), T)
-    q, k, v, log_decay, beta = (F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta))
+    q, k, v, log_decay, beta = (
+        F.pad(x, (0, 0, 0, -T % c)).unflatten(-2, (-1, c)) for x in (q, k, v, log_decay, beta)
+    )
     quick = q.is_cuda and q.requires_grad and torch.is_grad_enabled() and not torch.compiler.is_compiling()
     o, state = (_fused if quick else _pieces)(rule, q, k, v, log_decay.cumsum(-2), beta, ridge, state)
     return o.flatten(-3, -2)[..., :T, :], state
 
 # %% ../../nbs/31_mixers.ipynb #c027c
-def _pieces(rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: torch.Tensor, beta: torch.Tensor, ridge: torch.Tensor | None, state: tuple) -> tuple[torch.Tensor, tuple]:
+def _pieces(
+    rule: str,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+    g: torch.Tensor,
+    beta: torch.Tensor,
+    ridge: torch.Tensor | None,
+    state: tuple,
+) -> tuple[torch.Tensor, tuple]:
     "`side_by_side` on pieces [..., n, c, D], with sums g of the log decays within each."
     c, W = k.shape[-2], state[0]
     future = torch.ones(c, c, dtype=torch.bool, device=k.device).triu(1)[..., None]
     left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()
-    pair = lambda a, b: left[..., 0] * (a @ b.mT) if left.shape[-1] == 1 else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    pair = lambda a, b: (
+        left[..., 0] * (a @ b.mT)
+        if left.shape[-1] == 1
+        else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+    )
     fade, rest, u, last = g.exp(), (g[..., -1:, :] - g).exp(), beta * v, g[..., -1:, :].exp()
     if rule == "delta":
-        alone, asks = torch.linalg.solve_triangular((beta * pair(k, k)).tril(-1), torch.cat([u, beta * fade * k], -1), upper=False, unitriangular=True).split([v.shape[-1], k.shape[-1]], -1)
+        alone, asks = torch.linalg.solve_triangular(
+            (beta * pair(k, k)).tril(-1), torch.cat([u, beta * fade * k], -1), upper=False, unitriangular=True
+        ).split([v.shape[-1], k.shape[-1]], -1)
         before, wrote = [], []
         for f, a, s, r in zip(last.unbind(-3), alone.unbind(-3), asks.unbind(-3), (rest * k).unbind(-3)):
-            before.append(W); wrote.append(a - s @ W.mT); W = f * W + wrote[-1].mT @ r
+            before.append(W)
+            wrote.append(a - s @ W.mT)
+            W = f * W + wrote[-1].mT @ r
         before, u = torch.stack(before, -3), torch.stack(wrote, -3)
-    else: before, W = _handed_on(W, last, u.mT @ (rest * k))
+    else:
+        before, W = _handed_on(W, last, u.mT @ (rest * k))
     after = (W,)
     if rule == "mesa":
         H, end = _handed_on(state[1], last, (beta * rest * k).mT @ k)
@@ -270,64 +340,104 @@ def _pieces(rule: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, g: tor
 # %% ../../nbs/31_mixers.ipynb #c027c2
 _compiled, _compiles = cache(lambda: torch.compile(_pieces, dynamic=False)), {}
 
+
 def _fused(*parts: Any) -> tuple[torch.Tensor, tuple]:
-    "`_pieces` for training on a GPU, compiled once for each shape; as it is where a trial, forward and backward, shows that the compiler cannot."
+    """`_pieces` for training on a GPU, compiled once for each shape; as it is where a trial, forward and
+    backward, shows that the compiler cannot."""
     each = lambda f: tree_map(lambda t: f(t) if isinstance(t, torch.Tensor) else t, parts)
     shapes = str(each(lambda t: (tuple(t.shape), t.dtype, t.requires_grad)))
     with torch._dynamo.config.patch(recompile_limit=64):
         if shapes not in _compiles:
-            try: _compiled()(*each(lambda t: t.detach().requires_grad_(t.requires_grad)))[0].sum().backward(); _compiles[shapes] = True
-            except Exception as error: _compiles[shapes] = False; warnings.warn(f"not compiled, only slower: {error}")
+            try:
+                _compiled()(*each(lambda t: t.detach().requires_grad_(t.requires_grad)))[0].sum().backward()
+                _compiles[shapes] = True
+            except Exception as error:
+                _compiles[shapes] = False
+                warnings.warn(f"not compiled, only slower: {error}")
         return (_compiled() if _compiles[shapes] else _pieces)(*parts)
 
 # %% ../../nbs/31_mixers.ipynb #c028
 def choose_kernels(
-    x: torch.Tensor,   # where the work is
-) -> str:              # "fla", "side_by_side" or "chunked"
-    "Who computes the layers with a matrix memory: on CUDA the kernels of `flash-linear-attention` where they can be imported and are right, else our pieces, side by side; elsewhere one after the other."
-    if x.device.type != "cuda": return "chunked"
-    try: import fla.ops.mesa_net
-    except ImportError: return "side_by_side"
-    wrong = torch.cuda.get_device_capability(x.device)[0] == 9 and (3, 4, 0) <= tuple(int(p) for p in re.findall(r"\d+", version("triton"))[:3]) < (3, 7, 1)
+    x: torch.Tensor,  # where the work is
+) -> str:  # "fla", "side_by_side" or "chunked"
+    """Who computes the layers with a matrix memory: on CUDA the kernels of `flash-linear-attention` where
+    they can be imported and are right, else our pieces, side by side; elsewhere one after the other."""
+    if x.device.type != "cuda":
+        return "chunked"
+    try:
+        import fla.ops.mesa_net
+    except ImportError:
+        return "side_by_side"
+    wrong = torch.cuda.get_device_capability(x.device)[0] == 9 and (3, 4, 0) <= tuple(
+        int(p) for p in re.findall(r"\d+", version("triton"))[:3]
+    ) < (3, 7, 1)
     return "side_by_side" if wrong else "fla"
 
 # %% ../../nbs/31_mixers.ipynb #c029
 def fla_kernels(
-    rule: str,                 # of RULES
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor,   # [B, H, T, D], on CUDA
-    log_decay: torch.Tensor,   # [B, H, T, 1] or [B, H, T, D]
-    beta: torch.Tensor,        # [B, H, T, 1]
+    rule: str,  # of RULES
+    q: torch.Tensor,  # queries on CUDA, [B, H, T, D]
+    k: torch.Tensor,  # keys on CUDA, [B, H, T, D]
+    v: torch.Tensor,  # values on CUDA, [B, H, T, Dv]
+    log_decay: torch.Tensor,  # [B, H, T, 1] or [B, H, T, D]
+    beta: torch.Tensor,  # [B, H, T, 1]
     ridge: torch.Tensor | None = None,  # [H, D] or [D]
     state: tuple | None = None,  # memory at the start; default empty
 ) -> tuple[torch.Tensor, tuple]:  # as `recurrence`; the answers in the dtype of v
-    "The kernels of `flash-linear-attention`, with matrix products in bfloat16. Raises `ImportError` where it is missing."
+    """The kernels of `flash-linear-attention`, with matrix products in bfloat16.
+
+    Raises `ImportError` where it is missing."""
     from fla.ops.gated_delta_rule import chunk_gated_delta_rule
     from fla.ops.gla import chunk_gla
     from fla.ops.mesa_net import chunk_mesa_net
     from fla.ops.simple_gla import chunk_simple_gla
+
     time_first = lambda x, dtype=torch.bfloat16: x.transpose(1, 2).to(dtype).contiguous()
     kept = [m.float().mT.contiguous() for m in state] if state else [None, None]
-    inputs, g, b = [time_first(x) for x in (q, k, v)], time_first(log_decay, torch.float32), time_first(beta, torch.float32)
-    if log_decay.shape[-1] == 1: g = g[..., 0]
+    inputs, g, b = (
+        [time_first(x) for x in (q, k, v)],
+        time_first(log_decay, torch.float32),
+        time_first(beta, torch.float32),
+    )
+    if log_decay.shape[-1] == 1:
+        g = g[..., 0]
     if rule == "mesa":
-        o, H, G = chunk_mesa_net(*inputs, g, b[..., 0], ridge.float().expand(k.shape[1], k.shape[3]).contiguous(), h_kk_init=kept[1], h_kv_init=kept[0], output_final_state=True)
+        o, H, G = chunk_mesa_net(
+            *inputs,
+            g,
+            b[..., 0],
+            ridge.float().expand(k.shape[1], k.shape[3]).contiguous(),
+            h_kk_init=kept[1],
+            h_kv_init=kept[0],
+            output_final_state=True,
+        )
         new = (G.mT, H.mT)
-    elif rule == "delta": o, *new = chunk_gated_delta_rule(*inputs, g, b[..., 0], scale=1., initial_state=kept[0], output_final_state=True)
-    else: o, *new = (chunk_simple_gla if g.dim() == 3 else chunk_gla)(*inputs[:2], time_first(beta * v), g, scale=1., initial_state=kept[0], output_final_state=True)
+    elif rule == "delta":
+        o, *new = chunk_gated_delta_rule(
+            *inputs, g, b[..., 0], scale=1.0, initial_state=kept[0], output_final_state=True
+        )
+    else:
+        o, *new = (chunk_simple_gla if g.dim() == 3 else chunk_gla)(
+            *inputs[:2], time_first(beta * v), g, scale=1.0, initial_state=kept[0], output_final_state=True
+        )
     return o.transpose(1, 2).to(v.dtype), tuple(new) if rule == "mesa" else (new[0].mT,)
 
 # %% ../../nbs/31_mixers.ipynb #c030
 def run_rule(
-    rule: str,                 # of RULES
-    *tokens: torch.Tensor,     # q, k, v, log_decay, beta, ridge, as in `recurrence`
+    rule: str,  # of RULES
+    *tokens: torch.Tensor,  # q, k, v, log_decay, beta, ridge, as in `recurrence`
     state: tuple | None = None,  # memory at the start
-    backend: str = "auto",     # "auto", "fla", "side_by_side", "chunked" or "recurrence"
+    backend: str = "auto",  # "auto", "fla", "side_by_side", "chunked" or "recurrence"
 ) -> tuple[torch.Tensor, tuple]:  # answers and memory
     "Compute a layer by whoever is fastest here. Raises `ValueError` for an unknown backend."
     require_choice("backend", backend, ("auto", "fla", "side_by_side", "chunked", "recurrence"))
-    if not tokens[2].numel(): backend = "chunked"   # no row or no token: kernels cannot start for nothing
-    if backend == "auto": backend = choose_kernels(tokens[0])
-    return dict(fla=fla_kernels, side_by_side=side_by_side, chunked=chunked, recurrence=recurrence)[backend](rule, *tokens, state=state)
+    if not tokens[2].numel():
+        backend = "chunked"  # no row or no token: kernels cannot start for nothing
+    if backend == "auto":
+        backend = choose_kernels(tokens[0])
+    return dict(fla=fla_kernels, side_by_side=side_by_side, chunked=chunked, recurrence=recurrence)[backend](
+        rule, *tokens, state=state
+    )
 
 # %% ../../nbs/31_mixers.ipynb #c032
 class HeadGate(nn.Module):
@@ -335,37 +445,44 @@ class HeadGate(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,   # width, heads
+        cfg: Config,  # width, heads
     ) -> None:
         super().__init__()
         steps = torch.logspace(-3, -1, cfg.heads, dtype=torch.float32)
         self.to_step = nn.Linear(cfg.width, cfg.heads)
         self.log_rate = nn.Parameter(torch.zeros(cfg.heads))
         init_weights(self, cfg)
-        with torch.no_grad(): self.to_step.bias.copy_(steps.expm1().log())
+        with torch.no_grad():
+            self.to_step.bias.copy_(steps.expm1().log())
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # [B, T, C] -> log decay and step, each [B, H, T, 1]
+    # [B, T, C] -> log decay and step, each [B, H, T, 1]
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "How much each head lets go at each token."
         step = F.softplus(self.to_step(x)).transpose(1, 2)[..., None]
         return -self.log_rate.exp()[:, None, None] * step, step
 
+
 class ChannelGate(nn.Module):
-    "One log fading for each coordinate of a key, through a projection of low rank, [B, T, C] -> [B, H, T, D]."
+    """One log fading for each coordinate of a key, through a projection of low rank, [B, T, C] -> [B, H, T,
+    D]."""
 
     def __init__(
         self,
-        cfg: Config,   # width, heads
+        cfg: Config,  # width, heads
     ) -> None:
         super().__init__()
         self.heads, rank = cfg.heads, max(1, cfg.width // 16)
         self.to_fade = nn.Sequential(nn.Linear(cfg.width, rank, bias=False), nn.Linear(rank, cfg.width))
         init_weights(self, cfg)
 
-    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:  # [B, T, C] -> log decay [B, H, T, D], and no step
+    # [B, T, C] -> log decay [B, H, T, D], and no step
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, None]:
         "How much each coordinate lets go at each token."
         return F.logsigmoid(_split(self.to_fade(x), self.heads)) / 16, None
 
-def _split(x: torch.Tensor, heads: int) -> torch.Tensor: return x.unflatten(-1, (heads, -1)).transpose(1, 2)
+
+def _split(x: torch.Tensor, heads: int) -> torch.Tensor:
+    return x.unflatten(-1, (heads, -1)).transpose(1, 2)
 
 # %% ../../nbs/31_mixers.ipynb #c033
 class RuleInputs(MultiHead):
@@ -375,45 +492,58 @@ class RuleInputs(MultiHead):
 
     def __init__(
         self,
-        cfg: Config,              # width, heads, positions
+        cfg: Config,  # width, heads, positions
         *,
-        rule: str = "sum",        # of RULES
-        gate: str = "none",       # fading: "none", one factor a "head", or one a "channel"
-        write: str = "one",       # strength: "one", a sigmoid ("beta"), or the "step" of the head gate
-        unit: bool = False,       # keys and queries of length one
-        skip: bool = False,       # add a learned multiple of the value
-        out_norm: bool = True,    # divide each head's answer by its root mean square
-        backend: str = "auto",    # see `run_rule`
+        rule: str = "sum",  # of RULES
+        gate: str = "none",  # fading: "none", one factor a "head", or one a "channel"
+        write: str = "one",  # strength: "one", a sigmoid ("beta"), or the "step" of the head gate
+        unit: bool = False,  # keys and queries of length one
+        skip: bool = False,  # add a learned multiple of the value
+        out_norm: bool = True,  # divide each head's answer by its root mean square
+        backend: str = "auto",  # see `run_rule`
     ) -> None:
         super().__init__(cfg)
-        for name, flag in dict(unit=unit, skip=skip, out_norm=out_norm).items(): require_flag(name, flag)
+        for name, flag in dict(unit=unit, skip=skip, out_norm=out_norm).items():
+            require_flag(name, flag)
         self.unit, self.backend, H, D = unit, backend, cfg.heads, cfg.head_dim
         self.rule = require_choice("rule", rule, RULES)
         self.write = require_choice("write", write, ("one", "beta", "step"))
         require_choice("gate", gate, ("none", "head", "channel"))
-        if gate == "channel" and rule != "sum": fail("gate", gate, f"'none' or 'head' for the rule {rule!r}")
-        if write == "step" and gate != "head": fail("write", write, "'one' or 'beta' without the head gate")
+        if gate == "channel" and rule != "sum":
+            fail("gate", gate, f"'none' or 'head' for the rule {rule!r}")
+        if write == "step" and gate != "head":
+            fail("write", write, "'one' or 'beta' without the head gate")
         if write == "beta":
             self.to_beta = nn.Linear(cfg.width, H)
             init_weights(self.to_beta, cfg)
-        if rule == "mesa": self.raw_ridge = nn.Parameter(torch.full((H * D,), math.log(math.expm1(.75))))
+        if rule == "mesa":
+            self.raw_ridge = nn.Parameter(torch.full((H * D,), math.log(math.expm1(0.75))))
         self.skip = nn.Parameter(torch.ones(H)) if skip else None
         self.norm = nn.RMSNorm(D) if out_norm else nn.Identity()
         self.gate = dict(none=lambda cfg: None, head=HeadGate, channel=ChannelGate)[gate](cfg)
 
     def tokens(
         self,
-        x: torch.Tensor,           # [B, T, C]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> list:                     # q, k, v, log_decay, beta, ridge for `recurrence`
+        x: torch.Tensor,  # [B, T, C]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> list:  # q, k, v, log_decay, beta, ridge for `recurrence`
         "What the rule gets to see, in float32 or better."
         q, k, v = self.project(x, positions)
-        q, k = (F.normalize(q, dim=-1), F.normalize(k, dim=-1)) if self.unit else (q / q.shape[-1]**.5, k)
+        q, k = (F.normalize(q, dim=-1), F.normalize(k, dim=-1)) if self.unit else (q / q.shape[-1] ** 0.5, k)
         one = v.new_ones(*v.shape[:3], 1)
         log_decay, step = self.gate(x) if self.gate else (0 * one, None)
-        beta = _split(self.to_beta(x).sigmoid(), self.heads) if self.write == "beta" else step if self.write == "step" else one
-        ridge = .25 + F.softplus(self.raw_ridge).view(self.heads, -1) if self.rule == "mesa" else None
-        return [None if t is None else t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k, v, log_decay, beta, ridge)]
+        beta = (
+            _split(self.to_beta(x).sigmoid(), self.heads)
+            if self.write == "beta"
+            else step
+            if self.write == "step"
+            else one
+        )
+        ridge = 0.25 + F.softplus(self.raw_ridge).view(self.heads, -1) if self.rule == "mesa" else None
+        return [
+            None if t is None else t.to(torch.promote_types(t.dtype, torch.float32))
+            for t in (q, k, v, log_decay, beta, ridge)
+        ]
 
 # %% ../../nbs/31_mixers.ipynb #c033b
 class MatrixMemory(RuleInputs):
@@ -425,11 +555,12 @@ class MatrixMemory(RuleInputs):
 
     def start(
         self,
-        batch: int,      # rows
-        capacity: int,   # not needed: the memory has one size
-    ) -> tuple:          # matrices of zeros, [B, H, D, D]
+        batch: int,  # rows
+        capacity: int,  # not needed: the memory has one size
+    ) -> tuple:  # matrices of zeros, [B, H, D, D]
         "A memory that has seen nothing."
-        for name, size in dict(batch=batch, capacity=capacity).items(): require_whole(name, size, least=0)
+        for name, size in dict(batch=batch, capacity=capacity).items():
+            require_whole(name, size, least=0)
         w = self.to_out.weight
         exact = torch.promote_types(w.dtype, torch.float32)
         none = w.new_zeros(batch, self.heads, 0, len(w) // self.heads, dtype=exact)
@@ -437,14 +568,16 @@ class MatrixMemory(RuleInputs):
 
     def step(
         self,
-        x: torch.Tensor,           # new tokens, [B, T, C]
-        state: tuple | None,       # the memory before them
-        positions: torch.Tensor,   # where they stand, [B, T] or [T]
+        x: torch.Tensor,  # new tokens, [B, T, C]
+        state: tuple | None,  # the memory before them
+        positions: torch.Tensor,  # where they stand, [B, T] or [T]
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the memory after them
         "Read on."
         tokens = self.tokens(x, positions)
-        with torch.autocast(x.device.type, enabled=False): o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
-        if not o.numel(): o = o + 0 * sum(t.sum() for t in tokens if t is not None)   # all gradients are zero
+        with torch.autocast(x.device.type, enabled=False):
+            o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
+        if not o.numel():
+            o = o + 0 * sum(t.sum() for t in tokens if t is not None)  # all gradients are zero
         o = o if self.skip is None else o + self.skip[:, None, None] * tokens[2]
         return self.finish(self.norm(o).to(x.dtype)), state
 
@@ -454,29 +587,33 @@ class NormedSoftmax(SoftmaxAttention):
 
     def __init__(
         self,
-        cfg: Config,   # as `SoftmaxAttention`
+        cfg: Config,  # as `SoftmaxAttention`
     ) -> None:
         super().__init__(cfg)
         self.q_norm, self.k_norm = nn.RMSNorm(cfg.head_dim), nn.RMSNorm(cfg.head_dim)
 
-    def prepare(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:  # each [B, H, T, D]
+    # each [B, H, T, D]
+    def prepare(self, q: torch.Tensor, k: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         "Divide each by its root mean square, times learned factors."
-        return tuple(norm(t.to(norm.weight.dtype)).to(t.dtype) for norm, t in ((self.q_norm, q), (self.k_norm, k)))
+        return tuple(
+            norm(t.to(norm.weight.dtype)).to(t.dtype) for norm, t in ((self.q_norm, q), (self.k_norm, k))
+        )
 
 # %% ../../nbs/31_mixers.ipynb #c035b
 def inverse_softplus(
-    y: float,    # > 0
-) -> float:      # x with softplus(x) = y
+    y: float,  # > 0
+) -> float:  # x with softplus(x) = y
     """The raw number of a positive one; nothing overflows.
 
     Raises `ValueError` unless y is finite and positive."""
     y = require_positive("y", y)
     return y + math.log(-math.expm1(-y))
 
+
 def raw_ridges(
-    ridge: float,        # > 0, where training begins
-    heads: int,          # H
-) -> nn.Parameter:       # [H]; their softplus is the ridge
+    ridge: float,  # > 0, where training begins
+    heads: int,  # H
+) -> nn.Parameter:  # [H]; their softplus is the ridge
     "What a layer learns instead of its ridges. Raises `ValueError` for a ridge that their dtype cannot hold."
     require_whole("heads", heads, least=1)
     raw = torch.full((heads,), inverse_softplus(require_positive("ridge", ridge)), dtype=torch.float64)
@@ -495,21 +632,23 @@ class LocalLinear(NormedSoftmax):
 
     def __init__(
         self,
-        cfg: Config,              # as `SoftmaxAttention`
+        cfg: Config,  # as `SoftmaxAttention`
         *,
-        ridge: float = .1,        # relative ridge at the start, > 0, learned for each head
-        tol: float | None = None, # of the solver, on whole texts; see `flash_lla`
-        backend: str = "auto",    # see `flash_lla`
+        ridge: float = 0.1,  # relative ridge at the start, > 0, learned for each head
+        tol: float | None = None,  # of the solver, on whole texts; see `flash_lla`
+        backend: str = "auto",  # see `flash_lla`
     ) -> None:
         super().__init__(cfg)
-        if tol is not None: require_positive("tol", tol, zero=True)
+        if tol is not None:
+            require_positive("tol", tol, zero=True)
         self.tol, self.backend, self.info = tol, require_choice("backend", backend, BACKENDS), {}
         self.raw_ridge = raw_ridges(ridge, cfg.heads)
 
-    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:  # each [B, H, T, D] -> [B, H, T, D]
+    # each [B, H, T, D] -> [B, H, T, D]
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
         "A text from its beginning."
         ridge = F.softplus(self.raw_ridge)[:, None]
-        if not q.numel():   # nobody asks: nothing to solve, and all gradients are zero
+        if not q.numel():  # nobody asks: nothing to solve, and all gradients are zero
             self.info = dict.fromkeys(("steps", "residual"), torch.zeros((), device=q.device))
             return ((q + k + v) * ridge[..., None]).to(v.dtype)
         o, info = flash_lla(q, k, v, ridge=ridge, tol=self.tol, backend=self.backend, return_info=True)
@@ -520,22 +659,25 @@ class LocalLinear(NormedSoftmax):
         "Attend to the past and to oneself."
         return self.finish(self.attend(*self.project(x, torch.arange(x.shape[1], device=x.device))))
 
-    def weights(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> [B, H, T, T]; rows sum to one, entries may be negative
+    # [B, T, C] -> [B, H, T, T]; rows sum to one, entries may be negative
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
         "The attention matrix."
         q, k, _ = self.project(x, torch.arange(x.shape[1], device=x.device))
-        if not q.numel(): return q @ k.mT
+        if not q.numel():
+            return q @ k.mT
         return lla_weights(q, k, ridge=F.softplus(self.raw_ridge)[:, None], is_causal=True)
 
     def step(
         self,
-        x: torch.Tensor,           # new tokens, [B, T, C]
-        state: tuple,              # the cache, changed in place
-        positions: torch.Tensor,   # where they stand, [B, T]: consecutive in each row
+        x: torch.Tensor,  # new tokens, [B, T, C]
+        state: tuple,  # the cache, changed in place
+        positions: torch.Tensor,  # where they stand, [B, T]: consecutive in each row
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the cache
         "Attend from new tokens to everything up to them. Raises `ValueError` for a place beyond the cache."
         q, k, v = self.project(x, positions)
         remember(state, k, v, positions)
-        if not q.numel() or int(positions.max()) < x.shape[1]: return self.finish(self.attend(q, k, v)), state
+        if not q.numel() or int(positions.max()) < x.shape[1]:
+            return self.finish(self.attend(q, k, v)), state
         ridge = F.softplus(self.raw_ridge)[:, None]
         answer = partial(lla_decode, k_cache=state[0], v_cache=state[1], ridge=ridge)
         pieces = zip(q.to(state[0].dtype).split(8, 2), (positions + 1).split(8, 1))
@@ -543,16 +685,23 @@ class LocalLinear(NormedSoftmax):
         return self.finish(torch.cat(parts, 2).to(x.dtype)), state
 
 # %% ../../nbs/31_mixers.ipynb #c038
-MIXERS = dict(   # name -> recipe, cfg -> module
-    softmax=SoftmaxAttention, softmax_normed=NormedSoftmax, lla=LocalLinear,
-    linear=partial(MatrixMemory), gla=partial(MatrixMemory, gate="channel"), mamba2=partial(MatrixMemory, gate="head", write="step", skip=True),
-    deltanet=partial(MatrixMemory, rule="delta", write="beta", unit=True), gated_deltanet=partial(MatrixMemory, rule="delta", gate="head", write="beta", unit=True),
-    mesanet=partial(MatrixMemory, rule="mesa", gate="head", write="beta", unit=True))
+MIXERS = dict(  # name -> recipe, cfg -> module
+    softmax=SoftmaxAttention,
+    softmax_normed=NormedSoftmax,
+    lla=LocalLinear,
+    linear=partial(MatrixMemory),
+    gla=partial(MatrixMemory, gate="channel"),
+    mamba2=partial(MatrixMemory, gate="head", write="step", skip=True),
+    deltanet=partial(MatrixMemory, rule="delta", write="beta", unit=True),
+    gated_deltanet=partial(MatrixMemory, rule="delta", gate="head", write="beta", unit=True),
+    mesanet=partial(MatrixMemory, rule="mesa", gate="head", write="beta", unit=True),
+)
+
 
 def mixer(
-    name: str,       # of MIXERS
-    **knobs: object, # for the module, as out_norm=False
-) -> Callable:       # recipe, cfg -> module
+    name: str,  # of MIXERS
+    **knobs: object,  # for the module, as out_norm=False
+) -> Callable:  # recipe, cfg -> module
     "A recipe by its name. Raises `ValueError` for a name that is not in `MIXERS`."
     recipe = MIXERS[require_choice("name", name, tuple(MIXERS))]
     return partial(recipe, **knobs) if knobs else recipe
@@ -560,67 +709,97 @@ def mixer(
 # %% ../../nbs/31_mixers.ipynb #c043a
 @contextmanager
 def _own_stream(device: torch.device) -> Iterator[None]:
-    "On a GPU, work on a stream beside the usual one, where launches can be recorded; count its memory from now on."
-    if device.type != "cuda": yield; return
+    """On a GPU, work on a stream beside the usual one, where launches can be recorded; count its memory from
+    now on."""
+    if device.type != "cuda":
+        yield
+        return
     usual, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    torch.cuda.reset_peak_memory_stats(device); own.wait_stream(usual)
-    with torch.cuda.stream(own): yield
+    torch.cuda.reset_peak_memory_stats(device)
+    own.wait_stream(usual)
+    with torch.cuda.stream(own):
+        yield
     usual.wait_stream(own)
+
 
 def _note(found: dict, step: int, losses: list, infos: list) -> None:
     "Add a point to the history of `fit`, and begin a new one."
-    mean = float(torch.stack(losses).mean()); losses.clear()
-    for name, value in dict(at=step, loss=round(mean, 5) if math.isfinite(mean) else math.inf, solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
-                            residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None).items(): found[name].append(value)
+    mean = float(torch.stack(losses).mean())
+    losses.clear()
+    for name, value in dict(
+        at=step,
+        loss=round(mean, 5) if math.isfinite(mean) else math.inf,
+        solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
+        residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None,
+    ).items():
+        found[name].append(value)
+
 
 def _learner(model: nn.Module, loss: Callable, optimizer: Any, noted: list, precision: str) -> Callable:
     "One step on a batch, batch -> loss; what the solvers say goes to `noted`."
     kind, cast = next(model.parameters()).device.type, precision == "bfloat16"
+
     def learn(*batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(kind, torch.bfloat16, enabled=cast): now = loss(model, *batch)
+        with torch.autocast(kind, torch.bfloat16, enabled=cast):
+            now = loss(model, *batch)
         optimizer.zero_grad()
         now.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.)
+        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
         return now.detach()
+
     return learn
 
 # %% ../../nbs/31_mixers.ipynb #c043a2
 def _replayed(step: Callable, device: torch.device) -> Callable:
-    "On a GPU, record the launches of a step at the fourth batch of a shape, and replay them from then on. Give batches on a stream of their own."
-    if device.type != "cuda": return step
+    """On a GPU, record the launches of a step at the fourth batch of a shape, and replay them from then on.
+
+    Give batches on a stream of their own."""
+    if device.type != "cuda":
+        return step
     held, graph, out, calls = [], None, None, 0
+
     def run(*batch: torch.Tensor) -> torch.Tensor:
         nonlocal held, graph, out, calls
-        if [t.shape for t in batch] != [t.shape for t in held]: held, graph, calls = [t.clone() for t in batch], None, 0
+        if [t.shape for t in batch] != [t.shape for t in held]:
+            held, graph, calls = [t.clone() for t in batch], None, 0
         calls += 1
-        if calls < 4: return step(*batch)
-        for old, new in zip(held, batch): old.copy_(new)
+        if calls < 4:
+            return step(*batch)
+        for old, new in zip(held, batch):
+            old.copy_(new)
         if graph is None:
             graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()): out = step(*held)
+            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
+                out = step(*held)
         graph.replay()
         return out.clone()
+
     return run
 
 # %% ../../nbs/31_mixers.ipynb #c043b
 def fit(
-    model: nn.Module,          # trained in place
-    draw: Callable,            # (step from 0, generator on the device of the model) -> tensors of a fresh batch
-    loss: Callable,            # (model, *tensors) -> their loss, []
+    model: nn.Module,  # trained in place
+    # (step from 0, generator on the device of the model) -> tensors of a fresh batch
+    draw: Callable,
+    loss: Callable,  # (model, *tensors) -> their loss, []
     *,
-    steps: int,                # of AdamW
-    rate: float,               # highest learning rate
+    steps: int,  # of AdamW
+    rate: float,  # highest learning rate
     precision: str = "float32",  # or "bfloat16", for the matrix products
-    minutes: float = 8.,       # of training at most
-    every: int = 50,           # steps between two points of the history
-    seed: int = 0,             # of the batches
-    **knobs: object,           # warmup, decay, betas, weight_decay of `adamw`
-) -> dict:                     # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA), loose
-    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
+    minutes: float = 8.0,  # of training at most
+    every: int = 50,  # steps between two points of the history
+    seed: int = 0,  # of the batches
+    **knobs: object,  # warmup, decay, betas, weight_decay of `adamw`
+    # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA),
+    # loose
+) -> dict:
+    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when
+    `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
 
-    `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing is solved.
+    `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing
+    is solved.
     `loose` says whether a residual was above 0.1. A loss that is not finite ends the training, as `inf`.
     The model is left in training mode. Raises `ValueError` for settings that make no training."""
     require_whole("every", every, least=1)
@@ -635,65 +814,96 @@ def fit(
     with _own_stream(device):
         for step in range(1, steps + 1):
             batch, now = draw(step - 1, generator), time.perf_counter()
-            recent.append(learn(*batch)); schedule.step()
-            if (shape := str([t.shape for t in batch])) not in shapes: shapes.add(shape); began += time.perf_counter() - now
+            recent.append(learn(*batch))
+            schedule.step()
+            if (shape := str([t.shape for t in batch])) not in shapes:
+                shapes.add(shape)
+                began += time.perf_counter() - now
             late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
-            if late or step % every == 0 or step == steps: _note(found, step, recent, noted)
-            if late or math.inf in found["loss"]: break
-    optimizer.zero_grad(); memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return found | dict(steps=step, seconds=round(time.perf_counter() - began, 2), memory=memory, loose=any(r > .1 for r in found["residual"] if r is not None))
+            if late or step % every == 0 or step == steps:
+                _note(found, step, recent, noted)
+            if late or math.inf in found["loss"]:
+                break
+    optimizer.zero_grad()
+    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
+    return found | dict(
+        steps=step,
+        seconds=round(time.perf_counter() - began, 2),
+        memory=memory,
+        loose=any(r > 0.1 for r in found["residual"] if r is not None),
+    )
 
 # %% ../../nbs/31_mixers.ipynb #c043eb
 def check_rates(
-    rates: Iterable,   # learning rates
-) -> tuple:            # the same
+    rates: Iterable,  # learning rates
+) -> tuple:  # the same
     "Check learning rates to try. Raises `ValueError` unless they are finite numbers above 0, at least one."
     if not isinstance(rates, Iterable) or isinstance(rates, str) or not (rates := tuple(rates)):
         fail("rates", rates, "learning rates, at least one")
-    for rate in rates: require_positive("rates", rate)
+    for rate in rates:
+        require_positive("rates", rate)
     return rates
 
+
 def check_seeds(
-    seeds: Iterable,   # seeds of weights and data
-) -> tuple:            # the same
+    seeds: Iterable,  # seeds of weights and data
+) -> tuple:  # the same
     "Check seeds. Raises `ValueError` unless they are whole numbers >= 0, at least one."
     if not isinstance(seeds, Iterable) or isinstance(seeds, str) or not (seeds := tuple(seeds)):
         fail("seeds", seeds, "seeds, at least one")
-    for seed in seeds: require_whole("seeds", seed, least=0)
+    for seed in seeds:
+        require_whole("seeds", seed, least=0)
     return seeds
 
+
 def check_training(
-    cfg: Any,        # with fields of these names, where it has them
-    **least: int,    # further fields that are whole numbers, and the smallest they may be
+    cfg: Any,  # with fields of these names, where it has them
+    **least: int,  # further fields that are whole numbers, and the smallest they may be
 ) -> None:
     """Check the fields that trainings share: steps, batch, test, seed, rates, seeds, precision, minutes.
 
     Raises `ValueError` for a value that makes no training."""
     usual = {n: l for n, l in dict(steps=1, batch=1, test=1, seed=0).items() if hasattr(cfg, n)}
-    for name, low in (usual | least).items(): require_whole(name, getattr(cfg, name), least=low)
+    for name, low in (usual | least).items():
+        require_whole(name, getattr(cfg, name), least=low)
     for name, check in dict(rates=check_rates, seeds=check_seeds).items():
         check(given := getattr(cfg, name, (1,)))
-        if not isinstance(given, tuple): fail(name, given, "a tuple, as a setting cannot change")
-    if hasattr(cfg, "precision"): require_choice("precision", cfg.precision, ("float32", "bfloat16"))
-    if hasattr(cfg, "minutes"): require_positive("minutes", cfg.minutes)
+        if not isinstance(given, tuple):
+            fail(name, given, "a tuple, as a setting cannot change")
+    if hasattr(cfg, "precision"):
+        require_choice("precision", cfg.precision, ("float32", "bfloat16"))
+    if hasattr(cfg, "minutes"):
+        require_positive("minutes", cfg.minutes)
 
 # %% ../../nbs/31_mixers.ipynb #c043f
 def tuned(
-    trial: Callable,           # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for `kept_part`
-    rates: Sequence[float],    # learning rates to try
-    seeds: Sequence[int],      # the first is used for choosing
+    # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for
+    # `kept_part`
+    trial: Callable,
+    rates: Sequence[float],  # learning rates to try
+    seeds: Sequence[int],  # the first is used for choosing
     *,
     seen: Callable | None = None,  # gets (rate, seed, result) of each trial
-) -> dict:                     # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
+) -> dict:  # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
     """Choose a learning rate with one seed, then run it with the others.
 
     Raises `ValueError` where no rate gives a finite score, or there is nothing to try."""
     rates, seeds = check_rates(rates), check_seeds(seeds)
+
     def once(rate: float, seed: int) -> dict:
         result = kept_part(f"{rate:g}_{seed}", lambda: trial(rate, seed))
-        if seen: seen(rate, seed, result)
+        if seen:
+            seen(rate, seed, result)
         return result
+
     first = {rate: once(rate, seeds[0]) for rate in rates}
-    best = min(rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf)
-    if not math.isfinite(first[best]["score"]): fail("rates", tuple(rates), "a learning rate with which training does not blow up")
-    return dict(rate=best, grid=[[rate, first[rate]["score"]] for rate in rates], runs=[first[best], *(once(best, seed) for seed in seeds[1:])])
+    best = min(
+        rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf
+    )
+    if not math.isfinite(first[best]["score"]):
+        fail("rates", tuple(rates), "a learning rate with which training does not blow up")
+    return dict(
+        rate=best,
+        grid=[[rate, first[rate]["score"]] for rate in rates],
+        runs=[first[best], *(once(best, seed) for seed in seeds[1:])],
+    )

@@ -24,25 +24,30 @@ from .mixers import MIXERS, check_training, chunked, fit, mesa_question, mixer, 
 
 # %% ../../nbs/34_associative_recall.ipynb #c007
 def check_sizes(
-    tokens: int,   # in each prompt
-    pairs: int,    # of a key and a value
-    vocab: int,    # keys and values
+    tokens: int,  # in each prompt
+    pairs: int,  # of a key and a value
+    vocab: int,  # keys and values
 ) -> None:
     "Raise `ValueError` for sizes into which the pairs do not fit."
     require_whole("vocab", vocab, least=2)
     require_whole("pairs", pairs, least=1, most=vocab // 2)
-    if require_whole("tokens", tokens, least=4 * pairs) % 2: fail("tokens", tokens, "an even number")
+    if require_whole("tokens", tokens, least=4 * pairs) % 2:
+        fail("tokens", tokens, "an even number")
+
 
 def make_prompts(
-    n: int,                       # prompts
+    n: int,  # prompts
     *,
-    tokens: int,                  # in each, T, an even number
-    pairs: int,                   # of a key and a value; at most a quarter of the tokens
-    vocab: int,                   # keys come from its lower half, values from its upper half
-    generator: torch.Generator,   # of everything random, on the device that is to hold the prompts
-    power: float = .01,           # a of the law of the gaps, p ~ x^(a - 1)
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # text [n, T], where the queries stand [n, pairs], values that are asked for [n, pairs]
-    "Multi-query associative recall (MQAR), as in Zoology. Raises `ValueError` for sizes into which the pairs do not fit."
+    tokens: int,  # in each, T, an even number
+    pairs: int,  # of a key and a value; at most a quarter of the tokens
+    vocab: int,  # keys come from its lower half, values from its upper half
+    generator: torch.Generator,  # of everything random, on the device that is to hold the prompts
+    power: float = 0.01,  # a of the law of the gaps, p ~ x^(a - 1)
+    # text [n, T], where the queries stand [n, pairs], values that are asked for [n, pairs]
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Multi-query associative recall (MQAR), as in Zoology.
+
+    Raises `ValueError` for sizes into which the pairs do not fit."""
     check_sizes(tokens, pairs, vocab)
     require_whole("n", n, least=0)
     if isinstance(power, bool) or not isinstance(power, (int, float)) or not math.isfinite(power):
@@ -50,36 +55,37 @@ def make_prompts(
     exact = dict(dtype=torch.float32, device=generator.device)
     some = lambda many: torch.rand(n, many, generator=generator, **exact).topk(pairs).indices
     keys, values = some(vocab // 2), vocab // 2 + some(vocab - vocab // 2)
-    law = torch.arange(1, tokens // 2 - pairs + 1, **exact) ** (power - 1.)
+    law = torch.arange(1, tokens // 2 - pairs + 1, **exact) ** (power - 1.0)
     gaps = torch.multinomial(law.expand(n, -1), pairs, generator=generator) if n else keys
     at = 2 * pairs + 2 * gaps
     text = torch.randint(vocab, (n, tokens), generator=generator, device=generator.device)
-    text[:, :2 * pairs] = torch.stack([keys, values], -1).flatten(1)
+    text[:, : 2 * pairs] = torch.stack([keys, values], -1).flatten(1)
     return text.scatter(1, at, keys), at, values
 
 # %% ../../nbs/34_associative_recall.ipynb #c012
 def recall_logits(
-    model: nn.Module,      # a Decoder
-    text: torch.Tensor,    # [B, T]
-    at: torch.Tensor,      # where the queries stand, [B, pairs]
-) -> torch.Tensor:         # logits of the answers, [B, pairs, vocab]
+    model: nn.Module,  # a Decoder
+    text: torch.Tensor,  # [B, T]
+    at: torch.Tensor,  # where the queries stand, [B, pairs]
+) -> torch.Tensor:  # logits of the answers, [B, pairs, vocab]
     "Read whole texts, and answer at the queries only. Raises `ValueError` for queries outside of the text."
     if at.dim() != 2 or len(at) != len(text):
         fail("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
     require_below("at", at, text.shape[1], "places in the text")
     x = model.enter(text, torch.arange(text.shape[1], device=text.device))
-    for block in model.blocks: x = block(x)
+    for block in model.blocks:
+        x = block(x)
     return model.read(model.norm(x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))))
 
 # %% ../../nbs/34_associative_recall.ipynb #c013
 @torch.no_grad()
 def grade(
-    model: nn.Module,            # a Decoder
-    n: int,                      # prompts
+    model: nn.Module,  # a Decoder
+    n: int,  # prompts
     generator: torch.Generator,  # of the prompts, on the device of the model
     precision: str = "float32",  # or "bfloat16", as it was trained
-    **sizes: int,                # tokens, pairs, vocab of `make_prompts`
-) -> tuple[float, torch.Tensor]: # mean loss in nats, share of right answers in each prompt [n]
+    **sizes: int,  # tokens, pairs, vocab of `make_prompts`
+) -> tuple[float, torch.Tensor]:  # mean loss in nats, share of right answers in each prompt [n]
     "Loss and right answers on fresh prompts, a hundred at a time. Raises `ValueError` without a prompt."
     losses, right, low = [], [], require_choice("precision", precision, ("float32", "bfloat16")) == "bfloat16"
     for begin in range(0, require_whole("n", n, least=1), 100):
@@ -92,46 +98,55 @@ def grade(
 
 # %% ../../nbs/34_associative_recall.ipynb #c015
 def lessons(
-    tokens: int,      # in the last lesson
-    pairs: int,       # in the last lesson
-    steps: int,       # of training, in all
-    first: int = 2,   # pairs in the first lesson at least; 0: no lessons before the last
+    tokens: int,  # in the last lesson
+    pairs: int,  # in the last lesson
+    steps: int,  # of training, in all
+    first: int = 2,  # pairs in the first lesson at least; 0: no lessons before the last
 ) -> list[tuple[int, int, int]]:  # (steps, tokens, pairs) of each
     """Double pairs and tokens from lesson to lesson, but leave eight tokens a pair where there is room.
 
     Raises `ValueError` for a negative `first`, and for no tokens, pairs or steps."""
     least = dict(tokens=(tokens, 1), pairs=(pairs, 1), steps=(steps, 1), first=(first, 0))
-    for name, (size, low) in least.items(): require_whole(name, size, least=low)
+    for name, (size, low) in least.items():
+        require_whole(name, size, least=low)
     sizes = [(tokens, pairs)]
     while first and sizes[0][1] // 2 >= first:
         T, n = sizes[0][0], sizes[0][1] // 2
         sizes.insert(0, (max(2 * (T // 4), min(T, 8 * n)), n))
     between = len(sizes) - 2
-    shares = [.5] * (between >= 0) + [.25 / max(between, 1)] * between + [.25]
-    ends = [round(steps * sum(shares[:i + 1]) / sum(shares)) for i in range(len(sizes))]
+    shares = [0.5] * (between >= 0) + [0.25 / max(between, 1)] * between + [0.25]
+    ends = [round(steps * sum(shares[: i + 1]) / sum(shares)) for i in range(len(sizes))]
     return [(end - begin, *size) for begin, end, size in zip([0, *ends], ends, sizes)]
 
 # %% ../../nbs/34_associative_recall.ipynb #c016
 def draw_lessons(
-    plan: Sequence,   # (steps, tokens, pairs) of each lesson; the last one has no end
-    vocab: int,       # tokens
-    batch: int,       # prompts a step in the last lesson; shorter ones come in greater numbers, so that the tokens are the same
-) -> Callable:        # (step, generator) -> text, at, values of `make_prompts`
+    plan: Sequence,  # (steps, tokens, pairs) of each lesson; the last one has no end
+    vocab: int,  # tokens
+    # prompts a step in the last lesson; shorter ones come in greater numbers, so that the tokens are the same
+    batch: int,
+) -> Callable:  # (step, generator) -> text, at, values of `make_prompts`
     "Fresh prompts, lesson after lesson, for `fit`. Raises `ValueError` for a plan without a lesson."
-    if not len(plan): fail("plan", plan, "at least one lesson (steps, tokens, pairs)")
-    for name, size in dict(vocab=vocab, batch=batch).items(): require_whole(name, size, least=1)
+    if not len(plan):
+        fail("plan", plan, "at least one lesson (steps, tokens, pairs)")
+    for name, size in dict(vocab=vocab, batch=batch).items():
+        require_whole(name, size, least=1)
     ends = list(accumulate(steps for steps, *_ in plan[:-1]))
+
     def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor, ...]:
         _, tokens, pairs = plan[bisect(ends, step)]
-        return make_prompts(batch * plan[-1][1] // tokens, tokens=tokens, pairs=pairs, vocab=vocab, generator=generator)
+        return make_prompts(
+            batch * plan[-1][1] // tokens, tokens=tokens, pairs=pairs, vocab=vocab, generator=generator
+        )
+
     return draw
 
+
 def recall_loss(
-    model: nn.Module,       # a Decoder
-    text: torch.Tensor,     # [B, T]
-    at: torch.Tensor,       # where the queries stand, [B, pairs]
-    values: torch.Tensor,   # what is right, [B, pairs]
-) -> torch.Tensor:          # mean over the queries, in nats, []
+    model: nn.Module,  # a Decoder
+    text: torch.Tensor,  # [B, T]
+    at: torch.Tensor,  # where the queries stand, [B, pairs]
+    values: torch.Tensor,  # what is right, [B, pairs]
+) -> torch.Tensor:  # mean over the queries, in nats, []
     "How surprised a model is by the answers. Raises `ValueError` where nothing is asked."
     if not values.numel() or values.shape != at.shape:
         fail("values.shape", tuple(values.shape), "one for each query, at least one")
@@ -143,29 +158,31 @@ class Config:
     """One setting: a mixer, a size of the task, and how it is trained.
 
     Raises `ValueError` for sizes that do not go together."""
-    mixer: str                # a name of MIXERS
-    tokens: int = 64          # T
-    pairs: int = 8            # n
-    vocab: int = 8192         # half keys, half values
-    width: int = 64           # of the model
-    layers: int = 2           # mixers
-    heads: int = 2            # in each; the size of a head is width / heads
-    first: int = 2            # pairs in the first lesson; 0: no lessons
-    steps: int = 2500         # of training
-    batch: int = 64           # prompts a step in the last lesson, more in those before
-    rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates that are tried
+
+    mixer: str  # a name of MIXERS
+    tokens: int = 64  # T
+    pairs: int = 8  # n
+    vocab: int = 8192  # half keys, half values
+    width: int = 64  # of the model
+    layers: int = 2  # mixers
+    heads: int = 2  # in each; the size of a head is width / heads
+    first: int = 2  # pairs in the first lesson; 0: no lessons
+    steps: int = 2500  # of training
+    batch: int = 64  # prompts a step in the last lesson, more in those before
+    rates: tuple = (1e-3, 3e-3, 1e-2)  # learning rates that are tried
     seeds: tuple = (0, 1, 2)  # the first chooses the rate
-    init: float = .05         # standard deviation of the first weights
+    init: float = 0.05  # standard deviation of the first weights
     tol: float | None = None  # of LLA's solver
     precision: str = "bfloat16"
-    minutes: float = 4.       # for one training, at most
-    test: int = 2000          # prompts on which accuracy is measured
+    minutes: float = 4.0  # for one training, at most
+    test: int = 2000  # prompts on which accuracy is measured
 
     def __post_init__(self) -> None:
         require_choice("mixer", self.mixer, MIXERS)
         check_sizes(self.tokens, self.pairs, self.vocab)
         check_training(self, first=0, test=2)
-        if self.tol is not None: require_positive("tol", self.tol, zero=True)
+        if self.tol is not None:
+            require_positive("tol", self.tol, zero=True)
         self.sizes()
 
     def sizes(self) -> Sizes:  # for a decoder
@@ -175,10 +192,11 @@ class Config:
 
 # %% ../../nbs/34_associative_recall.ipynb #c020
 def train(
-    cfg: Config,                      # one setting
-    rate: float,                      # learning rate
-    seed: int,                        # of weights and batches
-) -> tuple[nn.Module, dict]:          # the model; what `fit` reports, and parameters, score (validation loss), accuracy (of the test)
+    cfg: Config,  # one setting
+    rate: float,  # learning rate
+    seed: int,  # of weights and batches
+    # the model; what `fit` reports, and parameters, score (validation loss), accuracy (of the test)
+) -> tuple[nn.Module, dict]:
     """Train one model, and grade it on prompts for choosing and on others for reporting.
 
     A loss that is not finite is `inf`. The model is given back in evaluation mode."""
@@ -186,7 +204,19 @@ def train(
     knobs = dict(tol=cfg.tol) if cfg.mixer == "lla" else {}
     model = Decoder(cfg.sizes(), mixer(cfg.mixer, **knobs), seed=seed).to(device)
     draw = draw_lessons(lessons(cfg.tokens, cfg.pairs, cfg.steps, cfg.first), cfg.vocab, cfg.batch)
-    report = fit(model, draw, recall_loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=-(-cfg.steps // 30), seed=seed, warmup=30, decay=.25)
+    report = fit(
+        model,
+        draw,
+        recall_loss,
+        steps=cfg.steps,
+        rate=rate,
+        precision=cfg.precision,
+        minutes=cfg.minutes,
+        every=-(-cfg.steps // 30),
+        seed=seed,
+        warmup=30,
+        decay=0.25,
+    )
     fresh = lambda kind: torch.Generator(device).manual_seed(10_000 * kind + seed)
     score, _ = grade(model, cfg.test // 2, fresh(1), cfg.precision, **sizes)
     _, right = grade(model, cfg.test, fresh(2), cfg.precision, **sizes)
@@ -196,68 +226,148 @@ def train(
 
 # %% ../../nbs/34_associative_recall.ipynb #c039
 def matrix_recall(
-    method: str,                 # "sum", "delta", "mesa" (of `RULES`), or "softmax"
-    D: int,                      # dimension of keys and values
-    pairs: int,                  # written, then each asked for
-    vocab: int,                  # values that can occur; at least the pairs
+    method: str,  # "sum", "delta", "mesa" (of `RULES`), or "softmax"
+    D: int,  # dimension of keys and values
+    pairs: int,  # written, then each asked for
+    vocab: int,  # values that can occur; at least the pairs
     generator: torch.Generator,  # of keys and values
-    trials: int = 20,            # memories
-) -> float:                      # share of keys whose value is the nearest to the answer
-    "Write random pairs into a memory and read them back. Softmax attention has a scale of 16. Raises `ValueError` for more pairs than values."
+    trials: int = 20,  # memories
+) -> float:  # share of keys whose value is the nearest to the answer
+    """Write random pairs into a memory and read them back.
+
+    Softmax attention has a scale of 16. Raises `ValueError` for more pairs than values."""
     require_choice("method", method, ("sum", "delta", "mesa", "softmax"))
-    for name, size in dict(D=D, vocab=vocab, trials=trials).items(): require_whole(name, size, least=1)
+    for name, size in dict(D=D, vocab=vocab, trials=trials).items():
+        require_whole(name, size, least=1)
     require_whole("pairs", pairs, least=1, most=vocab)
-    unit = lambda *shape: F.normalize(torch.randn(*shape, D, generator=generator, dtype=torch.float64), dim=-1)
+    unit = lambda *shape: F.normalize(
+        torch.randn(*shape, D, generator=generator, dtype=torch.float64), dim=-1
+    )
     k, values = unit(trials, pairs), unit(vocab)
     which = torch.rand(trials, vocab, generator=generator, dtype=torch.float32).topk(pairs).indices
-    if method == "softmax": o = (16 * k @ k.mT).softmax(-1) @ values[which]
+    if method == "softmax":
+        o = (16 * k @ k.mT).softmax(-1) @ values[which]
     else:
-        one, ridge = torch.ones_like(k[..., :1]), torch.full((D,), .01, dtype=k.dtype)
+        one, ridge = torch.ones_like(k[..., :1]), torch.full((D,), 0.01, dtype=k.dtype)
         state = chunked(method, k, k, values[which], 0 * one, one, ridge)[1]
         o = (mesa_question(state[1][:, None], k, ridge) if method == "mesa" else k) @ state[0].mT
     return ((o @ values.mT).argmax(-1) == which).double().mean().item()
 
 # %% ../../nbs/34_associative_recall.ipynb #c043
 def run(
-    cfg: Config,   # one setting
-) -> dict:         # rate, grid and runs of `tuned`; tried: rate, seed, validation loss, accuracy of each training
+    cfg: Config,  # one setting
+    # rate, grid and runs of `tuned`; tried: rate, seed, validation loss, accuracy of each training
+) -> dict:
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
     note = lambda rate, seed, report: tried.append([rate, seed, report["score"], report["accuracy"]])
-    tidy = lambda x: {k: tidy(v) for k, v in x.items()} if isinstance(x, dict) else [tidy(v) for v in x] if isinstance(x, (list, tuple)) else None if isinstance(x, float) and not math.isfinite(x) else x
-    return tidy(tuned(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note) | dict(tried=tried)) | dict(device=pick_device("auto"))
+    tidy = lambda x: (
+        {k: tidy(v) for k, v in x.items()}
+        if isinstance(x, dict)
+        else [tidy(v) for v in x]
+        if isinstance(x, (list, tuple))
+        else None
+        if isinstance(x, float) and not math.isfinite(x)
+        else x
+    )
+    return tidy(
+        tuned(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
+        | dict(tried=tried)
+    ) | dict(device=pick_device("auto"))
 
 # %% ../../nbs/34_associative_recall.ipynb #c044
 EIGHT = ("softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet")
-WORLDS = ((256, 64, 64), (256, 64, 128), (256, 16, 64), (128, 8, 64), (64, 4, 64))   # tokens, pairs, width
+WORLDS = ((256, 64, 64), (256, 64, 128), (256, 16, 64), (128, 8, 64), (64, 4, 64))  # tokens, pairs, width
+
 
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name -> setting
-    "Eight mixers at five sizes; softmax and LLA without lessons; the small models with other seeds. The first dozen answer the main question."
-    race = {f"t{T}_n{n}_w{w}_{m}": Config(m, T, n, width=w, batch=16384 // T) for T, n, w in WORLDS for m in EIGHT}
-    short = {f"short_{m}_{steps}": Config(m, 64, 4, first=0, steps=steps, batch=256) for m, steps in (("softmax", 2500), ("lla", 2500), ("softmax_normed", 2500), ("softmax", 600), ("softmax", 6000), ("lla", 600))}
-    seeds = {f"small_{name}": Config(vocab=256, width=32, heads=1, steps=300, rates=(4e-3,), seeds=(1, 2), precision="float32", test=200, **one) for name, one in
-             dict(softmax=dict(mixer="softmax", batch=32), normed=dict(mixer="softmax_normed", batch=32), few=dict(mixer="softmax", batch=8), lla=dict(mixer="lla", batch=8, tol=.01)).items()}
+) -> dict[str, Config]:  # name -> setting
+    """Eight mixers at five sizes; softmax and LLA without lessons; the small models with other seeds.
+
+    The first dozen answer the main question."""
+    race = {
+        f"t{T}_n{n}_w{w}_{m}": Config(m, T, n, width=w, batch=16384 // T) for T, n, w in WORLDS for m in EIGHT
+    }
+    short = {
+        f"short_{m}_{steps}": Config(m, 64, 4, first=0, steps=steps, batch=256)
+        for m, steps in (
+            ("softmax", 2500),
+            ("lla", 2500),
+            ("softmax_normed", 2500),
+            ("softmax", 600),
+            ("softmax", 6000),
+            ("lla", 600),
+        )
+    }
+    seeds = {
+        f"small_{name}": Config(
+            vocab=256,
+            width=32,
+            heads=1,
+            steps=300,
+            rates=(4e-3,),
+            seeds=(1, 2),
+            precision="float32",
+            test=200,
+            **one,
+        )
+        for name, one in dict(
+            softmax=dict(mixer="softmax", batch=32),
+            normed=dict(mixer="softmax_normed", batch=32),
+            few=dict(mixer="softmax", batch=8),
+            lla=dict(mixer="lla", batch=8, tol=0.01),
+        ).items()
+    }
     names = list(race)[:8] + list(short)[:4] + list(race)[8:] + list(short)[4:]
-    tiny = dict(vocab=32, width=32, heads=1, batch=16, steps=30, rates=(3e-3,), seeds=(0, 1), precision="float32", test=100)
-    return pick(preset, fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")}, full={name: (race | short)[name] for name in names} | seeds)
+    tiny = dict(
+        vocab=32,
+        width=32,
+        heads=1,
+        batch=16,
+        steps=30,
+        rates=(3e-3,),
+        seeds=(0, 1),
+        precision="float32",
+        test=100,
+    )
+    return pick(
+        preset,
+        fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")},
+        full={name: (race | short)[name] for name in names} | seeds,
+    )
 
 # %% ../../nbs/34_associative_recall.ipynb #c051
 def verdicts(
-    results: dict,               # name of a cell -> result of `run`
-) -> dict[str, list[bool]]:      # claim -> whether it holds, at each size that has been recorded
+    results: dict,  # name of a cell -> result of `run`
+) -> dict[str, list[bool]]:  # claim -> whether it holds, at each size that has been recorded
     "Check the claims, size by size; a claim without records has an empty list."
-    middle = lambda name: sorted(run["accuracy"] for run in results[name]["runs"])[(len(results[name]["runs"]) - 1) // 2]
-    found = {(T, n, w): {m: middle(key) for m in EIGHT if (key := f"t{T}_n{n}_w{w}_{m}") in results} for T, n, w in WORLDS}
+    middle = lambda name: sorted(run["accuracy"] for run in results[name]["runs"])[
+        (len(results[name]["runs"]) - 1) // 2
+    ]
+    found = {
+        (T, n, w): {m: middle(key) for m in EIGHT if (key := f"t{T}_n{n}_w{w}_{m}") in results}
+        for T, n, w in WORLDS
+    }
     both = [r for r in found.values() if {"lla", "softmax"} <= set(r)]
     rivals = [(r["lla"], max(r[m] for m in r if m not in ("lla", "softmax"))) for r in both if len(r) > 2]
-    short = lambda m: [middle(key) for key in results if key.startswith(f"short_{m}_") and key.removeprefix(f"short_{m}_").isdigit()]
+    short = lambda m: [
+        middle(key)
+        for key in results
+        if key.startswith(f"short_{m}_") and key.removeprefix(f"short_{m}_").isdigit()
+    ]
     return {
-        "LLA recalls nearly all (.95)": [r["lla"] > .95 for r in both],
-        "softmax recalls nearly all (.95)": [r["softmax"] > .95 for r in both],
-        "LLA is best, or within a hundredth of the best": [r["lla"] > max(r.values()) - .01 for r in both],
-        "LLA is better than softmax": [r["lla"] > r["softmax"] + .01 for r in both],
-        "LLA is better than all with a matrix memory": [a > b + .01 for a, b in rivals],
-        "with few pairs and no lessons, softmax gets there if trained long enough (.95)": [max(short("softmax")) > .95] if short("softmax") else [],
-        "with few pairs and no lessons, LLA gets there (.95)": [max(short("lla")) > .95] if short("lla") else []}
+        "LLA recalls nearly all (.95)": [r["lla"] > 0.95 for r in both],
+        "softmax recalls nearly all (.95)": [r["softmax"] > 0.95 for r in both],
+        "LLA is best, or within a hundredth of the best": [r["lla"] > max(r.values()) - 0.01 for r in both],
+        "LLA is better than softmax": [r["lla"] > r["softmax"] + 0.01 for r in both],
+        "LLA is better than all with a matrix memory": [a > b + 0.01 for a, b in rivals],
+        "with few pairs and no lessons, softmax gets there if trained long enough (.95)": [
+            max(short("softmax")) > 0.95
+        ]
+        if short("softmax")
+        else [],
+        "with few pairs and no lessons, LLA gets there (.95)": [max(short("lla")) > 0.95]
+        if short("lla")
+        else [],
+    }

@@ -17,14 +17,15 @@ import torch.nn.functional as F
 
 from ..attention.flash import BACKENDS
 from ..core import fail, pick, pick_device, require_choice, require_positive, require_whole
-from ..models import Config as Sizes, Decoder, evaluating, require_below
+from ..models import Config as Sizes
+from ..models import Decoder, evaluating, require_below
 from .mixers import MIXERS, MatrixMemory, check_training, fit, tuned
 
 # %% ../../nbs/35_state_tracking.ipynb #c007
 def follow(
-    moves: torch.Tensor,   # what each token does, [G, N]
-    word: torch.Tensor,    # tokens, [..., L]
-) -> torch.Tensor:         # place of each ball after each token, [..., L, N]
+    moves: torch.Tensor,  # what each token does, [G, N]
+    word: torch.Tensor,  # tokens, [..., L]
+) -> torch.Tensor:  # place of each ball after each token, [..., L, N]
     "Make one move after another. Raises `ValueError` for a token without a move."
     require_below("word", word, len(moves), "numbers of moves")
     place, places = torch.arange(moves.shape[1], device=word.device).expand(*word.shape[:-1], -1), []
@@ -35,59 +36,74 @@ def follow(
 
 # %% ../../nbs/35_state_tracking.ipynb #c009
 def even(
-    move: tuple,   # where each place goes
-) -> bool:         # whether an even number of swaps makes it
+    move: tuple,  # where each place goes
+) -> bool:  # whether an even number of swaps makes it
     "Count the pairs that change their order."
     return sum(a > b for a, b in combinations(move, 2)) % 2 == 0
 
+
 def side_by_side(
-    first: list,    # moves of some places
-    second: list,   # moves of other places
-) -> list:          # all pairs, as moves of both
+    first: list,  # moves of some places
+    second: list,  # moves of other places
+) -> list:  # all pairs, as moves of both
     "Moves of two rows at once."
     return [a + tuple(len(a) + c for c in b) for a in first for b in second]
 
+
 def ring(
-    n: int,    # places
-) -> list:     # n moves
+    n: int,  # places
+) -> list:  # n moves
     "All turns of a ring. Raises `ValueError` for a ring of no places."
     require_whole("n", n, least=1)
     return [tuple((c + s) % n for c in range(n)) for s in range(n)]
 
 # %% ../../nbs/35_state_tracking.ipynb #c010
 def moves(
-    world: str,       # "swap" and a number of cups from 2 on, "A5", "A4xZ5" or "Z60"
-) -> torch.Tensor:    # [G, N]: where move g sends a ball from each place
+    world: str,  # "swap" and a number of cups from 2 on, "A5", "A4xZ5" or "Z60"
+) -> torch.Tensor:  # [G, N]: where move g sends a ball from each place
     "The moves of a world. Raises `ValueError` for a world that does not exist."
     shuffles = lambda n: [p for p in permutations(range(n)) if even(p)]
-    named = {"A5": lambda: shuffles(5), "A4xZ5": lambda: side_by_side(shuffles(4), ring(5)), "Z60": lambda: side_by_side(side_by_side(ring(3), ring(4)), ring(5))}
-    if isinstance(world, str) and world in named: return torch.tensor(named[world]())
+    named = {
+        "A5": lambda: shuffles(5),
+        "A4xZ5": lambda: side_by_side(shuffles(4), ring(5)),
+        "Z60": lambda: side_by_side(side_by_side(ring(3), ring(4)), ring(5)),
+    }
+    if isinstance(world, str) and world in named:
+        return torch.tensor(named[world]())
     n = world[4:] if isinstance(world, str) and world[:4] == "swap" else ""
-    if not (n.isascii() and n.isdigit()) or int(n) < 2: fail("world", world, "'swap' and a number of cups from 2 on, as 'swap5', or one of " + ", ".join(map(repr, named)))
+    if not (n.isascii() and n.isdigit()) or int(n) < 2:
+        fail(
+            "world",
+            world,
+            "'swap' and a number of cups from 2 on, as 'swap5', or one of " + ", ".join(map(repr, named)),
+        )
     exchange = lambda i, j: [j if c == i else i if c == j else c for c in range(int(n))]
     return torch.tensor([exchange(i, j) for i, j in combinations(range(int(n)), 2)])
 
 # %% ../../nbs/35_state_tracking.ipynb #c016
 def at_home(
-    n: int,               # cups, two or more
-    t: torch.Tensor,      # swaps so far, any shape
-) -> torch.Tensor:        # probability that a ball stands where it began, same shape
+    n: int,  # cups, two or more
+    t: torch.Tensor,  # swaps so far, any shape
+) -> torch.Tensor:  # probability that a ball stands where it began, same shape
     """What one knows without looking.
 
     Raises `ValueError` for fewer than two cups, and for swaps that are no whole numbers >= 0."""
     require_whole("n", n, least=2)
-    try: t = torch.as_tensor(t, dtype=torch.float64)
-    except (TypeError, ValueError, RuntimeError): fail("t", t, "whole numbers of swaps >= 0")
+    try:
+        t = torch.as_tensor(t, dtype=torch.float64)
+    except (TypeError, ValueError, RuntimeError):
+        fail("t", t, "whole numbers of swaps >= 0")
     if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all():
         fail("t", t.tolist(), "whole numbers of swaps >= 0")
     return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** t
 
 # %% ../../nbs/35_state_tracking.ipynb #c019
 def follow_doubling(
-    moves: torch.Tensor,   # what each token does, [G, N]
-    word: torch.Tensor,    # tokens, [..., L]
-) -> torch.Tensor:         # as `follow`
-    "The same in about log2(L) rounds: each joins what a position knows with what the one `step` places earlier knows."
+    moves: torch.Tensor,  # what each token does, [G, N]
+    word: torch.Tensor,  # tokens, [..., L]
+) -> torch.Tensor:  # as `follow`
+    """The same in about log2(L) rounds: each joins what a position knows with what the one `step` places
+    earlier knows."""
     require_below("word", word, len(moves), "numbers of moves")
     known, step = moves[word], 1
     while step < word.shape[-1]:
@@ -97,71 +113,92 @@ def follow_doubling(
 
 # %% ../../nbs/35_state_tracking.ipynb #c028
 class StepToTwo(MatrixMemory):
-    "A matrix memory whose step size runs from 0 to 2, [B, T, C] -> [B, T, C]. Give it a rule with the strength `write=\"beta\"`."
+    """A matrix memory whose step size runs from 0 to 2, [B, T, C] -> [B, T, C].
+
+    Give it a rule with the strength `write="beta"`."""
 
     def tokens(
         self,
-        x: torch.Tensor,           # [B, T, C]
-        positions: torch.Tensor,   # [B, T] or [T]
-    ) -> list:                     # q, k, v, log_decay, beta, ridge for `recurrence`
+        x: torch.Tensor,  # [B, T, C]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> list:  # q, k, v, log_decay, beta, ridge for `recurrence`
         "As before, with twice the step."
         q, k, v, log_decay, beta, ridge = super().tokens(x, positions)
         return [q, k, v, log_decay, 2 * beta, ridge]
 
-RUNNERS = MIXERS | dict(deltanet_2=partial(StepToTwo, rule="delta", write="beta", unit=True))   # name -> recipe
-ATTENTION = ("softmax", "softmax_normed", "lla")   # mixers that see order only through positions
+
+# name -> recipe
+RUNNERS = MIXERS | dict(deltanet_2=partial(StepToTwo, rule="delta", write="beta", unit=True))
+ATTENTION = ("softmax", "softmax_normed", "lla")  # mixers that see order only through positions
 
 # %% ../../nbs/35_state_tracking.ipynb #c030
 @torch.no_grad()
 def swap_machine(
-    n: int,      # cups
-) -> Decoder:    # tokens of "swap n" after a start token -> logits; see `answers`
-    "One layer of the delta rule with step size 2 and weights set by hand, right for words of any length. Raises `ValueError` for fewer than two cups."
+    n: int,  # cups
+) -> Decoder:  # tokens of "swap n" after a start token -> logits; see `answers`
+    """One layer of the delta rule with step size 2 and weights set by hand, right for words of any length.
+
+    Raises `ValueError` for fewer than two cups."""
     pairs, width = torch.tensor(list(combinations(range(require_whole("n", n, least=2)), 2))), 2 * n + 3
     a = F.normalize(torch.linspace(-1, 1, n, dtype=torch.float32), dim=0)
-    sizes = Sizes(max(len(pairs) + 1, n * n), layers=1, heads=1, width=width, length=1, n_mlp=0, positions="none", tied=False)
+    sizes = Sizes(
+        max(len(pairs) + 1, n * n),
+        layers=1,
+        heads=1,
+        width=width,
+        length=1,
+        n_mlp=0,
+        positions="none",
+        tied=False,
+    )
     model = Decoder(sizes, partial(RUNNERS["deltanet_2"], out_norm=False)).float()
     block, mix = model.blocks[0], model.blocks[0].mixer
-    for p in model.parameters(): p.zero_()
+    for p in model.parameters():
+        p.zero_()
     seen, told, start, one = torch.arange(n), n + torch.arange(n), 2 * n + torch.arange(2), 2 * n + 2
-    model.embed.weight[:len(pairs), :n] = (F.one_hot(pairs[:, 0], n) - F.one_hot(pairs[:, 1], n)).float()
-    model.embed.weight[len(pairs), start] = torch.tensor([1., -1.], dtype=torch.float32)
-    block.norm_mix.weight.fill_(1.)
-    mix.to_qkv.bias[:n] = a                                                 # q: the marks, always
-    mix.to_qkv.weight[width + seen, seen] = 1.                              # k: the swap; made a unit vector by the layer
-    mix.to_qkv.weight[2 * width + seen, seen] = -(.5 * (2 / width + 1e-5))**.5  # v = -k
-    mix.to_beta.bias.fill_(40.)                                             # sigmoid 1, step 2
-    mix.to_out.weight[told, seen], mix.to_out.bias[told] = 1., a            # W a + a
-    model.norm.weight[told], model.norm.bias[one] = (3 / width + 1e-5)**.5, 1.   # undo the norm
-    model.read.weight[:n * n].view(n, n, width)[seen, :, told] = 2 * a.expand(n, n)
-    model.read.weight[:n * n].view(n, n, width)[:, :, one] = -a**2
+    model.embed.weight[: len(pairs), :n] = (F.one_hot(pairs[:, 0], n) - F.one_hot(pairs[:, 1], n)).float()
+    model.embed.weight[len(pairs), start] = torch.tensor([1.0, -1.0], dtype=torch.float32)
+    block.norm_mix.weight.fill_(1.0)
+    mix.to_qkv.bias[:n] = a  # q: the marks, always
+    # k: the swap; made a unit vector by the layer
+    mix.to_qkv.weight[width + seen, seen] = 1.0
+    mix.to_qkv.weight[2 * width + seen, seen] = -((0.5 * (2 / width + 1e-5)) ** 0.5)  # v = -k
+    mix.to_beta.bias.fill_(40.0)  # sigmoid 1, step 2
+    mix.to_out.weight[told, seen], mix.to_out.bias[told] = 1.0, a  # W a + a
+    model.norm.weight[told], model.norm.bias[one] = (3 / width + 1e-5) ** 0.5, 1.0  # undo the norm
+    model.read.weight[: n * n].view(n, n, width)[seen, :, told] = 2 * a.expand(n, n)
+    model.read.weight[: n * n].view(n, n, width)[:, :, one] = -(a**2)
     return model
 
 # %% ../../nbs/35_state_tracking.ipynb #c032
 def make_words(
-    moves: torch.Tensor,          # what each token does, [G, N]
-    n: int,                       # words
-    length: int,                  # moves in each, L
-    generator: torch.Generator,   # of everything random; the words live on its device
-) -> tuple[torch.Tensor, torch.Tensor]:  # tokens [n, L + 1], the first is G; places of the balls after each [n, L + 1, N]
+    moves: torch.Tensor,  # what each token does, [G, N]
+    n: int,  # words
+    length: int,  # moves in each, L
+    generator: torch.Generator,  # of everything random; the words live on its device
+    # tokens [n, L + 1], the first is G; places of the balls after each [n, L + 1, N]
+) -> tuple[torch.Tensor, torch.Tensor]:
     "Random words with a start token. Raises `ValueError` for words of no moves."
-    for name, size, least in (("n", n, 0), ("length", length, 1)): require_whole(name, size, least=least)
-    moves = moves.to(generator.device); G, N = moves.shape
+    for name, size, least in (("n", n, 0), ("length", length, 1)):
+        require_whole(name, size, least=least)
+    moves = moves.to(generator.device)
+    G, N = moves.shape
     word = torch.randint(G, (n, length), generator=generator, device=generator.device)
     home = torch.arange(N, device=word.device).expand(n, 1, N)
     return F.pad(word, (1, 0), value=G), torch.cat([home, follow_doubling(moves, word)], 1)
 
+
 def answers(
-    model: Decoder,         # with a vocabulary of N * N or more
-    tokens: torch.Tensor,   # [B, T]
-    n: int,                 # balls, N
-) -> torch.Tensor:          # logits of the place [.., N] of each ball, [B, T, N, N]
+    model: Decoder,  # with a vocabulary of N * N or more
+    tokens: torch.Tensor,  # [B, T]
+    n: int,  # balls, N
+) -> torch.Tensor:  # logits of the place [.., N] of each ball, [B, T, N, N]
     """What a model says of each ball after each token.
 
     Raises `ValueError` for more balls than the vocabulary has places for."""
     if require_whole("n", n, least=1) ** 2 > model.cfg.vocab:
         fail("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
-    return model(tokens)[..., :n * n].unflatten(-1, (n, n))
+    return model(tokens)[..., : n * n].unflatten(-1, (n, n))
 
 # %% ../../nbs/35_state_tracking.ipynb #c035
 @dataclass(frozen=True)
@@ -169,22 +206,23 @@ class Config:
     """One contestant in one world.
 
     Raises `ValueError` for a world or a mixer that does not exist, and for impossible sizes."""
-    world: str              # see `moves`
-    mixer: str              # of RUNNERS
-    layers: int = 2         # blocks with an MLP each
-    width: int = 64         # C
-    heads: int = 2          # H
-    positions: str = ""     # as in a decoder; "" for rotary with attention and none with memories
-    length: int = 32        # moves in a training word, L
-    test: int = 128         # moves in a test word
-    steps: int = 2500       # of AdamW
-    batch: int = 256        # words in each
-    words: int = 512        # for choosing, and others for the test
-    rates: tuple = (1e-3, 3e-3, 1e-2)   # learning rates to try
+
+    world: str  # see `moves`
+    mixer: str  # of RUNNERS
+    layers: int = 2  # blocks with an MLP each
+    width: int = 64  # C
+    heads: int = 2  # H
+    positions: str = ""  # as in a decoder; "" for rotary with attention and none with memories
+    length: int = 32  # moves in a training word, L
+    test: int = 128  # moves in a test word
+    steps: int = 2500  # of AdamW
+    batch: int = 256  # words in each
+    words: int = 512  # for choosing, and others for the test
+    rates: tuple = (1e-3, 3e-3, 1e-2)  # learning rates to try
     seeds: tuple = (0, 1, 2)
-    minutes: float = 4.     # of each training at most
+    minutes: float = 4.0  # of each training at most
     precision: str = "float32"
-    backend: str = "auto"   # of mixers that have one
+    backend: str = "auto"  # of mixers that have one
 
     def __post_init__(self) -> None:
         moves(self.world)
@@ -203,22 +241,26 @@ class Config:
 
 # %% ../../nbs/35_state_tracking.ipynb #c036
 def tracker(
-    cfg: Config,     # contestant
-    seed: int = 0,   # of the first weights
-) -> Decoder:        # for the tokens of `make_words`
+    cfg: Config,  # contestant
+    seed: int = 0,  # of the first weights
+) -> Decoder:  # for the tokens of `make_words`
     "A decoder for a world. Raises `ValueError` for a world or a mixer that does not exist."
     recipe = RUNNERS[cfg.mixer]
-    if cfg.backend != "auto": recipe = partial(recipe, backend=cfg.backend)
+    if cfg.backend != "auto":
+        recipe = partial(recipe, backend=cfg.backend)
     return Decoder(cfg.sizes(), recipe, seed=seed)
+
 
 @torch.no_grad()
 def grade(
-    model: Decoder,          # to be graded
-    moves: torch.Tensor,     # of its world, [G, N]
-    words: int,              # how many
-    length: int,             # moves in each, L
-    generator: torch.Generator,   # of the words
-) -> dict:                   # loss (nats a ball), and for each of L moves: rows all right, balls right; residual of LLA's solver or None
+    model: Decoder,  # to be graded
+    moves: torch.Tensor,  # of its world, [G, N]
+    words: int,  # how many
+    length: int,  # moves in each, L
+    generator: torch.Generator,  # of the words
+    # loss (nats a ball), and for each of L moves: rows all right, balls right; residual of LLA's solver or
+    # None
+) -> dict:
     "Accuracy by position, on fresh words. Raises `ValueError` without a word."
     tokens, places = make_words(moves, require_whole("words", words, least=1), length, generator)
     said, worst = [], []
@@ -227,88 +269,180 @@ def grade(
             said.append(answers(model, part, moves.shape[1]))
             worst += [float(b.mixer.info["residual"]) for b in model.blocks if hasattr(b.mixer, "info")]
     said, places = torch.cat(said)[:, 1:].float(), places[:, 1:]
-    hit, share = said.argmax(-1) == places, lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()]
-    return dict(loss=float(F.cross_entropy(said.flatten(0, 2), places.flatten())), rows=share(hit.all(-1), 0), balls=share(hit, (0, 2)), test_residual=float(f"{max(worst):.2g}") if worst else None)
+    hit, share = (
+        said.argmax(-1) == places,
+        lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()],
+    )
+    return dict(
+        loss=float(F.cross_entropy(said.flatten(0, 2), places.flatten())),
+        rows=share(hit.all(-1), 0),
+        balls=share(hit, (0, 2)),
+        test_residual=float(f"{max(worst):.2g}") if worst else None,
+    )
 
 # %% ../../nbs/35_state_tracking.ipynb #c038
 def run(
-    cfg: Config,   # one contestant in one world
-) -> dict:         # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
+    cfg: Config,  # one contestant in one world
+    # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
+) -> dict:
     "Choose a learning rate, train, and grade on longer words."
-    device = pick_device("auto"); table = moves(cfg.world).to(device)
+    device = pick_device("auto")
+    table = moves(cfg.world).to(device)
     draw = lambda step, generator: make_words(table, cfg.batch, cfg.length, generator)
+
     def loss(model: Decoder, tokens: torch.Tensor, places: torch.Tensor) -> torch.Tensor:
         return F.cross_entropy(answers(model, tokens, table.shape[1]).float().flatten(0, 2), places.flatten())
+
     def trial(rate: float, seed: int) -> dict:
         model = tracker(cfg, seed).to(device)
-        history = fit(model, draw, loss, steps=cfg.steps, rate=rate, precision=cfg.precision, minutes=cfg.minutes, every=max(1, cfg.steps // 25), seed=seed)
+        history = fit(
+            model,
+            draw,
+            loss,
+            steps=cfg.steps,
+            rate=rate,
+            precision=cfg.precision,
+            minutes=cfg.minutes,
+            every=max(1, cfg.steps // 25),
+            seed=seed,
+        )
         fresh = lambda which: torch.Generator(device).manual_seed(1000 * which + seed)
         score = grade(model, table, cfg.words, cfg.length, fresh(1))["loss"]
-        test = grade(model, table, cfg.words, cfg.test, fresh(2)); test.pop("loss")
+        test = grade(model, table, cfg.words, cfg.test, fresh(2))
+        test.pop("loss")
         return dict(score=round(score, 5), **test, **history)
+
     found = tuned(trial, cfg.rates, cfg.seeds)
-    return found | dict(score=[r["score"] for r in found["runs"]], parameters=sum(p.numel() for p in tracker(cfg).parameters()), device=str(device))
+    return found | dict(
+        score=[r["score"] for r in found["runs"]],
+        parameters=sum(p.numel() for p in tracker(cfg).parameters()),
+        device=str(device),
+    )
 
 # %% ../../nbs/35_state_tracking.ipynb #c039
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # world and mixer -> contest
-    "Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with longer words."
-    nine, four, small = ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"), ("softmax", "lla", "deltanet_2", "deltanet"), dict(width=32, length=12, test=48, steps=200, batch=32, words=128, rates=(1e-2,), seeds=(0,), minutes=5.)
-    table = lambda worlds, mixers, **knobs: {f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers}
-    full = table(("swap5",), nine) | table(("A5",), four[:3]) | table(("swap3", "swap8"), nine) | table(("swap12", "A4xZ5", "Z60"), four[:3])
+) -> dict[str, Config]:  # world and mixer -> contest
+    """Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with
+    longer words."""
+    nine, four, small = (
+        ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"),
+        ("softmax", "lla", "deltanet_2", "deltanet"),
+        dict(
+            width=32,
+            length=12,
+            test=48,
+            steps=200,
+            batch=32,
+            words=128,
+            rates=(1e-2,),
+            seeds=(0,),
+            minutes=5.0,
+        ),
+    )
+    table = lambda worlds, mixers, **knobs: {
+        f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers
+    }
+    full = (
+        table(("swap5",), nine)
+        | table(("A5",), four[:3])
+        | table(("swap3", "swap8"), nine)
+        | table(("swap12", "A4xZ5", "Z60"), four[:3])
+    )
     full |= table(("swap3", "swap5"), ("softmax_normed",))
-    full |= {f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more) for layers, more in ((1, {}), *((l, dict(rates=(1e-3, 3e-3))) for l in (3, 4, 6))) for m in four[:2]}
-    slow = dict(minutes=30.)   # for a machine without a GPU
-    full |= {"swap5_softmax_normed_4_layers": Config("swap5", "softmax_normed", layers=4, rates=(1e-3, 3e-3), **slow), "Z60_softmax_normed": Config("Z60", "softmax_normed", **slow)}
-    full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {"swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")}
-    more, longer = small | dict(seeds=tuple(range(6))), small | dict(length=16, test=64, batch=64, rates=(5e-3,))
-    full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four}
+    full |= {
+        f"swap5_{m}_{layers}_layers": Config("swap5", m, layers=layers, **more)
+        for layers, more in ((1, {}), *((l, dict(rates=(1e-3, 3e-3))) for l in (3, 4, 6)))
+        for m in four[:2]
+    }
+    slow = dict(minutes=30.0)  # for a machine without a GPU
+    full |= {
+        "swap5_softmax_normed_4_layers": Config(
+            "swap5", "softmax_normed", layers=4, rates=(1e-3, 3e-3), **slow
+        ),
+        "Z60_softmax_normed": Config("Z60", "softmax_normed", **slow),
+    }
+    full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {
+        "swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")
+    }
+    more, longer = (
+        small | dict(seeds=tuple(range(6))),
+        small | dict(length=16, test=64, batch=64, rates=(5e-3,)),
+    )
+    full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {
+        f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four
+    }
     return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 
 # %% ../../nbs/35_state_tracking.ipynb #c044
 def reach(
-    rows: list,          # share of rows that are right after move 1, 2, ...
-    level: float = .9,   # of being right
-) -> int:                # how many moves are followed that well, from the first on without a gap
+    rows: list,  # share of rows that are right after move 1, 2, ...
+    level: float = 0.9,  # of being right
+) -> int:  # how many moves are followed that well, from the first on without a gap
     "How far a model follows. Raises `ValueError` for a level that is not between 0 and 1."
-    if require_positive("level", level) > 1: fail("level", level, "a number above 0, at most 1")
+    if require_positive("level", level) > 1:
+        fail("level", level, "a number above 0, at most 1")
     return next((t for t, share in enumerate(rows) if share < level), len(rows))
 
+
 def mean_rows(
-    result: dict,   # of `run`
-    begin: int,     # first move that counts, from 1 on
-    end: int,       # last one
-) -> float:         # share of right rows, over seeds and positions
+    result: dict,  # of `run`
+    begin: int,  # first move that counts, from 1 on
+    end: int,  # last one
+) -> float:  # share of right rows, over seeds and positions
     "Accuracy over a stretch of moves. Raises `ValueError` for a stretch that is empty or too long."
-    if not result["runs"]: fail("result", result["runs"], "at least one run")
+    if not result["runs"]:
+        fail("result", result["runs"], "at least one run")
     rows = torch.tensor([r["rows"] for r in result["runs"]], dtype=torch.float64)
-    for at in (begin, end): require_whole("begin, end", at)
-    if not 1 <= begin <= end <= rows.shape[1]: fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
-    return float(rows[:, begin - 1:end].mean())
+    for at in (begin, end):
+        require_whole("begin, end", at)
+    if not 1 <= begin <= end <= rows.shape[1]:
+        fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
+    return float(rows[:, begin - 1 : end].mean())
 
 # %% ../../nbs/35_state_tracking.ipynb #c053
 def verdicts(
-    results: dict,            # name of a contest -> result of `run`
-    contests: dict,           # the same names -> Config
-) -> dict[str, list[bool]]:   # claim -> whether it holds, for each world with the runs that it needs
+    results: dict,  # name of a contest -> result of `run`
+    contests: dict,  # the same names -> Config
+) -> dict[str, list[bool]]:  # claim -> whether it holds, for each world with the runs that it needs
     "Check the claims on contests of the usual depth and positions."
-    usual = {(c.world, c.mixer): n for n, c in contests.items() if n in results and n == f"{c.world}_{c.mixer}"}
+    usual = {
+        (c.world, c.mixer): n for n, c in contests.items() if n in results and n == f"{c.world}_{c.mixer}"
+    }
+
     def score(world: str, mixer: str, late: bool) -> float:
-        name = usual[world, mixer]; L = contests[name].length
+        name = usual[world, mixer]
+        L = contests[name].length
         return mean_rows(results[name], L + 1 if late else 1, 2 * L if late else L)
+
     def each(check: object, mixers: tuple, swaps: bool = True, some: tuple = ()) -> list[bool]:
         worlds = dict.fromkeys(w for w, _ in usual if w.startswith("swap") == swaps)
-        return [check(w) for w in worlds if all((w, m) in usual for m in mixers) and (not some or any((w, m) in usual for m in some))]
-    near = lambda late: lambda w: abs(score(w, "lla", late) - score(w, "softmax", late)) < .05
-    beyond = lambda a, b: lambda w: score(w, a, True) > score(w, b, True) + .2
-    not_beyond = lambda *names: lambda w: all(score(w, m, True) < score(w, "softmax", True) + .2 for m in names if (w, m) in usual)
-    pair, fading, short = ("lla", "softmax"), ("linear", "gla", "mamba2"), ("deltanet", "gated_deltanet", "mesanet")
+        return [
+            check(w)
+            for w in worlds
+            if all((w, m) in usual for m in mixers) and (not some or any((w, m) in usual for m in some))
+        ]
+
+    near = lambda late: lambda w: abs(score(w, "lla", late) - score(w, "softmax", late)) < 0.05
+    beyond = lambda a, b: lambda w: score(w, a, True) > score(w, b, True) + 0.2
+    not_beyond = lambda *names: (
+        lambda w: all(score(w, m, True) < score(w, "softmax", True) + 0.2 for m in names if (w, m) in usual)
+    )
+    pair, fading, short = (
+        ("lla", "softmax"),
+        ("linear", "gla", "mamba2"),
+        ("deltanet", "gated_deltanet", "mesanet"),
+    )
     return {
         "swaps: LLA is on par with softmax up to the training length": each(near(False), pair),
         "swaps: LLA is on par with softmax beyond it": each(near(True), pair),
-        "other moves: LLA is on par with softmax up to the training length": each(near(False), pair, swaps=False),
+        "other moves: LLA is on par with softmax up to the training length": each(
+            near(False), pair, swaps=False
+        ),
         "swaps: fading alone does not go beyond softmax": each(not_beyond(*fading), pair[1:], some=fading),
         "swaps: nor do corrections with steps below one": each(not_beyond(*short), pair[1:], some=short),
-        "swaps: DeltaNet with steps to two goes beyond softmax": each(beyond("deltanet_2", "softmax"), ("deltanet_2", "softmax")),
-        "swaps: and beyond DeltaNet": each(beyond("deltanet_2", "deltanet"), ("deltanet_2", "deltanet"))}
+        "swaps: DeltaNet with steps to two goes beyond softmax": each(
+            beyond("deltanet_2", "softmax"), ("deltanet_2", "softmax")
+        ),
+        "swaps: and beyond DeltaNet": each(beyond("deltanet_2", "deltanet"), ("deltanet_2", "deltanet")),
+    }

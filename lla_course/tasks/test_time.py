@@ -15,7 +15,15 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.regression import linear_attention, softmax_attention
-from ..core import fail, pick, pick_device, require_choice, require_finite, require_positive, require_whole
+from lla_course.core import (
+    fail,
+    pick,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_whole,
+)
 from .mixers import check_training, chunked
 
 # %% ../../nbs/32_test_time_regression.ipynb #c007
@@ -24,14 +32,16 @@ class Config:
     """One contest: a world, and the sizes of the samples.
 
     Raises `ValueError` for a segment longer than the sequence."""
-    d: int                # dimension of keys and values
-    segment: int          # tokens in a segment, S
-    length: int = 1024    # tokens in a sequence, L
-    pieces: int = 0       # 0: every segment is new; otherwise so many pieces come again and again, in random order
-    noise: float = .05    # standard deviation of the noise in the values
-    tune: int = 16        # sequences on which settings are chosen
-    test: int = 32        # others, on which errors are measured
-    seeds: tuple = (0, 1, 2)   # each with sequences and choices of its own
+
+    d: int  # dimension of keys and values
+    segment: int  # tokens in a segment, S
+    length: int = 1024  # tokens in a sequence, L
+    # 0: every segment is new; otherwise so many pieces come again and again, in random order
+    pieces: int = 0
+    noise: float = 0.05  # standard deviation of the noise in the values
+    tune: int = 16  # sequences on which settings are chosen
+    test: int = 32  # others, on which errors are measured
+    seeds: tuple = (0, 1, 2)  # each with sequences and choices of its own
 
     def __post_init__(self) -> None:
         check_training(self, d=1, length=2, pieces=0, tune=1)
@@ -40,40 +50,45 @@ class Config:
 
 # %% ../../nbs/32_test_time_regression.ipynb #c008
 def unit_rms(
-    x: torch.Tensor,   # vectors, [..., d]
-) -> torch.Tensor:     # the same directions, of length sqrt(d)
+    x: torch.Tensor,  # vectors, [..., d]
+) -> torch.Tensor:  # the same directions, of length sqrt(d)
     "Divide each vector by the root mean square of its entries, however small they are; zero stays zero."
     return F.rms_norm(x, x.shape[-1:], eps=torch.finfo(x.dtype).tiny)
 
+
 def make_sequences(
-    cfg: Config,                  # the world
-    n: int,                       # sequences
-    generator: torch.Generator,   # of everything random
+    cfg: Config,  # the world
+    n: int,  # sequences
+    generator: torch.Generator,  # of everything random
 ) -> tuple[torch.Tensor, torch.Tensor]:  # keys of length sqrt(d) and values, each [n, L, d], float64
     "Segments with centres and linear maps of their own. Raises `ValueError` for fewer than 0 sequences."
     require_whole("n", n, least=0)
     normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
     m, S, d, rows = -(-cfg.length // cfg.segment), cfg.segment, cfg.d, torch.arange(n)[:, None]
-    centre, W = normal(n, cfg.pieces or m, 1, d), normal(n, cfg.pieces or m, d, d) / d**.5
-    which = torch.randint(cfg.pieces, (n, m), generator=generator) if cfg.pieces else torch.arange(m).expand(n, m)
+    centre, W = normal(n, cfg.pieces or m, 1, d), normal(n, cfg.pieces or m, d, d) / d**0.5
+    which = (
+        torch.randint(cfg.pieces, (n, m), generator=generator) if cfg.pieces else torch.arange(m).expand(n, m)
+    )
     k = unit_rms(centre[rows, which] + normal(n, m, S, d))
     v = k @ W[rows, which].mT + cfg.noise * normal(n, m, S, d)
-    return k.flatten(1, 2)[:, :cfg.length], v.flatten(1, 2)[:, :cfg.length]
+    return k.flatten(1, 2)[:, : cfg.length], v.flatten(1, 2)[:, : cfg.length]
 
 # %% ../../nbs/32_test_time_regression.ipynb #c012
 def local_answers(
-    q: torch.Tensor,          # queries, [T, d]
-    k: torch.Tensor,          # keys, query i sees 0 to i, [T, d]
-    v: torch.Tensor,          # values, [T, Dv]
+    q: torch.Tensor,  # queries, [T, d]
+    k: torch.Tensor,  # keys, query i sees 0 to i, [T, d]
+    v: torch.Tensor,  # values, [T, Dv]
     *,
-    scale: float,             # of the logits
+    scale: float,  # of the logits
     ridges: Sequence[float],  # relative ridges, > 0
-) -> torch.Tensor:            # Local Linear Attention with each ridge, [R, T, Dv]
+) -> torch.Tensor:  # Local Linear Attention with each ridge, [R, T, Dv]
     """LLA at many ridges from shared moments of the keys, one d x d system a query and ridge.
 
     Raises `ValueError` without a ridge."""
-    if not len(ridges): fail("ridges", ridges, "at least one relative ridge")
-    for ridge in ridges: require_positive("ridges", ridge)
+    if not len(ridges):
+        fail("ridges", ridges, "at least one relative ridge")
+    for ridge in ridges:
+        require_positive("ridges", ridge)
     require_positive("scale", scale, zero=True)
     if q.shape != k.shape or v.shape[:1] != k.shape[:1]:
         fail("q.shape", tuple(q.shape), f"that of the keys {tuple(k.shape)}, and one value for each of them")
@@ -87,22 +102,27 @@ def local_answers(
     return torch.stack([vbar + (M @ u[..., None])[..., 0] for u in slopes])
 
 # %% ../../nbs/32_test_time_regression.ipynb #c015
-SCALES = (1., 2., 4., 8., 16.)                  # over sqrt(d)
-RIDGES = (.01, .1, 1., 10., 100.)                     # of MesaNet
-BETAS = (.2, .5, 1., 1.4)                       # over the squared length of a key
-DECAYS = (.8, .9, .95, .98, .99, .995)          # what a token leaves of the past
-GRIDS = dict(                                   # method -> the settings that are tried
-    softmax=[(s,) for s in SCALES], lla=[(s, r) for s in SCALES for r in (.003, .01, .03, .1, .3)],
-    linear=[(c,) for c in (.03, .1, .3, 1.)], deltanet=[(b, 1.) for b in BETAS], mesanet=[(r, 1.) for r in RIDGES],
-    gated_deltanet=[(b, a) for b in BETAS for a in DECAYS], mesanet_fading=[(r, a) for r in RIDGES for a in DECAYS])
+SCALES = (1.0, 2.0, 4.0, 8.0, 16.0)  # over sqrt(d)
+RIDGES = (0.01, 0.1, 1.0, 10.0, 100.0)  # of MesaNet
+BETAS = (0.2, 0.5, 1.0, 1.4)  # over the squared length of a key
+DECAYS = (0.8, 0.9, 0.95, 0.98, 0.99, 0.995)  # what a token leaves of the past
+GRIDS = dict(  # method -> the settings that are tried
+    softmax=[(s,) for s in SCALES],
+    lla=[(s, r) for s in SCALES for r in (0.003, 0.01, 0.03, 0.1, 0.3)],
+    linear=[(c,) for c in (0.03, 0.1, 0.3, 1.0)],
+    deltanet=[(b, 1.0) for b in BETAS],
+    mesanet=[(r, 1.0) for r in RIDGES],
+    gated_deltanet=[(b, a) for b in BETAS for a in DECAYS],
+    mesanet_fading=[(r, a) for r in RIDGES for a in DECAYS],
+)
 
 # %% ../../nbs/32_test_time_regression.ipynb #c016
 def predict(
-    method: str,              # of GRIDS
-    settings: Sequence,       # which of its settings
-    k: torch.Tensor,          # keys of length sqrt(d), [n, L, d]
-    v: torch.Tensor,          # values, [n, L, d]
-) -> Iterator[tuple]:         # (setting, predictions of values 1 to L-1 [n, L-1, d])
+    method: str,  # of GRIDS
+    settings: Sequence,  # which of its settings
+    k: torch.Tensor,  # keys of length sqrt(d), [n, L, d]
+    v: torch.Tensor,  # values, [n, L, d]
+) -> Iterator[tuple]:  # (setting, predictions of values 1 to L-1 [n, L-1, d])
     """Predict each value from its key and all pairs before it.
 
     Raises `ValueError` for an unknown method, and shapes that do not fit."""
@@ -113,7 +133,8 @@ def predict(
     for setting in settings:
         if len(setting) != numbers:
             fail("settings", setting, f"{numbers} numbers for each setting of {method!r}")
-        for number in setting: require_positive("settings", number)
+        for number in setting:
+            require_positive("settings", number)
     return _predictions(method, settings, k, v)
 
 # %% ../../nbs/32_test_time_regression.ipynb #c016b
@@ -123,27 +144,33 @@ def _predictions(method: str, settings: Sequence, k: torch.Tensor, v: torch.Tens
     if method == "lla":
         for scale in dict.fromkeys(s for s, _ in settings):
             ridges = [r for s, r in settings if s == scale]
-            rows = [local_answers(*row, scale=scale / d**.5, ridges=ridges) for row in zip(q, k, v)]
+            rows = [local_answers(*row, scale=scale / d**0.5, ridges=ridges) for row in zip(q, k, v)]
             answers = torch.stack(rows, 1) if rows else v.new_zeros(len(ridges), *v.shape)
             yield from zip([(scale, r) for r in ridges], answers)
         return
     for s in settings:
-        if method == "softmax": yield s, softmax_attention(q, k, v, scale=s[0] / d**.5, is_causal=True)
-        elif method == "linear": yield s, s[0] * linear_attention(q, k, v, is_causal=True) / count
-        elif "delta" in method: yield s, chunked("delta", q, k, v, math.log(s[1]) * one, s[0] / d * one)[0]
-        else: yield s, chunked("mesa", q, k, v, math.log(s[1]) * one, one, q.new_full((d,), s[0]))[0]
+        if method == "softmax":
+            yield s, softmax_attention(q, k, v, scale=s[0] / d**0.5, is_causal=True)
+        elif method == "linear":
+            yield s, s[0] * linear_attention(q, k, v, is_causal=True) / count
+        elif "delta" in method:
+            yield s, chunked("delta", q, k, v, math.log(s[1]) * one, s[0] / d * one)[0]
+        else:
+            yield s, chunked("mesa", q, k, v, math.log(s[1]) * one, one, q.new_full((d,), s[0]))[0]
 
 # %% ../../nbs/32_test_time_regression.ipynb #c018
 def later(
-    cfg: Config,       # the world
-) -> torch.Tensor:     # [L-1], for the predictions of values 1 to L-1
+    cfg: Config,  # the world
+) -> torch.Tensor:  # [L-1], for the predictions of values 1 to L-1
     "Which predictions count as later: after the first segment; where pieces come again, in the second half."
     t = torch.arange(1, cfg.length)
     return t >= (cfg.length // 2 if cfg.pieces else cfg.segment)
 
+
 def run(
-    cfg: Config,   # one contest
-) -> dict:         # by method: chosen settings for each seed, error by position [L-1], first and later [seeds * test]
+    cfg: Config,  # one contest
+    # by method: chosen settings for each seed, error by position [L-1], first and later [seeds * test]
+) -> dict:
     """Tune each method, then measure it on other sequences. All in float64.
 
     Raises `ValueError` where nothing comes first or later."""
@@ -157,26 +184,36 @@ def run(
             tried = [((o - v[:, 1:]).square().mean().item(), s) for s, o in predict(method, grid, k, v)]
             best = min(tried)[1]
             error = (next(predict(method, [best], k2, v2))[1] - v2[:, 1:]).square().mean(-1).cpu()
-            mine = found[method]; mine["chosen"].append(best); mine["curve"] = mine["curve"] + error.mean(0) / len(cfg.seeds)
-            for name, where in (("first", begin), ("later", end)): mine[name] += [round(e, 6) for e in error[:, where].mean(1).tolist()]
-    for mine in found.values(): mine["curve"] = [round(e, 5) for e in mine["curve"].tolist()]
+            mine = found[method]
+            mine["chosen"].append(best)
+            mine["curve"] = mine["curve"] + error.mean(0) / len(cfg.seeds)
+            for name, where in (("first", begin), ("later", end)):
+                mine[name] += [round(e, 6) for e in error[:, where].mean(1).tolist()]
+    for mine in found.values():
+        mine["curve"] = [round(e, 5) for e in mine["curve"].tolist()]
     return found | dict(device=device)
 
 # %% ../../nbs/32_test_time_regression.ipynb #c019
 def cells(
     preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:    # name -> contest
+) -> dict[str, Config]:  # name -> contest
     "Dimensions and segment lengths, and a world in which pieces come again."
     small = dict(length=512, tune=8, test=32, seeds=(0,))
-    fast = {f"d{d}_S128": Config(d, 128, **small) for d in (4, 8, 16, 32)} | {"d16_S32_again": Config(16, 32, pieces=4, **small)}
+    fast = {f"d{d}_S128": Config(d, 128, **small) for d in (4, 8, 16, 32)} | {
+        "d16_S32_again": Config(16, 32, pieces=4, **small)
+    }
     full = {f"d{d}_S{S}": Config(d, S) for d in (4, 8, 16, 32, 64, 128) for S in (64, 128, 256, 512)}
-    return pick(preset, fast=fast, full=full | {f"d{d}_S{S}_again": Config(d, S, pieces=4) for d, S in ((16, 32), (32, 32), (64, 64))})
+    return pick(
+        preset,
+        fast=fast,
+        full=full | {f"d{d}_S{S}_again": Config(d, S, pieces=4) for d, S in ((16, 32), (32, 32), (64, 64))},
+    )
 
 # %% ../../nbs/32_test_time_regression.ipynb #c025
 def quarters(
-    curve: Sequence[float],   # errors of the predictions of values 1 to L-1
-    segment: int,             # S
-) -> list[float]:             # four means over the segments after the first
+    curve: Sequence[float],  # errors of the predictions of values 1 to L-1
+    segment: int,  # S
+) -> list[float]:  # four means over the segments after the first
     "Mean error in each quarter of the later segments. Raises `ValueError` where a quarter has no prediction."
     require_whole("segment", segment, least=4)
     t, e = torch.arange(1, len(curve) + 1), torch.as_tensor(curve, dtype=torch.float64)
@@ -187,24 +224,25 @@ def quarters(
 
 # %% ../../nbs/32_test_time_regression.ipynb #c033
 def paired_ratio(
-    a: Sequence[float],   # errors of one method, one for each sequence
-    b: Sequence[float],   # of another, on the same sequences
-) -> tuple[float, float]: # ratio of the means, its standard error
+    a: Sequence[float],  # errors of one method, one for each sequence
+    b: Sequence[float],  # of another, on the same sequences
+) -> tuple[float, float]:  # ratio of the means, its standard error
     """How many times as large one mean error is as another.
 
     Raises `ValueError` for fewer than two sequences, and where b has no errors."""
     a, b = (require_finite(n, torch.as_tensor(x, dtype=torch.float64)) for n, x in (("a", a), ("b", b)))
     if a.dim() != 1 or len(a) < 2 or a.shape != b.shape:
         fail("a", tuple(a.shape), "at least two errors, as many as in b")
-    if not b.sum(): fail("b", b.tolist(), "errors that are not all zero")
+    if not b.sum():
+        fail("b", b.tolist(), "errors that are not all zero")
     r = a.mean() / b.mean()
-    return float(r), float((a - r * b).std() / len(a)**.5 / b.mean())
+    return float(r), float((a - r * b).std() / len(a) ** 0.5 / b.mean())
 
 # %% ../../nbs/32_test_time_regression.ipynb #c038
 def verdicts(
-    results: dict,            # name of a contest with new segments -> result of `run`
-    worlds: dict,             # the same names -> Config
-) -> dict[str, list[bool]]:   # claim -> whether it holds, for each contest
+    results: dict,  # name of a contest with new segments -> result of `run`
+    worlds: dict,  # the same names -> Config
+) -> dict[str, list[bool]]:  # claim -> whether it holds, for each contest
     "Check the claims, contest by contest."
     mean = lambda r, m, when: sum(r[m][when]) / len(r[m][when])
     best = lambda r, when, rivals: min(rivals, key=lambda m: mean(r, m, when))
@@ -212,10 +250,19 @@ def verdicts(
     falls = lambda name, r, m: (q := quarters(r[m]["curve"], worlds[name].segment))[3] / q[1]
     each = lambda check: [check(name, r) for name, r in results.items()]
     return {
-        "LLA falls by a tenth or more within later segments": each(lambda n, r: falls(n, r, "lla") < .9),
+        "LLA falls by a tenth or more within later segments": each(lambda n, r: falls(n, r, "lla") < 0.9),
         "LLA is best later, of those that never forget": each(lambda n, r: best(r, "later", keep) == "lla"),
         "LLA is best later, of all": each(lambda n, r: best(r, "later", keep + fade) == "lla"),
-        "MesaNet (never forgetting) is best of its kind in the first segment": each(lambda n, r: best(r, "first", keep) == "mesanet"),
-        "MesaNet (never forgetting) is not best later": each(lambda n, r: best(r, "later", keep) != "mesanet"),
-        "softmax falls by less than a tenth within later segments": each(lambda n, r: falls(n, r, "softmax") > .9),
-        "softmax falls less than LLA within later segments": each(lambda n, r: falls(n, r, "softmax") > falls(n, r, "lla"))}
+        "MesaNet (never forgetting) is best of its kind in the first segment": each(
+            lambda n, r: best(r, "first", keep) == "mesanet"
+        ),
+        "MesaNet (never forgetting) is not best later": each(
+            lambda n, r: best(r, "later", keep) != "mesanet"
+        ),
+        "softmax falls by less than a tenth within later segments": each(
+            lambda n, r: falls(n, r, "softmax") > 0.9
+        ),
+        "softmax falls less than LLA within later segments": each(
+            lambda n, r: falls(n, r, "softmax") > falls(n, r, "lla")
+        ),
+    }

@@ -1,36 +1,62 @@
-"The implicit gradient of tiled attention: against autograd of the dense formula, against finite differences, in every precision, with inexact solutions; the edges."
+"""The implicit gradient of tiled attention: against autograd of the dense formula, against finite
+differences, in every precision, with inexact solutions; the edges."""
+
 import math
 
-import pytest, torch
-from hypothesis import given, settings, strategies as st
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from lla_course.attention.backward import lla_attention, lla_tiled_backward, query_tile_backward
 from lla_course.attention.dense import as_heads, lla_dense
-from lla_course.attention.tiled import QueryTile, TOLERANCE, lla_tiled
+from lla_course.attention.tiled import TOLERANCE, QueryTile, lla_tiled
+
 
 def draw(T, S, D, *, N=2, group=1, seed=0, dtype=torch.float64):
     "q, k, v and the gradient by the output."
     g = torch.Generator().manual_seed(seed)
-    return [torch.randn(n, L, D, generator=g, dtype=torch.float64).to(dtype) for n, L in ((N * group, T), (N, S), (N, S), (N * group, T))]
+    return [
+        torch.randn(n, L, D, generator=g, dtype=torch.float64).to(dtype)
+        for n, L in ((N * group, T), (N, S), (N, S), (N * group, T))
+    ]
+
 
 def truth(q, k, v, g, ridge, **knobs):
     "Gradients by autograd through the dense formula, in float64."
     inputs = [t.detach().double().requires_grad_() for t in (q, k, v, ridge)]
     return torch.autograd.grad(lla_dense(*inputs[:3], ridge=inputs[3], **knobs), inputs, g.double())
 
-def far(got, want): return [float((a.double() - b).norm() / b.norm().clamp_min(1e-9)) for a, b in zip(got, want)]
+
+def far(got, want):
+    return [float((a.double() - b).norm() / b.norm().clamp_min(1e-9)) for a, b in zip(got, want)]
+
 
 @st.composite
 def problems(draw_):
-    T, S, D = draw_(st.sampled_from([1, 17, 63])), draw_(st.sampled_from([1, 5, 17, 63])), draw_(st.sampled_from([1, 3, 16]))
+    T, S, D = (
+        draw_(st.sampled_from([1, 17, 63])),
+        draw_(st.sampled_from([1, 5, 17, 63])),
+        draw_(st.sampled_from([1, 3, 16])),
+    )
     group, N, seed = draw_(st.integers(1, 3)), draw_(st.integers(1, 2)), draw_(st.integers(0, 10**6))
-    knobs = dict(is_causal=draw_(st.booleans()), enable_gqa=group > 1, scale=draw_(st.sampled_from([None, .4])))
-    if knobs["is_causal"]: T, S = sorted((T, S))
+    knobs = dict(
+        is_causal=draw_(st.booleans()), enable_gqa=group > 1, scale=draw_(st.sampled_from([None, 0.4]))
+    )
+    if knobs["is_causal"]:
+        T, S = sorted((T, S))
     shape = draw_(st.sampled_from([(), (N * group, 1), (T,), (N * group, T)]))
-    ridge = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + .05
-    return draw(T, S, D, N=N, group=group, seed=seed), ridge, knobs, dict(BT=draw_(st.sampled_from([7, 16, 64])), BS=draw_(st.sampled_from([5, 16, 64])))
+    ridge = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64) + 0.05
+    return (
+        draw(T, S, D, N=N, group=group, seed=seed),
+        ridge,
+        knobs,
+        dict(BT=draw_(st.sampled_from([7, 16, 64])), BS=draw_(st.sampled_from([5, 16, 64]))),
+    )
+
 
 # ---- the truth
+
 
 @settings(max_examples=30)
 @given(problem=problems())
@@ -38,29 +64,46 @@ def test_it_is_autograd_of_the_dense_formula(problem):
     (q, k, v, g), ridge, knobs, tiles = problem
     want = truth(q, k, v, g, ridge.expand(q.shape[:2]), **knobs)
     heads = as_heads(q, k, v, ridge=ridge, **knobs)
-    got = lla_tiled_backward(heads, lla_tiled(heads, tol=1e-13, max_steps=200, **tiles), g, tol=1e-13, max_steps=200, **tiles)
-    for name, a, b in zip(("dq", "dk", "dv", "dridge"), got, want): assert torch.allclose(a, b, rtol=1e-8, atol=1e-8), name
+    got = lla_tiled_backward(
+        heads, lla_tiled(heads, tol=1e-13, max_steps=200, **tiles), g, tol=1e-13, max_steps=200, **tiles
+    )
+    for name, a, b in zip(("dq", "dk", "dv", "dridge"), got, want):
+        assert torch.allclose(a, b, rtol=1e-8, atol=1e-8), name
+
 
 @given(problem=problems())
 @settings(max_examples=15)
 def test_the_public_function_gives_it_to_autograd(problem):
     (q, k, v, g), ridge, knobs, _ = problem
     inputs = [t.requires_grad_() for t in (q, k, v, ridge)]
-    got = torch.autograd.grad(lla_attention(*inputs[:3], ridge=inputs[3], tol=1e-12, max_steps=200, **knobs), inputs, g)
+    got = torch.autograd.grad(
+        lla_attention(*inputs[:3], ridge=inputs[3], tol=1e-12, max_steps=200, **knobs), inputs, g
+    )
     dense = torch.autograd.grad(lla_dense(*inputs[:3], ridge=inputs[3], **knobs), inputs, g)
     for name, t, a, b in zip(("q", "k", "v", "ridge"), inputs, got, dense):
         assert a.shape == t.shape and a.dtype == t.dtype and torch.allclose(a, b, rtol=1e-8, atol=1e-8), name
 
+
 @pytest.mark.parametrize("causal", [True, False])
 @pytest.mark.parametrize("ridge_shape", [(), (2, 1), (2, 6)])
 def test_finite_differences(causal, ridge_shape):
-    q, k, v, _ = draw(6, 6, 3, N=1, group=2); ridge = torch.rand(ridge_shape, dtype=torch.float64) + .1
+    q, k, v, _ = draw(6, 6, 3, N=1, group=2)
+    ridge = torch.rand(ridge_shape, dtype=torch.float64) + 0.1
     inputs = [t.requires_grad_() for t in (q, k, v, ridge)]
-    assert torch.autograd.gradcheck(lambda q, k, v, r: lla_attention(q, k, v, ridge=r, is_causal=causal, enable_gqa=True, tol=1e-13, max_steps=60), inputs)
+    assert torch.autograd.gradcheck(
+        lambda q, k, v, r: lla_attention(
+            q, k, v, ridge=r, is_causal=causal, enable_gqa=True, tol=1e-13, max_steps=60
+        ),
+        inputs,
+    )
 
-@pytest.mark.parametrize("dtype, limit", [(torch.float32, 1e-4), (torch.float16, .01), (torch.bfloat16, .02)])
+
+@pytest.mark.parametrize(
+    "dtype, limit", [(torch.float32, 1e-4), (torch.float16, 0.01), (torch.bfloat16, 0.02)]
+)
 def test_lower_precision_stays_near_the_truth(dtype, limit):
-    q, k, v, g = draw(80, 80, 32, dtype=dtype); ridge = torch.full((2, 80), .1)
+    q, k, v, g = draw(80, 80, 32, dtype=dtype)
+    ridge = torch.full((2, 80), 0.1)
     want = truth(q, k, v, g, ridge)
     heads = as_heads(q, k, v, ridge=ridge)
     got = lla_tiled_backward(heads, lla_tiled(heads), g)
@@ -69,16 +112,26 @@ def test_lower_precision_stays_near_the_truth(dtype, limit):
     rounded = lla_tiled_backward(heads, lla_tiled(heads, round_to=dtype), g, round_to=dtype)
     assert max(far(rounded, want)) < 3 * limit
 
+
 def test_leading_dimensions_and_strides():
-    q, k, v, g = (t.reshape(2, 3, 20, 8).transpose(1, 2).contiguous().transpose(1, 2) for t in draw(20, 20, 8, N=6))
+    q, k, v, g = (
+        t.reshape(2, 3, 20, 8).transpose(1, 2).contiguous().transpose(1, 2) for t in draw(20, 20, 8, N=6)
+    )
     inputs = [t.requires_grad_() for t in (q, k, v)]
     assert not q.is_contiguous()
-    for a, b in zip(torch.autograd.grad(lla_attention(*inputs, tol=1e-12), inputs, g), torch.autograd.grad(lla_dense(*inputs), inputs, g)): assert torch.allclose(a, b, atol=1e-9)
+    for a, b in zip(
+        torch.autograd.grad(lla_attention(*inputs, tol=1e-12), inputs, g),
+        torch.autograd.grad(lla_dense(*inputs), inputs, g),
+    ):
+        assert torch.allclose(a, b, atol=1e-9)
+
 
 # ---- laws
 
+
 def dlogit_rows(heads, saved, g, tol):
-    "Sums of the rows of dlogit, and how large their entries are, from the gradient by keys that are the identity."
+    """Sums of the rows of dlogit, and how large their entries are, from the gradient by keys that are the
+    identity."""
     at = QueryTile(heads, 0, 64, 64)
     dq, y, _, mean, e = query_tile_backward(at, saved, g, tol, 99)
     p = torch.exp(heads.scale * heads.q @ heads.k.mT - saved.lse[..., None])
@@ -86,104 +139,192 @@ def dlogit_rows(heads, saved, g, tol):
     h = p * (g @ heads.v.mT - mean[..., None] - rel(y)) * (1 + rel(saved.u))
     return h.sum(-1) - e, (dq - y) / heads.scale, (h - p * e[..., None]) @ heads.k
 
-@pytest.mark.parametrize("tol", [.3, 1e-2, 1e-6])
+
+@pytest.mark.parametrize("tol", [0.3, 1e-2, 1e-6])
 def test_inexact_solutions_keep_the_rows_of_the_logit_gradient_at_zero(tol):
-    q, k, v, g = draw(30, 30, 8); k = k + 5; q = q + 5
+    q, k, v, g = draw(30, 30, 8)
+    k = k + 5
+    q = q + 5
     heads = as_heads(q, k, v, is_causal=False)
     gap, from_dq, wanted = dlogit_rows(heads, lla_tiled(heads, tol=tol), g, tol)
     assert gap.abs().max() < 1e-10 and torch.allclose(from_dq, wanted, atol=1e-9)
 
+
 def test_exact_solutions_have_the_closed_form():
-    q, k, v, g = draw(30, 30, 8); heads = as_heads(q, k, v)
+    q, k, v, g = draw(30, 30, 8)
+    heads = as_heads(q, k, v)
     saved = lla_tiled(heads, tol=1e-13)
     _, y, dridge, _, e = query_tile_backward(QueryTile(heads, 0, 64, 64), saved, g, 1e-13, 99)
-    assert torch.allclose(e, heads.ridge * (y * saved.u).sum(-1), atol=1e-9) and torch.allclose(dridge, -(y * saved.u).sum(-1))
+    assert torch.allclose(e, heads.ridge * (y * saved.u).sum(-1), atol=1e-9) and torch.allclose(
+        dridge, -(y * saved.u).sum(-1)
+    )
+
 
 def test_the_error_follows_the_tolerance():
-    q, k, v, g = draw(60, 60, 16); want = truth(q, k, v, g, torch.full((2, 60), .1)); errors = []
+    q, k, v, g = draw(60, 60, 16)
+    want = truth(q, k, v, g, torch.full((2, 60), 0.1))
+    errors = []
     for tol in (1e-1, 1e-2, 1e-3, 1e-5):
-        heads = as_heads(q, k, v); errors.append(max(far(lla_tiled_backward(heads, lla_tiled(heads, tol=tol), g, tol=tol), want)))
+        heads = as_heads(q, k, v)
+        errors.append(max(far(lla_tiled_backward(heads, lla_tiled(heads, tol=tol), g, tol=tol), want)))
         assert errors[-1] < 10 * tol
     assert errors == sorted(errors, reverse=True)
 
+
 def test_the_backward_default_is_a_tenth_of_the_forward_tolerance():
-    q, k, v, g = draw(60, 60, 16, dtype=torch.float32); heads = as_heads(q, k, v); saved = lla_tiled(heads)
-    for a, b in zip(lla_tiled_backward(heads, saved, g), lla_tiled_backward(heads, saved, g, tol=TOLERANCE[torch.float32] / 10)): assert torch.equal(a, b)
+    q, k, v, g = draw(60, 60, 16, dtype=torch.float32)
+    heads = as_heads(q, k, v)
+    saved = lla_tiled(heads)
+    for a, b in zip(
+        lla_tiled_backward(heads, saved, g),
+        lla_tiled_backward(heads, saved, g, tol=TOLERANCE[torch.float32] / 10),
+    ):
+        assert torch.equal(a, b)
     inputs = [t.requires_grad_() for t in (q, k, v)]
     got = torch.autograd.grad(lla_attention(*inputs, tol=1e-2), inputs, g)
-    for a, b in zip(got, lla_tiled_backward(heads, lla_tiled(heads, tol=1e-2), g, tol=1e-3)): assert torch.equal(a, b)
+    for a, b in zip(got, lla_tiled_backward(heads, lla_tiled(heads, tol=1e-2), g, tol=1e-3)):
+        assert torch.equal(a, b)
 
-@pytest.mark.parametrize("dtype, round_to", [(torch.float64, None), (torch.float32, None), (torch.bfloat16, torch.bfloat16)])
+
+@pytest.mark.parametrize(
+    "dtype, round_to", [(torch.float64, None), (torch.float32, None), (torch.bfloat16, torch.bfloat16)]
+)
 def test_a_query_gets_no_gradient_information_from_the_future(dtype, round_to):
-    "dq and dridge before the cut do not change by one bit; dk and dv after it do not see the gradients before it."
-    q, k, v, g = draw(70, 70, 8, dtype=dtype); cut = 41; q2, k2, v2, g2 = (t.clone() for t in (q, k, v, g))
-    k2[:, cut:] *= -9; v2[:, cut:] += 3; q2[:, cut:] = 1; g2[:, cut:] = -1
+    """dq and dridge before the cut do not change by one bit; dk and dv after it do not see the gradients
+    before it."""
+    q, k, v, g = draw(70, 70, 8, dtype=dtype)
+    cut = 41
+    q2, k2, v2, g2 = (t.clone() for t in (q, k, v, g))
+    k2[:, cut:] *= -9
+    v2[:, cut:] += 3
+    q2[:, cut:] = 1
+    g2[:, cut:] = -1
     both = []
     for a in ((q, k, v, g), (q2, k2, v2, g2)):
-        heads = as_heads(*a[:3]); both.append(lla_tiled_backward(heads, lla_tiled(heads, BT=16, BS=32, round_to=round_to), a[3], BT=16, BS=32, round_to=round_to))
-    for name, i in (("dq", 0), ("dridge", 3)): assert torch.equal(both[0][i][:, :cut], both[1][i][:, :cut]), name
-    g3 = g.clone(); g3[:, :cut] += 100; heads = as_heads(q, k, v); saved = lla_tiled(heads)
-    for a, b in zip(lla_tiled_backward(heads, saved, g)[1:3], lla_tiled_backward(heads, saved, g3)[1:3]): assert torch.equal(a[:, cut:], b[:, cut:])
+        heads = as_heads(*a[:3])
+        both.append(
+            lla_tiled_backward(
+                heads,
+                lla_tiled(heads, BT=16, BS=32, round_to=round_to),
+                a[3],
+                BT=16,
+                BS=32,
+                round_to=round_to,
+            )
+        )
+    for name, i in (("dq", 0), ("dridge", 3)):
+        assert torch.equal(both[0][i][:, :cut], both[1][i][:, :cut]), name
+    g3 = g.clone()
+    g3[:, :cut] += 100
+    heads = as_heads(q, k, v)
+    saved = lla_tiled(heads)
+    for a, b in zip(lla_tiled_backward(heads, saved, g)[1:3], lla_tiled_backward(heads, saved, g3)[1:3]):
+        assert torch.equal(a[:, cut:], b[:, cut:])
+
 
 def test_a_sum_over_keys_heads_is_a_sum_over_the_group():
     q, k, v, g = draw(20, 20, 8, N=2, group=3)
-    one = as_heads(q, k, v, enable_gqa=True); many = as_heads(q, k.repeat_interleave(3, 0), v.repeat_interleave(3, 0))
+    one = as_heads(q, k, v, enable_gqa=True)
+    many = as_heads(q, k.repeat_interleave(3, 0), v.repeat_interleave(3, 0))
     a, b = (lla_tiled_backward(h, lla_tiled(h, tol=1e-13), g, tol=1e-13) for h in (one, many))
-    for i in (1, 2): assert torch.allclose(a[i], b[i].unflatten(0, (2, 3)).sum(1), atol=1e-10)
+    for i in (1, 2):
+        assert torch.allclose(a[i], b[i].unflatten(0, (2, 3)).sum(1), atol=1e-10)
+
 
 def test_equal_values_leave_nothing_to_learn():
-    q, k, v, g = draw(30, 30, 8); v = v[:, :1].expand_as(v)
-    heads = as_heads(q, k, v); dq, dk, dv, dridge = lla_tiled_backward(heads, lla_tiled(heads), g)
-    for t in (dq, dk, dridge): assert t.abs().max() < 1e-7
+    q, k, v, g = draw(30, 30, 8)
+    v = v[:, :1].expand_as(v)
+    heads = as_heads(q, k, v)
+    dq, dk, dv, dridge = lla_tiled_backward(heads, lla_tiled(heads), g)
+    for t in (dq, dk, dridge):
+        assert t.abs().max() < 1e-7
+
 
 # ---- edges
 
+
 @pytest.mark.parametrize("dtype", TOLERANCE)
-@pytest.mark.parametrize("ridge", [0., 1e-6, .1])
-@pytest.mark.parametrize("kind", ["plain", "identical keys", "one key", "key twice", "far keys", "huge logits"])
+@pytest.mark.parametrize("ridge", [0.0, 1e-6, 0.1])
+@pytest.mark.parametrize(
+    "kind", ["plain", "identical keys", "one key", "key twice", "far keys", "huge logits"]
+)
 def test_gradients_are_always_finite(dtype, ridge, kind):
     q, k, v, g = draw(20, 1 if kind == "one key" else 20, 16, dtype=dtype)
-    if kind == "identical keys": k = k[:, :1].expand(-1, 20, -1)
-    if kind == "key twice": k[:, 1::2] = k[:, ::2]
-    if kind == "far keys": k, q = k + 20, q + 20
-    if kind == "huge logits": k, q = 20 * k, 20 * q
+    if kind == "identical keys":
+        k = k[:, :1].expand(-1, 20, -1)
+    if kind == "key twice":
+        k[:, 1::2] = k[:, ::2]
+    if kind == "far keys":
+        k, q = k + 20, q + 20
+    if kind == "huge logits":
+        k, q = 20 * k, 20 * q
     for round_to in (None, dtype):
         heads = as_heads(q, k, v, ridge=ridge, is_causal=kind != "one key")
-        for t in lla_tiled_backward(heads, lla_tiled(heads, round_to=round_to), g, round_to=round_to): assert torch.isfinite(t).all()
+        for t in lla_tiled_backward(heads, lla_tiled(heads, round_to=round_to), g, round_to=round_to):
+            assert torch.isfinite(t).all()
+
 
 def test_every_entry_is_written(nan_empty):
-    q, k, v, g = draw(45, 60, 8, dtype=torch.float32); heads = as_heads(q, k, v)
-    for t in lla_tiled_backward(heads, lla_tiled(heads, BT=16, BS=16), g, BT=16, BS=16): assert torch.isfinite(t).all() and (t.abs() < 1e6).all()
+    q, k, v, g = draw(45, 60, 8, dtype=torch.float32)
+    heads = as_heads(q, k, v)
+    for t in lla_tiled_backward(heads, lla_tiled(heads, BT=16, BS=16), g, BT=16, BS=16):
+        assert torch.isfinite(t).all() and (t.abs() < 1e6).all()
+
 
 @pytest.mark.parametrize("lead, T", [((0,), 5), ((2,), 0), ((0,), 0)])
 def test_empty_problems_have_zero_gradients(lead, T):
     q, k, v = (torch.randn(*lead, n, 8).requires_grad_() for n in (T, 6, 6))
-    for t, d in zip((q, k, v), torch.autograd.grad(lla_attention(q, k, v).sum(), (q, k, v))): assert d.shape == t.shape and (d == 0).all()
+    for t, d in zip((q, k, v), torch.autograd.grad(lla_attention(q, k, v).sum(), (q, k, v))):
+        assert d.shape == t.shape and (d == 0).all()
+
 
 def test_only_what_asks_gets_a_gradient():
-    q, k, v, _ = draw(10, 10, 4); q.requires_grad_()
+    q, k, v, _ = draw(10, 10, 4)
+    q.requires_grad_()
     lla_attention(q, k, v).sum().backward()
     assert q.grad is not None and k.grad is None and not lla_attention(q.detach(), k, v).requires_grad
+
 
 @pytest.mark.parametrize("loss", [lambda o: o.sum(), lambda o: o.square().sum()])
 def test_a_second_derivative_is_refused_aloud(loss):
     "`once_differentiable` would drop the first of these losses in silence: its gradient by o is constant."
-    q, k, v, _ = draw(6, 6, 4); inputs = [t.requires_grad_() for t in (q, k, v)]
+    q, k, v, _ = draw(6, 6, 4)
+    inputs = [t.requires_grad_() for t in (q, k, v)]
     first = torch.autograd.grad(loss(lla_attention(*inputs)), inputs, create_graph=True)
     for t in first:
-        with pytest.raises(RuntimeError, match="no derivative of its own"): torch.autograd.grad(t.sum() + q.sum(), q, retain_graph=True)
+        with pytest.raises(RuntimeError, match="no derivative of its own"):
+            torch.autograd.grad(t.sum() + q.sum(), q, retain_graph=True)
 
-@pytest.mark.parametrize("knobs, names", [(dict(tol=-1.), "tol=-1"), (dict(max_steps=-2), "max_steps=-2"), (dict(ridge=-.1), "ridge=-0.1"), (dict(scale=math.nan), "scale=nan")])
+
+@pytest.mark.parametrize(
+    "knobs, names",
+    [
+        (dict(tol=-1.0), "tol=-1"),
+        (dict(max_steps=-2), "max_steps=-2"),
+        (dict(ridge=-0.1), "ridge=-0.1"),
+        (dict(scale=math.nan), "scale=nan"),
+    ],
+)
 def test_bad_settings_are_named(knobs, names):
-    with pytest.raises(ValueError, match=names): lla_attention(*draw(3, 3, 2)[:3], **knobs)
+    with pytest.raises(ValueError, match=names):
+        lla_attention(*draw(3, 3, 2)[:3], **knobs)
+
 
 def test_memory_for_the_backward_pass_is_linear():
     def kept(T):
-        q, k, v, _ = (t.requires_grad_() for t in draw(T, T, 8, N=1, dtype=torch.float32)); sizes = {}
-        def note(t): sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes(); return t
-        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t): lla_attention(q, k, v, max_steps=2)
+        q, k, v, _ = (t.requires_grad_() for t in draw(T, T, 8, N=1, dtype=torch.float32))
+        sizes = {}
+
+        def note(t):
+            sizes[t.untyped_storage().data_ptr()] = t.untyped_storage().nbytes()
+            return t
+
+        with torch.autograd.graph.saved_tensors_hooks(note, lambda t: t):
+            lla_attention(q, k, v, max_steps=2)
         return sum(sizes.values())
+
     assert kept(512) == 2 * kept(256)
+
 
 def test_autocast_does_not_round_the_products_of_the_solver():
     q, k, v, g = draw(30, 30, 8, dtype=torch.float32)
@@ -193,4 +334,5 @@ def test_autocast_does_not_round_the_products_of_the_solver():
         got = lla_attention(*leaves)
         grads = torch.autograd.grad(got, leaves, g)
     assert torch.equal(got, want)
-    for a, b in zip(grads, truth(q, k, v, g, torch.full((2, 30), .1))): assert far([a], [b])[0] < 1e-4
+    for a, b in zip(grads, truth(q, k, v, g, torch.full((2, 30), 0.1))):
+        assert far([a], [b])[0] < 1e-4

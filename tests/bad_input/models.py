@@ -1,4 +1,5 @@
 "Bad input for the doors of Parts 3 to 6 and the figures: label, call, and what the error has to name."
+
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,12 +8,26 @@ from functools import cache
 import numpy as np
 import torch
 
-from lla_course import figures, models as M
-from lla_course.auctions import citransnet as C, lab as AL, learned as L
-from lla_course.brite import algorithm as B, lab as BL, model as BM, reasoner as R
-from lla_course.ftct import graph as G, lab as FL, mechanism as FM, training as FT
-from lla_course.tasks import in_context as IC, lab as TL, language as LM, mixers as X, recall as RC
-from lla_course.tasks import state_tracking as ST, test_time as TT
+from lla_course import figures
+from lla_course import models as M
+from lla_course.auctions import citransnet as C
+from lla_course.auctions import lab as AL
+from lla_course.auctions import learned as L
+from lla_course.brite import algorithm as B
+from lla_course.brite import lab as BL
+from lla_course.brite import model as BM
+from lla_course.brite import reasoner as R
+from lla_course.ftct import graph as G
+from lla_course.ftct import lab as FL
+from lla_course.ftct import mechanism as FM
+from lla_course.ftct import training as FT
+from lla_course.tasks import in_context as IC
+from lla_course.tasks import lab as TL
+from lla_course.tasks import language as LM
+from lla_course.tasks import mixers as X
+from lla_course.tasks import recall as RC
+from lla_course.tasks import state_tracking as ST
+from lla_course.tasks import test_time as TT
 
 NAN, INF = math.nan, math.inf
 SIZES = dict(vocab=11, width=16, heads=2, length=32)
@@ -21,35 +36,56 @@ DATA = G.DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
 TASK = R.Task(n_max=3)
 EXPERIMENT = R.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
 TABLE = BM.LatentModel.tabular(np.ones((2, 3, 2)))
-LINEAR = BM.LatentModel.log_linear(np.arange(24.).reshape(2, 3, 2, 2) % 5, [.1, .2])
+LINEAR = BM.LatentModel.log_linear(np.arange(24.0).reshape(2, 3, 2, 2) % 5, [0.1, 0.2])
 SIGNAL = BM.observed([0, 1], (2, 3, 2))
 TOKENS, MORE = torch.ones(2, 5, dtype=torch.long), torch.ones(2, 30, dtype=torch.long)
 PAIRS = torch.ones(2, 2, dtype=torch.long)
 
-def rng(seed: int = 0) -> torch.Generator: return torch.Generator().manual_seed(seed)
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
 
 @cache
-def decoder() -> M.Decoder: return M.Decoder(CFG)
+def decoder() -> M.Decoder:
+    return M.Decoder(CFG)
+
 
 @cache
-def reader() -> M.Decoder: return LM.make_reader(TINY_TEXT, 0)
+def reader() -> M.Decoder:
+    return LM.make_reader(TINY_TEXT, 0)
+
 
 @cache
-def writer() -> M.Decoder: return R.new_writer(EXPERIMENT)
+def writer() -> M.Decoder:
+    return R.new_writer(EXPERIMENT)
+
 
 @cache
-def mlp() -> FT.WindowMLP: return FT.WindowMLP(11, window=4, hidden=4)
+def mlp() -> FT.WindowMLP:
+    return FT.WindowMLP(11, window=4, hidden=4)
+
 
 @cache
-def prompts() -> R.Prompts: return R.ask(TASK, 4, rng())
+def prompts() -> R.Prompts:
+    return R.ask(TASK, 4, rng())
+
 
 @cache
-def script() -> FM.Script: return FM.script(DATA, G.few_shot_prompts(DATA, rng(), 3, 1).full)
+def script() -> FM.Script:
+    return FM.script(DATA, G.few_shot_prompts(DATA, rng(), 3, 1).full)
 
-TINY_TEXT = LM.Config("softmax", layers=1, width=16, heads=2, length=8, batch=2, dropout=0.)
+
+TINY_TEXT = LM.Config("softmax", layers=1, width=16, heads=2, length=8, batch=2, dropout=0.0)
 normal = lambda *shape: torch.randn(*shape, generator=rng())
-rule_inputs = lambda T=4, D=3: (normal(T, D), normal(T, D), normal(T, 2), -normal(T, 1).abs(), torch.ones(T,
-    1))
+rule_inputs = lambda T=4, D=3: (
+    normal(T, D),
+    normal(T, D),
+    normal(T, 2),
+    -normal(T, 1).abs(),
+    torch.ones(T, 1),
+)
+
 
 def fields(kind: Callable, base: dict, wrong: dict) -> list[tuple[str, Callable, str]]:
     "One case for each wrong value of each field of a config."
@@ -57,72 +93,235 @@ def fields(kind: Callable, base: dict, wrong: dict) -> list[tuple[str, Callable,
     for name, values in wrong.items():
         for value in values:
             make = lambda name=name, value=value: kind(**base | {name: value})
-            cases.append((f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}({name}={value!r})", make,
-                name))
+            cases.append(
+                (f"{kind.__module__.rpartition('.')[2]}.{kind.__name__}({name}={value!r})", make, name)
+            )
     return cases
 
-COUNT, POSITIVE, FLAG = (0, -1, 2.5, True, "3", None), (0, -1., NAN, INF, "x", True), ("no", 1, None)
-SHARE, NOISE, TUPLE = (-.1, 1.1, NAN, "x"), (-1., NAN, INF, "x", True), ((), [1], "x", None)
+
+COUNT, POSITIVE, FLAG = (0, -1, 2.5, True, "3", None), (0, -1.0, NAN, INF, "x", True), ("no", 1, None)
+SHARE, NOISE, TUPLE = (-0.1, 1.1, NAN, "x"), (-1.0, NAN, INF, "x", True), ((), [1], "x", None)
 SWITCH, WORD = dict(precision=("float16", None)), ("hyena", None, ["softmax"])
 
 CONFIGS = [
-    *fields(M.Config, SIZES, dict(
-        vocab=COUNT, layers=(-1, 1.5, True), heads=COUNT, width=(15, 2.5), length=COUNT, n_mlp=(-1, .5),
+    *fields(
+        M.Config,
+        SIZES,
+        dict(
+            vocab=COUNT,
+            layers=(-1, 1.5, True),
+            heads=COUNT,
+            width=(15, 2.5),
+            length=COUNT,
+            n_mlp=(-1, 0.5),
             tied=FLAG,
-        positions=("alibi", None, ["none"]), dropout=("x", -.1, 1., NAN, True), init=POSITIVE)),
-    *fields(TT.Config, dict(d=4, segment=8, length=32), dict(
-        d=COUNT, segment=(0, 33, 2.), length=(1, 8.5), pieces=(-1, 1.5), noise=NOISE, tune=COUNT, test=COUNT,
-            seeds=TUPLE)),
-    *fields(IC.Config, dict(mixer="softmax", segment=8, d=4, length=32), dict(
-        mixer=WORD, segment=(0, 33), d=COUNT, told=FLAG, positions=("learned", None), noise=NOISE, knobs=([],
-            ("a",)),
-        width=(0, 2.5), steps=COUNT, batch=COUNT, rates=TUPLE + ((-1.,), ("x",)), seeds=((.5,), ()),
-            minutes=POSITIVE) | SWITCH),
-    *fields(RC.Config, dict(mixer="lla", tokens=16, pairs=4, vocab=32), dict(
-        mixer=WORD, tokens=(15, 17, 16.), pairs=COUNT, vocab=(1, "x"), first=(-1, .5), steps=COUNT, heads=(3,
-            0),
-        rates=TUPLE, tol=(-1., NAN, "x"), test=(1, 2.5), init=POSITIVE) | SWITCH),
-    *fields(ST.Config, dict(world="swap3", mixer="deltanet"), dict(
-        world=("swap1", "A6", None, ["A5"], "swap"), mixer=WORD, positions=("alibi", None), length=COUNT,
-            words=COUNT,
-        test=COUNT, backend=("cudnn", None), seeds=TUPLE, minutes=POSITIVE)),
-    *fields(LM.Config, {}, dict(
-        mixer=WORD, budget=("money", None), seed=(-1, .5), only=(["json"], "json", (1,)), steps=COUNT,
-            trial_steps=COUNT,
-        rates=TUPLE, dropout=(1., "x"), ridge=POSITIVE, warmup=(-1, 2.5), order=(8, -1, 2.),
-            letters=COUNT) | SWITCH),
-    *fields(R.Config, {}, dict(
-        task=("sum", None), values=(9, 10.), n_max=(1, 6.), width=(63, 0), prompts=COUNT, samples=(1, 2.),
-            base_steps=(-1, .5),
-        careful=("x", -.1), slip=(NAN, .9), base_rate=POSITIVE, beta=POSITIVE, bonus=(-1., NAN), floor=(1.,
-            NAN, "x"),
-        methods=(["rs"], "rs"), limit=POSITIVE, seed=(-1, True))),
-    *fields(G.DataConfig, {}, dict(
-        N=(1, 8., True), M=(1, 9), letters=(53, 15), root_low=(1.5, "x"), root_values=COUNT,
-            noise_values=COUNT,
-        overlap=FLAG, examples=COUNT, shortest=(1, 12), extra=(-1, 1.5), icl=("x", -.1, 1.1, NAN),
-            context_pool=(9, -1),
-        context=([0, 1], (0,), (1, 0), (0, 3), (0., 1), None), equals=FLAG, graph_seed=(-1, .5))),
-    *fields(FT.Config, {}, dict(
-        data=(None, {}), kind=("rnn", None), layers=(-1, 1.5), heads=(3, 0), dropout=(1., "x"), steps=COUNT,
+            positions=("alibi", None, ["none"]),
+            dropout=("x", -0.1, 1.0, NAN, True),
+            init=POSITIVE,
+        ),
+    ),
+    *fields(
+        TT.Config,
+        dict(d=4, segment=8, length=32),
+        dict(
+            d=COUNT,
+            segment=(0, 33, 2.0),
+            length=(1, 8.5),
+            pieces=(-1, 1.5),
+            noise=NOISE,
+            tune=COUNT,
+            test=COUNT,
+            seeds=TUPLE,
+        ),
+    ),
+    *fields(
+        IC.Config,
+        dict(mixer="softmax", segment=8, d=4, length=32),
+        dict(
+            mixer=WORD,
+            segment=(0, 33),
+            d=COUNT,
+            told=FLAG,
+            positions=("learned", None),
+            noise=NOISE,
+            knobs=([], ("a",)),
+            width=(0, 2.5),
+            steps=COUNT,
             batch=COUNT,
-        pool=(-1, .5), rate=POSITIVE, betas=((.9,), [.9, .9]), decay=SHARE, newline=FLAG, keep=FLAG,
-            prompts=COUNT) | SWITCH),
-    *fields(L.Config, {}, dict(
-        n=COUNT, m=COUNT, rule=("fear", None), search=("luck", None), target=POSITIVE, steps=COUNT,
-            groups=COUNT, size=COUNT,
-        rate=POSITIVE, inner=(-1, 2.5), growth=(-1., NAN), seed=(-1, .5))),
-    *fields(C.Setting, dict(n=2, m=2, kind="types", size=3), dict(
-        n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE)),
-    *fields(C.Config, {}, dict(
-        setting=("Z", None), model=("rnn", None), sizes=([], (1, 2), ((0, 1),)), branches=((), ("up",),
-            "row"), d_model=(1, 8.),
-        steps=COUNT, climb=(-1, .5), target=POSITIVE, pull=POSITIVE, minutes=POSITIVE, strong=(1, "x"),
+            rates=TUPLE + ((-1.0,), ("x",)),
+            seeds=((0.5,), ()),
+            minutes=POSITIVE,
+        )
+        | SWITCH,
+    ),
+    *fields(
+        RC.Config,
+        dict(mixer="lla", tokens=16, pairs=4, vocab=32),
+        dict(
+            mixer=WORD,
+            tokens=(15, 17, 16.0),
+            pairs=COUNT,
+            vocab=(1, "x"),
+            first=(-1, 0.5),
+            steps=COUNT,
+            heads=(3, 0),
+            rates=TUPLE,
+            tol=(-1.0, NAN, "x"),
+            test=(1, 2.5),
+            init=POSITIVE,
+        )
+        | SWITCH,
+    ),
+    *fields(
+        ST.Config,
+        dict(world="swap3", mixer="deltanet"),
+        dict(
+            world=("swap1", "A6", None, ["A5"], "swap"),
+            mixer=WORD,
+            positions=("alibi", None),
+            length=COUNT,
+            words=COUNT,
+            test=COUNT,
+            backend=("cudnn", None),
+            seeds=TUPLE,
+            minutes=POSITIVE,
+        ),
+    ),
+    *fields(
+        LM.Config,
+        {},
+        dict(
+            mixer=WORD,
+            budget=("money", None),
+            seed=(-1, 0.5),
+            only=(["json"], "json", (1,)),
+            steps=COUNT,
+            trial_steps=COUNT,
+            rates=TUPLE,
+            dropout=(1.0, "x"),
+            ridge=POSITIVE,
+            warmup=(-1, 2.5),
+            order=(8, -1, 2.0),
+            letters=COUNT,
+        )
+        | SWITCH,
+    ),
+    *fields(
+        R.Config,
+        {},
+        dict(
+            task=("sum", None),
+            values=(9, 10.0),
+            n_max=(1, 6.0),
+            width=(63, 0),
+            prompts=COUNT,
+            samples=(1, 2.0),
+            base_steps=(-1, 0.5),
+            careful=("x", -0.1),
+            slip=(NAN, 0.9),
+            base_rate=POSITIVE,
+            beta=POSITIVE,
+            bonus=(-1.0, NAN),
+            floor=(1.0, NAN, "x"),
+            methods=(["rs"], "rs"),
+            limit=POSITIVE,
+            seed=(-1, True),
+        ),
+    ),
+    *fields(
+        G.DataConfig,
+        {},
+        dict(
+            N=(1, 8.0, True),
+            M=(1, 9),
+            letters=(53, 15),
+            root_low=(1.5, "x"),
+            root_values=COUNT,
+            noise_values=COUNT,
+            overlap=FLAG,
+            examples=COUNT,
+            shortest=(1, 12),
+            extra=(-1, 1.5),
+            icl=("x", -0.1, 1.1, NAN),
+            context_pool=(9, -1),
+            context=([0, 1], (0,), (1, 0), (0, 3), (0.0, 1), None),
+            equals=FLAG,
+            graph_seed=(-1, 0.5),
+        ),
+    ),
+    *fields(
+        FT.Config,
+        {},
+        dict(
+            data=(None, {}),
+            kind=("rnn", None),
+            layers=(-1, 1.5),
+            heads=(3, 0),
+            dropout=(1.0, "x"),
+            steps=COUNT,
+            batch=COUNT,
+            pool=(-1, 0.5),
+            rate=POSITIVE,
+            betas=((0.9,), [0.9, 0.9]),
+            decay=SHARE,
+            newline=FLAG,
+            keep=FLAG,
+            prompts=COUNT,
+        )
+        | SWITCH,
+    ),
+    *fields(
+        L.Config,
+        {},
+        dict(
+            n=COUNT,
+            m=COUNT,
+            rule=("fear", None),
+            search=("luck", None),
+            target=POSITIVE,
+            steps=COUNT,
+            groups=COUNT,
+            size=COUNT,
+            rate=POSITIVE,
+            inner=(-1, 2.5),
+            growth=(-1.0, NAN),
+            seed=(-1, 0.5),
+        ),
+    ),
+    *fields(
+        C.Setting,
+        dict(n=2, m=2, kind="types", size=3),
+        dict(n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE),
+    ),
+    *fields(
+        C.Config,
+        {},
+        dict(
+            setting=("Z", None),
+            model=("rnn", None),
+            sizes=([], (1, 2), ((0, 1),)),
+            branches=((), ("up",), "row"),
+            d_model=(1, 8.0),
+            steps=COUNT,
+            climb=(-1, 0.5),
+            target=POSITIVE,
+            pull=POSITIVE,
+            minutes=POSITIVE,
+            strong=(1, "x"),
             grid=(1, 2.5),
-        near=SHARE, tf32=FLAG, keep=FLAG, drop=FLAG, far=FLAG)),
+            near=SHARE,
+            tf32=FLAG,
+            keep=FLAG,
+            drop=FLAG,
+            far=FLAG,
+        ),
+    ),
     *fields(BM.TokenTree, dict(tokens=("a",), depth=1), dict(tokens=(["a"], (1,)), depth=(-1, 1.5, True))),
-    *fields(AL.Scene, dict(bidders=(0, 1, 2), item=0), dict(bidders=((0, 1), (0, 1, 5), [0, 1, 2]), item=(5,
-        True, 1.))),
+    *fields(
+        AL.Scene,
+        dict(bidders=(0, 1, 2), item=0),
+        dict(bidders=((0, 1), (0, 1, 5), [0, 1, 2]), item=(5, True, 1.0)),
+    ),
 ]
 
 # ---- chapter 30
@@ -140,103 +339,188 @@ DECODER = [
     ("Decoder, one dimension", lambda: decoder()(TOKENS[0]), "tokens.shape"),
     ("Decoder, a list", lambda: decoder()([[1, 2]]), "tokens"),
     ("Decoder, too long", lambda: decoder()(torch.ones(1, 33, dtype=torch.long)), "length=32"),
-    ("enter, place beyond the positions", lambda: decoder().enter(TOKENS, torch.arange(5) + 28),
-        "positions=32"),
+    (
+        "enter, place beyond the positions",
+        lambda: decoder().enter(TOKENS, torch.arange(5) + 28),
+        "positions=32",
+    ),
     ("rotate, odd D", lambda: M.rotate(normal(1, 2, 4, 3), torch.arange(4)), "x.shape"),
     ("rotate, D = 1", lambda: M.rotate(normal(1, 2, 4, 1), torch.arange(4)), "x.shape"),
     ("rotate, other positions", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(3)), "positions.shape"),
-    ("rotate, base 0", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(4), 0.), "base"),
+    ("rotate, base 0", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(4), 0.0), "base"),
     ("cross_entropy of one token", lambda: M.cross_entropy(normal(2, 1, 11), TOKENS[:, :1]), "tokens.shape"),
     ("cross_entropy of no text", lambda: M.cross_entropy(normal(0, 5, 11), TOKENS[:0]), "tokens.shape"),
     ("cross_entropy, other shapes", lambda: M.cross_entropy(normal(5, 2, 11), TOKENS), "logits.shape"),
-    ("cross_entropy, other mask", lambda: M.cross_entropy(normal(2, 5, 11), TOKENS, TOKENS[:, 1:] > 0),
-        "mask.shape"),
+    (
+        "cross_entropy, other mask",
+        lambda: M.cross_entropy(normal(2, 5, 11), TOKENS, TOKENS[:, 1:] > 0),
+        "mask.shape",
+    ),
     ("cross_entropy, target -100", lambda: M.cross_entropy(normal(2, 5, 11), TOKENS * -100), "tokens=-100"),
-    ("cross_entropy, target without a logit", lambda: M.cross_entropy(normal(2, 5, 11), TOKENS * 11),
-        "tokens=11"),
+    (
+        "cross_entropy, target without a logit",
+        lambda: M.cross_entropy(normal(2, 5, 11), TOKENS * 11),
+        "tokens=11",
+    ),
     ("look at a mixer without weights", lambda: M.look(M.Decoder(CFG, X.mixer("linear")), TOKENS), "mixer"),
-    *[(f"replaced_heads of {h}", lambda h=h: M.replaced_heads(decoder(), {h: 0.}).__enter__(), "heads")
-      for h in ((2, 0), (0, -1), "ab", 3, (0,), (.5, 0))],
-    *[(f"generate, n={n!r}", lambda n=n: decoder().generate(TOKENS, n), "n=") for n in (-1, 2.5, "3", True,
-        None)],
-    *[(f"generate, temperature={t!r}", lambda t=t: decoder().generate(TOKENS, 2, temperature=t),
-        "temperature")
-      for t in (-1., INF, NAN, "hot", True)],
-    *[(f"generate, lengths={l!r}", lambda l=l: decoder().generate(TOKENS, 2, lengths=torch.tensor(l)),
-        "lengths")
-      for l in ([0, 5], [5, 6], [1], [1., 2.], [True, True])],
+    *[
+        (f"replaced_heads of {h}", lambda h=h: M.replaced_heads(decoder(), {h: 0.0}).__enter__(), "heads")
+        for h in ((2, 0), (0, -1), "ab", 3, (0,), (0.5, 0))
+    ],
+    *[
+        (f"generate, n={n!r}", lambda n=n: decoder().generate(TOKENS, n), "n=")
+        for n in (-1, 2.5, "3", True, None)
+    ],
+    *[
+        (
+            f"generate, temperature={t!r}",
+            lambda t=t: decoder().generate(TOKENS, 2, temperature=t),
+            "temperature",
+        )
+        for t in (-1.0, INF, NAN, "hot", True)
+    ],
+    *[
+        (
+            f"generate, lengths={l!r}",
+            lambda l=l: decoder().generate(TOKENS, 2, lengths=torch.tensor(l)),
+            "lengths",
+        )
+        for l in ([0, 5], [5, 6], [1], [1.0, 2.0], [True, True])
+    ],
     ("generate, cache='no'", lambda: decoder().generate(TOKENS, 2, cache="no"), "cache"),
     ("generate from nothing", lambda: decoder().generate(TOKENS[:, :0], 2), "tokens.shape"),
     ("generate from floats", lambda: decoder().generate(TOKENS.float(), 2), "tokens.dtype"),
     ("generate from unknown tokens", lambda: decoder().generate(TOKENS - 3, 2), "tokens=-2"),
     ("generate too much", lambda: decoder().generate(MORE, 3), "n=3"),
-    ("a cache that is full", lambda: decoder().blocks[0].mixer.step(
-        normal(2, 1, 16), decoder().blocks[0].mixer.start(2, 4), torch.full((2, 1), 4)), "positions=4"),
+    (
+        "a cache that is full",
+        lambda: (
+            decoder()
+            .blocks[0]
+            .mixer.step(normal(2, 1, 16), decoder().blocks[0].mixer.start(2, 4), torch.full((2, 1), 4))
+        ),
+        "positions=4",
+    ),
     ("a cache of -1 tokens", lambda: decoder().blocks[0].mixer.start(1, -1), "capacity"),
-    *[(f"adamw({name}={value!r})", lambda k={name: value}: M.adamw(decoder(), **dict(rate=.1, steps=3) | k),
-        name)
-      for name, values in dict(rate=POSITIVE, steps=COUNT, warmup=(-1, .5), decay=SHARE, weight_decay=(-1.,
-          "x"),
-                               betas=((.9,), "xy", (.9, 1.))).items() for value in values],
-    ("adamw without parameters", lambda: M.adamw(torch.nn.ReLU(), rate=.1, steps=3), "model"),
+    *[
+        (
+            f"adamw({name}={value!r})",
+            lambda k={name: value}: M.adamw(decoder(), **dict(rate=0.1, steps=3) | k),
+            name,
+        )
+        for name, values in dict(
+            rate=POSITIVE,
+            steps=COUNT,
+            warmup=(-1, 0.5),
+            decay=SHARE,
+            weight_decay=(-1.0, "x"),
+            betas=((0.9,), "xy", (0.9, 1.0)),
+        ).items()
+        for value in values
+    ],
+    ("adamw without parameters", lambda: M.adamw(torch.nn.ReLU(), rate=0.1, steps=3), "model"),
 ]
 
 # ---- chapters 31 and 32
 
 MIXERS = [
     *[(f"choose, temperature={t!r}", lambda t=t: M.choose(normal(2, 5), t), "temperature") for t in POSITIVE],
-    *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1., n), "heads") for n in COUNT],
-    ("local_answers, scale", lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=NAN, ridges=(1.,)), "scale"),
+    *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1.0, n), "heads") for n in COUNT],
+    (
+        "local_answers, scale",
+        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=NAN, ridges=(1.0,)),
+        "scale",
+    ),
     ("mixer of no name", lambda: X.mixer("hyena"), "name"),
-    *[(f"LocalLinear(ridge={r!r})", lambda r=r: X.LocalLinear(CFG, ridge=r), "ridge")
-        for r in POSITIVE + (1e39, 1e-46)],
-    *[(f"LocalLinear(tol={t!r})", lambda t=t: X.LocalLinear(CFG, tol=t), "tol") for t in (-1., NAN, "x",
-        True)],
+    *[
+        (f"LocalLinear(ridge={r!r})", lambda r=r: X.LocalLinear(CFG, ridge=r), "ridge")
+        for r in POSITIVE + (1e39, 1e-46)
+    ],
+    *[
+        (f"LocalLinear(tol={t!r})", lambda t=t: X.LocalLinear(CFG, tol=t), "tol")
+        for t in (-1.0, NAN, "x", True)
+    ],
     ("LocalLinear(backend)", lambda: X.LocalLinear(CFG, backend="best"), "backend"),
-    *[(f"MatrixMemory({name}={value!r})", lambda k={name: value}: X.MatrixMemory(CFG, **k), name)
-      for name, value in dict(rule="newton", gate="door", write="twice", unit=1, skip="no",
-          out_norm=None).items()],
+    *[
+        (f"MatrixMemory({name}={value!r})", lambda k={name: value}: X.MatrixMemory(CFG, **k), name)
+        for name, value in dict(
+            rule="newton", gate="door", write="twice", unit=1, skip="no", out_norm=None
+        ).items()
+    ],
     ("delta rule with a channel gate", lambda: X.MatrixMemory(CFG, rule="delta", gate="channel"), "gate"),
     ("steps without a head gate", lambda: X.MatrixMemory(CFG, write="step"), "write"),
     *[(f"inverse_softplus({y!r})", lambda y=y: X.inverse_softplus(y), "y=") for y in POSITIVE],
-    *[(f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule") for f in (X.recurrence, X.chunked,
-        X.side_by_side)],
-    *[(f"{f.__name__}, fewer values", lambda f=f: f("sum", *(x[i == 2:] for i,
-        x in enumerate(rule_inputs()))), "v.shape")
-      for f in (X.recurrence, X.chunked, X.side_by_side)],
+    *[
+        (f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule")
+        for f in (X.recurrence, X.chunked, X.side_by_side)
+    ],
+    *[
+        (
+            f"{f.__name__}, fewer values",
+            lambda f=f: f("sum", *(x[i == 2 :] for i, x in enumerate(rule_inputs()))),
+            "v.shape",
+        )
+        for f in (X.recurrence, X.chunked, X.side_by_side)
+    ],
     ("more queries than keys", lambda: X.recurrence("sum", normal(6, 3), *rule_inputs()[1:]), "q.shape"),
-    ("fading by coordinate in a delta rule", lambda: X.chunked(
-        "delta", *rule_inputs()[:3], -normal(4, 3).abs(), torch.ones(4, 1)), "log_decay.shape"),
+    (
+        "fading by coordinate in a delta rule",
+        lambda: X.chunked("delta", *rule_inputs()[:3], -normal(4, 3).abs(), torch.ones(4, 1)),
+        "log_decay.shape",
+    ),
     ("mesa without a ridge", lambda: X.chunked("mesa", *rule_inputs()), "ridge"),
     *[(f"chunk={c!r}", lambda c=c: X.chunked("sum", *rule_inputs(), chunk=c), "chunk") for c in COUNT],
     ("side_by_side, chunk=0", lambda: X.side_by_side("sum", *rule_inputs(), chunk=0), "chunk"),
     ("run_rule, backend", lambda: X.run_rule("sum", *rule_inputs(), backend="cudnn"), "backend"),
     ("solved, steps=-1", lambda: X.solved(lambda x: x, normal(3), steps=-1), "steps"),
-    *[(f"fit({name}={value!r})", lambda k={name: value}: X.fit(
-        torch.nn.Linear(2, 1), lambda s, g: (normal(3, 2),), lambda m, x: m(x).sum(), **dict(steps=1,
-            rate=.1) | k), name)
-      for name, values in dict(steps=COUNT, every=COUNT, seed=(-1, .5), minutes=POSITIVE,
-          precision=("float8",)).items()
-      for value in values],
-    *[(f"tuned(rates={r!r})", lambda r=r: X.tuned(lambda *a: dict(score=0.), r, (0,)), "rates")
-      for r in ((), .1, "x", (0.,), ("x",), None)],
-    *[(f"tuned(seeds={s!r})", lambda s=s: X.tuned(lambda *a: dict(score=0.), (.1,), s), "seeds") for s in ((),
-        1, (.5,))],
+    *[
+        (
+            f"fit({name}={value!r})",
+            lambda k={name: value}: X.fit(
+                torch.nn.Linear(2, 1),
+                lambda s, g: (normal(3, 2),),
+                lambda m, x: m(x).sum(),
+                **dict(steps=1, rate=0.1) | k,
+            ),
+            name,
+        )
+        for name, values in dict(
+            steps=COUNT, every=COUNT, seed=(-1, 0.5), minutes=POSITIVE, precision=("float8",)
+        ).items()
+        for value in values
+    ],
+    *[
+        (f"tuned(rates={r!r})", lambda r=r: X.tuned(lambda *a: dict(score=0.0), r, (0,)), "rates")
+        for r in ((), 0.1, "x", (0.0,), ("x",), None)
+    ],
+    *[
+        (f"tuned(seeds={s!r})", lambda s=s: X.tuned(lambda *a: dict(score=0.0), (0.1,), s), "seeds")
+        for s in ((), 1, (0.5,))
+    ],
     ("make_sequences, n=-1", lambda: TT.make_sequences(TT.Config(2, 4, length=8), -1, rng()), "n=-1"),
-    ("local_answers without a ridge", lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1., ridges=()),
-        "ridges"),
-    ("local_answers, ridge 0", lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1., ridges=(0.,)),
-        "ridges"),
-    ("predict by nobody", lambda: TT.predict("oracle", [(1.,)], *[normal(2, 4, 2)] * 2), "method"),
-    ("predict, a setting too short", lambda: TT.predict("lla", [(1.,)], *[normal(2, 4, 2)] * 2), "settings"),
-    ("predict, values of other sequences", lambda: TT.predict("linear", [(1.,)], normal(2, 4, 2), normal(3, 4,
-        2)), "k.shape"),
+    (
+        "local_answers without a ridge",
+        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1.0, ridges=()),
+        "ridges",
+    ),
+    (
+        "local_answers, ridge 0",
+        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1.0, ridges=(0.0,)),
+        "ridges",
+    ),
+    ("predict by nobody", lambda: TT.predict("oracle", [(1.0,)], *[normal(2, 4, 2)] * 2), "method"),
+    ("predict, a setting too short", lambda: TT.predict("lla", [(1.0,)], *[normal(2, 4, 2)] * 2), "settings"),
+    (
+        "predict, values of other sequences",
+        lambda: TT.predict("linear", [(1.0,)], normal(2, 4, 2), normal(3, 4, 2)),
+        "k.shape",
+    ),
     ("run with one segment", lambda: TT.run(TT.Config(2, 8, length=8)), "segment"),
-    ("quarters of one segment", lambda: TT.quarters([1.] * 7, 8), "curve"),
-    ("quarters of segments of two", lambda: TT.quarters([1.] * 7, 2), "segment"),
-    ("paired_ratio of one", lambda: TT.paired_ratio([1.], [1.]), "a="),
-    ("paired_ratio of nan", lambda: TT.paired_ratio([1., NAN], [1., 2.]), "a[1]"),
-    ("paired_ratio with nothing", lambda: TT.paired_ratio([1., 2.], [0., 0.]), "b="),
+    ("quarters of one segment", lambda: TT.quarters([1.0] * 7, 8), "curve"),
+    ("quarters of segments of two", lambda: TT.quarters([1.0] * 7, 2), "segment"),
+    ("paired_ratio of one", lambda: TT.paired_ratio([1.0], [1.0]), "a="),
+    ("paired_ratio of nan", lambda: TT.paired_ratio([1.0, NAN], [1.0, 2.0]), "a[1]"),
+    ("paired_ratio with nothing", lambda: TT.paired_ratio([1.0, 2.0], [0.0, 0.0]), "b="),
 ]
 
 # ---- chapters 33 to 36
@@ -245,62 +529,91 @@ WORLD = IC.Config("softmax", 8, d=4, length=24, width=16)
 PROMPTS = dict(tokens=16, pairs=2, vocab=16)
 TASKS = [
     *[(f"draw, n={n!r}", lambda n=n: IC.draw(WORLD, n, rng()), "n=") for n in (-1, 2.5, "x", True)],
-    *[(f"draw, shift={s!r}", lambda s=s: IC.draw(WORLD, 2, rng(), shift=s), "shift") for s in (-1, 8, .5)],
+    *[(f"draw, shift={s!r}", lambda s=s: IC.draw(WORLD, 2, rng(), shift=s), "shift") for s in (-1, 8, 0.5)],
     ("make_tokens, told='no'", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 3, 4), "no"), "told"),
     ("make_tokens, other answers", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 4, 4), True), "y.shape"),
-    ("errors, precision", lambda: IC.errors(lambda x, y: y, normal(2, 3, 4), normal(2, 3, 4),
-        precision="int8"), "precision"),
+    (
+        "errors, precision",
+        lambda: IC.errors(lambda x, y: y, normal(2, 3, 4), normal(2, 3, 4), precision="int8"),
+        "precision",
+    ),
     ("own_pairs, shift", lambda: IC.own_pairs(WORLD, shift=8), "shift"),
-    ("inside of no sequence", lambda: IC.inside(WORLD, IC.Regressor(WORLD), normal(0, 24, 4), normal(0, 24,
-        4)), "x.shape"),
+    (
+        "inside of no sequence",
+        lambda: IC.inside(WORLD, IC.Regressor(WORLD), normal(0, 24, 4), normal(0, 24, 4)),
+        "x.shape",
+    ),
     ("run with one segment only", lambda: IC.run(replace(WORLD, segment=24)), "segment"),
-    ("by_place of one segment", lambda: IC.by_place([1.] * 8, 8), "curve"),
-    ("by_place, segment 0", lambda: IC.by_place([1.] * 8, 0), "segment"),
+    ("by_place of one segment", lambda: IC.by_place([1.0] * 8, 8), "curve"),
+    ("by_place, segment 0", lambda: IC.by_place([1.0] * 8, 0), "segment"),
     ("Regressor, seed", lambda: IC.Regressor(WORLD, seed=-1), "seed"),
-    *[(f"make_prompts({name}={value!r})", lambda k={name: value}: RC.make_prompts(
-        **dict(n=2, generator=rng(), **PROMPTS) | k), name)
-      for name, values in dict(n=(-1, 2.5, True), tokens=(15, 6, 16.), pairs=COUNT, vocab=(1, 2.5),
-          power=(NAN, "x", None, True)).items()
-      for value in values],
+    *[
+        (
+            f"make_prompts({name}={value!r})",
+            lambda k={name: value}: RC.make_prompts(**dict(n=2, generator=rng(), **PROMPTS) | k),
+            name,
+        )
+        for name, values in dict(
+            n=(-1, 2.5, True), tokens=(15, 6, 16.0), pairs=COUNT, vocab=(1, 2.5), power=(NAN, "x", None, True)
+        ).items()
+        for value in values
+    ],
     ("recall_logits beyond the text", lambda: RC.recall_logits(decoder(), TOKENS, PAIRS * 5), "at=5"),
     ("recall_logits before the text", lambda: RC.recall_logits(decoder(), TOKENS, -PAIRS), "at=-1"),
-    ("recall_loss of nothing", lambda: RC.recall_loss(decoder(), TOKENS, PAIRS[:, :0], PAIRS[:, :0]),
-        "values.shape"),
+    (
+        "recall_loss of nothing",
+        lambda: RC.recall_loss(decoder(), TOKENS, PAIRS[:, :0], PAIRS[:, :0]),
+        "values.shape",
+    ),
     *[(f"grade recall, n={n!r}", lambda n=n: RC.grade(decoder(), n, rng(), **PROMPTS), "n=") for n in COUNT],
-    *[(f"lessons({name}={value!r})", lambda k={name: value}: RC.lessons(**dict(tokens=64, pairs=8,
-        steps=10) | k), name)
-      for name, values in dict(tokens=COUNT, pairs=COUNT, steps=COUNT, first=(-1, .5)).items()
-          for value in values],
+    *[
+        (
+            f"lessons({name}={value!r})",
+            lambda k={name: value}: RC.lessons(**dict(tokens=64, pairs=8, steps=10) | k),
+            name,
+        )
+        for name, values in dict(tokens=COUNT, pairs=COUNT, steps=COUNT, first=(-1, 0.5)).items()
+        for value in values
+    ],
     ("draw_lessons without a lesson", lambda: RC.draw_lessons([], 16, 4), "plan"),
     ("draw_lessons, batch=0", lambda: RC.draw_lessons([(1, 16, 4)], 16, 0), "batch"),
-    *[(f"matrix_recall({name}={value!r})", lambda k={name: value}: RC.matrix_recall(
-        **dict(method="sum", D=4, pairs=2, vocab=8, generator=rng()) | k), name)
-      for name, values in dict(method=("hyena",), D=COUNT, pairs=(0, 9), vocab=(0,), trials=COUNT).items()
-          for value in values],
+    *[
+        (
+            f"matrix_recall({name}={value!r})",
+            lambda k={name: value}: RC.matrix_recall(
+                **dict(method="sum", D=4, pairs=2, vocab=8, generator=rng()) | k
+            ),
+            name,
+        )
+        for name, values in dict(method=("hyena",), D=COUNT, pairs=(0, 9), vocab=(0,), trials=COUNT).items()
+        for value in values
+    ],
     ("follow, move -1", lambda: ST.follow(ST.moves("swap3"), -TOKENS), "word=-1"),
     ("follow, move beyond", lambda: ST.follow(ST.moves("swap3"), TOKENS * 3), "word=3"),
     ("follow_doubling, move -1", lambda: ST.follow_doubling(ST.moves("swap3"), -TOKENS), "word=-1"),
     *[(f"moves({w!r})", lambda w=w: ST.moves(w), "world") for w in ("swap1", "", None, 5, ["A5"], "swap-2")],
     *[(f"ring({n!r})", lambda n=n: ST.ring(n), "n=") for n in COUNT],
     *[(f"at_home({n!r})", lambda n=n: ST.at_home(n, 3), "n=") for n in (1, 2.5, True)],
-    *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, .5, NAN, "x", None)],
+    *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, 0.5, NAN, "x", None)],
     ("swap_machine(1)", lambda: ST.swap_machine(1), "n=1"),
     ("make_words, n=-1", lambda: ST.make_words(ST.moves("A5"), -1, 3, rng()), "n=-1"),
     ("make_words, length=0", lambda: ST.make_words(ST.moves("A5"), 2, 0, rng()), "length"),
     ("answers for too many balls", lambda: ST.answers(decoder(), TOKENS, 4), "n=4"),
     ("grade words, none", lambda: ST.grade(decoder(), ST.moves("swap3"), 0, 4, rng()), "words"),
-    *[(f"reach, level={x!r}", lambda x=x: ST.reach([1.], x), "level") for x in (0, 1.1, NAN, "x", True)],
+    *[(f"reach, level={x!r}", lambda x=x: ST.reach([1.0], x), "level") for x in (0, 1.1, NAN, "x", True)],
     ("mean_rows of no run", lambda: ST.mean_rows(dict(runs=[]), 1, 1), "result"),
-    ("mean_rows beyond", lambda: ST.mean_rows(dict(runs=[dict(rows=[1.])]), 1, 2), "begin, end"),
-    ("mean_rows between", lambda: ST.mean_rows(dict(runs=[dict(rows=[1.])]), 1., 1.), "begin, end"),
+    ("mean_rows beyond", lambda: ST.mean_rows(dict(runs=[dict(rows=[1.0])]), 1, 2), "begin, end"),
+    ("mean_rows between", lambda: ST.mean_rows(dict(runs=[dict(rows=[1.0])]), 1.0, 1.0), "begin, end"),
     ("part_of(3)", lambda: LM.part_of(3), "name"),
     ("Corpus.stream", lambda: LM.Corpus(dict(train={}), "3").stream("all"), "part"),
     ("read_corpus('json')", lambda: LM.read_corpus("json"), "only"),
     ("read_corpus, misspelt", lambda: LM.read_corpus(LM.PACKAGES + ("emial",)), "only='emial'"),
     ("squeezed of nothing", lambda: LM.squeezed(b""), "text"),
     ("squeezed of a str", lambda: LM.squeezed("abc"), "text"),
-    *[(f"count_contexts, order={o!r}", lambda o=o: LM.count_contexts(b"abc", o), "order") for o in (-1, 8,
-        1.5, True, "2")],
+    *[
+        (f"count_contexts, order={o!r}", lambda o=o: LM.count_contexts(b"abc", o), "order")
+        for o in (-1, 8, 1.5, True, "2")
+    ],
     ("count_contexts of nothing", lambda: LM.count_contexts(b"", 2), "text"),
     ("count_bits of a str", lambda: LM.count_bits(LM.count_contexts(b"abc", 1), "abc"), "text"),
     *[(f"windows, length={n!r}", lambda n=n: LM.windows(b"abc", n), "length") for n in (1, 2.5, "x", True)],
@@ -310,14 +623,14 @@ TASKS = [
     ("new_writer nowhere", lambda: R.new_writer(EXPERIMENT, "nowhere"), "device"),
     ("read_files, batch=0", lambda: LM.read_files(reader(), [b"abc"], 8, batch=0), "batch"),
     ("read_files, precision", lambda: LM.read_files(reader(), [b"abc"], 8, precision="int8"), "precision"),
-    ("per_byte of one", lambda: LM.per_byte([1.], [1.]), "bits"),
-    ("per_byte of empty files", lambda: LM.per_byte([1., 2.], [0, 0]), "sizes"),
-    ("per_byte of nan", lambda: LM.per_byte([1., NAN], [1, 1]), "bits"),
+    ("per_byte of one", lambda: LM.per_byte([1.0], [1.0]), "bits"),
+    ("per_byte of empty files", lambda: LM.per_byte([1.0, 2.0], [0, 0]), "sizes"),
+    ("per_byte of nan", lambda: LM.per_byte([1.0, NAN], [1, 1]), "bits"),
     ("draw_windows of a short text", lambda: LM.draw_windows(torch.zeros(8), TINY_TEXT), "text.shape"),
     ("watched, every=0", lambda: LM.watched(None, decoder(), TOKENS, 0), "every"),
     ("look_inside of nothing", lambda: LM.look_inside(reader(), TOKENS[:0]), "tokens.shape"),
-    ("train_reader, part", lambda: LM.train_reader(TINY_TEXT, None, 1, .1, part="all"), "part"),
-    ("train_reader, steps=0", lambda: LM.train_reader(TINY_TEXT, None, 0, .1), "steps"),
+    ("train_reader, part", lambda: LM.train_reader(TINY_TEXT, None, 1, 0.1, part="all"), "part"),
+    ("train_reader, steps=0", lambda: LM.train_reader(TINY_TEXT, None, 0, 0.1), "steps"),
     ("cache_gap, given=0", lambda: LM.cache_gap(reader(), TOKENS, 0), "given"),
     ("cache_gap, all given", lambda: LM.cache_gap(reader(), TOKENS, 5), "given"),
     ("write after ä", lambda: LM.write(reader(), "ä", 2), "prompt"),
@@ -326,32 +639,54 @@ TASKS = [
     ("step_seconds, no round", lambda: LM.step_seconds(TINY_TEXT, torch.zeros(20), rounds=0), "rounds"),
     ("written, n=0", lambda: LM.written(reader(), 0), "n=0"),
     ("compare with nothing", lambda: LM.compare([], []), "a="),
-    ("compare in quarter -1", lambda: LM.compare(*[[dict(corpus=dict(hash="x"))]] * 2, quarter=-1),
-        "quarter"),
-    *[(f"tasks lab: answers({name}={value!r})", lambda k={name: value}: TL.answers(
-        **dict(rule="lla", q=normal(1, 2), k=normal(3, 2), v=normal(3, 2), scale=1., ridge=.1) | k), name)
-      for name, values in dict(rule=("hyena",), scale=(-1., NAN), ridge=POSITIVE, step=POSITIVE, decay=(0,
-          1.1, "x")).items()
-      for value in values],
+    (
+        "compare in quarter -1",
+        lambda: LM.compare(*[[dict(corpus=dict(hash="x"))]] * 2, quarter=-1),
+        "quarter",
+    ),
+    *[
+        (
+            f"tasks lab: answers({name}={value!r})",
+            lambda k={name: value}: TL.answers(
+                **dict(rule="lla", q=normal(1, 2), k=normal(3, 2), v=normal(3, 2), scale=1.0, ridge=0.1) | k
+            ),
+            name,
+        )
+        for name, values in dict(
+            rule=("hyena",), scale=(-1.0, NAN), ridge=POSITIVE, step=POSITIVE, decay=(0, 1.1, "x")
+        ).items()
+        for value in values
+    ],
     *[(f"in_force({c!r})", lambda c=c: TL.in_force(c, False), "change") for c in (0, 256, 1.5, True)],
     ("in_force, back='no'", lambda: TL.in_force(3, "no"), "back"),
-    ("two_pieces in one dimension", lambda: TL.two_pieces(1, 1., 2, 0), "d=1"),
-    ("two_pieces, noise", lambda: TL.two_pieces(2, 1., 2, 0, NAN), "noise"),
-    ("tuning, fading 2", lambda: TL.tuning("lla", 1., .1, .1, 1., 2., .9), "fading"),
+    ("two_pieces in one dimension", lambda: TL.two_pieces(1, 1.0, 2, 0), "d=1"),
+    ("two_pieces, noise", lambda: TL.two_pieces(2, 1.0, 2, 0, NAN), "noise"),
+    ("tuning, fading 2", lambda: TL.tuning("lla", 1.0, 0.1, 0.1, 1.0, 2.0, 0.9), "fading"),
     ("circle_figure, now=0", lambda: TL.circle_figure(now=0), "now"),
-    *[(f"recall_keys(D={d!r})", lambda d=d: TL.recall_keys("right angles", 1, d, 0), "D=") for d in (0, 65,
-        2., True)],
+    *[
+        (f"recall_keys(D={d!r})", lambda d=d: TL.recall_keys("right angles", 1, d, 0), "D=")
+        for d in (0, 65, 2.0, True)
+    ],
     ("recall_keys, pairs=0", lambda: TL.recall_keys("right angles", 0, 2, 0), "pairs"),
-    ("recall_prompt of 26", lambda: TL.recall_prompt(26, 2, "random directions", TL.ASKED[0], False, 0),
-        "pairs"),
-    ("recall_prompt, twice='no'", lambda: TL.recall_prompt(2, 2, "random directions", TL.ASKED[0], "no", 0),
-        "twice"),
+    (
+        "recall_prompt of 26",
+        lambda: TL.recall_prompt(26, 2, "random directions", TL.ASKED[0], False, 0),
+        "pairs",
+    ),
+    (
+        "recall_prompt, twice='no'",
+        lambda: TL.recall_prompt(2, 2, "random directions", TL.ASKED[0], "no", 0),
+        "twice",
+    ),
     ("line_keys, n=0", lambda: TL.line_keys("evenly", 0, 0), "n=0"),
     ("line_weights of a text", lambda: TL.weights_figure(x="x"), "queries"),
-    ("two_pieces of a list", lambda: TL.two_pieces([2], 1., 2, 0), "d="),
+    ("two_pieces of a list", lambda: TL.two_pieces([2], 1.0, 2, 0), "d="),
     ("recall_keys, seed True", lambda: TL.recall_keys("random directions", 2, 2, True), "seed"),
-    ("line_weights far out", lambda: TL.line_weights([11.], TL.line_keys("evenly", 3, 0), scale=1., ridge=.1),
-        "queries"),
+    (
+        "line_weights far out",
+        lambda: TL.line_weights([11.0], TL.line_keys("evenly", 3, 0), scale=1.0, ridge=0.1),
+        "queries",
+    ),
 ]
 
 # ---- Part 4
@@ -359,79 +694,141 @@ TASKS = [
 BRITE = [
     ("beginnings(-1)", lambda: BM.TokenTree(("a",), 1).beginnings(-1), "length"),
     ("text of no token", lambda: BM.TokenTree(("a",), 1).text((-1,)), "z=-1"),
-    ("tree_policy of nan", lambda: BM.tree_policy(BM.TokenTree(("a",), 1), lambda z: [NAN, 1.]),
-        "next_token"),
+    (
+        "tree_policy of nan",
+        lambda: BM.tree_policy(BM.TokenTree(("a",), 1), lambda z: [NAN, 1.0]),
+        "next_token",
+    ),
     ("tree_log_probs of nothing", lambda: BM.tree_log_probs([]), "policy"),
     ("LatentModel of nan", lambda: BM.LatentModel(np.full((1, 2, 2), NAN)), "logits"),
     ("LatentModel of one dimension", lambda: BM.LatentModel(np.zeros(3)), "logits.shape"),
     ("LatentModel without a possibility", lambda: BM.LatentModel(np.full((1, 2, 2), -INF)), "logits"),
     ("tabular of texts", lambda: BM.LatentModel.tabular([[["a"]]]), "probabilities"),
-    ("log_linear, empty", lambda: BM.LatentModel.log_linear(np.zeros((1, 0, 2, 2)), [0., 0.]),
-        "features.shape"),
+    (
+        "log_linear, empty",
+        lambda: BM.LatentModel.log_linear(np.zeros((1, 0, 2, 2)), [0.0, 0.0]),
+        "features.shape",
+    ),
     ("posterior of texts", lambda: TABLE.posterior("abc"), "signal"),
     ("elbo of nan", lambda: TABLE.elbo(np.full((2, 3, 2), NAN), SIGNAL), "q="),
     ("observed, answer 2", lambda: BM.observed([0, 2], (2, 3, 2)), "answers"),
     ("observed, shape", lambda: BM.observed([0, 1], (2, 3)), "shape"),
-    ("rewarded, empty", lambda: BM.rewarded(np.zeros((1, 0, 2)), beta=1.), "reward"),
-    *[(f"rewarded, beta={b!r}", lambda b=b: BM.rewarded(np.zeros((1, 2, 2)), beta=b), "beta")
-        for b in POSITIVE],
-    ("soft_value_iteration of nothing", lambda: BM.soft_value_iteration([], beta=1.), "rewards"),
-    ("soft_value_iteration of inf", lambda: BM.soft_value_iteration([np.full((1, 2), INF)], beta=1.),
-        "rewards"),
-    *[(f"theta_update(max_steps={n!r})", lambda n=n: B.theta_update(LINEAR, SIGNAL / 3, max_steps=n),
-        "max_steps")
-      for n in COUNT],
-    *[(f"theta_update(ridge={r!r})", lambda r=r: B.theta_update(LINEAR, SIGNAL / 3, ridge=r), "ridge")
-        for r in NOISE],
+    ("rewarded, empty", lambda: BM.rewarded(np.zeros((1, 0, 2)), beta=1.0), "reward"),
+    *[
+        (f"rewarded, beta={b!r}", lambda b=b: BM.rewarded(np.zeros((1, 2, 2)), beta=b), "beta")
+        for b in POSITIVE
+    ],
+    ("soft_value_iteration of nothing", lambda: BM.soft_value_iteration([], beta=1.0), "rewards"),
+    (
+        "soft_value_iteration of inf",
+        lambda: BM.soft_value_iteration([np.full((1, 2), INF)], beta=1.0),
+        "rewards",
+    ),
+    *[
+        (
+            f"theta_update(max_steps={n!r})",
+            lambda n=n: B.theta_update(LINEAR, SIGNAL / 3, max_steps=n),
+            "max_steps",
+        )
+        for n in COUNT
+    ],
+    *[
+        (f"theta_update(ridge={r!r})", lambda r=r: B.theta_update(LINEAR, SIGNAL / 3, ridge=r), "ridge")
+        for r in NOISE
+    ],
     ("theta_update, tol", lambda: B.theta_update(LINEAR, SIGNAL / 3, tol=NAN), "tol"),
-    *[(f"brite(rounds={n!r})", lambda n=n: B.brite(TABLE, SIGNAL, rounds=n), "rounds") for n in (-1, 1.5,
-        True, "2")],
-    *[(f"random_problem({name})", lambda name=name: B.random_problem(0, **{name: 0}), name)
-      for name in ("coupling", "prompts", "rationales", "answers", "features")],
+    *[
+        (f"brite(rounds={n!r})", lambda n=n: B.brite(TABLE, SIGNAL, rounds=n), "rounds")
+        for n in (-1, 1.5, True, "2")
+    ],
+    *[
+        (f"random_problem({name})", lambda name=name: B.random_problem(0, **{name: 0}), name)
+        for name in ("coupling", "prompts", "rationales", "answers", "features")
+    ],
     ("random_problem, seed", lambda: B.random_problem(-1), "seed"),
-    ("divergence of other shapes", lambda: B.divergence(TABLE, BM.LatentModel.tabular(np.ones((2, 2, 2)))),
-        "b="),
+    (
+        "divergence of other shapes",
+        lambda: B.divergence(TABLE, BM.LatentModel.tabular(np.ones((2, 2, 2)))),
+        "b=",
+    ),
     ("gradient of a table", lambda: B.gradient(TABLE, SIGNAL), "model"),
     ("trace of no path", lambda: B.trace([], B.random_problem(0)), "models"),
     ("objective, weights", lambda: B.objective(TABLE, SIGNAL, weights=["a", "b"]), "weights"),
-    *[(f"rejection_update(draws={n!r})", lambda n=n: B.rejection_update(
-        TABLE, SIGNAL, draws=n, generator=np.random.default_rng(0)), "draws") for n in COUNT],
-    *[(f"coverage({p!r}, {n!r})", lambda p=p, n=n: B.coverage(p, n), name)
-      for p, n, name in ((1.1, 2, "p="), (NAN, 2, "p="), ("x", 2, "p="), (.5, -1, "draws"), (.5, INF,
-          "draws"), (0., NAN, "draws"))],
+    *[
+        (
+            f"rejection_update(draws={n!r})",
+            lambda n=n: B.rejection_update(TABLE, SIGNAL, draws=n, generator=np.random.default_rng(0)),
+            "draws",
+        )
+        for n in COUNT
+    ],
+    *[
+        (f"coverage({p!r}, {n!r})", lambda p=p, n=n: B.coverage(p, n), name)
+        for p, n, name in (
+            (1.1, 2, "p="),
+            (NAN, 2, "p="),
+            ("x", 2, "p="),
+            (0.5, -1, "draws"),
+            (0.5, INF, "draws"),
+            (0.0, NAN, "draws"),
+        )
+    ],
     *[(f"digit_writer({d!r})", lambda d=d: BL.digit_writer(d), "start") for d in (10, -1, 2.5, True, [1])],
-    ("half_rounds, answer 10", lambda: BL.half_rounds(1, 10, 1.), "answer"),
+    ("half_rounds, answer 10", lambda: BL.half_rounds(1, 10, 1.0), "answer"),
     ("thoughts_figure, half 99", lambda: BL.thoughts_figure(half=99), "half"),
-    ("coverage_figure, half a draw", lambda: BL.coverage_figure(draws=.5), "draws"),
-    ("author without care", lambda: R.author(TASK, prompts().x, NAN, .1, rng()), "careful"),
-    ("author, more than one", lambda: R.author(TASK, prompts().x, .8, .3, rng()), "careful, slip"),
+    ("coverage_figure, half a draw", lambda: BL.coverage_figure(draws=0.5), "draws"),
+    ("author without care", lambda: R.author(TASK, prompts().x, NAN, 0.1, rng()), "careful"),
+    ("author, more than one", lambda: R.author(TASK, prompts().x, 0.8, 0.3, rng()), "careful, slip"),
     *[(f"ask, n={n!r}", lambda n=n: R.ask(TASK, 3, rng(), n), "n=") for n in (0, 1, 4, 2.5)],
     *[(f"ask, count={n!r}", lambda n=n: R.ask(TASK, n, rng()), "count") for n in (-1, 2.5, True)],
     ("write to another task", lambda: R.write(writer(), TASK, prompts().x[:, 1:], rng()), "x.shape"),
     ("write, greedy='no'", lambda: R.write(writer(), TASK, prompts().x, rng(), greedy="no"), "greedy"),
-    ("accept, checked='no'", lambda: R.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
-        "checked"),
-    ("improve, steps=-1", lambda: R.improve(writer(), None, -1, .1), "steps"),
-    ("imitate nothing", lambda: R.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
-        "text.shape"),
-    ("nats of nothing", lambda: R.nats(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
-        "text.shape"),
-    *[(f"sample, draws={n!r}", lambda n=n: R.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
-        for n in COUNT],
+    (
+        "accept, checked='no'",
+        lambda: R.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
+        "checked",
+    ),
+    ("improve, steps=-1", lambda: R.improve(writer(), None, -1, 0.1), "steps"),
+    (
+        "imitate nothing",
+        lambda: R.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
+        "text.shape",
+    ),
+    (
+        "nats of nothing",
+        lambda: R.nats(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
+        "text.shape",
+    ),
+    *[
+        (f"sample, draws={n!r}", lambda n=n: R.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
+        for n in COUNT
+    ],
     ("accept nothing", lambda: R.accept(EXPERIMENT, prompts(), torch.zeros(0, 4, 5), rng()), "texts.shape"),
-    ("returns_of, reward", lambda: R.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
-        "reward"),
-    ("psi_update, reward", lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
-        "reward"),
-    ("psi_update of nobody", lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
-        "data"),
-    ("prefer nothing", lambda: R.prefer(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
-        "x.shape"),
+    (
+        "returns_of, reward",
+        lambda: R.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
+        "reward",
+    ),
+    (
+        "psi_update, reward",
+        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
+        "reward",
+    ),
+    (
+        "psi_update of nobody",
+        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
+        "data",
+    ),
+    (
+        "prefer nothing",
+        lambda: R.prefer(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
+        "x.shape",
+    ),
     ("train by luck", lambda: R.train("luck", EXPERIMENT), "method"),
     ("run by luck", lambda: R.run(replace(EXPERIMENT, methods=("luck",))), "methods"),
     ("by_length of others", lambda: R.by_length(prompts(), torch.ones(3)), "values.shape"),
-    ("evidence of 2", lambda: R.evidence(torch.tensor([2.]), 1.), "success"),
-    ("evidence, bonus", lambda: R.evidence(torch.tensor([.5]), NAN), "bonus"),
+    ("evidence of 2", lambda: R.evidence(torch.tensor([2.0]), 1.0), "success"),
+    ("evidence, bonus", lambda: R.evidence(torch.tensor([0.5]), NAN), "bonus"),
 ]
 
 # ---- Part 5
@@ -446,22 +843,35 @@ FTCT = [
     ("decode beyond", lambda: WORDS.decode([len(WORDS.names)]), "tokens"),
     *[(f"sample_batch, n={n!r}", lambda n=n: G.sample_batch(DATA, rng(), n), "n=") for n in COUNT],
     *[(f"few_shot_prompts, n={n!r}", lambda n=n: G.few_shot_prompts(DATA, rng(), n, 1), "n=") for n in COUNT],
-    *[(f"few_shot_prompts, k={k!r}", lambda k=k: G.few_shot_prompts(DATA, rng(), 2, k), "k=") for k in (-1,
-        1.5, True)],
+    *[
+        (f"few_shot_prompts, k={k!r}", lambda k=k: G.few_shot_prompts(DATA, rng(), 2, k), "k=")
+        for k in (-1, 1.5, True)
+    ],
     *[(f"coverage, n={n!r}", lambda n=n: G.coverage(DATA, rng(), n), "n=") for n in COUNT],
     ("coverage, branch 2", lambda: G.coverage(DATA, rng(), 3, 2), "branch"),
-    ("coverage of lists only", lambda: G.coverage(replace(DATA, icl=1.), rng(), 3), "n=3"),
+    ("coverage of lists only", lambda: G.coverage(replace(DATA, icl=1.0), rng(), 3), "n=3"),
     ("batches of a small pool", lambda: FT.batches(FT.Config(DATA, pool=5), rng()), "pool"),
     ("batches, ahead=0", lambda: FT.batches(FT.Config(DATA), rng(), 0), "ahead"),
     ("train, every=0", lambda: FT.train(FT.Config(DATA), every=0), "every"),
     ("an MLP of one map", lambda: FT.Config(DATA, kind="mlp", layers=1), "layers"),
-    *[(f"evaluate, n={n!r}", lambda n=n: FT.evaluate(FT.build(FT.Config(DATA)), FT.Config(DATA), 1, n=n),
-        "n=") for n in (0, -1, .5)],
+    *[
+        (
+            f"evaluate, n={n!r}",
+            lambda n=n: FT.evaluate(FT.build(FT.Config(DATA)), FT.Config(DATA), 1, n=n),
+            "n=",
+        )
+        for n in (0, -1, 0.5)
+    ],
     ("evaluate, k=-1", lambda: FT.evaluate(FT.build(FT.Config(DATA)), FT.Config(DATA), -1), "k=-1"),
-    ("score of nothing", lambda: FT.score(DATA, TOKENS[:0], G.few_shot_prompts(DATA, rng(), 2, 1)),
-        "written.shape"),
-    *[(f"WindowMLP({k})", lambda k=k: FT.WindowMLP(**dict(vocab=11, window=4, hidden=4) | k), next(iter(k)))
-      for k in (dict(vocab=0), dict(window=0), dict(layers=1), dict(hidden=2.5), dict(seed=-1))],
+    (
+        "score of nothing",
+        lambda: FT.score(DATA, TOKENS[:0], G.few_shot_prompts(DATA, rng(), 2, 1)),
+        "written.shape",
+    ),
+    *[
+        (f"WindowMLP({k})", lambda k=k: FT.WindowMLP(**dict(vocab=11, window=4, hidden=4) | k), next(iter(k)))
+        for k in (dict(vocab=0), dict(window=0), dict(layers=1), dict(hidden=2.5), dict(seed=-1))
+    ],
     ("WindowMLP, token -1", lambda: mlp()(-TOKENS), "tokens=-1"),
     ("WindowMLP, token beyond", lambda: mlp()(TOKENS * 11), "tokens=11"),
     ("WindowMLP writes -1", lambda: mlp().generate(TOKENS, -1), "n=-1"),
@@ -469,32 +879,57 @@ FTCT = [
     ("recorded_model", lambda: FM.recorded_model("large_s0"), "name"),
     ("Script of nothing", lambda: FM.Script(TOKENS[:0], TOKENS[:0], TOKENS[:0]), "tokens.shape"),
     ("script of nothing", lambda: FM.script(DATA, TOKENS[:0]), "tokens.shape"),
-    ("gaze at one line", lambda: FM.gaze(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
-        "s.letter.shape"),
-    *[(f"write_lines, keep={k!r}", lambda k=k: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], k), "keep")
-      for k in (-1, 2.5, "x", None, True, torch.tensor([-1, 2]))],
+    (
+        "gaze at one line",
+        lambda: FM.gaze(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
+        "s.letter.shape",
+    ),
+    *[
+        (f"write_lines, keep={k!r}", lambda k=k: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], k), "keep")
+        for k in (-1, 2.5, "x", None, True, torch.tensor([-1, 2]))
+    ],
     ("write_lines of none", lambda: FM.write_lines(DATA, rng(), [], 1), "lines"),
-    ("write_lines, letter='no'", lambda: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], 1, letter="no"),
-        "letter"),
-    ("chain_values, follow='no'", lambda: FM.chain_values(DATA, rng(), torch.tensor([0]), follow="no"),
-        "follow"),
+    (
+        "write_lines, letter='no'",
+        lambda: FM.write_lines(DATA, rng(), [(PAIRS, PAIRS)], 1, letter="no"),
+        "letter",
+    ),
+    (
+        "chain_values, follow='no'",
+        lambda: FM.chain_values(DATA, rng(), torch.tensor([0]), follow="no"),
+        "follow",
+    ),
     ("world_figure, values='no'", lambda: FL.world_figure(FL.world_of(), {}, values="no"), "values"),
     ("chain_values, branch -1", lambda: FM.chain_values(DATA, rng(), torch.tensor([-1])), "branch"),
     *[(f"operate, n={n!r}", lambda n=n: FM.operate(DATA, rng(), n, "clean"), "n=") for n in COUNT],
     ("operate, kind", lambda: FM.operate(DATA, rng(), 2, "upside down"), "kind"),
     ("operate on chains of three", lambda: FM.operate(replace(DATA, N=3), rng(), 2, "clean"), "data.N"),
-    ("ablate_heads, at", lambda: FM.ablate_heads(decoder(), DATA, script(), usual={}, at=("letters",)),
-        "at="),
-    ("ablate_heads, head", lambda: FM.ablate_heads(decoder(), DATA, script(), usual={}, heads=[((9, 9),)]),
-        "heads"),
+    (
+        "ablate_heads, at",
+        lambda: FM.ablate_heads(decoder(), DATA, script(), usual={}, at=("letters",)),
+        "at=",
+    ),
+    (
+        "ablate_heads, head",
+        lambda: FM.ablate_heads(decoder(), DATA, script(), usual={}, heads=[((9, 9),)]),
+        "heads",
+    ),
     ("find_heads among none", lambda: FM.find_heads({}), "looks"),
     ("perfect_probe of no class", lambda: FM.perfect_probe(3, 0), "classes"),
     ("perfect_probe, examples", lambda: FM.perfect_probe(-1, 3), "examples"),
-    *[(f"linear_probe, learn={n!r}", lambda n=n: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=n),
-        "learn")
-      for n in (0, 1, 6, 2.5)],
-    ("linear_probe, ridge", lambda: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=3, ridge=-1.),
-        "ridge"),
+    *[
+        (
+            f"linear_probe, learn={n!r}",
+            lambda n=n: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=n),
+            "learn",
+        )
+        for n in (0, 1, 6, 2.5)
+    ],
+    (
+        "linear_probe, ridge",
+        lambda: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=3, ridge=-1.0),
+        "ridge",
+    ),
     ("probe_table, n=3", lambda: FM.probe_table(decoder(), DATA, rng(), n=3), "n=3"),
     ("by_hand, parent", lambda: FM.by_hand(DATA, parent="oldest"), "parent"),
     ("by_hand in the long format", lambda: FM.by_hand(replace(DATA, equals=True)), "equals"),
@@ -503,12 +938,12 @@ FTCT = [
     ("sentence_figure(-1)", lambda: FL.sentence_figure(-1), "number"),
     ("surgery_figure, model", lambda: FL.surgery_figure(model=-1), "model"),
     ("switch_figure, h00='no'", lambda: FL.switch_figure(h00="no"), "h00"),
-    ("token_strip of nothing", lambda: FL.token_strip(figures.canvas("x"), [], top=0.), "words"),
+    ("token_strip of nothing", lambda: FL.token_strip(figures.canvas("x"), [], top=0.0), "words"),
 ]
 
 # ---- Part 6 and the figures
 
-VALUES, HALF = torch.full((4, 2, 2), .5), lambda bids: (bids, bids.sum(2) / 2)
+VALUES, HALF = torch.full((4, 2, 2), 0.5), lambda bids: (bids, bids.sum(2) / 2)
 AUCTIONS = [
     *[(f"as_box(m={m!r})", lambda m=m: L.as_box(0, 1, m), "m=") for m in COUNT],
     ("as_box of True", lambda: L.as_box(0, True, 2), "high"),
@@ -517,89 +952,179 @@ AUCTIONS = [
     ("as_box of nan", lambda: L.as_box(NAN, 1, 2), "low, high"),
     ("LearnedMenu(0, 1)", lambda: L.LearnedMenu(0, 1), "high"),
     *[(f"LearnedMenu(size={n!r})", lambda n=n: L.LearnedMenu([0], [1], size=n), "size") for n in COUNT],
-    ("soft_revenue of nobody", lambda: L.LearnedMenu([0], [1]).soft_revenue(VALUES[:0, 0, :1], 1.),
-        "values.shape"),
-    *[(f"train_menu({name}={value!r})", lambda k={name: value}: L.train_menu([0, 0], [1, 1],
-        **dict(steps=1) | k), name)
-      for name, values in dict(steps=COUNT, batch=COUNT, rate=POSITIVE, beta=(1., (1.,), (0., 1.))).items()
-          for value in values],
-    *[(f"box_revenue({k})", lambda k=k: L.box_revenue(HALF, 0, 1, **k), next(iter(k)))
-      for k in (dict(m=0), dict(log2_points=-1), dict(log2_points=2.5), dict(block=0))],
-    *[(f"RegretNet({k})", lambda k=k: L.RegretNet(**dict(n=2, m=2) | k), next(iter(k)))
-      for k in (dict(n=0), dict(m=2.), dict(hidden=True), dict(layers=0), dict(seed=-1))],
-    *[(f"report_utility of bidder {i!r}", lambda i=i: L.report_utility(HALF, VALUES, i, VALUES), "i=")
-        for i in (-1, 2, .5)],
+    (
+        "soft_revenue of nobody",
+        lambda: L.LearnedMenu([0], [1]).soft_revenue(VALUES[:0, 0, :1], 1.0),
+        "values.shape",
+    ),
+    *[
+        (
+            f"train_menu({name}={value!r})",
+            lambda k={name: value}: L.train_menu([0, 0], [1, 1], **dict(steps=1) | k),
+            name,
+        )
+        for name, values in dict(
+            steps=COUNT, batch=COUNT, rate=POSITIVE, beta=(1.0, (1.0,), (0.0, 1.0))
+        ).items()
+        for value in values
+    ],
+    *[
+        (f"box_revenue({k})", lambda k=k: L.box_revenue(HALF, 0, 1, **k), next(iter(k)))
+        for k in (dict(m=0), dict(log2_points=-1), dict(log2_points=2.5), dict(block=0))
+    ],
+    *[
+        (f"RegretNet({k})", lambda k=k: L.RegretNet(**dict(n=2, m=2) | k), next(iter(k)))
+        for k in (dict(n=0), dict(m=2.0), dict(hidden=True), dict(layers=0), dict(seed=-1))
+    ],
+    *[
+        (f"report_utility of bidder {i!r}", lambda i=i: L.report_utility(HALF, VALUES, i, VALUES), "i=")
+        for i in (-1, 2, 0.5)
+    ],
     ("report_utility of other lies", lambda: L.report_utility(HALF, VALUES, 0, VALUES[:2]), "lies.shape"),
-    ("climb, steps=-1", lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1,
-        step=.1), "steps"),
-    ("climb, step=0", lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1,
-        step=0), "step"),
-    *[(f"find_lies({name}={value!r})", lambda k={name: value}: L.find_lies(HALF, VALUES, **k), name)
-      for name, values in dict(method=("guess", None), grid=(1, 2.5), starts=COUNT, steps=(-1, .5),
-          step=POSITIVE,
-                               near=SHARE, seed=(-1,), block=COUNT).items() for value in values],
+    (
+        "climb, steps=-1",
+        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1, step=0.1),
+        "steps",
+    ),
+    (
+        "climb, step=0",
+        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1, step=0),
+        "step",
+    ),
+    *[
+        (f"find_lies({name}={value!r})", lambda k={name: value}: L.find_lies(HALF, VALUES, **k), name)
+        for name, values in dict(
+            method=("guess", None),
+            grid=(1, 2.5),
+            starts=COUNT,
+            steps=(-1, 0.5),
+            step=POSITIVE,
+            near=SHARE,
+            seed=(-1,),
+            block=COUNT,
+        ).items()
+        for value in values
+    ],
     ("find_lies of nobody", lambda: L.find_lies(HALF, VALUES[:0]), "values.shape"),
-    ("in_batch_regret of nothing", lambda: L.in_batch_regret(HALF, VALUES[:1], VALUES.view(2, 1, 4, 2)[:, :,
-        :0]), "own.shape"),
-    ("in_batch_regret of others", lambda: L.in_batch_regret(HALF, VALUES[:2], VALUES.view(2, 1, 4, 2)),
-        "others.shape"),
-    *[(f"AugmentedLagrangian({k})", lambda k=k: L.AugmentedLagrangian(**dict(n=2) | k), next(iter(k)))
-      for k in (dict(n=0), dict(every=0), dict(weight=-1.), dict(rho=NAN), dict(growth="x"))],
-    *[(f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
-      for k in (dict(steps=0), dict(target=0), dict(first=NAN), dict(rate=0.))],
+    (
+        "in_batch_regret of nothing",
+        lambda: L.in_batch_regret(HALF, VALUES[:1], VALUES.view(2, 1, 4, 2)[:, :, :0]),
+        "own.shape",
+    ),
+    (
+        "in_batch_regret of others",
+        lambda: L.in_batch_regret(HALF, VALUES[:2], VALUES.view(2, 1, 4, 2)),
+        "others.shape",
+    ),
+    *[
+        (f"AugmentedLagrangian({k})", lambda k=k: L.AugmentedLagrangian(**dict(n=2) | k), next(iter(k)))
+        for k in (dict(n=0), dict(every=0), dict(weight=-1.0), dict(rho=NAN), dict(growth="x"))
+    ],
+    *[
+        (f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
+        for k in (dict(steps=0), dict(target=0), dict(first=NAN), dict(rate=0.0))
+    ],
     ("as_menu, one point", lambda: L.as_menu(HALF, points=1), "points"),
     ("as_menu, discount", lambda: L.as_menu(HALF, discount=NAN), "discount"),
     ("measure one bidder", lambda: L.measure(HALF, VALUES[:1, :1]), "values.shape"),
-    *[(f"sample_market({k})", lambda k=k: C.sample_market(C.SETTINGS["D"], **dict(B=2) | k), next(iter(k)))
-      for k in (dict(B=0), dict(B=2.5), dict(n=0), dict(m=0), dict(seed=-1))],
+    *[
+        (f"sample_market({k})", lambda k=k: C.sample_market(C.SETTINGS["D"], **dict(B=2) | k), next(iter(k)))
+        for k in (dict(B=0), dict(B=2.5), dict(n=0), dict(m=0), dict(seed=-1))
+    ],
     ("centre of one context", lambda: C.SETTINGS["D"].centre(TOKENS), "contexts"),
     ("yardsticks of nothing", lambda: C.yardsticks(C.SETTINGS["U"], VALUES[:0]), "values.shape"),
     ("Encoder(6, 4)", lambda: C.Encoder(6, 4), "d=6"),
-    *[(f"CITransNet({k})", lambda k=k: C.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
-      for k in (dict(d_bidder=-1), dict(d_model=1), dict(n_layers=0), dict(n_heads=2.5), dict(types=0),
-          dict(branches=("up",)),
-                dict(branches=("row", "row")), dict(seed=-1))],
+    *[
+        (f"CITransNet({k})", lambda k=k: C.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
+        for k in (
+            dict(d_bidder=-1),
+            dict(d_model=1),
+            dict(n_layers=0),
+            dict(n_heads=2.5),
+            dict(types=0),
+            dict(branches=("up",)),
+            dict(branches=("row", "row")),
+            dict(seed=-1),
+        )
+    ],
     ("CIRegretNet(0, 2)", lambda: C.CIRegretNet(0, 2, 0, 0), "n=0"),
-    ("lie_utility of other lies", lambda: C.lie_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
-        "lies.shape"),
-    ("near_lies, steps=-1", lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
-        "steps"),
-    ("near_lies, far='no'", lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], far="no"),
-        "far"),
+    (
+        "lie_utility of other lies",
+        lambda: C.lie_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
+        "lies.shape",
+    ),
+    (
+        "near_lies, steps=-1",
+        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
+        "steps",
+    ),
+    (
+        "near_lies, far='no'",
+        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], far="no"),
+        "far",
+    ),
     ("batch_regret, far='no'", lambda: C.batch_regret(HALF, [VALUES] * 4, far="no"), "far"),
     ("compiled, on='no'", lambda: C.compiled(decoder(), on="no"), "on="),
     ("training_step, compile='no'", lambda: C.training_step(decoder(), 0, "no"), "compile"),
     ("batch_regret, climb=-1", lambda: C.batch_regret(HALF, [VALUES] * 4, climb=-1), "climb"),
     ("rounded_products('no')", lambda: C.rounded_products("no").__enter__(), "on="),
-    ("mix of unknown inks", lambda: AL.mix([[.5]], ["blue"]), "role"),
-    ("mix, other shares", lambda: AL.mix([[.5, .5]], ["lla"]), "shares.shape"),
+    ("mix of unknown inks", lambda: AL.mix([[0.5]], ["blue"]), "role"),
+    ("mix, other shares", lambda: AL.mix([[0.5, 0.5]], ["lla"]), "shares.shape"),
     ("takings, seed", lambda: AL.takings(AL.Scene((0, 1, 2), 0), seed=-1), "seed"),
-    *[(f"hunt, {k}", lambda k=k: AL.hunt("one bidder, target 0.001", *dict(v1=.4, v2=.4, w1=.5,
-        w2=.5).__or__(k).values()),
-       next(iter(k))) for k in (dict(v1=2.), dict(v2="x"), dict(w1=NAN), dict(w2=True))],
+    *[
+        (
+            f"hunt, {k}",
+            lambda k=k: AL.hunt(
+                "one bidder, target 0.001", *dict(v1=0.4, v2=0.4, w1=0.5, w2=0.5).__or__(k).values()
+            ),
+            next(iter(k)),
+        )
+        for k in (dict(v1=2.0), dict(v2="x"), dict(w1=NAN), dict(w2=True))
+    ],
     ("takings of no auction", lambda: AL.takings(AL.Scene((0, 1, 2), 0), profiles=0), "profiles"),
-    *[(f"allocation_figure({k})", lambda k=k: AL.allocation_figure(**k), name)
-      for k, name in ((dict(x1=5), "bidders"), (dict(y=-1), "item"), (dict(third=2.), "third"),
-          (dict(third="x"), "third"))],
+    *[
+        (f"allocation_figure({k})", lambda k=k: AL.allocation_figure(**k), name)
+        for k, name in (
+            (dict(x1=5), "bidders"),
+            (dict(y=-1), "item"),
+            (dict(third=2.0), "third"),
+            (dict(third="x"), "third"),
+        )
+    ],
     ("sellers_figure, net", lambda: AL.sellers_figure("nobody"), "net"),
-    ("lie_figure, v1=2", lambda: AL.lie_figure(v1=2.), "v1"),
+    ("lie_figure, v1=2", lambda: AL.lie_figure(v1=2.0), "v1"),
     ("lie_figure, starts=3", lambda: AL.lie_figure(starts=3), "starts"),
-    ("add_curve, markers='no'", lambda: figures.add_curve(figures.canvas("x"), [0], [0], "lla", markers="no"),
-        "markers"),
-    ("heat_map, signed='no'", lambda: figures.heat_map([[1.]], x="x", y="y", signed="no"), "signed"),
+    (
+        "add_curve, markers='no'",
+        lambda: figures.add_curve(figures.canvas("x"), [0], [0], "lla", markers="no"),
+        "markers",
+    ),
+    ("heat_map, signed='no'", lambda: figures.heat_map([[1.0]], x="x", y="y", signed="no"), "signed"),
     ("colour('blue')", lambda: figures.colour("blue"), "role"),
     ("colour of a list", lambda: figures.colour(["lla"]), "role"),
-    ("colour, alpha=2", lambda: figures.colour("lla", 2.), "alpha"),
+    ("colour, alpha=2", lambda: figures.colour("lla", 2.0), "alpha"),
     ("with_slider of nothing", lambda: figures.with_slider({}, name="k"), "frames"),
-    *[(f"with_slider, active={a!r}", lambda a=a: figures.with_slider({0: figures.canvas("x")}, name="k",
-        active=a), "active")
-      for a in (1, -1, .5, True)],
+    *[
+        (
+            f"with_slider, active={a!r}",
+            lambda a=a: figures.with_slider({0: figures.canvas("x")}, name="k", active=a),
+            "active",
+        )
+        for a in (1, -1, 0.5, True)
+    ],
     ("heat_map of nothing", lambda: figures.heat_map(np.zeros((0, 3)), x="x", y="y"), "values.shape"),
-    ("heat_map of one dimension", lambda: figures.heat_map([1., 2.], x="x", y="y"), "values.shape"),
+    ("heat_map of one dimension", lambda: figures.heat_map([1.0, 2.0], x="x", y="y"), "values.shape"),
     ("simplex in four", lambda: figures.simplex(np.ones((2, 4)), ("a", "b", "c")), "points.shape"),
     ("graph of nothing", lambda: figures.graph({}, []), "positions"),
     ("graph, unknown vertex", lambda: figures.graph({"a": (0, 0)}, [("a", "b")]), "edges"),
 ]
 
-CASES: list[tuple[str, Callable[[], object], str]] = [*CONFIGS, *DECODER, *MIXERS, *TASKS, *BRITE, *FTCT,
-    *AUCTIONS]
+CASES: list[tuple[str, Callable[[], object], str]] = [
+    *CONFIGS,
+    *DECODER,
+    *MIXERS,
+    *TASKS,
+    *BRITE,
+    *FTCT,
+    *AUCTIONS,
+]

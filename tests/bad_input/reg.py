@@ -1,7 +1,9 @@
 """Bad input to the public functions of core, regression and auctions.mechanisms.
 
-A case is a label, a call, and a text. The call must raise a `ValueError` whose message begins with the text, as a
+A case is a label, a call, and a text. The call must raise a `ValueError` whose message begins with the text,
+as a
 rule the name of the argument, and contains the word "expected"."""
+
 import tempfile
 from collections.abc import Callable
 
@@ -31,11 +33,12 @@ class Named(tuple):
     "A bad value, and what the message should name in the place of the argument."
 
 
-def named(value: object, text: str) -> Named: return Named((value, text))
+def named(value: object, text: str) -> Named:
+    return Named((value, text))
 
 
-NOT_NUMBERS = [None, "a", ["a", "b"], [1j, 2.], object(), {1.0, 2.0}, np.array(["2026-01-01"], "M8[D]")]
-MASKED = np.ma.array([0., 1., 2.], mask=[0, 1, 0])
+NOT_NUMBERS = [None, "a", ["a", "b"], [1j, 2.0], object(), {1.0, 2.0}, np.array(["2026-01-01"], "M8[D]")]
+MASKED = np.ma.array([0.0, 1.0, 2.0], mask=[0, 1, 0])
 
 # ---- core
 
@@ -58,8 +61,11 @@ refused(
     dict(name="k", value="a", choices=["a"]),
     dict(value=[named(v, "k=") for v in (None, "b", ["a"])]),
 )
-refused(core.require_finite, dict(name="y", value=torch.ones(1)),
-        dict(value=[named(torch.tensor([NAN]), "y[0]=nan"), named([1.], "y='list'")]))
+refused(
+    core.require_finite,
+    dict(name="y", value=torch.ones(1)),
+    dict(value=[named(torch.tensor([NAN]), "y[0]=nan"), named([1.0], "y='list'")]),
+)
 refused(core.seed_everything, dict(seed=0), dict(seed=[None, "0", -1, 1.5, True, 2**32]))
 refused(
     core.pick_device,
@@ -112,39 +118,59 @@ refused(
         ],
     ),
 )
-refused(core.load_result, dict(name="chapter/cell", folder=RECORD["folder"]),
-        dict(name=["../a", None, ""], config=[5, "x", [1]], folder=[5]))
-refused(core.check_replacement, dict(name="chapter/cell", preset="fast", folder=RECORD["folder"]),
-        dict(name=["../a"], preset=["none"], device=["mps"], folder=[5]))
+refused(
+    core.load_result,
+    dict(name="chapter/cell", folder=RECORD["folder"]),
+    dict(name=["../a", None, ""], config=[5, "x", [1]], folder=[5]),
+)
+refused(
+    core.check_replacement,
+    dict(name="chapter/cell", preset="fast", folder=RECORD["folder"]),
+    dict(name=["../a"], preset=["none"], device=["mps"], folder=[5]),
+)
 
 # ---- smoothers
 
-DESIGN = dict(x0=[.1, .5], x=[0., 1., 2.], y=[1., 2., 3.])
+DESIGN = dict(x0=[0.1, 0.5], x=[0.0, 1.0, 2.0], y=[1.0, 2.0, 3.0])
 BAD_DESIGN = dict(
-    x0=[*NOT_NUMBERS, [0., NAN], [[0., 1.]], np.ones((2, 1, 1)), .5, np.ma.array([0., 1.], mask=[1, 0])],
-    x=[None, "a", [], [0., 1., INF], MASKED, [0., 1e308, 0.], np.ones((3, 1, 1))],
-    y=[None, "a", [1., 2.], [NAN, 1., 2.], MASKED])
+    x0=[
+        *NOT_NUMBERS,
+        [0.0, NAN],
+        [[0.0, 1.0]],
+        np.ones((2, 1, 1)),
+        0.5,
+        np.ma.array([0.0, 1.0], mask=[1, 0]),
+    ],
+    x=[None, "a", [], [0.0, 1.0, INF], MASKED, [0.0, 1e308, 0.0], np.ones((3, 1, 1))],
+    y=[None, "a", [1.0, 2.0], [NAN, 1.0, 2.0], MASKED],
+)
 BAD_KNOBS = dict(
     bandwidth=[None, 0, -1.0, NAN, INF, "wide", [], [0.1, 0.2], True, [[0.1]]],
     kernel=[None, "gausian", 1, ["gaussian"]],
 )
-BAD_RIDGE = dict(ridge=[None, -1, NAN, INF, "0.1", [.1, .2], True])
+BAD_RIDGE = dict(ridge=[None, -1, NAN, INF, "0.1", [0.1, 0.2], True])
 
-refused(kernel.nadaraya_watson, DESIGN | dict(bandwidth=.5), BAD_DESIGN | BAD_KNOBS)
-refused(line.local_linear, DESIGN | dict(bandwidth=.5), BAD_DESIGN | BAD_KNOBS | BAD_RIDGE)
-refused(line.local_slope, DESIGN | dict(bandwidth=.5), BAD_DESIGN | BAD_RIDGE | dict(y=[np.ones((3, 2))]))
+refused(kernel.nadaraya_watson, DESIGN | dict(bandwidth=0.5), BAD_DESIGN | BAD_KNOBS)
+refused(line.local_linear, DESIGN | dict(bandwidth=0.5), BAD_DESIGN | BAD_KNOBS | BAD_RIDGE)
+refused(line.local_slope, DESIGN | dict(bandwidth=0.5), BAD_DESIGN | BAD_RIDGE | dict(y=[np.ones((3, 2))]))
 refused(line.global_linear, DESIGN, BAD_DESIGN | BAD_RIDGE)
 WEIGHTS = {k: v for k, v in BAD_DESIGN.items() if k != "y"}
-refused(kernel.kernel_weights, dict(x0=[.1], x=[0., 1.], bandwidth=.5), WEIGHTS | BAD_KNOBS)
-refused(line.equivalent_kernel, dict(x0=[.1], x=[0., 1.], bandwidth=.5), WEIGHTS | BAD_RIDGE)
-refused(kernel.nadaraya_watson, DESIGN | dict(bandwidth=.5, kernel="boxcar"), dict(x0=[[9.]]))
+refused(kernel.kernel_weights, dict(x0=[0.1], x=[0.0, 1.0], bandwidth=0.5), WEIGHTS | BAD_KNOBS)
+refused(line.equivalent_kernel, dict(x0=[0.1], x=[0.0, 1.0], bandwidth=0.5), WEIGHTS | BAD_RIDGE)
+refused(kernel.nadaraya_watson, DESIGN | dict(bandwidth=0.5, kernel="boxcar"), dict(x0=[[9.0]]))
 refused(
     kernel.smoother_matrix, dict(x=[0.0, 1.0], bandwidth=0.5), dict(weights=["w"], x=[MASKED], bandwidth=[0])
 )
-refused(kernel.degrees_of_freedom, dict(smoother=np.eye(2)),
-        dict(smoother=[None, "S", np.ones((2, 3)), np.ones(2), np.zeros((0, 0)), np.full((2, 2), NAN)]))
-refused(kernel.leave_one_out, dict(smoother=np.eye(2), y=[1., 2.]),
-        dict(smoother=["S", np.eye(3), np.ones(2)], y=[None, [NAN, 1.], named([1.], "smoother.shape=")]))
+refused(
+    kernel.degrees_of_freedom,
+    dict(smoother=np.eye(2)),
+    dict(smoother=[None, "S", np.ones((2, 3)), np.ones(2), np.zeros((0, 0)), np.full((2, 2), NAN)]),
+)
+refused(
+    kernel.leave_one_out,
+    dict(smoother=np.eye(2), y=[1.0, 2.0]),
+    dict(smoother=["S", np.eye(3), np.ones(2)], y=[None, [NAN, 1.0], named([1.0], "smoother.shape=")]),
+)
 refused(kernel.leave_one_out, dict(smoother=np.zeros((0, 0)), y=[]), dict(y=[[]]))
 refused(
     kernel.cross_validate,
@@ -155,21 +181,24 @@ refused(
         x=[[NAN, 1.0]],
     ),
 )
-refused(kernel.as_design, DESIGN, dict(x0=["a"], x=[[]], y=[[1.]]))
+refused(kernel.as_design, DESIGN, dict(x0=["a"], x=[[]], y=[[1.0]]))
 refused(
     kernel.as_bandwidth,
     dict(bandwidth=0.1, x=torch.zeros(3, 1)),
     dict(bandwidth=[0, "a"], x=[[0.0], torch.zeros(3)]),
 )
-refused(kernel.in_blocks, dict(answer=len, x0=torch.ones(3), row_size=1, budget=9),
-        dict(answer=[5], x0=[[1.]], row_size=[-1, 1.5, "1"], budget=[0, None, True]))
+refused(
+    kernel.in_blocks,
+    dict(answer=len, x0=torch.ones(3), row_size=1, budget=9),
+    dict(answer=[5], x0=[[1.0]], row_size=[-1, 1.5, "1"], budget=[0, None, True]),
+)
 BLOCK = dict(x0=torch.zeros(2, 1), x=torch.zeros(3, 1), bandwidth=torch.ones(1), kernel="gaussian")
 refused(
     kernel.block_weights,
     BLOCK,
     dict(x0=[[0.0], torch.zeros(2)], x=[None, torch.zeros(0, 1)], bandwidth=[0.1], kernel=["flat"]),
 )
-MOMENTS = dict(p=torch.full((2, 3), 1 / 3), x0=torch.zeros(2, 1), x=torch.zeros(3, 1), ridge=0.)
+MOMENTS = dict(p=torch.full((2, 3), 1 / 3), x0=torch.zeros(2, 1), x=torch.zeros(3, 1), ridge=0.0)
 for function in (line.centred_moments, line.first_order_weights):
     refused(
         function,
@@ -185,7 +214,7 @@ refused(line.cells, {}, dict(preset=[None, "medium"]))
 
 # ---- bias and variance
 
-AXIS = (torch.arange(9, dtype=torch.float64) + .5) / 9
+AXIS = (torch.arange(9, dtype=torch.float64) + 0.5) / 9
 EXACT = dict(
     weights=lambda q, x: line.equivalent_kernel(q, x, bandwidth=0.2),
     x0=AXIS[:2],
@@ -201,10 +230,16 @@ BAD_EXACT = dict(
     f=[3, named(lambda t: 1.0, "f(x)=")],
 )
 refused(errors.bias_variance, EXACT, BAD_EXACT)
-refused(errors.monte_carlo, EXACT | dict(draws=3, generator=torch.Generator()),
-        BAD_EXACT | dict(draws=[1, 2.5, "3", True, None], generator=[None, 0]))
-refused(errors.axis_weights, dict(x0=AXIS, x=AXIS, bandwidth=.1, linear=True),
-        dict(x0=[[0.]], x=[AXIS[:, None]], bandwidth=[0, "a"], linear=[1, "no"]))
+refused(
+    errors.monte_carlo,
+    EXACT | dict(draws=3, generator=torch.Generator()),
+    BAD_EXACT | dict(draws=[1, 2.5, "3", True, None], generator=[None, 0]),
+)
+refused(
+    errors.axis_weights,
+    dict(x0=AXIS, x=AXIS, bandwidth=0.1, linear=True),
+    dict(x0=[[0.0]], x=[AXIS[:, None]], bandwidth=[0, "a"], linear=[1, "no"]),
+)
 refused(
     errors.along,
     dict(values=AXIS, matrices=[torch.ones(2, 9)]),
@@ -216,7 +251,7 @@ refused(
     dict(x0=AXIS[:2], x=AXIS, values=AXIS, truth=AXIS[:2], bandwidth=0.2, linear=True, noise=1.0),
     dict(noise=[-1, "a"], truth=[AXIS], bandwidth=[0], linear=["no"], values=[named(AXIS[:3], "matrices=")]),
 )
-refused(errors.graded_nodes, {}, dict(order=[0, 1.5, "4"], smallest=[0, .5, NAN], pieces=[1, "a"]))
+refused(errors.graded_nodes, {}, dict(order=[0, 1.5, "4"], smallest=[0, 0.5, NAN], pieces=[1, "a"]))
 CURVE = errors.Config("local_linear", 1, (9,))
 refused(
     errors.integrated_error,
@@ -274,9 +309,10 @@ BIDS = [
     np.zeros((0, 2)),
     np.ma.array([[1.0, 2.0]], mask=[[0, 1]]),
 ]
-for function in (auction.first_price, auction.second_price): refused(function, {}, dict(bids=BIDS))
-refused(auction.highest_wins, {}, dict(bids=[None, "a", [[NAN, 1.]], [1.], np.zeros((0, 2))]))
-refused(auction.vcg, {}, dict(bids=[*BIDS, [[1., 2.]]]))
+for function in (auction.first_price, auction.second_price):
+    refused(function, {}, dict(bids=BIDS))
+refused(auction.highest_wins, {}, dict(bids=[None, "a", [[NAN, 1.0]], [1.0], np.zeros((0, 2))]))
+refused(auction.vcg, {}, dict(bids=[*BIDS, [[1.0, 2.0]]]))
 EVEN = auction.uniform(0, 1)
 refused(
     auction.myerson,
@@ -292,10 +328,16 @@ refused(
     dict(values=BIDS, distributions=[None, 3, EVEN, [EVEN] * 2, ["a"]]),
 )
 ONE = torch.ones(1, 2)
-refused(auction.utility, dict(values=ONE, allocation=ONE, payment=ONE),
-        dict(values=[[[1.]], torch.ones(2)], allocation=[None, torch.ones(2)], payment=[None, torch.ones(1)]))
-refused(auction.grid_regret, dict(mechanism=auction.first_price, values=[[.5, .1]], reports=[.1]),
-        dict(mechanism=["vcg", None], values=BIDS, reports=[None, [], .1, [NAN], [[.1]]]))
+refused(
+    auction.utility,
+    dict(values=ONE, allocation=ONE, payment=ONE),
+    dict(values=[[[1.0]], torch.ones(2)], allocation=[None, torch.ones(2)], payment=[None, torch.ones(1)]),
+)
+refused(
+    auction.grid_regret,
+    dict(mechanism=auction.first_price, values=[[0.5, 0.1]], reports=[0.1]),
+    dict(mechanism=["vcg", None], values=BIDS, reports=[None, [], 0.1, [NAN], [[0.1]]]),
+)
 refused(
     auction.uniform,
     dict(low=0, high=1),
@@ -317,7 +359,7 @@ refused(
 )
 for name in ("cdf", "pdf", "virtual", "inverse", "survival"):
     refused(getattr(EVEN, name), {}, dict(v=[None, "a", MASKED]))
-refused(lambda u: EVEN.quantile(u), {}, dict(u=[-.1, 1.1, NAN, named("a", "v=")]))
+refused(lambda u: EVEN.quantile(u), {}, dict(u=[-0.1, 1.1, NAN, named("a", "v=")]))
 refused(
     auction.piecewise_uniform,
     dict(edges=[0, 1, 2], probabilities=[0.5, 0.5]),
@@ -332,7 +374,7 @@ refused(
     dict(distributions=[EVEN]),
     dict(distributions=[None, [], EVEN, ["a"], [auction.uniform(0, ONE[0])]], panels=[0, 1.5, "9", True]),
 )
-refused(auction.raw_virtual, dict(d=EVEN, v=.5), dict(d=[None, "even"], v=[2., "a"]))
+refused(auction.raw_virtual, dict(d=EVEN, v=0.5), dict(d=[None, "even"], v=[2.0, "a"]))
 
 # ---- menus and programs
 
@@ -345,9 +387,9 @@ refused(
         prices=[[INF], named([1.0, 2.0], "shapes=")],
     ),
 )
-refused(auction.straight_jacket, dict(m=1), dict(m=[0, 7, 2., "2", True, None], log2_points=[0, 40, "9"]))
-refused(auction.by_size, {}, dict(prices=[None, "a", [], [[1.]], [NAN], np.ones(17)]))
-TYPES = dict(types=[[1.], [2.]], weights=[.5, .5])
+refused(auction.straight_jacket, dict(m=1), dict(m=[0, 7, 2.0, "2", True, None], log2_points=[0, 40, "9"]))
+refused(auction.by_size, {}, dict(prices=[None, "a", [], [[1.0]], [NAN], np.ones(17)]))
+TYPES = dict(types=[[1.0], [2.0]], weights=[0.5, 0.5])
 BAD_TYPES = dict(
     types=[
         None,
@@ -379,8 +421,8 @@ refused(
         where=[None, "top"],
     ),
 )
-refused(auction.richardson, dict(coarse=1., fine=2.), dict(coarse=[None, "a", NAN, [1.]], fine=[INF]))
-TABLE = auction.LPResult(1., np.ones((2, 1)), np.ones(2), 0)
+refused(auction.richardson, dict(coarse=1.0, fine=2.0), dict(coarse=[None, "a", NAN, [1.0]], fine=[INF]))
+TABLE = auction.LPResult(1.0, np.ones((2, 1)), np.ones(2), 0)
 refused(
     auction.read_menu,
     dict(result=TABLE, weights=[0.5, 0.5]),
@@ -391,8 +433,12 @@ refused(
     dict(types=[[1.0]], pairs=[[0, 0, 0]]),
     dict(types=[[1.0], None], pairs=[[[0, 0]], [[0, 1, 0]], [[0.0, 0.0, 0.0]]], opponents=[0, "a"]),
 )
-refused(auction.neighbours, dict(types=[[1.]], count=1), dict(types=[[[NAN]]], count=[0, 1.5], opponents=[0]))
-refused(auction.best_lies, dict(types=[[1.]], u=[[1.]], x=[[[1.]]]), dict(types=["a"], u=[[1.]], x=[[[1.]]]))
+refused(
+    auction.neighbours, dict(types=[[1.0]], count=1), dict(types=[[[NAN]]], count=[0, 1.5], opponents=[0])
+)
+refused(
+    auction.best_lies, dict(types=[[1.0]], u=[[1.0]], x=[[[1.0]]]), dict(types=["a"], u=[[1.0]], x=[[[1.0]]])
+)
 refused(
     auction.solve_lazily,
     dict(types=[[1.0]], objective=[1.0, 1.0], pairs=np.zeros((0, 3), int), opponents=1),

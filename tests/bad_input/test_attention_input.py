@@ -1,4 +1,5 @@
 "Bad input to attention is answered by one ValueError that names the argument and says what was expected."
+
 import importlib.util
 from pathlib import Path
 
@@ -17,6 +18,7 @@ def test_there_are_many():
 @pytest.mark.filterwarnings("ignore:.*prototype", "ignore:.*beta state", "ignore:.*quantiz")
 @pytest.mark.parametrize("label, call, text", attention.CASES, ids=[label for label, _, _ in attention.CASES])
 def test_bad_input_is_named(label, call, text):
-    with pytest.raises(ValueError) as found: call()
+    with pytest.raises(ValueError) as found:
+        call()
     message = str(found.value)
     assert type(found.value) is ValueError and text in message and "expected" in message, message

@@ -1,4 +1,5 @@
 "Every bad argument in the table is answered by one `ValueError` that names it and says what was expected."
+
 import pytest
 from reg import CASES
 

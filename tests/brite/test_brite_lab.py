@@ -1,20 +1,36 @@
 "The BRiTE lab, driven by setting widget values."
-import numpy as np, pytest
 
-from lla_course.brite.lab import brite_lab, coverage_figure, coverage_lab, digit_writer, half_rounds, texts_figure, texts_lab, thoughts_figure, written_texts
+import numpy as np
+import pytest
+
+from lla_course.brite.lab import (
+    brite_lab,
+    coverage_figure,
+    coverage_lab,
+    digit_writer,
+    half_rounds,
+    texts_figure,
+    texts_lab,
+    thoughts_figure,
+    written_texts,
+)
 
 
-def parts(lab): return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+def parts(lab):
+    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def test_half_rounds_are_distributions_and_thinking_is_faithful_more_often():
-    path, ends = half_rounds(2, 7, 1.), digit_writer(2)[1]
-    for p in path: assert p.min() >= 0 and p.sum() == pytest.approx(1)
-    assert path[0][ends == 7].sum() == pytest.approx(.0394, abs=1e-3) and path[1][ends == 7].sum() == pytest.approx(.769, abs=1e-3)
-    assert path[-2][ends == 7].sum() > .99
+    path, ends = half_rounds(2, 7, 1.0), digit_writer(2)[1]
+    for p in path:
+        assert p.min() >= 0 and p.sum() == pytest.approx(1)
+    assert path[0][ends == 7].sum() == pytest.approx(0.0394, abs=1e-3) and path[1][
+        ends == 7
+    ].sum() == pytest.approx(0.769, abs=1e-3)
+    assert path[-2][ends == 7].sum() > 0.99
 
 
-@pytest.mark.parametrize("control, value", [("half rounds", 6), ("β", .2), ("start", 5), ("answer", 3)])
+@pytest.mark.parametrize("control, value", [("half rounds", 6), ("β", 0.2), ("start", 5), ("answer", 3)])
 def test_every_control_moves_the_bars(control, value):
     controls, message, figure = parts(brite_lab())
     before = np.array(figure.data[0].x)
@@ -27,20 +43,28 @@ def test_coverage_bench():
     before = np.array(figure.data[0].y, float)
     controls["samples N"].value = 300
     assert message.value == "" and (np.array(figure.data[0].y, float) >= before).all()
-    with pytest.raises(ValueError, match="half=99"): thoughts_figure(half=99)
-    with pytest.raises(ValueError, match="start=12"): thoughts_figure(start=12)
-    with pytest.raises(ValueError, match="beta=0"): thoughts_figure(beta=0)
+    with pytest.raises(ValueError, match="half=99"):
+        thoughts_figure(half=99)
+    with pytest.raises(ValueError, match="start=12"):
+        thoughts_figure(start=12)
+    with pytest.raises(ValueError, match="beta=0"):
+        thoughts_figure(beta=0)
     assert len(coverage_figure(draws=1).data) == 3
 
 
 def test_reader_of_recorded_texts():
     controls, message, figure = parts(texts_lab())
     said = lambda: [a.text for a in figure.layout.annotations]
-    controls["run"].value = "n8_0"; controls["method"].value = "psi"
-    assert said().count("right, reasoned") == 8 and np.all(np.nan_to_num(np.array(figure.data[0].z, float), nan=1.) == 1)
+    controls["run"].value = "n8_0"
+    controls["method"].value = "psi"
+    assert said().count("right, reasoned") == 8 and np.all(
+        np.nan_to_num(np.array(figure.data[0].z, float), nan=1.0) == 1
+    )
     controls["method"].value = "psi_told"
     assert message.value == "" and said().count("right by luck") >= 6
     kept, words = written_texts("n8_0")["rs, kept"]
     assert all(r["right"] for r in kept) and words.startswith("kept")
-    with pytest.raises(ValueError, match="^run="): texts_figure("n9_0")
-    with pytest.raises(ValueError, match="^method="): texts_figure("n8_0", "guess")
+    with pytest.raises(ValueError, match="^run="):
+        texts_figure("n9_0")
+    with pytest.raises(ValueError, match="^method="):
+        texts_figure("n8_0", "guess")

@@ -1,13 +1,22 @@
-"""Headless Chromium for the tests of this folder: pip's playwright drives Debian's browser, in fresh profiles.
+"""Headless Chromium for the tests of this folder: pip's playwright drives Debian's browser, in fresh
+profiles.
 
 Without the browser they are skipped, but not where the variable CI is set: there a skipped test fails."""
+
 import os
 from pathlib import Path
 
 import pytest
 
 CHROMIUM = Path("/usr/bin/chromium")
-FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+FLAGS = [
+    "--headless=new",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+]
 CI = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
@@ -20,17 +29,20 @@ def _required(report):
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_runtest_makereport(): return _required((yield))
+def pytest_runtest_makereport():
+    return _required((yield))
 
 
 @pytest.hookimpl(wrapper=True)
-def pytest_make_collect_report(): return _required((yield))
+def pytest_make_collect_report():
+    return _required((yield))
 
 
 @pytest.fixture(scope="session")
 def browser():
     api = pytest.importorskip("playwright.sync_api", reason="needs playwright: pip install playwright")
-    if not CHROMIUM.is_file(): pytest.skip(f"needs Chromium at {CHROMIUM}: apt-get install chromium")
+    if not CHROMIUM.is_file():
+        pytest.skip(f"needs Chromium at {CHROMIUM}: apt-get install chromium")
     with api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=str(CHROMIUM), args=FLAGS)
         yield browser
@@ -39,7 +51,8 @@ def browser():
 
 @pytest.fixture
 def page(browser):
-    "A page that writes down every complaint of the browser and every address it asks for: `page.complaints`, `page.requests`."
+    """A page that writes down every complaint of the browser and every address it asks for:
+    `page.complaints`, `page.requests`."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     page.complaints, page.requests = [], []

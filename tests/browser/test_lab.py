@@ -1,17 +1,27 @@
 "The labs in a real JupyterLab: run all cells, press a slider's arrow key, and see the figure change."
-import json, os, secrets, shutil, socket, subprocess, sys, time
+
+import json
+import os
+import secrets
+import shutil
+import socket
+import subprocess
+import sys
+import time
 from urllib.request import urlopen
 
 import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow]
-for package in ("jupyterlab", "anywidget", "ipywidgets"): pytest.importorskip(package)
+for package in ("jupyterlab", "anywidget", "ipywidgets"):
+    pytest.importorskip(package)
 nbformat = pytest.importorskip("nbformat")
 
 from lla_course.core import repo_root
 
-LABS = sorted((repo_root()/"nbs").glob("[1-8]9_*lab.ipynb"))
-KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}  # without it JupyterLab asks, in a dialog
+LABS = sorted((repo_root() / "nbs").glob("[1-8]9_*lab.ipynb"))
+# without it JupyterLab asks, in a dialog
+KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
 TINY = """
 import plotly.graph_objects as go
 from ipywidgets import FloatSlider, VBox
@@ -20,53 +30,95 @@ slope = FloatSlider(value=1, min=0, max=5, step=.1, description="slope", continu
 def move(change): figure.data[0].y = [change.new * x for x in (1, 2, 3)]
 slope.observe(move, "value")
 VBox([slope, figure])"""
-DATA = """JSON.stringify([...document.querySelectorAll('.jupyter-widgets .js-plotly-plot, .jupyter-widgets.js-plotly-plot')]
+DATA = """JSON.stringify([...document.querySelectorAll(
+        '.jupyter-widgets .js-plotly-plot, .jupyter-widgets.js-plotly-plot')]
     .map(g => g._fullData.map(t => ['x', 'y', 'z'].map(k => Array.from(t[k] || []).flat()))))"""
-PLAIN = {"@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-         "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"}}
+PLAIN = {
+    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
+}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    "A JupyterLab of our own on the loopback: private settings, no news, no update check. Yields its address, token and folder."
+    """A JupyterLab of our own on the loopback: private settings, no news, no update check.
+
+    Yields its address, token and folder."""
     home, token = tmp_path_factory.mktemp("lab"), secrets.token_hex(16)
     for plugin, values in PLAIN.items():
-        path = home/"settings"/f"{plugin}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True); path.write_text(json.dumps(values))
-    (home/"work").mkdir()
-    with socket.socket() as s: s.bind(("127.0.0.1", 0)); port = s.getsockname()[1]
-    folders = {f"JUPYTER_{n}_DIR": home/n.lower() for n in ("CONFIG", "DATA", "RUNTIME")}
-    folders |= {"JUPYTERLAB_SETTINGS_DIR": home/"settings", "JUPYTERLAB_WORKSPACES_DIR": home/"workspaces", "IPYTHONDIR": home/"ipython"}
-    env = {**os.environ, **{k: str(v) for k, v in folders.items()}, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(repo_root())}
-    command = [sys.executable, "-m", "jupyterlab", "--no-browser", "--allow-root", "--ip=127.0.0.1", f"--port={port}", "--ServerApp.port_retries=0",
-               f"--IdentityProvider.token={token}", f"--ServerApp.root_dir={home/'work'}", "--ServerApp.terminals_enabled=False", "--LabApp.extension_manager=readonly"]
-    with open(home/"log", "w") as log: server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
+        path = home / "settings" / f"{plugin}.jupyterlab-settings"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(values))
+    (home / "work").mkdir()
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    folders = {f"JUPYTER_{n}_DIR": home / n.lower() for n in ("CONFIG", "DATA", "RUNTIME")}
+    folders |= {
+        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
+        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
+        "IPYTHONDIR": home / "ipython",
+    }
+    env = {
+        **os.environ,
+        **{k: str(v) for k, v in folders.items()},
+        "OMP_NUM_THREADS": "1",
+        "PYTHONPATH": str(repo_root()),
+    }
+    command = [
+        sys.executable,
+        "-m",
+        "jupyterlab",
+        "--no-browser",
+        "--allow-root",
+        "--ip=127.0.0.1",
+        f"--port={port}",
+        "--ServerApp.port_retries=0",
+        f"--IdentityProvider.token={token}",
+        f"--ServerApp.root_dir={home / 'work'}",
+        "--ServerApp.terminals_enabled=False",
+        "--LabApp.extension_manager=readonly",
+    ]
+    with open(home / "log", "w") as log:
+        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
     address = f"http://127.0.0.1:{port}"
     try:
-        until(lambda: server.poll() is not None or sessions(address, token) is not None, 60, "JupyterLab did not start")
-        assert server.poll() is None, (home/"log").read_text()[-2000:]
-        yield address, token, home/"work"
+        until(
+            lambda: server.poll() is not None or sessions(address, token) is not None,
+            60,
+            "JupyterLab did not start",
+        )
+        assert server.poll() is None, (home / "log").read_text()[-2000:]
+        yield address, token, home / "work"
     finally:
         server.terminate()
-        try: server.wait(15)
-        except subprocess.TimeoutExpired: server.kill(); server.wait()
+        try:
+            server.wait(15)
+        except subprocess.TimeoutExpired:
+            server.kill()
+            server.wait()
 
 
 def sessions(address, token):
-    try: return json.loads(urlopen(f"{address}/api/sessions?token={token}", timeout=5).read())
-    except OSError: return None
+    try:
+        return json.loads(urlopen(f"{address}/api/sessions?token={token}", timeout=5).read())
+    except OSError:
+        return None
 
 
 def until(true, seconds, complaint):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, complaint() if callable(complaint) else complaint
-        time.sleep(.2)
+        time.sleep(0.2)
 
 
 def kernel_is_idle(address, token, name):
     "The page's own light says idle too early; the server knows."
-    return any(s["path"] == name and s["kernel"]["connections"] > 0 and s["kernel"]["execution_state"] == "idle" for s in sessions(address, token) or [])
+    return any(
+        s["path"] == name and s["kernel"]["connections"] > 0 and s["kernel"]["execution_state"] == "idle"
+        for s in sessions(address, token) or []
+    )
 
 
 def run_all(page, lab, name):
@@ -76,27 +128,48 @@ def run_all(page, lab, name):
     until(lambda: kernel_is_idle(address, token, name), 60, "no kernel came up")
     page.locator(".lm-MenuBar-item", has_text="Run").first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-    page.wait_for_function("""() => { const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(e => e.innerText.trim());
-        const full = [...document.querySelectorAll('.jp-CodeCell')].map(c => c.querySelector('.cm-content').innerText.trim() !== '');
-        return p.length && p.every((t, i) => !full[i] || /\\[\\d+\\]/.test(t)); }""", timeout=240_000)
-    error = page.locator('.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"], .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]')
+    page.wait_for_function(
+        """() => {
+        const text = e => e.innerText.trim();
+        const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(text);
+        const content = [...document.querySelectorAll('.jp-CodeCell')].map(c => c.querySelector('.cm-content'));
+        const full = content.map(c => text(c) !== '');
+        return p.length && p.every((t, i) => !full[i] || /\\[\\d+\\]/.test(t)); }""",
+        timeout=240_000,
+    )
+    error = page.locator(
+        '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"],'
+        ' .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
+    )
     assert not [t for t in error.all_inner_texts() if "Traceback" in t or "Error" in t]
 
 
 @pytest.mark.parametrize("source", [None, *LABS], ids=lambda p: p.stem if p else "tiny")
 def test_slider_moves_the_figure(source, lab, page):
     name = source.name if source else "tiny.ipynb"
-    if source: shutil.copy(source, lab[2]/name)
-    else: nbformat.write(nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(TINY)], metadata={"kernelspec": KERNEL}), lab[2]/name)
+    if source:
+        shutil.copy(source, lab[2] / name)
+    else:
+        nbformat.write(
+            nbformat.v4.new_notebook(
+                cells=[nbformat.v4.new_code_cell(TINY)], metadata={"kernelspec": KERNEL}
+            ),
+            lab[2] / name,
+        )
     run_all(page, lab, name)
     page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
     before = page.evaluate(DATA)
     handle = page.locator(".noUi-handle").first
+
     def moved():
-        if time.monotonic() > moved.next:   # a slow machine may lay the page out once more and lose the first keys
-            handle.scroll_into_view_if_needed(); handle.focus()
-            for _ in range(10): page.keyboard.press("ArrowRight")
+        # a slow machine may lay the page out once more and lose the first keys
+        if time.monotonic() > moved.next:
+            handle.scroll_into_view_if_needed()
+            handle.focus()
+            for _ in range(10):
+                page.keyboard.press("ArrowRight")
             moved.next = time.monotonic() + 20
         return page.evaluate(DATA) != before
-    moved.next = 0.
+
+    moved.next = 0.0
     until(moved, 120, "sixty steps of the first slider changed nothing in the figure")

@@ -1,5 +1,8 @@
-"The static site, driven as a reader would: formulas appear, sliders move without a kernel, links lead on, and nothing is fetched from elsewhere."
-import json, threading
+"""The static site, driven as a reader would: formulas appear, sliders move without a kernel, links lead on,
+and nothing is fetched from elsewhere."""
+
+import json
+import threading
 from base64 import b64decode
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -36,60 +39,92 @@ SVG = "data:image/svg+xml," + quote("<svg xmlns='http://www.w3.org/2000/svg' wid
 
 def slider_figure():
     ys = {k: [k * x**2 for x in range(6)] for k in (1, 2, 3, 4)}
-    steps = [dict(method="animate", label=str(k), args=[[str(k)], dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0))]) for k in ys]
-    fig = go.Figure(go.Scatter(y=ys[2]), frames=[go.Frame(name=str(k), data=[go.Scatter(y=y)]) for k, y in ys.items()])
+    steps = [
+        dict(
+            method="animate",
+            label=str(k),
+            args=[
+                [str(k)],
+                dict(mode="immediate", frame=dict(duration=0, redraw=True), transition=dict(duration=0)),
+            ],
+        )
+        for k in ys
+    ]
+    fig = go.Figure(
+        go.Scatter(y=ys[2]), frames=[go.Frame(name=str(k), data=[go.Scatter(y=y)]) for k, y in ys.items()]
+    )
     return fig.update_layout(width=2000, sliders=[dict(active=1, steps=steps)])
 
 
-def shown(source, data): return new_code_cell(source, outputs=[new_output("display_data", data)])
+def shown(source, data):
+    return new_code_cell(source, outputs=[new_output("display_data", data)])
 
 
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     folder = tmp_path_factory.mktemp("runs")
-    first = [new_code_cell("#| default_exp regression.first"), new_markdown_cell(MATH), new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
-             new_code_cell("injected = 1", metadata={"tags": ["injected-parameters"]}), new_code_cell("#| hide\nsecret = 1"),
-             new_code_cell("#| export\ndef average(x): return x.mean()"), shown("#| picture\nfigure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
-             shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}), shown("wide", {"text/plain": "x" * 400}),
-             new_markdown_cell("## A heading\n\nIt gives the page its column at the right.")]
-    second = [new_markdown_cell("# Second\n\nBack to [averages](10_first.ipynb).\n\n## The last word\n\nbandwidth")]
+    first = [
+        new_code_cell("#| default_exp regression.first"),
+        new_markdown_cell(MATH),
+        new_code_cell("seed = 0", metadata={"tags": ["parameters"]}),
+        new_code_cell("injected = 1", metadata={"tags": ["injected-parameters"]}),
+        new_code_cell("#| hide\nsecret = 1"),
+        new_code_cell("#| export\ndef average(x): return x.mean()"),
+        shown("#| picture\nfigure", {PLOTLY: json.loads(slider_figure().to_json()), "text/plain": "Figure"}),
+        shown("lab()", {WIDGET: {"model_id": "1"}, "text/plain": "VBox()"}),
+        shown("wide", {"text/plain": "x" * 400}),
+        new_markdown_cell("## A heading\n\nIt gives the page its column at the right."),
+    ]
+    second = [
+        new_markdown_cell("# Second\n\nBack to [averages](10_first.ipynb).\n\n## The last word\n\nbandwidth")
+    ]
     for name, cells in dict(first=first, second=second).items():
-        nbformat.write(new_notebook(cells=cells), folder/f"{10 + (name == 'second')}_{name}.ipynb")
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# Tools")]), folder/"00_tools.ipynb")
+        nbformat.write(new_notebook(cells=cells), folder / f"{10 + (name == 'second')}_{name}.ipynb")
+    nbformat.write(new_notebook(cells=[new_markdown_cell("# Tools")]), folder / "00_tools.ipynb")
     return folder
 
 
 @pytest.fixture(scope="module")
 def site(runs, tmp_path_factory):
-    return build_site(runs, tmp_path_factory.mktemp("built")/"site").parent
+    return build_site(runs, tmp_path_factory.mktemp("built") / "site").parent
 
 
 @pytest.fixture(params=["file", "http"])
 def base(request, site):
     "The address of the small site: opened from the folder, and served."
-    if request.param == "file": yield site.as_uri(); return
+    if request.param == "file":
+        yield site.as_uri()
+        return
     server = ThreadingHTTPServer(("127.0.0.1", 0), partial(SilentHandler, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown(); server.server_close()
+    server.shutdown()
+    server.server_close()
 
 
 class SilentHandler(SimpleHTTPRequestHandler):
-    def log_message(self, *args): pass
+    def log_message(self, *args):
+        pass
 
 
 DRAWN = """n => {
     const figure = document.querySelectorAll('.js-plotly-plot')[n];
     const layers = figure.querySelectorAll('.cartesianlayer, .polarlayer, .ternarylayer, .annotation');
-    const numbers = figure._fullData.map(t => ['x', 'y', 'z', 'a', 'b', 'c'].map(k => Array.from(t[k] || []).flat().slice(0, 200)));
+    const numbers = figure._fullData.map(t =>
+        ['x', 'y', 'z', 'a', 'b', 'c'].map(k => Array.from(t[k] || []).flat().slice(0, 200)));
     return [...layers].map(e => e.outerHTML).join('') + JSON.stringify(numbers);
 }"""
 
 
-def drawn(page, nth=0): return page.evaluate(DRAWN, nth)
+def drawn(page, nth=0):
+    return page.evaluate(DRAWN, nth)
 
 
-def with_sliders(page): return page.evaluate("[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => (g._fullLayout.sliders || []).length ? i : -1).filter(i => i >= 0)")
+def with_sliders(page):
+    return page.evaluate(
+        "[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => (g._fullLayout.sliders || []).length"
+        " ? i : -1).filter(i => i >= 0)"
+    )
 
 
 def drag(page, nth=0):
@@ -98,7 +133,10 @@ def drag(page, nth=0):
     figure.scroll_into_view_if_needed()
     seen = [drawn(page, nth)]
     for end in (0.01, 0.99):
-        grip, rail = (figure.locator(f".slider-{part}").first.bounding_box() for part in ("grip-rect", "rail-touch-rect"))
+        grip, rail = (
+            figure.locator(f".slider-{part}").first.bounding_box()
+            for part in ("grip-rect", "rail-touch-rect")
+        )
         page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
         page.mouse.down()
         page.mouse.move(rail["x"] + end * rail["width"], rail["y"] + rail["height"] / 2, steps=5)
@@ -152,16 +190,22 @@ def test_widgets_and_directives(page, base):
     settle(page, f"{base}/10_first.html")
     assert "make lab" in page.inner_text(".widget-note")
     text = page.inner_text("article")
-    for gone in ("#|", "default_exp", "injected", "secret"): assert gone not in text
+    for gone in ("#|", "default_exp", "injected", "secret"):
+        assert gone not in text
     assert "seed = 0" in text and "def average" in text
-    mark = page.evaluate("getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::before').content")
+    mark = page.evaluate(
+        "getComputedStyle(document.querySelector('.tag_exported .cell_input'), '::before').content"
+    )
     assert "lla_course.regression.first" in mark
-    assert page.locator(".tag_picture .js-plotly-plot").count() == 1   # the figure for the README
+    assert page.locator(".tag_picture .js-plotly-plot").count() == 1  # the figure for the README
 
 
 def test_parts_in_the_sidebar(page, base):
     page.goto(f"{base}/index.html")
-    assert page.locator(".sidebar-tree .caption-text").all_inner_texts() in (["PART 1 REGRESSION", "THE WORKSHOP"], ["Part 1 Regression", "The workshop"])
+    assert page.locator(".sidebar-tree .caption-text").all_inner_texts() in (
+        ["PART 1 REGRESSION", "THE WORKSHOP"],
+        ["Part 1 Regression", "The workshop"],
+    )
     assert page.locator(".sidebar-tree a").all_inner_texts() == ["10 Averages", "11 Second", "00 Tools"]
 
 
@@ -181,7 +225,9 @@ def test_no_sideways_scrolling(page, site, width):
     assert page.evaluate("document.querySelector('.js-plotly-plot').getBoundingClientRect().right") <= width
 
 
-FIT = """[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => [i, g._fullLayout.width, g.parentElement.clientWidth]).filter(([i, drawn, there]) => Math.abs(drawn - there) > 1)"""
+FIT = """[...document.querySelectorAll('.js-plotly-plot')]
+    .map((g, i) => [i, g._fullLayout.width, g.parentElement.clientWidth])
+    .filter(([i, drawn, there]) => Math.abs(drawn - there) > 1)"""
 
 
 @pytest.mark.parametrize("width", [1920, 1600, 1380, 1280, 800])
@@ -212,12 +258,12 @@ def test_small_and_complete(site):
 def test_pictures_in_prose_are_shown(tmp_path, page):
     "Pasted into a cell, written out, lying beside; opened from a folder."
     text = f"# P\n\n![a](attachment:plot.png) ![b](pic.png) ![c](data:image/png;base64,{PNG}) ![d]({SVG})"
-    (tmp_path/"runs").mkdir()
-    (tmp_path/"runs"/"pic.png").write_bytes(b64decode(PNG))
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "pic.png").write_bytes(b64decode(PNG))
     cells = [new_markdown_cell(text + " <img src='pic.png'>", attachments={"plot.png": {"image/png": PNG}})]
-    nbformat.write(new_notebook(cells=cells), tmp_path/"runs"/"10 #1 ü.ipynb")
-    site = build_site(tmp_path/"runs", tmp_path/"site").parent
-    page.goto((site/"index.html").as_uri())
+    nbformat.write(new_notebook(cells=cells), tmp_path / "runs" / "10 #1 ü.ipynb")
+    site = build_site(tmp_path / "runs", tmp_path / "site").parent
+    page.goto((site / "index.html").as_uri())
     page.locator(".sidebar-tree").get_by_role("link", name="10 P").click()
     page.wait_for_selector("article img")
     widths = "[...document.querySelectorAll('article img')].map(i => i.complete && i.naturalWidth)"
@@ -226,35 +272,52 @@ def test_pictures_in_prose_are_shown(tmp_path, page):
 
 
 def test_a_dead_link_stops_the_build_and_keeps_the_old_site(runs, tmp_path):
-    out = build_site(runs, tmp_path/"site").parent
-    before = (out/"10_first.html").read_bytes()
-    other = tmp_path/"runs"; other.mkdir()
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# One\n\n[gone](77_gone.ipynb)")]), other/"10_one.ipynb")
-    with pytest.raises(ValueError, match="10_one.ipynb links to 77_gone.ipynb"): build_site(other, out)
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# One\n\n[gone](10_one.ipynb#Nowhere)")]), other/"10_one.ipynb")
-    with pytest.raises(ValueError, match="10_one.ipynb.*Nowhere"): build_site(other, out)
-    assert (out/"10_first.html").read_bytes() == before
+    out = build_site(runs, tmp_path / "site").parent
+    before = (out / "10_first.html").read_bytes()
+    other = tmp_path / "runs"
+    other.mkdir()
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# One\n\n[gone](77_gone.ipynb)")]), other / "10_one.ipynb"
+    )
+    with pytest.raises(ValueError, match="10_one.ipynb links to 77_gone.ipynb"):
+        build_site(other, out)
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# One\n\n[gone](10_one.ipynb#Nowhere)")]),
+        other / "10_one.ipynb",
+    )
+    with pytest.raises(ValueError, match="10_one.ipynb.*Nowhere"):
+        build_site(other, out)
+    assert (out / "10_first.html").read_bytes() == before
 
 
 def test_strange_folders_are_refused(runs, tmp_path):
-    (tmp_path/"precious").write_text("mine")
-    with pytest.raises(ValueError, match="out="): build_site(runs, tmp_path)
-    with pytest.raises(ValueError, match="runs="): build_site(tmp_path, tmp_path/"site")
-    assert (tmp_path/"precious").read_text() == "mine"
+    (tmp_path / "precious").write_text("mine")
+    with pytest.raises(ValueError, match="out="):
+        build_site(runs, tmp_path)
+    with pytest.raises(ValueError, match="runs="):
+        build_site(tmp_path, tmp_path / "site")
+    assert (tmp_path / "precious").read_text() == "mine"
 
 
 def test_an_index_notebook_is_the_front_page(runs, tmp_path, page):
-    folder = tmp_path/"runs"; folder.mkdir()
-    for path in runs.iterdir(): (folder/path.name).write_bytes(path.read_bytes())
-    nbformat.write(new_notebook(cells=[new_markdown_cell("# The book\n\n- [Averages](10_first.ipynb)")]), folder/"index.ipynb")
-    page.goto(build_site(folder, tmp_path/"site").as_uri())
+    folder = tmp_path / "runs"
+    folder.mkdir()
+    for path in runs.iterdir():
+        (folder / path.name).write_bytes(path.read_bytes())
+    nbformat.write(
+        new_notebook(cells=[new_markdown_cell("# The book\n\n- [Averages](10_first.ipynb)")]),
+        folder / "index.ipynb",
+    )
+    page.goto(build_site(folder, tmp_path / "site").as_uri())
     assert page.inner_text("h1").startswith("The book")
     page.locator("article").get_by_role("link", name="Averages").click()
     page.wait_for_url("**/10_first.html")
 
 
 def test_lightening_changes_nothing_visible():
-    figure = json.loads(go.Figure(go.Scatter(x=np.linspace(0, 1, 100), y=np.exp(-np.linspace(0, 50, 100)**2))).to_json())
+    figure = json.loads(
+        go.Figure(go.Scatter(x=np.linspace(0, 1, 100), y=np.exp(-(np.linspace(0, 50, 100) ** 2)))).to_json()
+    )
     light = lighten(figure)
     assert light["data"][0]["x"]["dtype"] == light["data"][0]["y"]["dtype"] == "f4"
     large = json.loads(go.Figure(go.Scatter(y=np.array([1e60, 1.0]))).to_json())
@@ -262,29 +325,39 @@ def test_lightening_changes_nothing_visible():
 
 
 def test_code_spans_are_not_links():
-    notebook = new_notebook(cells=[new_markdown_cell("`[x](77_gone.ipynb)`\n\n```\n[x](78_gone.ipynb)\n```\n[y](1_a.ipynb#b)")])
+    notebook = new_notebook(
+        cells=[new_markdown_cell("`[x](77_gone.ipynb)`\n\n```\n[x](78_gone.ipynb)\n```\n[y](1_a.ipynb#b)")]
+    )
     assert broken_links({"0_x": notebook}) == ["0_x.ipynb links to 1_a.ipynb"]
 
 
-# -- the real book -------------------------------------------------------------------------------------------------
+# -- the real book
+# -------------------------------------------------------------------------------------------------
+
 
 @pytest.fixture(scope="module")
 def book(executed, tmp_path_factory):
     "The whole book at preset fast, built as a reader gets it."
     outcomes = [executed(chapter) for chapter in find_chapters()]
     assert not (failed := [o.chapter.stem for o in outcomes if o.state == "failed"]), failed
-    return build_site(outcomes[0].output.parent, tmp_path_factory.mktemp("book")/"site").parent
+    return build_site(outcomes[0].output.parent, tmp_path_factory.mktemp("book") / "site").parent
 
 
 def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
     stuck, base = [], book.as_uri()
     for chapter in sorted(book.glob("*.html")):
-        if chapter.stem in ("search", "genindex"): continue
+        if chapter.stem in ("search", "genindex"):
+            continue
         settle(page, chapter.as_uri())
         assert page.complaints == [], chapter.name
-        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, f"{chapter.name}: a formula that MathJax cannot read"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 1280, f"{chapter.name} scrolls sideways"
+        assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, (
+            f"{chapter.name}: a formula that MathJax cannot read"
+        )
+        assert page.evaluate("document.documentElement.scrollWidth") <= 1280, (
+            f"{chapter.name} scrolls sideways"
+        )
         for nth in with_sliders(page):
-            if len({*drag(page, nth)}) < 2: stuck.append(f"{chapter.name}: figure {nth}")
+            if len({*drag(page, nth)}) < 2:
+                stuck.append(f"{chapter.name}: figure {nth}")
     assert stuck == []
     assert_quiet(page, base)

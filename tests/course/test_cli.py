@@ -1,5 +1,9 @@
 "The words of the command: what is refused, in one line and with status 2, and what is shown."
-import json, os, subprocess, sys
+
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 
@@ -10,8 +14,9 @@ import lla_course
 from lla_course import course
 from lla_course.course import main, select_chapters
 
-TOY = SimpleNamespace(cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}},
-                      run=lambda cfg: {"x": cfg["n"]})
+TOY = SimpleNamespace(
+    cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}}, run=lambda cfg: {"x": cfg["n"]}
+)
 BAD = """
                               | command
 fly                           | fly
@@ -109,26 +114,41 @@ BAD = [line.split("|") for line in BAD.splitlines() if "|" in line]
 def shelf(root, monkeypatch):
     "Chapters of all kinds: two with one name, one to record, and four that cannot be recorded."
     values = PARAMETERS + "\nsizes = [1, 2]"
-    for stem, module in ("19_a_lab", "a.lab"), ("29_b_lab", "b.lab"): chapter(root, stem, "1", module=module)
-    modules = {"12_toy": "toy", "03_missing": "part.missing", "05_broken": "broken", "06_strange": "strange",
-               "07_names": "names", "index": None}
-    for stem, module in modules.items(): chapter(root, stem, "1", module=module)
+    for stem, module in ("19_a_lab", "a.lab"), ("29_b_lab", "b.lab"):
+        chapter(root, stem, "1", module=module)
+    modules = {
+        "12_toy": "toy",
+        "03_missing": "part.missing",
+        "05_broken": "broken",
+        "06_strange": "strange",
+        "07_names": "names",
+        "index": None,
+    }
+    for stem, module in modules.items():
+        chapter(root, stem, "1", module=module)
     chapter(root, "00_core", "1", parameters=values)
-    def fail(*_): raise RuntimeError("not today")
-    modules = dict(toy=TOY, strange=SimpleNamespace(cells=fail, run=fail),
-                   names=SimpleNamespace(cells=lambda preset: {"../x": {}}, run=fail))
+
+    def fail(*_):
+        raise RuntimeError("not today")
+
+    modules = dict(
+        toy=TOY,
+        strange=SimpleNamespace(cells=fail, run=fail),
+        names=SimpleNamespace(cells=lambda preset: {"../x": {}}, run=fail),
+    )
     for name, content in modules.items():
         module = ModuleType(f"lla_course.{name}")
         vars(module).update(vars(content))
         monkeypatch.setitem(sys.modules, module.__name__, module)
-    (root/"lla").mkdir()
-    (root/"lla"/"broken.py").write_text("raise RuntimeError('not today')")
-    monkeypatch.setattr(lla_course, "__path__", [*lla_course.__path__, str(root/"lla")])
-    (root/"loop").symlink_to("loop")
+    (root / "lla").mkdir()
+    (root / "lla" / "broken.py").write_text("raise RuntimeError('not today')")
+    monkeypatch.setattr(lla_course, "__path__", [*lla_course.__path__, str(root / "lla")])
+    (root / "loop").symlink_to("loop")
     return root
 
 
-def files(root): return sorted(p for p in root.rglob("*") if "__pycache__" not in p.parts)
+def files(root):
+    return sorted(p for p in root.rglob("*") if "__pycache__" not in p.parts)
 
 
 @pytest.mark.parametrize("words, named", BAD, ids=[words.strip() for words, _ in BAD])
@@ -141,15 +161,24 @@ def test_refused_in_one_line_before_anything_runs(shelf, capfd, words, named):
     assert files(shelf) == before
 
 
-@pytest.mark.parametrize("words", [["run", ""], ["run", "a\0b"], ["run", "9" * 5000],
-                                   ["record", "12", "--cells", ""],
-                                   ["record", "12", "--cells", "one "],
-                                   ["run", "00", "-p", "seed=" + "9" * 5000],
-                                   ["run", "00", "-p", "sizes=" + "[" * 5000],
-                                   ["run", "00", "-p", "seed=1\n2"],
-                                   ["site", "--out", "x" * 300], ["record", "12", "--out", "x/" + "x" * 300],
-                                   ["site", "--out", "a\0b"], ["record", "12", "--out", "a\0b"]],
-                         ids=lambda words: "_".join(words).encode("unicode_escape").decode()[:30])
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["run", ""],
+        ["run", "a\0b"],
+        ["run", "9" * 5000],
+        ["record", "12", "--cells", ""],
+        ["record", "12", "--cells", "one "],
+        ["run", "00", "-p", "seed=" + "9" * 5000],
+        ["run", "00", "-p", "sizes=" + "[" * 5000],
+        ["run", "00", "-p", "seed=1\n2"],
+        ["site", "--out", "x" * 300],
+        ["record", "12", "--out", "x/" + "x" * 300],
+        ["site", "--out", "a\0b"],
+        ["record", "12", "--out", "a\0b"],
+    ],
+    ids=lambda words: "_".join(words).encode("unicode_escape").decode()[:30],
+)
 def test_odd_words_are_refused_too(shelf, capfd, words):
     before = files(shelf)
     assert main(words) == 2
@@ -158,64 +187,109 @@ def test_odd_words_are_refused_too(shelf, capfd, words):
     assert files(shelf) == before
 
 
-def test_at_least_fifty_command_lines_are_tried(): assert len(BAD) >= 50
+def test_at_least_fifty_command_lines_are_tried():
+    assert len(BAD) >= 50
 
 
 def test_version_and_help(root, capsys):
     assert main(["--version"]) == 0 and capsys.readouterr().out == f"{lla_course.__version__}\n"
-    for words in ["--help"], ["record", "--help"]: assert main(words) == 0
+    for words in ["--help"], ["record", "--help"]:
+        assert main(words) == 0
     assert "build/results" in capsys.readouterr().out
 
 
 def test_names_of_a_chapter(root):
     path = chapter(root, "12_bias", "1", module="regression.bias_variance")
-    for name in "12", "012", "12_bias", "bias_variance", "regression.bias_variance", str(path), "nbs/12_bias.ipynb":
-        found, = select_chapters([name, name])
-        assert (found.stem, found.number, found.module, found.room) == ("12_bias", 12, "regression.bias_variance", "bias_variance")
+    for name in (
+        "12",
+        "012",
+        "12_bias",
+        "bias_variance",
+        "regression.bias_variance",
+        str(path),
+        "nbs/12_bias.ipynb",
+    ):
+        (found,) = select_chapters([name, name])
+        assert (found.stem, found.number, found.module, found.room) == (
+            "12_bias",
+            12,
+            "regression.bias_variance",
+            "bias_variance",
+        )
         assert (found.title, found.summary) == ("Title of 12_bias", "What 12_bias does.")
+
 
 def test_list(root, capsys):
     chapter(root, "12_bias", "1", module="regression.bias_variance")
-    for stem in "index", "_draft", ".hidden": chapter(root, stem, "1")
-    runs, results = root/"build"/"runs"/"fast", root/"nbs"/"results"/"bias_variance"
-    for folder in runs, results: folder.mkdir(parents=True)
-    (results/"d2.json").touch(); (results/"d1.json").touch()
-    (runs/"00_core.ipynb").write_text('{"metadata": {"lla_course": {"key": "old", "seconds": 3.25}}}')
-    (runs/"index.ipynb").write_text('{"metadata": {"lla_cou')   # half a file is no run
+    for stem in "index", "_draft", ".hidden":
+        chapter(root, stem, "1")
+    runs, results = root / "build" / "runs" / "fast", root / "nbs" / "results" / "bias_variance"
+    for folder in runs, results:
+        folder.mkdir(parents=True)
+    (results / "d2.json").touch()
+    (results / "d1.json").touch()
+    (runs / "00_core.ipynb").write_text('{"metadata": {"lla_course": {"key": "old", "seconds": 3.25}}}')
+    (runs / "index.ipynb").write_text('{"metadata": {"lla_cou')  # half a file is no run
     assert main(["list"]) == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
-    assert rows == ["00 Title of 00_core - stale 3.2 s -".split(), "12 Title of 12_bias regression.bias_variance never d1, d2".split(), "Title of index - never -".split()]
+    assert rows == [
+        "00 Title of 00_core - stale 3.2 s -".split(),
+        "12 Title of 12_bias regression.bias_variance never d1, d2".split(),
+        "Title of index - never -".split(),
+    ]
+
 
 def test_lab(root, monkeypatch):
     called = {}
     monkeypatch.setattr(os, "execve", lambda path, command, env: called.update(command=command, env=env))
     main(["lab", "--port=9999", "--no-browser", "00_core.ipynb"])
-    assert called["command"][1:] == ["-m", "jupyterlab", "--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root/'nbs'}", "--port=9999", "--no-browser", "00_core.ipynb"]
+    assert called["command"][1:] == [
+        "-m",
+        "jupyterlab",
+        "--ServerApp.ip=127.0.0.1",
+        f"--ServerApp.root_dir={root / 'nbs'}",
+        "--port=9999",
+        "--no-browser",
+        "00_core.ipynb",
+    ]
     assert called["env"]["PYTHONPATH"].split(os.pathsep)[0] == str(root)
-    settings, = Path(called["env"]["JUPYTER_CONFIG_DIR"]).rglob("notification.jupyterlab-settings")
-    assert json.loads(settings.read_text()) == {"fetchNews": "false"} and settings.is_relative_to(root/"build"/"lab")
+    (settings,) = Path(called["env"]["JUPYTER_CONFIG_DIR"]).rglob("notification.jupyterlab-settings")
+    assert json.loads(settings.read_text()) == {"fetchNews": "false"} and settings.is_relative_to(
+        root / "build" / "lab"
+    )
+
 
 def test_site(root, monkeypatch, capsys):
     from lla_course import site
     from lla_course.course import Outcome
+
     built = []
-    monkeypatch.setattr(site, "build_site", lambda runs, out,
-                        **more: built.append((runs, out, more)) or out/"index.html")
+    monkeypatch.setattr(
+        site, "build_site", lambda runs, out, **more: built.append((runs, out, more)) or out / "index.html"
+    )
+
     def outcome(state, error=""):
-        return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1., out/"x.ipynb", error)])
+        return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1.0, out / "x.ipynb", error)])
+
     monkeypatch.setattr(course, "_outcomes", outcome("failed", "cell 1: Oh: no"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
     monkeypatch.setattr(course, "_outcomes", outcome("ok"))
-    more = dict(chapters=["00_core"], folder=root/"nbs")
-    assert main(["site"]) == 0 and built == [(root/"build"/"runs"/"fast", root/"build"/"site", more)]
-    assert capsys.readouterr().out.endswith(f"{root/'build'/'site'/'index.html'}\n")
+    more = dict(chapters=["00_core"], folder=root / "nbs")
+    assert main(["site"]) == 0 and built == [
+        (root / "build" / "runs" / "fast", root / "build" / "site", more)
+    ]
+    assert capsys.readouterr().out.endswith(f"{root / 'build' / 'site' / 'index.html'}\n")
+
 
 def test_missing_papermill_is_said_at_once(root, monkeypatch, capsys):
     monkeypatch.setattr(course, "find_spec", lambda name: None)
     assert main(["run"]) == 2 and "papermill is not installed" in capsys.readouterr().err
 
+
 def test_the_module_is_a_command(root):
     env = {**os.environ, "PYTHONPATH": str(Path(course.__file__).parents[1])}
-    run = lambda *words: subprocess.run([sys.executable, "-m", "lla_course.course", *words], cwd=root, env=env, capture_output=True, text=True)
+    run = lambda *words: subprocess.run(
+        [sys.executable, "-m", "lla_course.course", *words], cwd=root, env=env, capture_output=True, text=True
+    )
     assert (done := run("list")).returncode == 0 and "Title of 00_core" in done.stdout and done.stderr == ""
     assert run("--help").returncode == 0

@@ -1,14 +1,19 @@
 "Every way to install: from a zip archive, a checkout without links, an sdist, in place, and as usual."
-import os, shutil, subprocess, sys, sysconfig
+
+import os
+import shutil
+import subprocess
+import sys
+import sysconfig
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 FILES = ("setup.py", "pyproject.toml", "settings.ini", "MANIFEST.in", "README.md", "LICENSE")
-PACKAGES = sysconfig.get_paths()["purelib"]   # torch, setuptools and pip
-MODULES = {f"lla_course/{p.relative_to(ROOT/'lla_course')}" for p in (ROOT/"lla_course").rglob("*.py")}
-MODULES |= {f"lla_course/kernels/{p.name}" for p in (ROOT/"kernels").glob("*.py")}
+PACKAGES = sysconfig.get_paths()["purelib"]  # torch, setuptools and pip
+MODULES = {f"lla_course/{p.relative_to(ROOT / 'lla_course')}" for p in (ROOT / "lla_course").rglob("*.py")}
+MODULES |= {f"lla_course/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")}
 SPEC = "import importlib.util as u; print(u.find_spec('lla_course.kernels.lla_decode').origin)"
 USE = "from lla_course import flash_lla, lla_decode; import lla_course.kernels.setup as s; print(s.__file__)"
 
@@ -23,11 +28,14 @@ def python(*words, at, path=(), program=sys.executable):
 def tree(folder, *, link):
     "A copy of what is installed. Without links, git and unzip leave a text file with the link's target."
     leave = shutil.ignore_patterns("__pycache__", "kernels")
-    shutil.copytree(ROOT/"lla_course", folder/"lla_course", ignore=leave)
-    shutil.copytree(ROOT/"kernels", folder/"kernels", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in FILES: shutil.copy(ROOT/name, folder)
-    if link: (folder/"lla_course"/"kernels").symlink_to("../kernels")
-    else: (folder/"lla_course"/"kernels").write_text("../kernels")
+    shutil.copytree(ROOT / "lla_course", folder / "lla_course", ignore=leave)
+    shutil.copytree(ROOT / "kernels", folder / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in FILES:
+        shutil.copy(ROOT / name, folder)
+    if link:
+        (folder / "lla_course" / "kernels").symlink_to("../kernels")
+    else:
+        (folder / "lla_course" / "kernels").write_text("../kernels")
     return folder
 
 
@@ -42,7 +50,7 @@ def wheel(source, folder):
 
 
 WAYS = {
-    "zip archive": lambda here, out: Path(shutil.make_archive(out/"m", "zip", here.parent, here.name)),
+    "zip archive": lambda here, out: Path(shutil.make_archive(out / "m", "zip", here.parent, here.name)),
     "no links": lambda here, out: here,
     "links": lambda here, out: here,
     "sdist": sdist,
@@ -51,37 +59,58 @@ WAYS = {
 
 @pytest.mark.parametrize("way", WAYS)
 def test_a_wheel_holds_every_module(tmp_path, way):
-    here = tree(tmp_path/"here", link=way in ("links", "sdist"))
-    for name in ("out", "wheels"): (tmp_path/name).mkdir()
-    built = wheel(WAYS[way](here, tmp_path/"out"), tmp_path/"wheels")
-    python("-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path/"site", built, at=tmp_path)
-    found = {p.relative_to(tmp_path/"site").as_posix() for p in (tmp_path/"site"/"lla_course").rglob("*.py")}
+    here = tree(tmp_path / "here", link=way in ("links", "sdist"))
+    for name in ("out", "wheels"):
+        (tmp_path / name).mkdir()
+    built = wheel(WAYS[way](here, tmp_path / "out"), tmp_path / "wheels")
+    python("-m", "pip", "install", "-q", "--no-deps", "--target", tmp_path / "site", built, at=tmp_path)
+    found = {
+        p.relative_to(tmp_path / "site").as_posix() for p in (tmp_path / "site" / "lla_course").rglob("*.py")
+    }
     assert found == MODULES
-    assert not (tmp_path/"site"/"kernels").exists(), "Hugging Face has a package of that name"
-    assert python("-c", SPEC, at=tmp_path,
-                  path=[tmp_path/"site"]).startswith(str(tmp_path/"site"/"lla_course"))
+    assert not (tmp_path / "site" / "kernels").exists(), "Hugging Face has a package of that name"
+    assert python("-c", SPEC, at=tmp_path, path=[tmp_path / "site"]).startswith(
+        str(tmp_path / "site" / "lla_course")
+    )
 
 
 @pytest.mark.parametrize("link", [True, False], ids=["links", "no links"])
 def test_an_editable_install_is_used_in_place(tmp_path, link):
-    here, venv = tree(tmp_path/"here", link=link), tmp_path/"venv"
+    here, venv = tree(tmp_path / "here", link=link), tmp_path / "venv"
     python("-m", "venv", "--without-pip", venv, at=tmp_path)
-    python("-m", "pip", "--python", venv/"bin"/"python", "install", "-q", "--no-deps", "--no-build-isolation",
-           "-e", here, at=tmp_path, path=[PACKAGES])
+    python(
+        "-m",
+        "pip",
+        "--python",
+        venv / "bin" / "python",
+        "install",
+        "-q",
+        "--no-deps",
+        "--no-build-isolation",
+        "-e",
+        here,
+        at=tmp_path,
+        path=[PACKAGES],
+    )
     own = next(venv.rglob("site-packages"))
-    (own/"zz_torch.pth").write_text(PACKAGES)
-    use = python("-c", USE if not link else SPEC, at=tmp_path, program=venv/"bin"/"python")
-    assert Path(use).resolve().parent == here/"kernels"
-    assert {p.name for p in (venv/"bin").iterdir()} >= {"lla-course"}
+    (own / "zz_torch.pth").write_text(PACKAGES)
+    use = python("-c", USE if not link else SPEC, at=tmp_path, program=venv / "bin" / "python")
+    assert Path(use).resolve().parent == here / "kernels"
+    assert {p.name for p in (venv / "bin").iterdir()} >= {"lla-course"}
 
 
 @pytest.mark.parametrize("link", [True, False], ids=["links", "no links"])
 def test_the_hashes_of_the_sources_cover_the_kernels(tmp_path, link):
     from lla_course.course import _world
-    here = tree(tmp_path/"here", link=link)
+
+    here = tree(tmp_path / "here", link=link)
     show = "from lla_course.course import _code; print(_code())"
-    def hashes(): return _world(here), python("-c", show, at=tmp_path, path=[here])
+
+    def hashes():
+        return _world(here), python("-c", show, at=tmp_path, path=[here])
+
     before = hashes()
-    with open(here/"kernels"/"lla_decode.py", "a") as file: file.write("# changed\n")
+    with open(here / "kernels" / "lla_decode.py", "a") as file:
+        file.write("# changed\n")
     after = hashes()
     assert before[0] != after[0] and before[1] != after[1]

@@ -1,4 +1,5 @@
 "The backward kernels: beside their twin in the interpreter, and for real where there is a GPU."
+
 import pytest, torch
 
 from lla_course.attention.backward import lla_tiled_backward
@@ -21,43 +22,69 @@ def problem(N, Nkv, T, S, D, dtype, seed=0):
     return make(N, T), make(Nkv, S), make(Nkv, S), make(N, T)
 
 
-def kernel(q, k, v, g, ridge=.1, is_causal=True, tol=None, scale=None, max_steps=None):
-    knobs = dict(scale=q.shape[-1] ** -.5 if scale is None else scale, is_causal=is_causal, tol=tol or TOL[q.dtype], max_steps=max_steps or 2 * q.shape[-1])
-    q, k, v, g = (t.to(DEVICE) for t in (q, k, v, g)); rows = torch.as_tensor(ridge, dtype=torch.float32).expand(q.shape[:2]).to(DEVICE)
+def kernel(q, k, v, g, ridge=0.1, is_causal=True, tol=None, scale=None, max_steps=None):
+    knobs = dict(
+        scale=q.shape[-1] ** -0.5 if scale is None else scale,
+        is_causal=is_causal,
+        tol=tol or TOL[q.dtype],
+        max_steps=max_steps or 2 * q.shape[-1],
+    )
+    q, k, v, g = (t.to(DEVICE) for t in (q, k, v, g))
+    rows = torch.as_tensor(ridge, dtype=torch.float32).expand(q.shape[:2]).to(DEVICE)
     return lla_backward(q, k, v, lla_forward(q, k, v, rows, **knobs), g, **knobs)
 
 
-def twin(q, k, v, g, dtype, ridge=.1, is_causal=True, tol=None, round_to=None):
-    q, k, v, g = (t.to(dtype).cpu() for t in (q, k, v, g)); tol = tol or TOL.get(dtype, 1e-12)
-    heads = as_heads(q[None], k[None], v[None], ridge=ridge if isinstance(ridge, float) else ridge.to(torch.promote_types(dtype, torch.float32)), is_causal=is_causal, enable_gqa=True)
-    return lla_tiled_backward(heads, lla_tiled(heads, tol=tol, round_to=round_to), g, tol=tol, round_to=round_to)
+def twin(q, k, v, g, dtype, ridge=0.1, is_causal=True, tol=None, round_to=None):
+    q, k, v, g = (t.to(dtype).cpu() for t in (q, k, v, g))
+    tol = tol or TOL.get(dtype, 1e-12)
+    heads = as_heads(
+        q[None],
+        k[None],
+        v[None],
+        ridge=ridge if isinstance(ridge, float) else ridge.to(torch.promote_types(dtype, torch.float32)),
+        is_causal=is_causal,
+        enable_gqa=True,
+    )
+    return lla_tiled_backward(
+        heads, lla_tiled(heads, tol=tol, round_to=round_to), g, tol=tol, round_to=round_to
+    )
 
 
 def compare(q, k, v, g, ridge, is_causal):
     truth = twin(q, k, v, g, torch.float64, ridge, is_causal)
     same = twin(q, k, v, g, q.dtype, ridge, is_causal, round_to=None if q.dtype == torch.float32 else q.dtype)
-    for name, ours, other, want in zip(("dq", "dk", "dv", "dridge"), kernel(q, k, v, g, ridge, is_causal), same, truth):
+    for name, ours, other, want in zip(
+        ("dq", "dk", "dv", "dridge"), kernel(q, k, v, g, ridge, is_causal), same, truth
+    ):
         assert torch.isfinite(ours).all(), name
-        floor = FLOOR[q.dtype] * (10 if name == "dridge" and q.shape[1] == 1 else 1)     # one product of two solutions, which may cancel
+        # one product of two solutions, which may cancel
+        floor = FLOOR[q.dtype] * (10 if name == "dridge" and q.shape[1] == 1 else 1)
         assert rms(ours, want) <= 3 * rms(other, want) + floor, (name, rms(ours, want), rms(other, want))
 
 
 CASES = [  # N, Nkv, T, S, D, dtype, causal
-    (2, 1, 63, 63, 16, torch.float32, True), (1, 1, 40, 90, 32, torch.float32, False), (1, 1, 40, 90, 16, torch.float32, True), (2, 2, 17, 17, 40, torch.float32, True),
-    (1, 1, 1, 5, 16, torch.float32, False), (2, 1, 70, 70, 64, torch.bfloat16, True), (1, 1, 33, 65, 64, torch.float16, True), (1, 1, 40, 50, 128, torch.bfloat16, False)]
+    (2, 1, 63, 63, 16, torch.float32, True),
+    (1, 1, 40, 90, 32, torch.float32, False),
+    (1, 1, 40, 90, 16, torch.float32, True),
+    (2, 2, 17, 17, 40, torch.float32, True),
+    (1, 1, 1, 5, 16, torch.float32, False),
+    (2, 1, 70, 70, 64, torch.bfloat16, True),
+    (1, 1, 33, 65, 64, torch.float16, True),
+    (1, 1, 40, 50, 128, torch.bfloat16, False),
+]
 
 
 @runs
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c)))
 def test_gradients_are_as_good_as_those_of_the_twin(case, nan_empty):
     *shape, dtype, causal = case
-    compare(*problem(*shape, dtype), ridge=.1, is_causal=causal)
+    compare(*problem(*shape, dtype), ridge=0.1, is_causal=causal)
 
 
 @runs
 def test_a_ridge_for_each_token(nan_empty):
     q, k, v, g = problem(2, 1, 30, 30, 16, torch.float32)
-    compare(q, k, v, g, ridge=torch.rand(2, 30) + .05, is_causal=True)
+    compare(q, k, v, g, ridge=torch.rand(2, 30) + 0.05, is_causal=True)
 
 
 @runs
@@ -65,41 +92,51 @@ def test_the_gradient_is_linear_in_what_comes_in():
     "Also for float16 gradients as small as unscaled losses make them."
     q, k, v, g = problem(1, 1, 40, 40, 16, torch.float16)
     one, tiny = kernel(q, k, v, g), kernel(q, k, v, (g.float() * 2**-12).half())
-    for name, a, b in zip(("dq", "dk", "dv", "dridge"), one, tiny): assert rms(b.double() * 2**12, a.double()) < 3e-2, name
+    for name, a, b in zip(("dq", "dk", "dv", "dridge"), one, tiny):
+        assert rms(b.double() * 2**12, a.double()) < 3e-2, name
 
 
 @runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_a_loss_of_the_past_sends_nothing_to_the_future_bit_for_bit(dtype):
-    q, k, v, g = problem(1, 1, 70, 70, 16, dtype); g[:, 37:] = 0
+    q, k, v, g = problem(1, 1, 70, 70, 16, dtype)
+    g[:, 37:] = 0
     dq, dk, dv, dridge = kernel(q, k, v, g)
-    for t in (dq, dk, dv): assert (t[:, 37:] == 0).all()
+    for t in (dq, dk, dv):
+        assert (t[:, 37:] == 0).all()
     moved = [t.clone() for t in (q, k, v)]
-    for t in moved: t[:, 37:] += 3
-    for a, b in zip((dq, dk, dv), kernel(*moved, g)): assert torch.equal(a[:, :37], b[:, :37])
+    for t in moved:
+        t[:, 37:] += 3
+    for a, b in zip((dq, dk, dv), kernel(*moved, g)):
+        assert torch.equal(a[:, :37], b[:, :37])
 
 
 @runs
 def test_the_same_result_on_every_run():
     q, k, v, g = problem(2, 1, 50, 50, 32, torch.bfloat16)
-    for a, b in zip(kernel(q, k, v, g), kernel(q, k, v, g)): assert torch.equal(a, b)
+    for a, b in zip(kernel(q, k, v, g), kernel(q, k, v, g)):
+        assert torch.equal(a, b)
 
 
 @runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_no_finite_input_gives_nan(dtype):
     q, k, v, g = problem(1, 1, 20, 20, 16, dtype)
-    for ridge in (0., 1e-6, 1e3):
+    for ridge in (0.0, 1e-6, 1e3):
         for a, b, c in ((q, k, v), (q, k[:, :1].expand_as(k), v), (30 * q, k, v)):
             assert all(torch.isfinite(t).all() for t in kernel(a, b, c, g, ridge)), ridge
-        assert all(torch.isfinite(t).all() for t in kernel(q, k[:, :1], v[:, :1], g, ridge, is_causal=False)), "one key"
+        assert all(
+            torch.isfinite(t).all() for t in kernel(q, k[:, :1], v[:, :1], g, ridge, is_causal=False)
+        ), "one key"
 
 
 @runs
 def test_one_key_has_no_gradient_but_that_of_its_value():
     q, k, v, g = problem(1, 1, 1, 1, 16, torch.float32)
     dq, dk, dv, dridge = kernel(q, k, v, g)
-    assert (dq == 0).all() and (dk == 0).all() and (dridge == 0).all() and torch.allclose(dv.cpu(), g, atol=1e-6)
+    assert (
+        (dq == 0).all() and (dk == 0).all() and (dridge == 0).all() and torch.allclose(dv.cpu(), g, atol=1e-6)
+    )
 
 
 @runs
@@ -111,18 +148,40 @@ def test_nothing_to_do():
 
 f32, f16, bf16 = torch.float32, torch.float16, torch.bfloat16
 
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("D, dtype, causal", [(16, f32, True), (64, f32, True), (128, f32, False), (32, f16, False), (64, f16, True), (128, f16, False),
-                                              (40, bf16, True), (64, bf16, True), (64, bf16, False), (128, bf16, True)])
+@pytest.mark.parametrize(
+    "D, dtype, causal",
+    [
+        (16, f32, True),
+        (64, f32, True),
+        (128, f32, False),
+        (32, f16, False),
+        (64, f16, True),
+        (128, f16, False),
+        (40, bf16, True),
+        (64, bf16, True),
+        (64, bf16, False),
+        (128, bf16, True),
+    ],
+)
 def test_on_the_gpu(D, dtype, causal, nan_empty):
     q, k, v, g = problem(4, 2, 300, 300 if causal else 500, D, dtype)
-    for ridge in (.1, 1.): compare(q, k, v, g, ridge, causal)
+    for ridge in (0.1, 1.0):
+        compare(q, k, v, g, ridge, causal)
 
 
 @runs
 def test_addresses_have_64_bits():
     q, k, v, g = problem(1, 1, 20, 20, 16, torch.float16)
-    def apart(t): return torch.empty(19 * 2**27 + 16, dtype=torch.float16).as_strided((1, 20, 16), (16, 2**27, 1)).copy_(t)
+
+    def apart(t):
+        return (
+            torch.empty(19 * 2**27 + 16, dtype=torch.float16).as_strided((1, 20, 16), (16, 2**27, 1)).copy_(t)
+        )
+
     want = kernel(q, k, v, g)
-    if DEVICE == "cuda": pytest.skip("15 GB of a view each; the forward test does it there")
-    for a, b in zip(kernel(apart(q), apart(k), apart(v), g), want): assert torch.equal(a, b)
+    if DEVICE == "cuda":
+        pytest.skip("15 GB of a view each; the forward test does it there")
+    for a, b in zip(kernel(apart(q), apart(k), apart(v), g), want):
+        assert torch.equal(a, b)

@@ -1,4 +1,6 @@
-"The forward kernel: beside its twin in the interpreter, compiled for GPUs that are not there, and for real where there is one."
+"""The forward kernel: beside its twin in the interpreter, compiled for GPUs that are not there, and for real
+where there is one."""
+
 import math
 
 import pytest, torch
@@ -20,12 +22,23 @@ def heads(B, H, Hkv, T, S, D, dtype, seed=0):
     return make(H, T), make(Hkv, S), make(Hkv, S)
 
 
-def launch(q, k, v, ridge=.1, is_causal=True, scale=None, tol=None, max_steps=None):
-    ridge = torch.as_tensor(ridge, dtype=torch.float32).expand(q.shape[:3]) if not isinstance(ridge, torch.Tensor) else ridge
+def launch(q, k, v, ridge=0.1, is_causal=True, scale=None, tol=None, max_steps=None):
+    ridge = (
+        torch.as_tensor(ridge, dtype=torch.float32).expand(q.shape[:3])
+        if not isinstance(ridge, torch.Tensor)
+        else ridge
+    )
     flat = [t.to(DEVICE).flatten(0, 1) for t in (q, k, v, ridge)]
-    out = lla_forward(*flat, scale=scale or q.shape[-1] ** -.5, is_causal=is_causal,
-                      tol=tol or TOL[q.dtype], max_steps=2 * q.shape[-1] if max_steps is None else max_steps)
-    return Forward(**{n: t if n == "inverse" else t.view(*q.shape[:2], *t.shape[1:]) for n, t in vars(out).items()})
+    out = lla_forward(
+        *flat,
+        scale=scale or q.shape[-1] ** -0.5,
+        is_causal=is_causal,
+        tol=tol or TOL[q.dtype],
+        max_steps=2 * q.shape[-1] if max_steps is None else max_steps
+    )
+    return Forward(
+        **{n: t if n == "inverse" else t.view(*q.shape[:2], *t.shape[1:]) for n, t in vars(out).items()}
+    )
 
 
 def dense(q, k, v, **knobs):
@@ -35,9 +48,16 @@ def dense(q, k, v, **knobs):
 rms = lambda a, b: float((a.double().cpu() - b).norm() / b.norm())
 
 CASES = [  # B, H, Hkv, T, S, D, dtype, causal, ridge
-    (1, 2, 1, 63, 63, 16, torch.float32, True, .1), (2, 1, 1, 17, 17, 40, torch.float32, True, .3), (1, 1, 1, 70, 100, 64, torch.float32, True, .1),
-    (1, 1, 1, 33, 90, 32, torch.float32, False, 1e-2), (1, 1, 1, 1, 1, 16, torch.float32, True, .1), (1, 1, 1, 1, 100, 24, torch.float32, False, 1.),
-    (1, 2, 2, 65, 65, 64, torch.float16, True, .1), (1, 1, 1, 70, 70, 64, torch.bfloat16, True, .1), (1, 2, 1, 40, 50, 128, torch.bfloat16, False, .1)]
+    (1, 2, 1, 63, 63, 16, torch.float32, True, 0.1),
+    (2, 1, 1, 17, 17, 40, torch.float32, True, 0.3),
+    (1, 1, 1, 70, 100, 64, torch.float32, True, 0.1),
+    (1, 1, 1, 33, 90, 32, torch.float32, False, 1e-2),
+    (1, 1, 1, 1, 1, 16, torch.float32, True, 0.1),
+    (1, 1, 1, 1, 100, 24, torch.float32, False, 1.0),
+    (1, 2, 2, 65, 65, 64, torch.float16, True, 0.1),
+    (1, 1, 1, 70, 70, 64, torch.bfloat16, True, 0.1),
+    (1, 2, 1, 40, 50, 128, torch.bfloat16, False, 0.1),
+]
 
 
 @runs
@@ -47,26 +67,45 @@ def test_it_is_as_good_as_its_twin(case, nan_empty):
     q, k, v = heads(*shape, dtype)
     truth, out = dense(q, k, v, ridge=ridge, is_causal=causal), launch(q, k, v, ridge, causal)
     rounding = {} if dtype == torch.float32 else dict(round_to=dtype)
-    twin = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=shape[1] != shape[2]), tol=TOL[dtype], **rounding).o.view_as(q)
+    twin = lla_tiled(
+        as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=shape[1] != shape[2]),
+        tol=TOL[dtype],
+        **rounding
+    ).o.view_as(q)
     assert all(torch.isfinite(t).all() for t in (out.o, out.u, out.kbar, out.lse, out.ridge, out.residual))
     assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
-    assert (out.residual <= TOL[dtype] * 1.0001).all() and (out.steps <= 2 * shape[-1]).all() and out.o.dtype == dtype
+    assert (
+        (out.residual <= TOL[dtype] * 1.0001).all()
+        and (out.steps <= 2 * shape[-1]).all()
+        and out.o.dtype == dtype
+    )
 
 
 @runs
 def test_saved_quantities_are_those_of_the_twin():
     q, k, v = heads(1, 2, 2, 40, 40, 32, torch.float32)
     out, twin = launch(q, k, v, tol=1e-6), lla_tiled(as_heads(q, k, v), tol=1e-6)
-    out = Forward(**vars(out) | dict(lse=out.lse * math.log(2)))      # the kernel's logarithm is to base 2
-    for name in ("kbar", "lse", "ridge", "u"):   # row 0 has a single key, and nothing to solve
-        torch.testing.assert_close(getattr(out, name).cpu().flatten(0, 1)[:, 1:], getattr(twin, name)[:, 1:], rtol=2e-4, atol=2e-4, msg=name)
+    out = Forward(**vars(out) | dict(lse=out.lse * math.log(2)))  # the kernel's logarithm is to base 2
+    for name in ("kbar", "lse", "ridge", "u"):  # row 0 has a single key, and nothing to solve
+        torch.testing.assert_close(
+            getattr(out, name).cpu().flatten(0, 1)[:, 1:],
+            getattr(twin, name)[:, 1:],
+            rtol=2e-4,
+            atol=2e-4,
+            msg=name,
+        )
 
 
 @runs
 def test_zero_steps_are_softmax_attention_and_row_zero_is_the_first_value():
     q, k, v = heads(1, 1, 1, 40, 40, 16, torch.float32)
     zero = launch(q, k, v, max_steps=0)
-    torch.testing.assert_close(zero.o.cpu(), torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True), rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(
+        zero.o.cpu(),
+        torch.nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True),
+        rtol=1e-5,
+        atol=1e-5,
+    )
     assert (zero.steps == 0).all() and (zero.u == 0).all()
     torch.testing.assert_close(launch(q, k, v).o.cpu()[:, :, 0], v[:, :, 0], rtol=1e-5, atol=1e-6)
 
@@ -74,23 +113,36 @@ def test_zero_steps_are_softmax_attention_and_row_zero_is_the_first_value():
 @runs
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_past_does_not_see_the_future_bit_for_bit(dtype):
-    q, k, v = heads(1, 1, 1, 70, 70, 16, dtype); before = launch(q, k, v)
-    for t in (q, k, v): t[:, :, 37:] += 3
+    q, k, v = heads(1, 1, 1, 70, 70, 16, dtype)
+    before = launch(q, k, v)
+    for t in (q, k, v):
+        t[:, :, 37:] += 3
     after = launch(q, k, v)
-    for name in ("o", "u", "kbar", "lse", "steps"): assert torch.equal(getattr(before, name)[:, :, :37], getattr(after, name)[:, :, :37]), name
+    for name in ("o", "u", "kbar", "lse", "steps"):
+        assert torch.equal(getattr(before, name)[:, :, :37], getattr(after, name)[:, :, :37]), name
     assert not torch.equal(before.o[:, :, 37:], after.o[:, :, 37:])
 
 
 @runs
 def test_strides_and_ridges_of_every_form():
-    q, k, v = heads(1, 2, 2, 33, 33, 16, torch.float32); ridge = torch.rand(1, 2, 33) + .05
+    q, k, v = heads(1, 2, 2, 33, 33, 16, torch.float32)
+    ridge = torch.rand(1, 2, 33) + 0.05
     out = launch(q, k, v, ridge)
     twisted = [t.transpose(1, 2).contiguous().transpose(1, 2) for t in (q, k, v)] + [ridge.mT.contiguous().mT]
-    wide = torch.zeros(1, 2, 33, 32); wide[..., ::2] = q
-    assert torch.equal(out.o, launch(*twisted).o) and torch.equal(out.o, launch(wide[..., ::2], *twisted[1:]).o)
-    rows = torch.zeros(2, 33, 40); rows[..., 8:24] = q[0]                 # a view that nobody has made contiguous
-    knobs = dict(scale=.25, is_causal=True, tol=1e-5, max_steps=32); keys = [t[0].to(DEVICE) for t in (k, v, ridge)]
-    assert torch.equal(lla_forward(rows[..., 8:24].to(DEVICE), *keys, **knobs).o, lla_forward(q[0].to(DEVICE), *keys, **knobs).o)
+    wide = torch.zeros(1, 2, 33, 32)
+    wide[..., ::2] = q
+    assert torch.equal(out.o, launch(*twisted).o) and torch.equal(
+        out.o, launch(wide[..., ::2], *twisted[1:]).o
+    )
+    # a view that nobody has made contiguous
+    rows = torch.zeros(2, 33, 40)
+    rows[..., 8:24] = q[0]
+    knobs = dict(scale=0.25, is_causal=True, tol=1e-5, max_steps=32)
+    keys = [t[0].to(DEVICE) for t in (k, v, ridge)]
+    assert torch.equal(
+        lla_forward(rows[..., 8:24].to(DEVICE), *keys, **knobs).o,
+        lla_forward(q[0].to(DEVICE), *keys, **knobs).o,
+    )
     assert rms(out.o, dense(q, k, v, ridge=ridge)) < 1e-4
 
 
@@ -98,57 +150,87 @@ def test_strides_and_ridges_of_every_form():
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_no_finite_input_gives_nan(dtype):
     q, k, v = heads(1, 1, 1, 20, 20, 16, dtype)
-    for ridge in (0., 1e-6, 1e3):
+    for ridge in (0.0, 1e-6, 1e3):
         assert torch.isfinite(launch(q, k, v, ridge).o).all(), ridge
         assert torch.isfinite(launch(q, k[:, :, :1].expand_as(k), v, ridge).o).all(), ("equal keys", ridge)
         assert torch.isfinite(launch(30 * q, k, v, ridge).o).all(), ("huge logits", ridge)
-        assert torch.isfinite(launch(q, k[:, :, :1], v[:, :, :1], ridge, is_causal=False).o).all(), ("one key", ridge)
+        assert torch.isfinite(launch(q, k[:, :, :1], v[:, :, :1], ridge, is_causal=False).o).all(), (
+            "one key",
+            ridge,
+        )
 
 
 @runs
 def test_nothing_to_do():
     q, k, v = heads(1, 1, 1, 5, 5, 16, torch.float32)
-    assert launch(q[:, :, :0], k, v, .1).o.shape == (1, 1, 0, 16) and launch(q[:0], k[:0], v[:0], .1).o.shape == (0, 1, 5, 16)
+    assert launch(q[:, :, :0], k, v, 0.1).o.shape == (1, 1, 0, 16) and launch(
+        q[:0], k[:0], v[:0], 0.1
+    ).o.shape == (0, 1, 5, 16)
 
 
 def test_refusals():
     q, k, v = heads(1, 1, 1, 5, 5, 144, torch.float32)
-    with pytest.raises(ValueError, match="D=144|device="): launch(q, k, v)
+    with pytest.raises(ValueError, match="D=144|device="):
+        launch(q, k, v)
     if can_run(DEVICE):
         q, k, v = heads(1, 1, 1, 5, 5, 16, torch.float64)
-        with pytest.raises(ValueError, match="dtype=torch.float64"): launch(q, k, v, tol=1e-3)
+        with pytest.raises(ValueError, match="dtype=torch.float64"):
+            launch(q, k, v, tol=1e-3)
 
 
 @runs
 def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
-    "Long enough that later tiles use the matrix of an earlier one; with and without it the answer is the same."
+    """Long enough that later tiles use the matrix of an earlier one; with and without it the answer is the
+    same."""
     import lla_course.kernels.flash_lla_forward as module
+
     monkeypatch.setattr(module, "EVERY", 2)
     q, k, v = heads(1, 1, 1, 256, 256, 16, torch.float32)
-    spread = torch.logspace(0, -1, 16); q, k = q * spread, k * spread
-    with_matrix = launch(q, k, v, .001)
+    spread = torch.logspace(0, -1, 16)
+    q, k = q * spread, k * spread
+    with_matrix = launch(q, k, v, 0.001)
     monkeypatch.setattr(module, "EVERY", 10**6)
-    without = launch(q, k, v, .001)
+    without = launch(q, k, v, 0.001)
     late = slice(160, None)
-    assert with_matrix.steps[..., late].float().mean() < .8 * without.steps[..., late].float().mean()
+    assert with_matrix.steps[..., late].float().mean() < 0.8 * without.steps[..., late].float().mean()
     assert rms(with_matrix.o, without.o.double().cpu()) < 1e-4
     monkeypatch.setattr(module, "EVERY", 2)
-    for t in (q, k, v): t[:, :, 200:] += 1                                 # and the past still does not see the future
-    again = launch(q, k, v, .001)
-    for name in ("o", "u", "steps"): assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
+    # and the past still does not see the future
+    for t in (q, k, v):
+        t[:, :, 200:] += 1
+    again = launch(q, k, v, 0.001)
+    for name in ("o", "u", "steps"):
+        assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
 
 
 f32, f16, bf16 = torch.float32, torch.float16, torch.bfloat16
 
+
 @pytest.mark.gpu
-@pytest.mark.parametrize("D, dtype, causal", [(16, f32, True), (64, f32, True), (128, f32, False), (32, f16, False), (64, f16, True), (128, f16, False),
-                                              (40, bf16, True), (64, bf16, True), (64, bf16, False), (128, bf16, True)])
+@pytest.mark.parametrize(
+    "D, dtype, causal",
+    [
+        (16, f32, True),
+        (64, f32, True),
+        (128, f32, False),
+        (32, f16, False),
+        (64, f16, True),
+        (128, f16, False),
+        (40, bf16, True),
+        (64, bf16, True),
+        (64, bf16, False),
+        (128, bf16, True),
+    ],
+)
 def test_on_the_gpu(D, dtype, causal, nan_empty):
     q, k, v = heads(2, 4, 2, 300, 300 if causal else 500, D, dtype)
-    for ridge in (.01, .1, 1.):
+    for ridge in (0.01, 0.1, 1.0):
         truth, out = dense(q, k, v, ridge=ridge, is_causal=causal), launch(q, k, v, ridge, causal)
-        twin = lla_tiled(as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True), tol=TOL[dtype],
-                         **({} if dtype == torch.float32 else dict(round_to=dtype))).o.view_as(q)
+        twin = lla_tiled(
+            as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True),
+            tol=TOL[dtype],
+            **({} if dtype == torch.float32 else dict(round_to=dtype))
+        ).o.view_as(q)
         assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
 
 
@@ -156,11 +238,17 @@ def test_on_the_gpu(D, dtype, causal, nan_empty):
 @pytest.mark.parametrize("which", ["q", "k", "v"])
 @pytest.mark.parametrize("power", [26, 27])
 def test_addresses_have_64_bits(which, power):
-    "Tokens 2^27 numbers apart, as in a long packed cache: the last offset does not fit into 32 bits (at 2^26 tokens 32 and later do not)."
+    """Tokens 2^27 numbers apart, as in a long packed cache: the last offset does not fit into 32 bits (at
+    2^26 tokens 32 and later do not)."""
     q, k, v = (t[0].half() for t in heads(1, 1, 1, 40, 40, 16, torch.float32))
-    apart = torch.empty(39 * 2**power + 16, dtype=torch.float16, device=DEVICE).as_strided((1, 40, 16), (16, 2**power, 1))   # untouched but for 40 rows
+    # untouched but for 40 rows
+    apart = torch.empty(39 * 2**power + 16, dtype=torch.float16, device=DEVICE).as_strided(
+        (1, 40, 16), (16, 2**power, 1)
+    )
     given = {n: t.to(DEVICE) for n, t in dict(q=q, k=k, v=v).items()}
-    ridge, knobs = torch.full((1, 40), .1, device=DEVICE), dict(scale=.25, is_causal=True, tol=1e-2, max_steps=8)
+    ridge, knobs = torch.full((1, 40), 0.1, device=DEVICE), dict(
+        scale=0.25, is_causal=True, tol=1e-2, max_steps=8
+    )
     want = lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o
     given[which] = apart.copy_(given[which])
     assert torch.equal(lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o, want)

@@ -1,21 +1,41 @@
 "The regression lab, driven by setting widget values, and its data."
-import numpy as np, pytest
 
-from lla_course.regression.lab import DESIGNS, RECORDS, TRUTHS, bench_figure, bias_variance_figure, bias_variance_lab, regression_lab, sample
+import numpy as np
+import pytest
+
+from lla_course.regression.lab import (
+    DESIGNS,
+    RECORDS,
+    TRUTHS,
+    bench_figure,
+    bias_variance_figure,
+    bias_variance_lab,
+    regression_lab,
+    sample,
+)
 
 
-def parts(lab): return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+def parts(lab):
+    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
-def curve(figure, name): return np.array(next(t.y for t in figure.data if t.name == name), float)
+def curve(figure, name):
+    return np.array(next(t.y for t in figure.data if t.name == name), float)
 
 
 @pytest.mark.parametrize("data", [*TRUTHS, *RECORDS])
 def test_samples_are_sorted_scaled_and_repeatable(data):
-    x, y = sample(data, 60, .2, 4)
-    assert len(x) == len(y) == 60 and (np.diff(x) >= 0).all() and x.min() >= 0 and x.max() <= 1 and np.isfinite(y).all()
-    assert (sample(data, 60, .2, 4)[1] == y).all()
-    if data in RECORDS: assert x[0] == 0 and x[-1] == 1
+    x, y = sample(data, 60, 0.2, 4)
+    assert (
+        len(x) == len(y) == 60
+        and (np.diff(x) >= 0).all()
+        and x.min() >= 0
+        and x.max() <= 1
+        and np.isfinite(y).all()
+    )
+    assert (sample(data, 60, 0.2, 4)[1] == y).all()
+    if data in RECORDS:
+        assert x[0] == 0 and x[-1] == 1
 
 
 def test_bad_samples():
@@ -75,48 +95,63 @@ def test_a_bias_variance_bench_of_bad_settings_is_refused(wrong, named):
         bias_variance_figure(**wrong)
 
 
-@pytest.mark.parametrize("control, value, changes, keeps", [
-    ("bandwidth", .3, ("average", "line"), ("one global line",)),
-    ("ridge / h²", 10., ("line",), ("average", "one global line")),
-    ("kernel", "boxcar", ("average", "line"), ("one global line",)),
-    ("query", .97, ("the line at the query", "three answers"), ("average", "line")),
-    ("data", "wave", ("truth", "average", "line", "one global line"), ()),
-    ("n", 200, ("average", "line"), ("truth",)), ("noise", .9, ("average", "line"), ("truth",)), ("seed", 5, ("average", "line"), ("truth",))])
+@pytest.mark.parametrize(
+    "control, value, changes, keeps",
+    [
+        ("bandwidth", 0.3, ("average", "line"), ("one global line",)),
+        ("ridge / h²", 10.0, ("line",), ("average", "one global line")),
+        ("kernel", "boxcar", ("average", "line"), ("one global line",)),
+        ("query", 0.97, ("the line at the query", "three answers"), ("average", "line")),
+        ("data", "wave", ("truth", "average", "line", "one global line"), ()),
+        ("n", 200, ("average", "line"), ("truth",)),
+        ("noise", 0.9, ("average", "line"), ("truth",)),
+        ("seed", 5, ("average", "line"), ("truth",)),
+    ],
+)
 def test_every_slider_of_the_bench_moves_what_it_should(control, value, changes, keeps):
     controls, message, figure = parts(regression_lab())
     before = {n: curve(figure, n) for n in changes + keeps}
-    next(c for name, c in controls.items() if name.startswith(control) or name.endswith(f" {control}")).value = value
+    next(
+        c for name, c in controls.items() if name.startswith(control) or name.endswith(f" {control}")
+    ).value = value
     assert message.value == ""
-    for n in changes: assert not np.array_equal(before[n], curve(figure, n), equal_nan=True), n
-    for n in keeps: assert np.array_equal(before[n], curve(figure, n), equal_nan=True), n
+    for n in changes:
+        assert not np.array_equal(before[n], curve(figure, n), equal_nan=True), n
+    for n in keeps:
+        assert np.array_equal(before[n], curve(figure, n), equal_nan=True), n
 
 
 def test_the_query_moves_line_weights_and_marker_together():
     controls, _, figure = parts(regression_lab())
-    controls["query"].value = .25
+    controls["query"].value = 0.25
     line = next(t for t in figure.data if t.name == "the line at the query")
-    assert np.mean(line.x) == pytest.approx(.25)
-    assert figure.layout.shapes[0].x0 == pytest.approx(.25)
-    fresh = bench_figure(query=.25)
-    for shown, expected in zip(figure.data, fresh.data): np.testing.assert_array_equal(np.asarray(shown.y, float), np.asarray(expected.y, float))
+    assert np.mean(line.x) == pytest.approx(0.25)
+    assert figure.layout.shapes[0].x0 == pytest.approx(0.25)
+    fresh = bench_figure(query=0.25)
+    for shown, expected in zip(figure.data, fresh.data):
+        np.testing.assert_array_equal(np.asarray(shown.y, float), np.asarray(expected.y, float))
 
 
 def test_a_refused_setting_leaves_the_figure_and_says_why():
     controls, message, figure = parts(regression_lab())
-    controls["kernel"].value = "boxcar"; before = curve(figure, "average")
-    controls["bandwidth"].value = .005
-    assert "expected a design point within" in message.value and np.array_equal(before, curve(figure, "average"))
-    controls["bandwidth"].value = .2
+    controls["kernel"].value = "boxcar"
+    before = curve(figure, "average")
+    controls["bandwidth"].value = 0.005
+    assert "expected a design point within" in message.value and np.array_equal(
+        before, curve(figure, "average")
+    )
+    controls["bandwidth"].value = 0.2
     assert message.value == "" and not np.array_equal(before, curve(figure, "average"))
 
 
 def test_bias_variance_bench():
     controls, message, figure = parts(bias_variance_lab())
     names = [t.name for t in figure.data]
-    controls["bandwidth"].value = .2
-    assert message.value == "" and [t.name for t in figure.data] != names   # the printed error moves along
+    controls["bandwidth"].value = 0.2
+    assert message.value == "" and [t.name for t in figure.data] != names  # the printed error moves along
     for design in DESIGNS:
-        fig = bias_variance_figure(design=design, bandwidth=.15)
+        fig = bias_variance_figure(design=design, bandwidth=0.15)
         squared, variance, total = (np.asarray(fig.data[i].y, float) for i in range(3))
         np.testing.assert_allclose(squared + variance, total)
-    with pytest.raises(ValueError, match="design='random'"): bias_variance_figure(design="random")
+    with pytest.raises(ValueError, match="design='random'"):
+        bias_variance_figure(design="random")
