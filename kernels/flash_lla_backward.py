@@ -8,6 +8,7 @@ __all__ = ['TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel',
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 import torch
+from .runtime import tl, triton
 
 from lla_course.kernels.flash_lla_forward import (
     Forward,
@@ -22,7 +23,6 @@ from lla_course.kernels.flash_lla_forward import (
     lla_solve,
     lla_span,
 )
-from .setup import tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit

@@ -18,11 +18,11 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 import torch
+from .runtime import picks_kernels, tile_precision, tl, triton, why_not
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .flash_lla_forward import lla_key_tile
-from .setup import picks_kernels, tile_precision, tl, triton, why_not
 
 # %% ../nbs/27_decoding.ipynb #c010
 @dataclass(frozen=True)

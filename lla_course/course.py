@@ -44,19 +44,15 @@ from typing import Any
 from uuid import uuid4
 
 from lla_course.core import (
-    content_hash,
-    fail,
-    keeping_parts,
-    load_result,
+    bad_argument,
     pick_device,
-    precious,
     repo_root,
     require_choice,
     require_flag,
     require_whole,
-    save_result,
     write_atomic,
 )
+from .records import checkpoint_folder, content_hash, load, precious, results_name, save
 
 # %% ../nbs/02_course.ipynb #c004
 @dataclass(frozen=True)
@@ -72,7 +68,7 @@ class Chapter:
     error: str = ""  # why it cannot be run, with its path; empty when it can
 
     @property
-    def room(self) -> str:  # bias_variance: where its results are stored
+    def short_name(self) -> str:  # bias_variance: what it may be called on the command line
         "The last part of the module's name, or the stem without its number."
         return self.module.rpartition(".")[2] if self.module else re.sub(r"^\d+_", "", self.stem)
 
@@ -211,13 +207,15 @@ def select_chapters(
     for name in names:
         digits = (name.lstrip("0") or "0") if name.isdecimal() else None
         found = [c for c in chapters if name in (c.stem, c.module) or digits == str(c.number)]
-        found = found or [c for c in chapters if name == c.room or os.path.realpath(name) == str(c.path)]
+        found = found or [
+            c for c in chapters if name == c.short_name or os.path.realpath(name) == str(c.path)
+        ]
         if len(found) > 1:
-            fail("chapter", name, "one of " + ", ".join(c.stem for c in found))
+            bad_argument("chapter", name, "one of " + ", ".join(c.stem for c in found))
         if not found:
             lost = "".join(f"; {c.error}" for c in chapters if c.error)
             wanted = "the number, stem, module or path of a chapter; `lla-course list` shows them"
-            fail("chapter", name, wanted + lost)
+            bad_argument("chapter", name, wanted + lost)
         chosen += found
     return list(dict.fromkeys(chosen))
 
@@ -237,7 +235,7 @@ def _plan(
 ) -> list[tuple[Chapter, dict[str, Any]]]:
     require_choice("preset", preset, ("fast", "full"))
     if "preset" in given:
-        fail("parameter", "preset", "--preset, which goes to every chapter")
+        bad_argument("parameter", "preset", "--preset, which goes to every chapter")
     named = chapters is not None
     every = chapters if named else find_chapters(root)
     known = {c: chapter_parameters(c) for c in every if not c.error}
@@ -247,7 +245,7 @@ def _plan(
             continue
         have = sorted({n for c, has in known.items() if c.stem in lack for n in has} - {"preset"})
         where = lack[0] if named else "some chapter"
-        fail("parameter", name, f"a parameter of {where}: {', '.join(have) or 'it has none'}")
+        bad_argument("parameter", name, f"a parameter of {where}: {', '.join(have) or 'it has none'}")
     wanted = {"preset": preset, **given}
     plan = [(c, {name: wanted[name] for name in wanted if name in known.get(c, ())}) for c in every]
     for chapter, values in plan:
@@ -262,10 +260,12 @@ def _check_type(chapter: Chapter, name: str, value: Any, default: Any) -> None:
             repr(value)
         except RecursionError:
             value = f"{type(value).__name__} of great depth"
-        fail(name, value, "a plain value: None, bool, int, float, str, or a list or dict (keys: str) of them")
+        bad_argument(
+            name, value, "a plain value: None, bool, int, float, str, or a list or dict (keys: str) of them"
+        )
     fits = default is None or type(value) is type(default) or (type(default) is float and type(value) is int)
     if not fits:
-        fail(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
+        bad_argument(name, value, f"{type(default).__name__}, as its default {default!r} in {chapter.stem}")
 
 
 def _is_plain(value: Any, deep: int = 50) -> bool:
@@ -523,7 +523,7 @@ def _require_folder(name: str, folder: Path) -> Path:
         with tempfile.TemporaryDirectory(dir=there, prefix=".try."):
             pass
     except (OSError, ValueError) as error:
-        fail(name, str(folder), f"a folder that can be written to ({_why(error)})")
+        bad_argument(name, str(folder), f"a folder that can be written to ({_why(error)})")
     return folder
 
 
@@ -747,14 +747,14 @@ def record_cells(
     for name, value in dict(again=again, replace=replace).items():
         require_flag(name, value)
     if isinstance(cells, str):
-        fail("cells", cells, "a list of names")
+        bad_argument("cells", cells, "a list of names")
     wanted = [require_choice("cells", name, list(table)) for name in (table if cells is None else cells)]
     if not wanted:
-        fail("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
+        bad_argument("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
     jobs = require_whole("jobs", jobs, least=1)
     folder = _results(preset) if folder is None else Path(folder).absolute()
     todo = {name: cfg for name, cfg in table.items() if name in wanted}
-    _check_places(_room(module), todo, preset, again, replace, folder)
+    _check_places(results_name(module), todo, preset, again, replace, folder)
     tasks = [(name, cfg, preset, again, folder) for name, cfg in todo.items()]
     if jobs > 1:
         return _record_side_by_side(module.__name__, tasks, jobs)
@@ -765,7 +765,7 @@ def _table(module: ModuleType, preset: str) -> dict[str, Any]:
     for name in ("cells", "run"):
         if callable(getattr(module, name, None)):
             continue
-        fail("chapter", module.__name__, "a module with the functions cells(preset) and run(cfg)")
+        bad_argument("chapter", module.__name__, "a module with the functions cells(preset) and run(cfg)")
     require_choice("preset", preset, ("fast", "full"))
     try:
         table = dict(module.cells(preset))
@@ -774,16 +774,12 @@ def _table(module: ModuleType, preset: str) -> dict[str, Any]:
     for name in table:  # it becomes the name of a file
         if re.fullmatch(r"\w[\w.+-]*", str(name)):
             continue
-        fail("cells", name, "a name of letters, digits, and _ . + -")
+        bad_argument("cells", name, "a name of letters, digits, and _ . + -")
     return table
 
 
 def _results(preset: str) -> Path:
     return repo_root().resolve() / ("nbs" if preset == "full" else "build") / "results"
-
-
-def _room(module: ModuleType) -> str:
-    return module.__name__.rpartition(".")[2]
 
 
 def _parts(folder: Path) -> Path:
@@ -792,14 +788,14 @@ def _parts(folder: Path) -> Path:
 # %% ../nbs/02_course.ipynb #d012
 def _check_places(room: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
     if not folder.name:
-        fail("folder", str(folder), "a folder with a name")
+        bad_argument("folder", str(folder), "a folder with a name")
     for place in (folder / room, _parts(folder)):
         _require_folder("folder", place)
     here, lost, notes = pick_device(), [], []
     for cell, cfg in table.items():
         path = folder / room / f"{cell}.json"
         if path.is_dir():
-            fail("folder", str(folder), f"a place without a folder named {room}/{path.name}")
+            bad_argument("folder", str(folder), f"a place without a folder named {room}/{path.name}")
         seconds, why = _stored(f"{room}/{cell}", cfg, folder)
         if why:
             notes.append(f"{path} is recorded anew: {why}")
@@ -809,7 +805,7 @@ def _check_places(room: str, table: dict, preset: str, again: bool, replace: boo
             lost.append(f"{cell} ({what})")
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
     if lost and not replace:
-        fail("replace", replace, wanted + ", ".join(lost))
+        bad_argument("replace", replace, wanted + ", ".join(lost))
     for note in notes:
         print(note, file=sys.stderr)
 
@@ -817,7 +813,7 @@ def _check_places(room: str, table: dict, preset: str, again: bool, replace: boo
 def _stored(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
     "How long a record took that serves, else None, and why one does not serve that is there."
     try:
-        record = load_result(name, cfg, folder=folder)
+        record = load(name, cfg, folder=folder)
         return (float(record.provenance["seconds"]) if record else None), ""
     except Exception as error:
         return None, _why(error).partition("; record it anew")[0]  # damaged somehow
@@ -826,7 +822,7 @@ def _stored(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
 @cache
 def _code() -> str:
     "A hash of the package: a part of other code is no part of this recording."
-    package = sys.modules[fail.__module__]
+    package = sys.modules[bad_argument.__module__]
     kernels = import_module(f"{package.__package__}.kernels").__path__  # perhaps behind a link
     folders = [Path(package.__file__).parent, *map(Path, kernels)]
     files = {p.resolve() for folder in folders for p in folder.rglob("*.py")}
@@ -850,7 +846,7 @@ def _sweep_parts(parts: Path) -> None:
 
 # %% ../nbs/02_course.ipynb #d014
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: Path) -> Recorded:
-    name, start = f"{_room(module)}/{cell}", time.perf_counter()
+    name, start = f"{results_name(module)}/{cell}", time.perf_counter()
     seconds, _ = (None, "") if again else _stored(name, cfg, folder)
     if seconds is not None:
         return Recorded(cell, "kept", seconds)
@@ -859,13 +855,13 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
         shutil.rmtree(parts, ignore_errors=True)
     _sweep_parts(parts)
     try:
-        with keeping_parts(parts) as kept:
+        with checkpoint_folder(parts) as kept:
             result = dict(module.run(cfg))
         seconds = time.perf_counter() - start + kept["seconds"]
         about = dict(device=result.pop("device", "cpu"), arrays=result.pop("arrays", None), preset=preset)
         about["replace"] = True  # asked for before anything was computed
         seed = getattr(cfg, "seed", 0)
-        save_result(name, result, config=cfg, seed=seed, seconds=seconds, folder=folder, **about)
+        save(name, result, config=cfg, seed=seed, seconds=seconds, folder=folder, **about)
         shutil.rmtree(parts, ignore_errors=True)
     except Exception:
         return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())
@@ -950,7 +946,7 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
         for chapter, values in plan:
             output = root / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
             state = "damaged" if chapter.error else _state(output, _key(chapter, values, world))
-            room = root / "nbs" / "results" / chapter.room
+            room = root / "nbs" / "results" / chapter.stem
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
             number = "" if chapter.number is None else f"{chapter.number:02d}"
             start = f"{number:2}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
@@ -974,9 +970,9 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
     if not chapter.module and chapter.error:
         raise ValueError(chapter.error)
     if not chapter.module:
-        fail("chapter", args.name, "a chapter that exports a module")
+        bad_argument("chapter", args.name, "a chapter that exports a module")
     if args.out == "":
-        fail("out", args.out, "a folder")
+        bad_argument("out", args.out, "a folder")
     cells = args.cells and [cell for words in args.cells for cell in words.split(",")]
     rows = record_cells(
         _module(chapter),
@@ -992,7 +988,7 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
         done = []
         with closing(rows):  # which stops what is under way
             for r in rows:
-                print(f"{chapter.room}/{r.cell} {r.state} {r.seconds:.1f} s", flush=True)
+                print(f"{chapter.stem}/{r.cell} {r.state} {r.seconds:.1f} s", flush=True)
                 if r.error:
                     print(r.error, file=sys.stderr, flush=True)
                 done.append(r)
@@ -1054,7 +1050,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     )
     apart = runs not in (out, *out.parents) and out not in runs.parents
     if not apart:
-        fail("out", str(out), "a folder apart from build/runs")
+        bad_argument("out", str(out), "a folder apart from build/runs")
     sound, books, lost = [], {}, []
     for chapter in find_chapters(root):
         try:
@@ -1184,7 +1180,7 @@ def _obey(argv: list[str] | None) -> int:
     try:
         args, args.extra = _parser().parse_known_args(argv)
         if args.extra and args.command != "lab":
-            fail("argument", args.extra[0], "none like this")
+            bad_argument("argument", args.extra[0], "none like this")
         start = dict(run=_run, list=_list, record=_record, lab=_lab, site=_site)[args.command](args)
     except SystemExit as done:
         return done.code or 0  # --help and --version

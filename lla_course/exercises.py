@@ -11,7 +11,7 @@ from collections.abc import Callable
 from importlib import import_module
 from typing import Any
 
-from .core import fail
+from .core import bad_argument
 
 # %% ../nbs/90_exercises.ipynb #c004
 GRADERS: dict[str, Callable[[Any], str | None]] = {}
@@ -39,7 +39,9 @@ def check(
     if part:
         import_module(f"lla_course.solutions.{part}")
     if not isinstance(number, str) or number not in GRADERS:
-        fail("number", number, "one of " + ", ".join(sorted(GRADERS) or ["the exercises of a chapter"]))
+        bad_argument(
+            "number", number, "one of " + ", ".join(sorted(GRADERS) or ["the exercises of a chapter"])
+        )
     try:
         hint = GRADERS[number](answer)
     except Exception as error:

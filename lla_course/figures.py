@@ -16,7 +16,7 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from .core import fail, require_flag, require_positive, require_whole
+from .core import bad_argument, require_flag, require_positive, require_whole
 
 # %% ../nbs/01_figures.ipynb #c004
 ROLES = {
@@ -44,9 +44,9 @@ def colour(
 ) -> str:  # a CSS colour
     "The colour of a role, as CSS. Raises `ValueError` for a role the book does not have."
     if not isinstance(role, str) or role not in ROLES:
-        fail("role", role, "one of " + ", ".join(ROLES))
+        bad_argument("role", role, "one of " + ", ".join(ROLES))
     if require_positive("alpha", alpha, zero=True) > 1:
-        fail("alpha", alpha, "an opacity from 0 to 1")
+        bad_argument("alpha", alpha, "an opacity from 0 to 1")
     r, g, b = (int(ROLES[role][i : i + 2], 16) for i in (1, 3, 5))
     return f"rgba({r},{g},{b},{alpha:g})"
 
@@ -251,7 +251,7 @@ def with_slider(
     labels, figures = [str(k) for k in frames], list(frames.values())
     counts = {len(f.data) for f in figures}
     if len(counts) != 1:
-        fail("frames", sorted(counts), "at least one figure, all with the same number of traces")
+        bad_argument("frames", sorted(counts), "at least one figure, all with the same number of traces")
     active = len(labels) // 2 if active is None else active
     require_whole("active", active, least=0, most=len(labels) - 1)
     fig = go.Figure(figures[active])
@@ -303,7 +303,7 @@ def live(
         try:
             fresh = draw(**values())
             if len(fresh.data) != len(shown.data):
-                fail("traces", len(fresh.data), f"{len(shown.data)}, as at the start")
+                bad_argument("traces", len(fresh.data), f"{len(shown.data)}, as at the start")
         except Exception as error:
             said = str(error) if isinstance(error, ValueError) else f"{type(error).__name__}: {error}"
             message.value = f"<b style='color:{ROLES['error']}'>{html.escape(said)}</b>"
@@ -434,7 +434,7 @@ def heat_map(
     Row 0 is on top, as it is written; with coordinates for the rows they rise like an axis."""
     values = np.asarray(values, float)
     if values.ndim != 2 or not values.size:
-        fail("values.shape", values.shape, "[M, N], nothing empty")
+        bad_argument("values.shape", values.shape, "[M, N], nothing empty")
     signed = bool((values < 0).any()) if signed is None else require_flag("signed", signed)
     top = top or float(np.nanmax(np.abs(values))) or 1.0
     fig = _house_style(
@@ -493,10 +493,10 @@ def graph(
     "A directed graph: labelled vertices coloured by role, arrows along the edges. Layout is the caller's."
     fig = _house_style(go.Figure(), height)
     if not positions:
-        fail("positions", positions, "at least one vertex")
+        bad_argument("positions", positions, "at least one vertex")
     for end in (end for edge in edges for end in edge):
         if end not in positions:
-            fail("edges", end, f"vertices of {list(positions)}")
+            bad_argument("edges", end, f"vertices of {list(positions)}")
     for a, b in edges:
         (x0, y0), (x1, y1) = positions[a], positions[b]
         fig.add_annotation(
@@ -541,7 +541,7 @@ def simplex(
     "A path of distributions over three outcomes inside their triangle."
     points = np.asarray(points, float)
     if points.ndim != 2 or points.shape[1] != 3:
-        fail("points.shape", points.shape, "[N, 3]")
+        bad_argument("points.shape", points.shape, "[N, 3]")
     a, b, c = points.T
     fig = _house_style(
         go.Figure(

@@ -34,7 +34,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 import numpy as np
 
-from .core import fail, write_atomic
+from .core import bad_argument, write_atomic
 
 # %% ../nbs/03_site.ipynb #c005
 WIDGET, PLOTLY = "application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json"
@@ -409,7 +409,7 @@ def _shelved(notebook: Any, own: str, shelf: _Shelf) -> Any:
     page = prepare(notebook, own, rewrite)
     left = {a for _, tokens in _prose(page) for a in _addresses(tokens)} & set(changed) if changed else ()
     for address in left:
-        fail("address", address, f"one that stands in {own}.ipynb as [text](address)")
+        bad_argument("address", address, f"one that stands in {own}.ipynb as [text](address)")
     return page
 
 
@@ -494,7 +494,7 @@ def _licence() -> str:
     "The Apache License, as this library carries it: in the checkout, or with the installed package."
     from importlib.metadata import PackageNotFoundError, files
 
-    beside = Path(sys.modules[fail.__module__].__file__).parents[1] / "LICENSE"
+    beside = Path(sys.modules[bad_argument.__module__].__file__).parents[1] / "LICENSE"
     try:
         found = [f.locate() for f in files("lla_course") or [] if f.name == "LICENSE"]
     except PackageNotFoundError:
@@ -664,14 +664,14 @@ def site_place(
     try:
         place = Path(os.path.realpath(out))
         if os.fspath(out) == "" or place.is_mount():
-            fail("out", str(out), wanted)
+            bad_argument("out", str(out), wanted)
         place.lstat()
         if any(place.iterdir()) and not (place / "_static" / "house.css").is_file():
-            fail("out", str(out), wanted)
+            bad_argument("out", str(out), wanted)
     except FileNotFoundError:
         pass
     except OSError as error:
-        fail("out", str(out), f"{wanted} ({error.strerror})")
+        bad_argument("out", str(out), f"{wanted} ({error.strerror})")
     return place
 
 # %% ../nbs/03_site.ipynb #c042
@@ -690,7 +690,7 @@ def build_site(
     found = (p for p in sorted(runs.glob("[!.]*.ipynb")) if not p.stem.endswith(".failed"))
     notebooks = {p.stem: read_notebook(p) for p in found if chapters is None or p.stem in set(chapters)}
     if not notebooks:
-        fail("runs", str(runs), "a folder with executed notebooks")
+        bad_argument("runs", str(runs), "a folder with executed notebooks")
     folder = Path(folder or runs)
     if dead := broken_links(notebooks, folder):
         raise ValueError("broken links:\n" + "\n".join(dead))
@@ -747,7 +747,7 @@ def front_pictures(
     except ImportError as error:
         raise ImportError("pictures need playwright: pip install playwright") from error
     if not Path(chromium).is_file():
-        fail("chromium", chromium, "the path of an installed Chromium browser")
+        bad_argument("chromium", chromium, "the path of an installed Chromium browser")
     out, made = Path(out).absolute(), []
     out.mkdir(parents=True, exist_ok=True)
     with sync_playwright() as play:

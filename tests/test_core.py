@@ -18,19 +18,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lla_course import core
+from lla_course import core, records
 from lla_course.core import (
-    Record,
-    StaleResult,
     as_tensors,
-    check_replacement,
-    content_hash,
+    bad_argument,
+    by_preset,
     device_name,
-    fail,
-    keeping_parts,
-    kept_part,
-    load_result,
-    pick,
     pick_device,
     repo_root,
     require_choice,
@@ -38,9 +31,18 @@ from lla_course.core import (
     require_flag,
     require_positive,
     require_whole,
-    save_result,
     seed_everything,
     write_atomic,
+)
+from lla_course.records import (
+    Record,
+    StaleRecord,
+    check_replacement,
+    checkpoint_folder,
+    checkpointed,
+    content_hash,
+    load,
+    save,
 )
 
 # ---- arguments
@@ -48,28 +50,28 @@ from lla_course.core import (
 
 def test_fail_names_the_argument_its_value_and_what_was_expected():
     with pytest.raises(ValueError, match=re.escape("kernel='gausian': expected a kernel")):
-        fail("kernel", "gausian", "a kernel")
+        bad_argument("kernel", "gausian", "a kernel")
 
 
 def test_an_error_is_one_short_line():
     for value in (np.zeros((50, 50)), torch.zeros(99, 99), "x" * 999, ["a\nb"] * 300):
         with pytest.raises(ValueError) as error:
-            fail("x", value, "less")
+            bad_argument("x", value, "less")
         assert (
             len(str(error.value)) < 260
             and "\n" not in str(error.value)
             and str(error.value).endswith("...: expected less")
         )
     with pytest.raises(ValueError, match=r"^x='a  b': expected"):
-        fail("x", "a  b", "less")
+        bad_argument("x", "a  b", "less")
 
 
 def test_pick():
     fast, full = object(), object()
-    assert pick("fast", fast=fast, full=full) is fast and pick("full", fast=fast, full=full) is full
+    assert by_preset("fast", fast=fast, full=full) is fast and by_preset("full", fast=fast, full=full) is full
     for wrong in ("Fast", "", None, 0, "medium", ["fast"], {}):
         with pytest.raises(ValueError, match="preset=.*'fast' or 'full'"):
-            pick(wrong, fast=1, full=2)
+            by_preset(wrong, fast=1, full=2)
 
 
 @pytest.mark.parametrize(
@@ -534,7 +536,7 @@ class Settings:
 @pytest.fixture
 def save(tmp_path):
     def save(name="chapter/cell", result=None, config=Settings(), **more):
-        return save_result(
+        return records.save(
             name,
             {"error": 0.25} if result is None else result,
             **dict(config=config, seed=1, seconds=2.0, folder=tmp_path) | more,
@@ -555,7 +557,7 @@ def test_a_record_comes_back_whole(save, tmp_path):
     }
     path = save(result=result, arrays=arrays, preset="fast")
     assert path == tmp_path / "chapter" / "cell.json"
-    record = load_result("chapter/cell", Settings(), folder=str(tmp_path))
+    record = load("chapter/cell", Settings(), folder=str(tmp_path))
     assert isinstance(record, Record) and record.result == {
         "t": [0, 1],
         "a": [0.5],
@@ -585,11 +587,11 @@ def test_a_record_comes_back_whole(save, tmp_path):
 
 def test_nothing_stored_is_none(tmp_path, save):
     assert (
-        load_result("chapter/cell", folder=tmp_path) is None
-        and load_result("chapter/cell", Settings(), folder=tmp_path / "no") is None
+        load("chapter/cell", folder=tmp_path) is None
+        and load("chapter/cell", Settings(), folder=tmp_path / "no") is None
     )
     save()
-    assert load_result("chapter/other", folder=tmp_path) is None
+    assert load("chapter/other", folder=tmp_path) is None
 
 
 def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
@@ -598,10 +600,10 @@ def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
     (tmp_path / "nbs" / "00_core.ipynb").touch()
     monkeypatch.chdir(tmp_path)
     assert (
-        save_result("a/b", {}, config={}, seed=0, seconds=0)
+        records.save("a/b", {}, config={}, seed=0, seconds=0)
         == tmp_path.resolve() / "nbs" / "results" / "a" / "b.json"
     )
-    assert load_result("a/b", {}).result == {}
+    assert load("a/b", {}).result == {}
 
 
 @dataclass(frozen=True)
@@ -611,14 +613,14 @@ class Later(Settings):
 
 def test_a_setting_that_came_later_stood_at_its_default(save, tmp_path):
     save()
-    assert load_result("chapter/cell", Later(), folder=tmp_path).result == {"error": 0.25}
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
-        load_result("chapter/cell", Later(depth=3), folder=tmp_path)
+    assert load("chapter/cell", Later(), folder=tmp_path).result == {"error": 0.25}
+    with pytest.raises(StaleRecord, match=r"other settings \(depth\)"):
+        load("chapter/cell", Later(depth=3), folder=tmp_path)
     save(config=Later(depth=3))
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
-        load_result("chapter/cell", Later(), folder=tmp_path)
-    with pytest.raises(StaleResult, match=r"other settings \(depth\)"):
-        load_result("chapter/cell", Settings(), folder=tmp_path)
+    with pytest.raises(StaleRecord, match=r"other settings \(depth\)"):
+        load("chapter/cell", Later(), folder=tmp_path)
+    with pytest.raises(StaleRecord, match=r"other settings \(depth\)"):
+        load("chapter/cell", Settings(), folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -634,10 +636,10 @@ def test_other_settings_are_refused_by_name(save, tmp_path, other):
         else "widths"
     )
     with pytest.raises(
-        StaleResult,
+        StaleRecord,
         match=rf"other settings \([^)]*\b{name}\b.*lla-course record chapter --preset full --cells cell",
     ):
-        load_result("chapter/cell", other, folder=tmp_path)
+        load("chapter/cell", other, folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -657,8 +659,8 @@ def test_an_altered_record_is_refused(save, tmp_path, edit):
     path = save()
     assert edit[0] in path.read_text()
     path.write_text(path.read_text().replace(*edit))
-    with pytest.raises(StaleResult, match="cell.json was altered.*lla-course record chapter"):
-        load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleRecord, match="cell.json was altered.*lla-course record chapter"):
+        load("chapter/cell", folder=tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -679,15 +681,15 @@ def test_an_altered_record_is_refused(save, tmp_path, edit):
 def test_an_unreadable_record_is_stale_and_says_how_to_record_it_anew(save, tmp_path, content):
     path = save()
     path.write_bytes(content if isinstance(content, bytes) else content.encode())
-    with pytest.raises(StaleResult, match="lla-course record chapter --preset full --cells cell"):
-        load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleRecord, match="lla-course record chapter --preset full --cells cell"):
+        load("chapter/cell", folder=tmp_path)
 
 
 def test_a_record_under_another_name_is_refused(save, tmp_path):
     path = save()
     path.rename(path.with_name("twin.json"))
-    with pytest.raises(StaleResult):
-        load_result("chapter/twin", folder=tmp_path)
+    with pytest.raises(StaleRecord):
+        load("chapter/twin", folder=tmp_path)
 
 
 def test_altered_and_missing_arrays_are_refused(save, tmp_path):
@@ -696,13 +698,13 @@ def test_altered_and_missing_arrays_are_refused(save, tmp_path):
     content = bytearray(npz.read_bytes())
     for wrong in (content[:-1], bytes([content[0] ^ 1]) + content[1:], b""):
         npz.write_bytes(wrong)
-        with pytest.raises(StaleResult, match="lla-course record chapter"):
-            load_result("chapter/cell", folder=tmp_path)
+        with pytest.raises(StaleRecord, match="lla-course record chapter"):
+            load("chapter/cell", folder=tmp_path)
     npz.write_bytes(content)
-    assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0, 1, 2, 3, 4]
+    assert load("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0, 1, 2, 3, 4]
     npz.unlink()
-    with pytest.raises(StaleResult):
-        load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleRecord):
+        load("chapter/cell", folder=tmp_path)
 
 
 def files(folder):
@@ -713,7 +715,7 @@ def test_new_arrays_replace_old_ones(save, tmp_path):
     for n in (2, 3):
         save(arrays={"w": np.arange(n)})
         assert len(files(tmp_path)) == 2
-    assert len(load_result("chapter/cell", folder=tmp_path).arrays["w"]) == 3
+    assert len(load("chapter/cell", folder=tmp_path).arrays["w"]) == 3
     save()
     assert len(files(tmp_path)) == 1
 
@@ -724,8 +726,8 @@ def test_arrays_of_a_neighbour_stay(save, tmp_path):
     save("c/h0", arrays={"w": np.ones(3)})
     save("c/h0", arrays={"w": np.ones(4)})
     assert (
-        len(load_result("c/h0.1", folder=tmp_path).arrays["w"]) == 2
-        and len(load_result("c/h0", folder=tmp_path).arrays["w"]) == 4
+        len(load("c/h0.1", folder=tmp_path).arrays["w"]) == 2
+        and len(load("c/h0", folder=tmp_path).arrays["w"]) == 4
     )
 
 
@@ -769,7 +771,7 @@ def test_a_killed_save_leaves_the_old_record_readable(save, tmp_path, monkeypatc
     monkeypatch.setattr(os, "replace", killed)
     with pytest.raises(KeyboardInterrupt):
         save(result={"v": "new"}, arrays={"w": np.ones(3)})
-    record = load_result("chapter/cell", Settings(), folder=tmp_path)
+    record = load("chapter/cell", Settings(), folder=tmp_path)
     assert record.result == {"v": "old"} and len(record.arrays["w"]) == 2
     assert not [name for name in files(tmp_path) if "/." in name]
 
@@ -803,16 +805,16 @@ BAD_NAMES = [
 @pytest.mark.parametrize("name", BAD_NAMES, ids=repr)
 def test_a_name_cannot_leave_the_folder(save, tmp_path, name):
     inside = tmp_path / "deep" / "inside"
-    with keeping_parts(inside):
+    with checkpoint_folder(inside):
         for door in (
             lambda: save(name, folder=inside),
-            lambda: load_result(name, folder=inside),
+            lambda: load(name, folder=inside),
             lambda: check_replacement(name, preset="fast", folder=inside),
-            lambda: kept_part(name, dict),
+            lambda: checkpointed(name, dict),
         ):
             with pytest.raises(ValueError, match="^name=.*: expected") as error:
                 door()
-            assert not isinstance(error.value, StaleResult)
+            assert not isinstance(error.value, StaleRecord)
     assert files(tmp_path) == {}
 
 
@@ -860,7 +862,7 @@ def test_what_cannot_be_stored_is_refused_by_name(save, tmp_path, wrong, named):
     save(arrays={"w": np.ones(2)})
     before = files(tmp_path)
     with pytest.raises(ValueError, match=f"^({named})") as error:
-        save_result(
+        records.save(
             **dict(name="chapter/cell", result={}, config=Settings(), seed=1, seconds=2.0, folder=tmp_path)
             | wrong
         )
@@ -876,7 +878,7 @@ def test_numbers_of_many_kinds_come_back(save, tmp_path):
         n=7,
     )
     save(arrays=arrays, result={"a": {1: 2, 2: 3}, "b": np.bool_(True)})
-    record = load_result("chapter/cell", folder=tmp_path)
+    record = load("chapter/cell", folder=tmp_path)
     assert {n: a.tolist() for n, a in record.arrays.items()} == dict(
         half=[1, 1], c=[1 + 2j], i=[3], b=[True, False], n=7
     )
@@ -938,8 +940,8 @@ def spoiled(path, **changes):
 def test_a_record_whose_hash_fits_and_whose_body_is_wrong_is_stale(save, tmp_path, changes, config):
     path = save(arrays={"w": np.ones(2)})
     spoiled(path, **changes)
-    with pytest.raises(StaleResult) as error:
-        load_result("chapter/cell", config, folder=tmp_path)
+    with pytest.raises(StaleRecord) as error:
+        load("chapter/cell", config, folder=tmp_path)
     assert (
         str(path) in str(error.value)
         and "\n" not in str(error.value)
@@ -980,8 +982,8 @@ def test_arrays_whose_hash_fits_and_whose_content_is_wrong_are_stale(save, tmp_p
     name = f"cell.{hashlib.sha256(content).hexdigest()[:12]}.npz"
     (path.parent / name).write_bytes(content)
     spoiled(path, arrays=name)
-    with pytest.raises(StaleResult, match=re.escape(str(path))) as error:
-        load_result("chapter/cell", Settings(), folder=tmp_path)
+    with pytest.raises(StaleRecord, match=re.escape(str(path))) as error:
+        load("chapter/cell", Settings(), folder=tmp_path)
     assert "\n" not in str(error.value)
 
 
@@ -1009,10 +1011,10 @@ def test_the_arrays_of_a_record_stand_beside_it(save, tmp_path, name):
         for stem in ("a", "cell", "sell"):
             (place / f"{stem}.{digest}.npz").write_bytes(content)
     spoiled(path, arrays=named)
-    with pytest.raises(StaleResult):
-        load_result("chapter/cell", folder=tmp_path)
+    with pytest.raises(StaleRecord):
+        load("chapter/cell", folder=tmp_path)
     spoiled(path, arrays=f"cell.{digest}.npz")
-    assert load_result("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0]
+    assert load("chapter/cell", folder=tmp_path).arrays["w"].tolist() == [0]
 
 
 @pytest.mark.parametrize(
@@ -1023,19 +1025,19 @@ def test_the_arrays_of_a_record_stand_beside_it(save, tmp_path, name):
 def test_json_that_is_too_deep_is_stale(save, tmp_path, content):
     path = save()
     path.write_bytes(content.encode("utf-8", "surrogatepass"))
-    with pytest.raises(StaleResult, match=re.escape(str(path))):
-        load_result("chapter/cell", Settings(), folder=tmp_path)
+    with pytest.raises(StaleRecord, match=re.escape(str(path))):
+        load("chapter/cell", Settings(), folder=tmp_path)
 
 
 @pytest.mark.parametrize("config", [5, "x", [1], Settings])
 def test_settings_that_are_none_are_refused(save, tmp_path, config):
     save()
     with pytest.raises(ValueError, match="^config=.*: expected"):
-        load_result("chapter/cell", config, folder=tmp_path)
+        load("chapter/cell", config, folder=tmp_path)
 
 
 def on(monkeypatch, device):
-    monkeypatch.setattr(core, "device_name", lambda _="cpu": device)
+    monkeypatch.setattr(records, "device_name", lambda _="cpu": device)
 
 
 def test_a_record_is_replaced_by_its_like_only(save, tmp_path, monkeypatch):
@@ -1061,7 +1063,7 @@ def test_a_record_is_replaced_by_its_like_only(save, tmp_path, monkeypatch):
                             save(preset=after, arrays={"w": [1.0]})
                         assert files(tmp_path) == kept
                         save(preset=after, result={"v": 2}, replace=True)
-                    assert load_result("chapter/cell", folder=tmp_path).result == {"v": 2}
+                    assert load("chapter/cell", folder=tmp_path).result == {"v": 2}
 
 
 def test_it_can_be_asked_before_anything_is_computed(save, tmp_path, monkeypatch):
@@ -1110,28 +1112,28 @@ def test_it_can_be_asked_before_anything_is_computed(save, tmp_path, monkeypatch
 )
 def test_a_damaged_part_is_told_and_computed_anew(tmp_path, content):
     (tmp_path / "one.json").write_bytes(content)
-    with keeping_parts(tmp_path) as kept:
+    with checkpoint_folder(tmp_path) as kept:
         with pytest.warns(UserWarning, match=re.escape(str(tmp_path / "one.json"))):
-            assert kept_part("one", lambda: {"v": (1, 2)}) == {"v": [1, 2]}
+            assert checkpointed("one", lambda: {"v": (1, 2)}) == {"v": [1, 2]}
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert kept_part("one", lambda: 1 / 0) == {"v": [1, 2]}
+            assert checkpointed("one", lambda: 1 / 0) == {"v": [1, 2]}
         assert kept["seconds"] >= 0 and os.listdir(tmp_path) == ["one.json"]
 
 
 def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
-    assert kept_part("one", lambda: {"v": 1}) == {"v": 1}
-    with keeping_parts(tmp_path / "parts"):
-        assert kept_part("one", lambda: {"v": float("inf")}) == {"v": float("inf")}
-    with keeping_parts(str(tmp_path / "parts")) as kept:
-        assert kept_part("one", lambda: 1 / 0) == {"v": float("inf")} and kept["seconds"] > 0
-    with keeping_parts(tmp_path / "parts"):
+    assert checkpointed("one", lambda: {"v": 1}) == {"v": 1}
+    with checkpoint_folder(tmp_path / "parts"):
+        assert checkpointed("one", lambda: {"v": float("inf")}) == {"v": float("inf")}
+    with checkpoint_folder(str(tmp_path / "parts")) as kept:
+        assert checkpointed("one", lambda: 1 / 0) == {"v": float("inf")} and kept["seconds"] > 0
+    with checkpoint_folder(tmp_path / "parts"):
         for wrong, named in (
             (dict(name="two", make=5), "make=5"),
             (dict(name="two", make=lambda: [1]), "part two='list'"),
             (dict(name="a/b", make=dict), "name='a/b'"),
         ):
             with pytest.raises(ValueError, match=named):
-                kept_part(**wrong)
-    with pytest.raises(ValueError, match="^folder=None"), keeping_parts(None):
+                checkpointed(**wrong)
+    with pytest.raises(ValueError, match="^folder=None"), checkpoint_folder(None):
         pass

@@ -21,7 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lla_course.core import load_result, save_result
+from lla_course.records import load, save
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -73,16 +73,18 @@ ROOMS = dict(
     core="",
     figures="core",
     site="core",
-    course="core site",
+    course="core records site",
     exercises="core",
+    records="core",
+    training="core records",
     models="core",
     kernels="",
-    regression="core",
-    attention="core regression",
-    tasks="core models attention",
-    brite="core models",
-    ftct="core models",
-    auctions="core models",
+    regression="core records",
+    attention="core records regression",
+    tasks="core records models training attention",
+    brite="core records models training",
+    ftct="core records models training",
+    auctions="core records models training",
 )
 # these import what stands before them in their own part
 SIBLINGS = {"regression", "attention", "tasks", "brite", "ftct", "auctions"}
@@ -238,7 +240,7 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("kernels.fwd", "from ..core import fail"),
         ("tasks.recall", "from ..brite.x import y"),
         ("tasks.recall", "import fla.ops"),
-        ("tasks.mixers", "from .test_time import run"),
+        ("tasks.mixers", "from .online_regression import run"),
         ("models", "def f():\n    import fla"),
     ],
 )
@@ -253,11 +255,11 @@ def test_the_floor_rule_refuses(module, line):
         ("regression.local_linear", "from .kernel import x\nfrom ..core import fail\nimport torch, json"),
         ("regression.lab", "from ..figures import canvas\nfrom .kernel import x\nimport ipywidgets"),
         ("attention.flash", "from ..kernels.fwd import f\nfrom lla_course.regression.kernel import x"),
-        ("kernels.fwd", "import triton\nfrom .setup import x"),
+        ("kernels.fwd", "import triton\nfrom .runtime import x"),
         ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
-        ("tasks.test_time", "from .mixers import mixer"),
+        ("tasks.online_regression", "from .mixers import mixer"),
     ],
 )
 def test_the_floor_rule_allows(module, line):
@@ -639,7 +641,7 @@ def complaints(folder, modules):
             else path.relative_to(folder).as_posix()[:-5]
         )
         try:
-            record = load_result(name, folder=folder)
+            record = load(name, folder=folder)
             chapter, _, cell = name.partition("/")
             missing = {"preset", "seed", "device", "versions", "date", "seconds"} - set(record.provenance)
             if missing:
@@ -649,7 +651,7 @@ def complaints(folder, modules):
             if chapter not in modules:
                 wrong.append(f"{name}: no module {chapter}")
             elif hasattr(modules[chapter], "cells"):
-                load_result(name, modules[chapter].cells(record.provenance["preset"])[cell], folder=folder)
+                load(name, modules[chapter].cells(record.provenance["preset"])[cell], folder=folder)
         except Exception as error:
             wrong.append(f"{name}: {type(error).__name__}: {error}")
         else:
@@ -668,7 +670,7 @@ def complaints(folder, modules):
 
 def test_every_record_is_whole_and_of_todays_settings():
     modules = {
-        m.split(".")[-1]: importlib.import_module(f"lla_course.{m}")
+        MODULES[m].stem: importlib.import_module(f"lla_course.{m}")
         for m in MODULES
         if not is_lab(m) and room(m) not in ("figures", "site", "course", "solutions")
     }
@@ -679,19 +681,17 @@ def test_a_bad_record_is_found(tmp_path):
     class local_linear:
         cells = staticmethod(lambda preset: {"a": {"n": 1}})
 
-    save = lambda name, n, **k: save_result(
-        name, {"v": 1}, config={"n": n}, seed=0, seconds=1, folder=tmp_path, **k
-    )
-    save("local_linear/a", 1, arrays={"w": [1.0, 2.0]})
+    put = lambda name, n, **k: save(name, {"v": 1}, config={"n": n}, seed=0, seconds=1, folder=tmp_path, **k)
+    put("local_linear/a", 1, arrays={"w": [1.0, 2.0]})
     assert complaints(tmp_path, {"local_linear": local_linear}) == []
-    save("local_linear/a", 2)
+    put("local_linear/a", 2)
     assert "other settings" in complaints(tmp_path, {"local_linear": local_linear})[0]
-    save("local_linear/a", 1)
-    save("local_linear/gone", 1)
+    put("local_linear/a", 1)
+    put("local_linear/gone", 1)
     (tmp_path / "local_linear" / "w.npz").write_bytes(b"0" * 1_000_001)
     assert len(complaints(tmp_path, {"local_linear": local_linear})) == 3
     (tmp_path / "local_linear" / "gone.json").write_text("{")
-    save("nowhere/a", 1)
+    put("nowhere/a", 1)
     assert len(complaints(tmp_path, {"local_linear": local_linear})) == 4
 
 

@@ -5,17 +5,17 @@ import math
 import pytest
 
 from lla_course.attention import flash
-from lla_course.auctions import citransnet, learned
+from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import reasoner
-from lla_course.core import load_result
 from lla_course.ftct import training
 from lla_course.kernels import lla_decode as decode
-from lla_course.tasks import in_context, language, recall, state_tracking, test_time
+from lla_course.records import load, results_name
+from lla_course.tasks import in_context, language, online_regression, recall, state_tracking
 
 
 def recorded(name, chapter=flash):
-    where = f"{chapter.__name__.rpartition('.')[2]}/{name}"
-    record = load_result(where, chapter.cells("full")[name])
+    where = f"{results_name(chapter)}/{name}"
+    record = load(where, chapter.cells("full")[name])
     if record is None:
         pytest.skip(f"{where} is not recorded")
     return record.result
@@ -87,7 +87,7 @@ def test_decoding_costs_at_most_twice_softmax_at_64_and_four_times_at_128_but_fo
 
 
 def test_longer_training_makes_nets_worth_more_but_not_more_than_one_price_for_the_bundle():
-    nets = {name: recorded(name, learned) for name in learned.cells("full") if name.startswith("square")}
+    nets = {name: recorded(name, regretnet) for name in regretnet.cells("full") if name.startswith("square")}
     worth = {name: max(r["honest"].values()) for name, r in nets.items()}
     bundle = (2 / 3) ** 1.5
     assert (
@@ -95,11 +95,11 @@ def test_longer_training_makes_nets_worth_more_but_not_more_than_one_price_for_t
     )
     assert bundle - 0.001 < max(worth.values()) == worth["square_lagrangian"] < bundle
     for r in nets.values():
-        assert learned.guarantee(r["revenue"], r["regret"])[1] < bundle
+        assert regretnet.guarantee(r["revenue"], r["regret"])[1] < bundle
 
 
 def test_with_two_bidders_the_claim_falls_as_the_leak_closes():
-    a, b, c = (recorded(f"pair_{t}", learned) for t in ("0.003", "0.001", "0.0003"))
+    a, b, c = (recorded(f"pair_{t}", regretnet) for t in ("0.003", "0.001", "0.0003"))
     assert (
         a["revenue"] > b["revenue"] > c["revenue"] > 0.885
         and a["regret"] > 1.5 * b["regret"] > 2.25 * c["regret"]
@@ -107,17 +107,20 @@ def test_with_two_bidders_the_claim_falls_as_the_leak_closes():
 
 
 def test_with_eight_items_lies_shared_in_a_batch_hide_the_regret_and_the_careless_search_sees_none():
-    batch, climb = recorded("eight_batch", learned), recorded("eight_gradient", learned)
+    batch, climb = recorded("eight_batch", regretnet), recorded("eight_gradient", regretnet)
     assert (
         batch["weaker"]["careless"] < 1e-5
         and batch["regret"] > 0.03
         and batch["regret"] > 4 * climb["regret"]
     )
-    assert [round(learned.guarantee(r["revenue"], r["regret"])[1], 2) for r in (batch, climb)] == [2.26, 2.46]
+    assert [round(regretnet.guarantee(r["revenue"], r["regret"])[1], 2) for r in (batch, climb)] == [
+        2.26,
+        2.46,
+    ]
 
 
 def fragments(names, preset="fast"):
-    found = [load_result(f"training/{name}", training.cells(preset)[name]) for name in names]
+    found = [load(f"51_ftct_training/{name}", training.cells(preset)[name]) for name in names]
     if None in found:
         pytest.skip(f"not all of {names} are recorded")
     return [record.result for record in found]
@@ -239,8 +242,8 @@ def test_thinkers_are_stuck_on_twelve_digits_and_at_twice_the_temperature():
 
 def test_local_lines_gain_with_the_dimension_up_to_64_and_with_the_segment():
     gain = {
-        (d, S): test_time.paired_ratio(
-            *(recorded(f"d{d}_S{S}", test_time)[m]["later"] for m in ("softmax", "lla"))
+        (d, S): online_regression.paired_ratio(
+            *(recorded(f"d{d}_S{S}", online_regression)[m]["later"] for m in ("softmax", "lla"))
         )[0]
         for d in (4, 8, 16, 32, 64, 128)
         for S in (64, 128, 256, 512)
@@ -256,23 +259,25 @@ def test_local_lines_gain_with_the_dimension_up_to_64_and_with_the_segment():
 
 
 def test_forgetting_wins_in_few_dimensions_and_place_wins_in_many_and_where_pieces_return():
-    error = lambda name, m: sum(recorded(name, test_time)[m]["later"])
+    error = lambda name, m: sum(recorded(name, online_regression)[m]["later"])
     for S in (64, 128, 256, 512):
         for d in (4, 8, 16):
             assert error(f"d{d}_S{S}", "mesanet_fading") < 0.6 * error(f"d{d}_S{S}", "lla")
         for d in (64, 128):
             assert all(
-                error(f"d{d}_S{S}", m) > error(f"d{d}_S{S}", "lla") for m in test_time.GRIDS if m != "lla"
+                error(f"d{d}_S{S}", m) > error(f"d{d}_S{S}", "lla")
+                for m in online_regression.GRIDS
+                if m != "lla"
             )
     for name in ("d32_S32_again", "d64_S64_again"):
-        assert all(error(name, m) > 8 * error(name, "lla") for m in test_time.GRIDS if m != "lla")
+        assert all(error(name, m) > 8 * error(name, "lla") for m in online_regression.GRIDS if m != "lla")
 
 
 def graphs(N, M):
     return [
         r.result
         for g in range(3)
-        if (r := load_result(f"training/N{N}_M{M}_g{g}", training.cells("full")[f"N{N}_M{M}_g{g}"]))
+        if (r := load(f"51_ftct_training/N{N}_M{M}_g{g}", training.cells("full")[f"N{N}_M{M}_g{g}"]))
     ]
 
 
@@ -525,7 +530,7 @@ def test_local_lines_have_the_smallest_error_in_context_at_every_length(S):
     flat = lambda e: [v for one in e for v in one]
     for rival in ("softmax", "softmax_normed", "gated_deltanet", "gla", "mamba2", "deltanet", "linear"):
         other = recorded(f"S{S}_{rival}", in_context)["errors"]
-        ratio, se = test_time.paired_ratio(flat(other), flat(lla))
+        ratio, se = online_regression.paired_ratio(flat(other), flat(lla))
         assert ratio - 2 * se > 1 and all(sum(a) > sum(b) for a, b in zip(other, lla))
     known = mean(recorded(f"S{S}_lines", in_context)["known"]["errors"])
     assert known < mean(lla) < known + 0.055
@@ -958,7 +963,8 @@ def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the
 def test_the_small_contests_of_part_3_with_other_seeds():
     small = lambda m: recorded(f"small_{m}", in_context)["errors"]
     assert [
-        round(test_time.paired_ratio(a, b)[0], 2) for a, b in zip(small("softmax_normed"), small("lla"))
+        round(online_regression.paired_ratio(a, b)[0], 2)
+        for a, b in zip(small("softmax_normed"), small("lla"))
     ] == [1.05, 1.17]
     assert all(sum(a) < 0.9 * sum(b) for a, b in zip(small("gated_deltanet"), small("lla"))) and sum(
         map(sum, small("lla_longer"))

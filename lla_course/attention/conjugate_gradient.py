@@ -12,7 +12,14 @@ from dataclasses import dataclass
 
 import torch
 
-from ..core import fail, pick, require_choice, require_positive, require_whole, seed_everything
+from lla_course.core import (
+    bad_argument,
+    by_preset,
+    require_choice,
+    require_positive,
+    require_whole,
+    seed_everything,
+)
 
 # %% ../../nbs/22_conjugate_gradient.ipynb #c011
 KINDS = ("isotropic", "anisotropic", "sharp")
@@ -79,9 +86,9 @@ class Solution:
 def _check(rhs: torch.Tensor, tol: float, max_steps: int) -> None:
     if not isinstance(rhs, torch.Tensor) or rhs.dtype not in (torch.float32, torch.float64):
         given = getattr(rhs, "dtype", type(rhs).__name__)
-        fail("rhs", given, "a float32 or float64 tensor (16 bits are too few to update a residual)")
+        bad_argument("rhs", given, "a float32 or float64 tensor (16 bits are too few to update a residual)")
     if not rhs.dim() or not rhs.shape[-1]:
-        fail("rhs.shape", tuple(rhs.shape), "[..., D] with D >= 1")
+        bad_argument("rhs.shape", tuple(rhs.shape), "[..., D] with D >= 1")
     require_positive("tol", tol, zero=True)
     require_whole("max_steps", max_steps, least=0)
 
@@ -102,7 +109,7 @@ def conjugate_gradient(
     Raises `ValueError` for bad settings."""
     _check(rhs, tol, max_steps)
     if not callable(product):
-        fail("product", type(product).__name__, "a function x -> A x")
+        bad_argument("product", type(product).__name__, "a function x -> A x")
     dot, better = lambda a, b: (a * b).sum(-1, keepdim=True), precondition or (lambda r: r)
     x, r = torch.zeros_like(rhs), rhs
     d = better(r)
@@ -165,13 +172,13 @@ def lla_systems(
         require_whole("first", first, least=0)
     for name, t in dict(q=q, k=k).items():
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
-            fail(name, getattr(t, "dtype", type(t).__name__), "a floating point tensor")
+            bad_argument(name, getattr(t, "dtype", type(t).__name__), "a floating point tensor")
         if t.dim() < 2:
-            fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
+            bad_argument(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
     if k.shape[-1] != q.shape[-1] or not k.shape[-2]:
-        fail("k.shape", tuple(k.shape), f"at least one key of {q.shape[-1]} numbers, as q has")
+        bad_argument("k.shape", tuple(k.shape), f"at least one key of {q.shape[-1]} numbers, as q has")
     if first is not None and first + q.shape[-2] > k.shape[-2]:
-        fail("first", first, f"at most {k.shape[-2] - q.shape[-2]}: query i stands at key first + i")
+        bad_argument("first", first, f"at most {k.shape[-2] - q.shape[-2]}: query i stands at key first + i")
     T, D = q.shape[-2:]
     if first is not None:
         k = k[..., : first + T, :]
@@ -203,7 +210,7 @@ def preconditioners(
     """The candidates of this chapter for one tile. 'own tile' is not causal: it lets later queries and keys
     act on earlier rows."""
     if not 0 < rows <= first:
-        fail("first", first, f"a position >= rows={rows} > 0, for there must be a tile before")
+        bad_argument("first", first, f"a position >= rows={rows} > 0, for there must be a tile before")
     tile = lambda i: lla_systems(q[i : i + rows], k, first=i, ridge=ridge, scale=scale)
     own, before, past = tile(first), tile(first - rows), k[:first] - k[:first].mean(0)
     square = own.p @ own.k.square()
@@ -241,7 +248,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name of a cell -> its settings
     "The measurements of this chapter, for `lla-course record conjugate_gradient`."
-    if pick(preset, fast=True, full=False):
+    if by_preset(preset, fast=True, full=False):
         return {f"d32_{kind}": Config(kind, 32, 512, 64, (128, 448), (0.1,)) for kind in KINDS}
     return {f"d{d}_{kind}": Config(kind, d) for d in (64, 128) for kind in KINDS}
 

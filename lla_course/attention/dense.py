@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from ..core import fail, require_flag, require_positive
+from ..core import bad_argument, require_flag, require_positive
 from ..regression.local_linear import centred_moments
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c015
@@ -41,24 +41,24 @@ def _check_shapes(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> None:
     kinds = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
     for name, t in dict(q=q, k=k, v=v).items():
         if not isinstance(t, torch.Tensor):
-            fail(name, type(t).__name__, "a torch tensor")
+            bad_argument(name, type(t).__name__, "a torch tensor")
         dense = t.layout is torch.strided and not t.is_nested
         if not dense:
-            fail(f"{name}.layout", t.layout, "a dense tensor, not nested")
+            bad_argument(f"{name}.layout", t.layout, "a dense tensor, not nested")
         if t.dim() < 2:
-            fail(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
+            bad_argument(f"{name}.shape", tuple(t.shape), "at least two dimensions, [..., tokens, D]")
         if t.dtype not in kinds:
-            fail(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
+            bad_argument(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
         if t.dtype != q.dtype:
-            fail(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
+            bad_argument(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
         if t.device != q.device:
-            fail(f"{name}.device", str(t.device), f"{q.device}, where q is")
+            bad_argument(f"{name}.device", str(t.device), f"{q.device}, where q is")
     if not q.shape[-1]:
-        fail("q.shape", tuple(q.shape), "a head dimension of at least 1")
+        bad_argument("q.shape", tuple(q.shape), "a head dimension of at least 1")
     if not k.shape[-2] and math.prod(q.shape):
-        fail("k.shape", tuple(k.shape), "at least one key")
+        bad_argument("k.shape", tuple(k.shape), "at least one key")
     if k.shape[-1] != q.shape[-1] or k.dim() != q.dim():
-        fail("k.shape", tuple(k.shape), f"{q.dim()} dimensions, the last {q.shape[-1]}, as q has")
+        bad_argument("k.shape", tuple(k.shape), f"{q.dim()} dimensions, the last {q.shape[-1]}, as q has")
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c017
 def _group(q: torch.Tensor, k: torch.Tensor, enable_gqa: bool) -> int:
@@ -68,7 +68,7 @@ def _group(q: torch.Tensor, k: torch.Tensor, enable_gqa: bool) -> int:
     group = lead[-1] // given[-1] if given[-1] else 0
     fits = enable_gqa and lead[:-1] == given[:-1] and group > 0 and lead[-1] == group * given[-1]
     if not fits:
-        fail(
+        bad_argument(
             "k.shape",
             tuple(k.shape),
             f"the leading dimensions {tuple(lead)} of q"
@@ -102,22 +102,22 @@ def _ridge_rows(ridge: float | torch.Tensor, q: torch.Tensor) -> torch.Tensor:
     if not isinstance(ridge, torch.Tensor):
         number = require_positive("ridge", ridge, zero=True)
         if number > most:
-            fail("ridge", ridge, f"at most {most:.3g}, the largest {dtype}")
+            bad_argument("ridge", ridge, f"at most {most:.3g}, the largest {dtype}")
         return torch.full(shape, number, dtype=dtype, device=q.device)
     dense = ridge.layout is torch.strided and not ridge.is_nested
     if not dense:
-        fail("ridge.layout", ridge.layout, "a dense tensor, not nested")
+        bad_argument("ridge.layout", ridge.layout, "a dense tensor, not nested")
     if not ridge.is_floating_point():
-        fail("ridge.dtype", ridge.dtype, "a floating dtype")
+        bad_argument("ridge.dtype", ridge.dtype, "a floating dtype")
     if ridge.dim() and ridge.device != q.device:
-        fail("ridge.device", str(ridge.device), f"{q.device}, where q is")
+        bad_argument("ridge.device", str(ridge.device), f"{q.device}, where q is")
     try:
         rows = ridge.expand(shape)
     except RuntimeError:
-        fail("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(shape)}")
+        bad_argument("ridge.shape", tuple(ridge.shape), f"a shape that broadcasts to {tuple(shape)}")
     seen = readable(ridge)
     if seen is not None and len(bad := seen[~((seen >= 0) & seen.to(dtype).isfinite())]):
-        fail("ridge", bad.flatten()[0].item(), f"finite numbers >= 0, at most {most:.3g}")
+        bad_argument("ridge", bad.flatten()[0].item(), f"finite numbers >= 0, at most {most:.3g}")
     return rows.to(device=q.device, dtype=dtype)
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c019
@@ -140,13 +140,13 @@ def as_heads(
     if scale is not None:
         number = isinstance(scale, numbers.Real) and not isinstance(scale, bool)
         if not (number and -math.inf < scale < math.inf):
-            fail("scale", scale, "a finite number, or None for 1 / sqrt(D)")
+            bad_argument("scale", scale, "a finite number, or None for 1 / sqrt(D)")
     lead, (T, D), S = q.shape[:-2], q.shape[-2:], k.shape[-2]
     group = _group(q, k, enable_gqa)
     if v.shape != k.shape:
-        fail("v.shape", tuple(v.shape), f"{tuple(k.shape)}, as k has")
+        bad_argument("v.shape", tuple(v.shape), f"{tuple(k.shape)}, as k has")
     if is_causal and T > S:
-        fail(
+        bad_argument(
             "q.shape",
             tuple(q.shape),
             f"at most {S} queries, for {S} keys (is_causal=True puts the last query at the last key)",
@@ -300,6 +300,6 @@ def lla_paper(
     Source: Zuo et al. (2025)."""
     heads = as_heads(q, k, v, **knobs)
     if (heads.ridge == 0).any():
-        fail("ridge", 0.0, "a ridge > 0: the paper's denominator vanishes where the keys are too few")
+        bad_argument("ridge", 0.0, "a ridge > 0: the paper's denominator vanishes where the keys are too few")
     (s,) = _all_rows(_paper, heads)
     return heads.restore((s @ heads.v.double().repeat_interleave(heads.group, 0)).to(q.dtype))

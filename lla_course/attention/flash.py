@@ -22,6 +22,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from ..kernels.runtime import picks_kernels, why_not
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -32,8 +33,8 @@ from .backward import lla_tiled_backward
 from .dense import Heads, as_heads, lla_dense, readable
 from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     repo_root,
     require_choice,
@@ -45,7 +46,6 @@ from lla_course.core import (
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
 from ..kernels.lla_decode import lla_decode  # for the parts above, which import no kernel
-from ..kernels.setup import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")
@@ -63,7 +63,7 @@ def choose_backend(
         return "triton" if picks_kernels(device, dtype, D, needs_grad) else "tiled"
     reason = why_not(device, dtype, D, needs_grad) if backend == "triton" else ""
     if reason:
-        fail("backend", backend, f"'tiled' or 'dense' here ({reason})")
+        bad_argument("backend", backend, f"'tiled' or 'dense' here ({reason})")
     return backend
 
 # %% ../../nbs/28_flash_lla.ipynb #c008
@@ -486,7 +486,7 @@ def rotary(
     "Rotary position embedding (Su et al., 2021), in float32 at least. Raises `ValueError`: odd D, base <= 0."
     base = require_positive("base", base)
     if x.shape[-1] % 2:
-        fail("x.shape", tuple(x.shape), "an even last dimension")
+        bad_argument("x.shape", tuple(x.shape), "an even last dimension")
     half, as_wide = x.shape[-1] // 2, dict(device=x.device, dtype=torch.promote_types(x.dtype, torch.float32))
     rates = base ** (-torch.arange(half, **as_wide) / half)
     angle = torch.arange(x.shape[-2], **as_wide)[:, None] * rates
@@ -497,26 +497,26 @@ def rotary(
 def _check_input(x: Any, width: int, weight: Any) -> None:
     "Refuse, naming x, what a projection with this weight cannot take."
     if not isinstance(x, torch.Tensor):
-        fail("x", type(x).__name__, "a torch tensor")
+        bad_argument("x", type(x).__name__, "a torch tensor")
     if x.is_nested or x.layout is not torch.strided:
-        fail("x.layout", x.layout, "a dense tensor, not nested")
+        bad_argument("x.layout", x.layout, "a dense tensor, not nested")
     if x.dim() < 2 or x.shape[-1] != width:
-        fail("x.shape", tuple(x.shape), f"[..., T, {width}]")
+        bad_argument("x.shape", tuple(x.shape), f"[..., T, {width}]")
     if not x.is_floating_point():
-        fail("x.dtype", x.dtype, "a floating dtype")
+        bad_argument("x.dtype", x.dtype, "a floating dtype")
     plain = type(weight) in (torch.Tensor, nn.Parameter)  # not quantised, not sharded
     if not plain or not weight.is_floating_point():
         return
     cast = _autocast(x.device.type) is not None and torch.float64 not in (x.dtype, weight.dtype)
     if x.dtype != weight.dtype and not cast:
-        fail("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
+        bad_argument("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
 
 # %% ../../nbs/28_flash_lla.ipynb #c024d
 def _raw_ridge(ridge: float, dtype: torch.dtype) -> float:
     "The inverse softplus of a ridge that this dtype holds."
     r, kind = require_positive("ridge", ridge), torch.finfo(dtype)
     if not kind.tiny * kind.eps / 2 < r <= kind.max:
-        fail("ridge", ridge, f"a number > 0 that {dtype} holds")
+        bad_argument("ridge", ridge, f"a number > 0 that {dtype} holds")
     return r + math.log(-math.expm1(-r))
 
 # %% ../../nbs/28_flash_lla.ipynb #c024e
@@ -526,12 +526,12 @@ def _sizes(embed_dim: int, num_heads: int, num_kv_heads: int | None, even: bool)
     num_heads = require_whole("num_heads", num_heads, least=1)
     num_kv_heads = num_heads if num_kv_heads is None else require_whole("num_kv_heads", num_kv_heads, least=1)
     if embed_dim % num_heads:
-        fail("embed_dim", embed_dim, f"a multiple of num_heads={num_heads}")
+        bad_argument("embed_dim", embed_dim, f"a multiple of num_heads={num_heads}")
     if num_heads % num_kv_heads:
-        fail("num_kv_heads", num_kv_heads, f"a divisor of num_heads={num_heads}")
+        bad_argument("num_kv_heads", num_kv_heads, f"a divisor of num_heads={num_heads}")
     D = embed_dim // num_heads
     if even and D % 2:
-        fail("embed_dim", embed_dim, "an even embed_dim / num_heads for rotary positions")
+        bad_argument("embed_dim", embed_dim, "an even embed_dim / num_heads for rotary positions")
     return embed_dim, num_heads, num_kv_heads, D
 
 # %% ../../nbs/28_flash_lla.ipynb #c025
@@ -671,7 +671,7 @@ def cells(
 ) -> dict[str, Config]:  # name -> settings
     """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; memory over n; the
     toy; the test suite of the GPU."""
-    size = pick(preset, fast=dict(heads=1, n=128, rows=64), full={})
+    size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
     kinds = ("isotropic", "anisotropic")
     found = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind in kinds for d in (64, 128)}
     found |= {
@@ -685,11 +685,11 @@ def cells(
     found |= {
         f"train_{kind}_d{d}": Config("training", kind, d, **size) for kind in kinds for d in (64, 128)
     } | {"tiled_d64": Config("tiled", **size)}
-    lengths = pick(preset, fast=(64, 128), full=(1024, 4096, 16384, 65536))
+    lengths = by_preset(preset, fast=(64, 128), full=(1024, 4096, 16384, 65536))
     found |= {f"memory_n{n}": Config("memory", heads=4, n=n) for n in lengths} | {
-        "toy": Config("toy", steps=pick(preset, fast=5, full=200))
+        "toy": Config("toy", steps=by_preset(preset, fast=5, full=200))
     }
-    return found | pick(preset, fast={}, full={"suite": Config("suite")})
+    return found | by_preset(preset, fast={}, full={"suite": Config("suite")})
 
 # %% ../../nbs/28_flash_lla.ipynb #c032
 def benchmark_heads(

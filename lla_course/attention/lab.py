@@ -24,7 +24,7 @@ from lla_course.attention.conjugate_gradient import (
 )
 from .dense import as_heads, lla_dense
 from .tiled import QueryTile, key_tiles
-from ..core import fail, require_choice, require_positive, require_whole, seed_everything
+from ..core import bad_argument, require_choice, require_positive, require_whole, seed_everything
 from lla_course.figures import (
     ROLES,
     add_curve,
@@ -460,7 +460,7 @@ def tiles_figure(
         require_whole(name, size, least=1)
     require_whole("steps", steps, least=0)
     if require_positive("percent", percent, zero=True) > 100:
-        fail("percent", percent, "0 to 100")
+        bad_argument("percent", percent, "0 to 100")
     walk = tile_walk(T, BT, BS, steps)
     at = round(percent / 100 * (len(walk) - 1))
     now = walk[at]

@@ -19,10 +19,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
-from torch.nn import functional as F
-
-from lla_course.auctions.learned import (
+from lla_course.auctions.regretnet import (
     LogRatio,
     RegretNet,
     find_lies,
@@ -31,11 +28,13 @@ from lla_course.auctions.learned import (
     true_regret,
     utility,
 )
+from torch import nn
+from torch.nn import functional as F
+
 from .mechanisms import Distribution, itemwise_myerson, truncated_normal, uniform, vcg
 from lla_course.core import (
-    fail,
-    kept_part,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_finite,
@@ -43,6 +42,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import checkpointed
 
 # %% ../../nbs/62_citransnet.ipynb #c007
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Setting:
         if self.kind == "none":
             return torch.ones((), dtype=torch.float32)
         if len(contexts) != 2:
-            fail("contexts", len(contexts), "contexts of the bidders and of the items")
+            bad_argument("contexts", len(contexts), "contexts of the bidders and of the items")
         x, y = contexts
         if self.kind == "types":
             return ((x[..., :, None] + y[..., None, :]) % self.size + 1).to(torch.float32) / (self.size + 1)
@@ -156,7 +156,7 @@ def yardsticks(
 
     Raises `ValueError` without an auction."""
     if values.dim() != 3 or 0 in values.shape:
-        fail("values.shape", tuple(values.shape), "[B, n, m], nothing empty")
+        bad_argument("values.shape", tuple(values.shape), "[B, n, m], nothing empty")
     v = values.detach().cpu().double()
     centre = setting.centre(*(c.cpu() for c in contexts)).double().expand(v.shape)
     v = torch.minimum(v, centre) if setting.kind == "vectors" else v  # single precision rounds
@@ -194,7 +194,7 @@ class Encoder(nn.Module):
         for name, size in dict(d=d, heads=heads).items():
             require_whole(name, size, least=1)
         if d % heads:
-            fail("d", d, f"a multiple of heads={heads}")
+            bad_argument("d", d, f"a multiple of heads={heads}")
         self.heads, self.qkv, self.out = heads, nn.Linear(d, 3 * d), nn.Linear(d, d)
         self.dense = nn.Sequential(nn.Linear(d, d), nn.ReLU(), nn.Linear(d, d))
         self.first, self.second = nn.LayerNorm(d), nn.LayerNorm(d)
@@ -227,7 +227,7 @@ def check_branches(
     "Raise `ValueError` unless these are some of `BRANCHES`, at least one, each once."
     some = isinstance(branches, (tuple, list)) and branches and len({*map(str, branches)}) == len(branches)
     if not some or any(b not in BRANCHES for b in branches):
-        fail("branches", branches, "some of " + ", ".join(BRANCHES))
+        bad_argument("branches", branches, "some of " + ", ".join(BRANCHES))
 
 
 class Interaction(nn.Module):
@@ -333,21 +333,21 @@ def check_bids(
 ) -> None:
     "Raise a `ValueError` for whatever a network cannot take."
     if not isinstance(bids, torch.Tensor) or bids.dim() != 3 or 0 in bids.shape:
-        fail("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
+        bad_argument("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
     require_finite("bids", bids)
     outside = (bids < -1e-5) | (bids > 1 + 1e-5)
     if outside.any():
-        fail(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
+        bad_argument(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
     for (name, d), c, k in zip(net.sizes.items(), (bidder_context, item_context), bids.shape[1:]):
         shape = (len(bids), k) if net.types else (len(bids), k, d)
         if c is None and not (net.types or any(net.sizes.values())):
             continue
         if not isinstance(c, torch.Tensor) or tuple(c.shape) != shape:
-            fail(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
+            bad_argument(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
         if not net.types:
             require_finite(name, c)
         elif c.is_floating_point() or not ((c >= 0) & (c < net.types)).all():
-            fail(name, "some", f"whole numbers from 0 to {net.types - 1}")
+            bad_argument(name, "some", f"whole numbers from 0 to {net.types - 1}")
 
 
 ContextNet.check = check_bids
@@ -372,7 +372,7 @@ class CITransNet(ContextNet):
         for name, size in dict(n_layers=n_layers, n_heads=n_heads).items():
             require_whole(name, size, least=1)
         if require_whole("d_model", d_model, least=2) % n_heads:
-            fail("d_model", d_model, f"a multiple of n_heads={n_heads}")
+            bad_argument("d_model", d_model, f"a multiple of n_heads={n_heads}")
         check_branches(branches)
         self.shape = n_layers, n_heads, tuple(branches)
         super().__init__(d_bidder, d_item, d_model=d_model, types=types, seed=seed)
@@ -496,7 +496,7 @@ def lie_utility(
 
     Raises `ValueError` for shapes that do not fit."""
     if own.dim() != 4 or lies.shape != own.shape:
-        fail("lies.shape", tuple(lies.shape), f"that of own, {tuple(own.shape)}, [n, C, G, m]")
+        bad_argument("lies.shape", tuple(lies.shape), f"that of own, {tuple(own.shape)}, [n, C, G, m]")
     n, C, G, m = own.shape
     me = torch.eye(n, dtype=own.dtype, device=own.device).view(n, 1, 1, n, 1)
     bids = me * lies[:, :, :, None] + (1 - me) * others[None, :, None]
@@ -582,10 +582,10 @@ def check_pairs(
     "Raise `ValueError` unless this is a tuple of pairs of whole numbers >= 1."
     wanted = "a tuple of pairs (n, m) of whole numbers >= 1"
     if not isinstance(pairs, tuple):
-        fail(name, pairs, wanted)
+        bad_argument(name, pairs, wanted)
     for pair in pairs:
         if not isinstance(pair, tuple) or len(pair) != 2:
-            fail(name, pair, wanted)
+            bad_argument(name, pair, wanted)
         for size in pair:
             require_whole(name, size, least=1)
 
@@ -605,7 +605,7 @@ def check_config(
     for name in ("tf32", "keep", "drop", "far"):
         require_flag(name, getattr(cfg, name))
     if require_positive("near", cfg.near, zero=True) > 1:
-        fail("near", cfg.near, "a share from 0 to 1")
+        bad_argument("near", cfg.near, "a share from 0 to 1")
     check_branches(cfg.branches)
     for name in ("sizes", "tests"):
         check_pairs(name, getattr(cfg, name))
@@ -940,11 +940,13 @@ def run(
             weights={name: t.tolist() for name, t in net.state_dict().items()},
         )
 
-    part = kept_part("trained", learned)
+    part = checkpointed("trained", learned)
     seen = part["seen"]
     net = build(cfg).to(device)
     net.load_state_dict({name: torch.tensor(w) for name, w in part["weights"].items()})
-    tests = [kept_part(f"n{n}_m{m}", lambda: measure(net, cfg, n, m)) for n, m in cfg.tests or ((s.n, s.m),)]
+    tests = [
+        checkpointed(f"n{n}_m{m}", lambda: measure(net, cfg, n, m)) for n, m in cfg.tests or ((s.n, s.m),)
+    ]
     every = max(1, len(seen["price"]) // 200)
     curves = {
         name: [
@@ -975,7 +977,7 @@ def cells(
     """The trainings of this chapter: CITransNet in all settings, two of them with a looser target and one
     with a longer search, two large and some small ones with lies that leave out an item, rivals, ablations,
     sizes."""
-    quick = pick(
+    quick = by_preset(
         preset,
         fast=dict(
             steps=20,

@@ -16,13 +16,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from torch import nn
-
-from .citransnet import SETTINGS, build
-from .citransnet import cells as market_cells
-from .citransnet import measure as measure_market
-from .citransnet import train as train_market
-from lla_course.auctions.learned import (
+from lla_course.auctions.regretnet import (
     RegretNet,
     as_menu,
     box_revenue,
@@ -35,9 +29,15 @@ from lla_course.auctions.learned import (
     train_net,
     true_regret,
 )
-from .learned import cells as net_cells
+from .regretnet import cells as net_cells
+from torch import nn
+
+from .citransnet import SETTINGS, build
+from .citransnet import cells as market_cells
+from .citransnet import measure as measure_market
+from .citransnet import train as train_market
 from .mechanisms import Distribution, myerson, truncated_normal, vcg
-from ..core import fail, load_result, require_choice, require_positive, require_whole
+from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     DIVERGING,
     RISING,
@@ -50,6 +50,7 @@ from lla_course.figures import (
     slider,
     with_slider,
 )
+from ..records import load
 
 # %% ../../nbs/69_auction_lab.ipynb #c007
 # the style of the house; a figure made from it needs no slow updates
@@ -134,7 +135,7 @@ def mix(
     for role in roles:
         colour(role)
     if np.shape(shares)[-1:] != (len(roles),):
-        fail("shares.shape", np.shape(shares), f"[..., {len(roles)}], one for each role")
+        bad_argument("shares.shape", np.shape(shares), f"[..., {len(roles)}], one for each role")
     ink = 255 - np.array([[int(ROLES[role][i : i + 2], 16) for i in (1, 3, 5)] for role in roles])
     return (255 - np.asarray(shares, float) @ ink).clip(0, 255).round().astype(int)
 
@@ -194,7 +195,7 @@ ROLES_OF_BIDDERS = ("lla", "error", "mesa")
 def market_net() -> tuple[nn.Module, dict, str]:
     "CITransNet of setting A: the recorded one, or a small one trained now."
     cfg = market_cells("full")["citransnet_A_0"]
-    stored = load_result("citransnet/citransnet_A_0", cfg)
+    stored = load("62_citransnet/citransnet_A_0", cfg)
     if stored:
         net, about, source = build(cfg), stored.result["tests"][0], stored.label
         net.load_state_dict({name: torch.as_tensor(t) for name, t in stored.arrays.items()})
@@ -234,7 +235,7 @@ class Scene:
     def __post_init__(self) -> None:
         three = isinstance(self.bidders, tuple) and len(self.bidders) == 3
         if not three:
-            fail("bidders", self.bidders, "a tuple of three types from 0 to 4")
+            bad_argument("bidders", self.bidders, "a tuple of three types from 0 to 4")
         for t in self.bidders:
             require_whole("bidders", t, least=0, most=4)
         require_whole("item", self.item, least=0, most=4)
@@ -316,7 +317,7 @@ def allocation_figure(
 ) -> go.Figure:  # three panels: who gets the item
     "Who gets the item, for all bids of bidders 1 and 2. Raises `ValueError` for types or a bid out of range."
     if require_positive("third", third, zero=True) > 1:
-        fail("third", third, "a bid from 0 to 1")
+        bad_argument("third", third, "a bid from 0 to 1")
     scene = Scene((x1, x2, x3), y)
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third), dtype=torch.float32)], 1)[..., None]
     earned, (lines_x, lines_y), (c1, c2, c3) = takings(scene), scene.borders(third), scene.centres
@@ -419,7 +420,7 @@ def net_exhibit(
     "RegretNet from the records of chapter 61. Raises `ValueError` for an unknown name."
     name = NETS[require_choice("label", label, NETS)]
     cfg = net_cells("full")[name]
-    stored = load_result(f"learned/{name}", cfg)
+    stored = load(f"61_learned_auctions/{name}", cfg)
     if stored:
         net, r = (
             RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers).requires_grad_(False),
@@ -495,7 +496,7 @@ def sellers_figure(
     require_choice("net", net, SINGLE)
     require_choice("shown", shown, SHOWN)
     if isinstance(discount, bool) or discount not in DISCOUNTS:
-        fail("discount", discount, f"one of {DISCOUNTS}")
+        bad_argument("discount", discount, f"one of {DISCOUNTS}")
     shops = honest_exhibits() | {"RegretNet": net_exhibit(net)}
     told = lambda shop: (
         f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made"
@@ -573,7 +574,7 @@ STARTS, REPORTS = (1, 20, 100), torch.linspace(0, 1, 61, dtype=torch.float32)
 def _check_bids(**bids: float) -> None:
     for name, x in bids.items():
         if require_positive(name, x, zero=True) > 1:
-            fail(name, x, "a number from 0 to 1")
+            bad_argument(name, x, "a number from 0 to 1")
 
 
 @remembered(64)
@@ -689,7 +690,7 @@ def lie_figure(
     Raises `ValueError` for unknown names and values outside [0, 1]."""
     require_choice("net", net, NETS)
     if isinstance(starts, bool) or starts not in STARTS:
-        fail("starts", starts, f"one of {STARTS}")
+        bad_argument("starts", starts, f"one of {STARTS}")
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     h, shop = hunt(net, v1, v2, w1, w2, seed), net_exhibit(net)
     fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, 0.002)

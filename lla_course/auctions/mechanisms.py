@@ -25,8 +25,8 @@ from scipy.stats import qmc
 
 from lla_course.core import (
     as_tensors,
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     require_choice,
     require_finite,
     require_flag,
@@ -39,10 +39,10 @@ def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, C
     (b,), back = as_tensors(**{name: bids})
     if b.dim() not in dims or 0 in b.shape:
         shapes = " or ".join({2: "[B, n]", 3: "[B, n, m]"}[d] for d in dims)
-        fail(f"{name}.shape", tuple(b.shape), f"{shapes}, nothing empty")
+        bad_argument(f"{name}.shape", tuple(b.shape), f"{shapes}, nothing empty")
     require_finite(name, b)
     if (b < 0).any():
-        fail(name, b.min().item(), "numbers >= 0")
+        bad_argument(name, b.min().item(), "numbers >= 0")
     return b, back
 
 
@@ -62,7 +62,7 @@ def highest_wins(
     Raises `ValueError` for wrong shapes, NaN, infinity."""
     (b,), back = as_tensors(bids=bids)
     if b.dim() not in (2, 3) or 0 in b.shape:
-        fail("bids.shape", tuple(b.shape), "[B, n] or [B, n, m], nothing empty")
+        bad_argument("bids.shape", tuple(b.shape), "[B, n] or [B, n, m], nothing empty")
     require_finite("bids", b)
     first = (b == b.amax(1, keepdim=True)).to(b.dtype)
     return back(first / first.sum(1, keepdim=True))
@@ -96,13 +96,13 @@ def utility(
     "Value of what each bidder gets, minus what he pays. Raises `ValueError` for shapes that do not fit."
     for name, t in (("values", values), ("allocation", allocation), ("payment", payment)):
         if not isinstance(t, torch.Tensor):
-            fail(name, type(t).__name__, "a torch tensor")
+            bad_argument(name, type(t).__name__, "a torch tensor")
     if values.dim() not in (2, 3):
-        fail("values.shape", tuple(values.shape), "[B, n] or [B, n, m]")
+        bad_argument("values.shape", tuple(values.shape), "[B, n] or [B, n, m]")
     if allocation.shape != values.shape:
-        fail("allocation.shape", tuple(allocation.shape), f"{tuple(values.shape)}")
+        bad_argument("allocation.shape", tuple(allocation.shape), f"{tuple(values.shape)}")
     if payment.shape != values.shape[:2]:
-        fail("payment.shape", tuple(payment.shape), f"{tuple(values.shape[:2])}")
+        bad_argument("payment.shape", tuple(payment.shape), f"{tuple(values.shape[:2])}")
     worth = values * allocation
     return (worth if values.dim() == 2 else worth.sum(2)) - payment
 
@@ -116,10 +116,10 @@ def grid_regret(
 
     Raises `ValueError` for wrong shapes, NaN, and whatever the mechanism refuses."""
     if not callable(mechanism):
-        fail("mechanism", mechanism, "a function of bids")
+        bad_argument("mechanism", mechanism, "a function of bids")
     (v, r), back = as_tensors(values=_as_bids("values", values, (2, 3))[0], reports=reports)
     if not r.dim() or not len(r) or r.shape[1:] != v.shape[2:]:
-        fail("reports.shape", tuple(r.shape), "[G], or [G, m] for m items")
+        bad_argument("reports.shape", tuple(r.shape), "[G], or [G, m] for m items")
     require_finite("reports", r)
     honest = utility(v, *mechanism(v))
     best = honest.clone()
@@ -167,13 +167,13 @@ class Distribution:
         functions = dict(self.__dict__, survival=self.survival or (lambda v: 1 - cdf(v)))
         for name in ("cdf", "pdf", "virtual", "inverse", "quantile", "survival"):
             if not callable(functions[name]):
-                fail(name, functions[name], "a function")
+                bad_argument(name, functions[name], "a function")
             object.__setattr__(self, name, _in_double(functions[name]))
 
 
 def _probability(u: torch.Tensor) -> torch.Tensor:
     bad = ~((u >= 0) & (u <= 1))
-    return fail("u", u[bad][0].item(), "numbers from 0 to 1") if bad.any() else u
+    return bad_argument("u", u[bad][0].item(), "numbers from 0 to 1") if bad.any() else u
 
 # %% ../../nbs/60_mechanisms.ipynb #c020
 def uniform(
@@ -185,9 +185,9 @@ def uniform(
     try:
         a, b = torch.broadcast_tensors(a.double(), b.double())
     except RuntimeError:
-        fail("low, high", (tuple(a.shape), tuple(b.shape)), "bounds of one shape")
+        bad_argument("low, high", (tuple(a.shape), tuple(b.shape)), "bounds of one shape")
     if not ((0 <= a) & (a < b) & torch.isfinite(b)).all():
-        fail("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
+        bad_argument("low, high", (a.tolist(), b.tolist()), "finite bounds with 0 <= low < high")
     inside = lambda v: torch.minimum(torch.maximum(v, a), b)
     return Distribution(
         a,
@@ -332,10 +332,10 @@ def truncated_normal(
     (mu,), s = as_tensors(mean=mean)[0], require_positive("sd", sd)
     low, high = (require_positive(name, t, zero=True) for name, t in (("low", low), ("high", high)))
     if not low < high:
-        fail("low, high", (low, high), "finite bounds with 0 <= low < high")
+        bad_argument("low, high", (low, high), "finite bounds with 0 <= low < high")
     mu = require_finite("mean", mu).double()
     if not (mu.abs() + high <= 1e12 * s).all():
-        fail("sd", s, "at least 1e-12 of the mean and of the bounds")
+        bad_argument("sd", s, "at least 1e-12 of the mean and of the bounds")
     bell = _Bell(mu, s, torch.full_like(mu, low), torch.full_like(mu, high))
     virtual = lambda v: bell.clip(v) - _hazard(bell, bell.clip(v))
 
@@ -364,7 +364,9 @@ def _per_bidder(distributions: Any, n: int) -> list[Distribution]:
         return [distributions] * n
     ds = list(distributions) if isinstance(distributions, (list, tuple)) else [distributions]
     if len(ds) != n or not all(isinstance(d, Distribution) for d in ds):
-        fail("distributions", f"{len(ds)} given", f"one Distribution, or one for each of the {n} bidders")
+        bad_argument(
+            "distributions", f"{len(ds)} given", f"one Distribution, or one for each of the {n} bidders"
+        )
     return ds
 
 
@@ -372,11 +374,11 @@ def _in_support(v: torch.Tensor, ds: Sequence[Distribution]) -> None:
     for i, d in enumerate(ds):
         if d.low.dim() and d.low.shape != v.shape[:1]:
             wanted = f"one bound, or one for each of the {len(v)} auctions"
-            fail(f"distributions[{i}].low.shape", tuple(d.low.shape), wanted)
+            bad_argument(f"distributions[{i}].low.shape", tuple(d.low.shape), wanted)
         bad = (v[:, i] < d.low * (1 - 1e-6)) | (v[:, i] > d.high * (1 + 1e-6))  # single precision rounds
         if bad.any():
             first = int(bad.nonzero()[0])
-            fail(f"values[{first}, {i}]", v[first, i].item(), "a value inside the support")
+            bad_argument(f"values[{first}, {i}]", v[first, i].item(), "a value inside the support")
 
 # %% ../../nbs/60_mechanisms.ipynb #c026
 def _award(phi: torch.Tensor, i: int, d: Distribution) -> tuple[torch.Tensor, torch.Tensor]:
@@ -420,7 +422,9 @@ def myerson_revenue(
     no distribution, and for bounds that are not single numbers."""
     ds = list(distributions) if isinstance(distributions, (list, tuple)) else []
     if not ds or not all(isinstance(d, Distribution) and not d.low.dim() for d in ds):
-        fail("distributions", f"{len(ds)} given", "a list of at least one, with single numbers as bounds")
+        bad_argument(
+            "distributions", f"{len(ds)} given", "a list of at least one, with single numbers as bounds"
+        )
     even = torch.arange(require_whole("panels", panels, least=1), dtype=torch.float64) / panels
     rare = torch.logspace(-15, -1, 141, dtype=torch.float64)
     u, different = torch.cat([even, rare, 1 - rare]), {id(d): d for d in ds}
@@ -447,9 +451,9 @@ def piecewise_uniform(
     probabilities that are none."""
     e, p = (t.double() for t in as_tensors(edges=edges, probabilities=probabilities)[0])
     if e.dim() != 1 or len(e) < 2 or not ((e >= 0) & e.isfinite()).all() or not (e.diff() > 0).all():
-        fail("edges", e.tolist(), "at least two finite ascending numbers >= 0")
+        bad_argument("edges", e.tolist(), "at least two finite ascending numbers >= 0")
     if p.shape != (len(e) - 1,) or not (p > 1e-300).all() or not abs(p.sum() - 1) <= 1e-9:
-        fail("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
+        bad_argument("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
     require_whole("points", points, least=1)
     none, f = torch.zeros(1, dtype=torch.float64), p / e.diff()
     F = torch.cat([none, p.cumsum(0)])  # below each edge
@@ -506,11 +510,11 @@ def raw_virtual(
 ) -> torch.Tensor:  # v - (1 - F(v)) / f(v), not ironed
     "The virtual value as the formula gives it; where f is rounded to zero, that of the distribution."
     if not isinstance(d, Distribution):
-        fail("d", type(d).__name__, "a Distribution")
+        bad_argument("d", type(d).__name__, "a Distribution")
     (t,), back = as_tensors(v=v)
     t = t.double()
     if not ((t >= d.low) & (t <= d.high)).all():
-        fail("v", v, "values inside the support of the distribution")
+        bad_argument("v", v, "values inside the support of the distribution")
     f = d.pdf(t)
     return back(torch.where(f > 0, t - d.survival(t) / f, d.virtual(t)))
 
@@ -536,7 +540,9 @@ def itemwise_myerson(
     Raises `ValueError` where `myerson` does, and unless there is one entry for each item."""
     v, back = _as_bids("values", values, (3,))
     if not isinstance(distributions, (list, tuple)) or len(distributions) != v.shape[2]:
-        fail("distributions", type(distributions).__name__, f"a list with one entry an item, {v.shape[2]}")
+        bad_argument(
+            "distributions", type(distributions).__name__, f"a list with one entry an item, {v.shape[2]}"
+        )
     shares, paid = zip(*[myerson(v[:, :, j], d) for j, d in enumerate(distributions)])
     return back(torch.stack(shares, 2)), back(torch.stack(paid, 2).sum(2))
 
@@ -552,7 +558,7 @@ def menu(
     (v, x, p), back = as_tensors(values=values, bundles=bundles, prices=prices)
     if v.dim() != 2 or x.dim() != 2 or p.shape != x.shape[:1] or v.shape[1] != x.shape[1] or not len(v):
         shapes = tuple(map(tuple, (v.shape, x.shape, p.shape)))
-        fail("shapes", shapes, "values [T, m], bundles [K, m], prices [K]")
+        bad_argument("shapes", shapes, "values [T, m], bundles [K, m], prices [K]")
     for name, t in (("values", v), ("bundles", x), ("prices", p)):
         require_finite(name, t)
     order = p.argsort(descending=True)
@@ -592,7 +598,7 @@ def by_size(
     Raises `ValueError` unless there are 1 to 16 finite prices."""
     (p,), _ = as_tensors(prices=prices)
     if p.dim() != 1 or not 1 <= len(p) <= 16:
-        fail("prices.shape", tuple(p.shape), "[m] for 1 to 16 items")
+        bad_argument("prices.shape", tuple(p.shape), "[m] for 1 to 16 items")
     require_finite("prices", p)
     bundles = torch.cartesian_prod(*[torch.arange(2)] * len(p)).view(-1, len(p))[1:]
     return bundles.to(p), p[bundles.sum(1) - 1]
@@ -611,7 +617,7 @@ class LPResult:
 def _as_table(name: str, types: Any) -> np.ndarray:
     (t,), _ = as_tensors(**{name: types})
     if t.dim() != 2 or 0 in t.shape:
-        fail(f"{name}.shape", tuple(t.shape), "[T, m], nothing empty")
+        bad_argument(f"{name}.shape", tuple(t.shape), "[T, m], nothing empty")
     return require_finite(name, t).detach().double().cpu().numpy()
 
 
@@ -624,21 +630,21 @@ def as_types(
     Raises `ValueError` for wrong shapes, NaN, negative values, and weights that are no probabilities."""
     t, (w,) = _as_table("types", types), as_tensors(weights=weights)[0]
     if w.shape != t.shape[:1]:
-        fail("weights.shape", tuple(w.shape), f"one probability for each of the {len(t)} types")
+        bad_argument("weights.shape", tuple(w.shape), f"one probability for each of the {len(t)} types")
     w = require_finite("weights", w).detach().double().cpu().numpy()
     if (t < 0).any():
-        fail("types", float(t.min()), "values >= 0")
+        bad_argument("types", float(t.min()), "values >= 0")
     if (w < 0).any() or abs(w.sum() - 1) > 1e-6:
-        fail("weights", f"sum {w.sum():g}, least {w.min():g}", "probabilities that sum to one")
+        bad_argument("weights", f"sum {w.sum():g}, least {w.min():g}", "probabilities that sum to one")
     return t, w
 
 # %% ../../nbs/60_mechanisms.ipynb #c071
 def _as_pairs(pairs: Any, T: int, opponents: int) -> np.ndarray:
     found, b = np.asarray(pairs), require_whole("opponents", opponents, least=1)
     if found.ndim != 2 or found.shape[1] != 3 or found.dtype.kind not in "iu":
-        fail("pairs", getattr(found, "shape", None), "whole numbers (t, s, b), [K, 3]")
+        bad_argument("pairs", getattr(found, "shape", None), "whole numbers (t, s, b), [K, 3]")
     if found.size and ((found < 0) | (found >= [T, T, b])).any():
-        fail("pairs", found, f"types below {T}, b below {b}")
+        bad_argument("pairs", found, f"types below {T}, b below {b}")
     return found
 
 
@@ -683,9 +689,9 @@ def best_lies(
     "The pairs whose lie pays most. Raises `ValueError` for shapes that do not fit."
     types, u, x = _as_table("types", types), np.asarray(u), np.asarray(x)
     if u.ndim != 2 or len(u) != len(types):
-        fail("u.shape", u.shape, f"[{len(types)}, b]")
+        bad_argument("u.shape", u.shape, f"[{len(types)}, b]")
     if x.shape != (*u.shape, types.shape[1]):
-        fail("x.shape", x.shape, f"{(*u.shape, types.shape[1])}")
+        bad_argument("x.shape", x.shape, f"{(*u.shape, types.shape[1])}")
     honest = u - np.einsum("sj,sbj->sb", types, x)
     gain = np.einsum("tj,sbj->tsb", types, x) + honest[None] - u[:, None]  # [T, T, b]
     pays = gain.max(1) > 1e-7 * np.abs(types).max()
@@ -708,7 +714,7 @@ def solve_lazily(
     (T, m), pairs, size = types.shape, _as_pairs(pairs, len(types), opponents), np.size(objective)
     N, few = T * opponents, 0 if limits is None else limits.shape[0]
     if np.ndim(objective) != 1 or size < N * (1 + m):
-        fail("objective.shape", np.shape(objective), f"[{N * (1 + m)}] or more")
+        bad_argument("objective.shape", np.shape(objective), f"[{N * (1 + m)}] or more")
     bounds = np.c_[np.zeros(size), np.r_[np.full(N, np.inf), np.ones(size - N)]]
     while True:
         rows = incentive_rows(types, pairs, opponents)
@@ -765,9 +771,9 @@ def type_grid(
     require_whole("size", size, least=1)
     a, b = (t.double().numpy() for t in as_tensors(low=low, high=high)[0])
     if a.ndim != 1 or a.shape != b.shape or not len(a) or not ((0 <= a) & (a < b) & (b < np.inf)).all():
-        fail("low, high", (low, high), "one finite pair 0 <= low < high for each item")
+        bad_argument("low, high", (low, high), "one finite pair 0 <= low < high for each item")
     if size ** len(a) > 10**7:
-        fail("size", size, f"at most ten million types of {len(a)} items")
+        bad_argument("size", size, f"at most ten million types of {len(a)} items")
     steps = (np.arange(size) + (0.5 if where == "mid" else 0)) / size
     types = np.stack(np.meshgrid(*(lo + (hi - lo) * steps for lo, hi in zip(a, b)), indexing="ij"), -1)
     return types.reshape(-1, len(a)), np.full(size ** len(a), 1 / size ** len(a))
@@ -780,7 +786,7 @@ def richardson(
     "Extrapolate to an infinitely fine grid. Raises `ValueError` for what is no finite number."
     for name, t in zip(("coarse", "fine"), as_tensors(coarse=coarse, fine=fine)[0]):
         if t.dim():
-            fail(f"{name}.shape", tuple(t.shape), "one number")
+            bad_argument(f"{name}.shape", tuple(t.shape), "one number")
         require_finite(name, t)
     return 2 * fine - coarse
 
@@ -795,12 +801,12 @@ def read_menu(
 
     Raises `ValueError` for a result of two bidders, or other weights."""
     if not isinstance(result, LPResult):
-        fail("result", type(result).__name__, "an LPResult")
+        bad_argument("result", type(result).__name__, "an LPResult")
     if np.ndim(result.allocation) != 2:
-        fail("result.allocation.shape", np.shape(result.allocation), "[T, m]")
+        bad_argument("result.allocation.shape", np.shape(result.allocation), "[T, m]")
     (w,), _ = as_tensors(weights=weights)
     if w.shape != (len(result.payment),):
-        fail("weights.shape", tuple(w.shape), f"[{len(result.payment)}]")
+        bad_argument("weights.shape", tuple(w.shape), f"[{len(result.payment)}]")
     require_whole("digits", digits, least=0, most=15)
     found = Counter()
     entries = result.allocation.round(digits) + 0.0, result.payment.round(digits) + 0.0
@@ -883,7 +889,7 @@ def cells(
     "The programs of this chapter, at two or more sizes each."
     one, two = dict.fromkeys(("square", "box", "wide", "unit", "unit_23"), (24, 48)), (4, 5, 6, 8, 10)
     small = dict(square=(12, 24), box=(12, 24), unit=(8, 16), pair_dsic=(4, 6), pair_bic=(4, 6))
-    sizes = pick(preset, fast=small, full=dict(one, pair_dsic=two, pair_bic=two))
+    sizes = by_preset(preset, fast=small, full=dict(one, pair_dsic=two, pair_bic=two))
     found = [Config(name, K, where) for name, all in sizes.items() for K in all for where in ("low", "mid")]
     return {f"{cfg.problem}_{cfg.size}_{cfg.where}": cfg for cfg in found}
 
@@ -895,7 +901,7 @@ def run(
 
     Raises `ValueError` for settings that are none."""
     if not isinstance(cfg, Config):
-        fail("cfg", type(cfg).__name__, "a Config")
+        bad_argument("cfg", type(cfg).__name__, "a Config")
     low, high, kind = PROBLEMS[require_choice("problem", cfg.problem, PROBLEMS)]
     types, weights = type_grid(low, high, cfg.size, cfg.where)
     if kind in ("dsic", "bic"):

@@ -14,17 +14,17 @@ import numpy as np
 from scipy.linalg import eigh
 
 from .model import LatentModel, _as_numbers, _as_q, _as_signal, _log, observed
-from ..core import fail, require_choice, require_positive, require_whole
+from ..core import bad_argument, require_choice, require_positive, require_whole
 
 # %% ../../nbs/41_brite.ipynb #c007
 def _weights(weights: Any, X: int) -> np.ndarray:
     if not X:
-        fail("model", "no prompt", "at least one prompt")
+        bad_argument("model", "no prompt", "at least one prompt")
     w = np.full(X, 1 / X) if weights is None else _as_numbers("weights", weights)
     if w.shape != (X,):
-        fail("weights.shape", w.shape, f"[{X}], one for each prompt")
+        bad_argument("weights.shape", w.shape, f"[{X}], one for each prompt")
     if not (np.isfinite(w) & (w >= 0)).all() or w.sum() <= 0:
-        fail("weights", w.tolist(), "numbers >= 0, not all zero")
+        bad_argument("weights", w.tolist(), "numbers >= 0, not all zero")
     return w / w.sum()
 
 
@@ -103,7 +103,9 @@ def theta_update(
         ):
             size /= 2
         theta = theta + size * step
-    fail("max_steps", max_steps, f"enough Newton steps; the gradient is still {np.abs(slope).max():.1e}")
+    bad_argument(
+        "max_steps", max_steps, f"enough Newton steps; the gradient is still {np.abs(slope).max():.1e}"
+    )
 
 # %% ../../nbs/41_brite.ipynb #c011
 def brite(
@@ -195,7 +197,7 @@ def divergence(
 
     Raises `ValueError` for models of different shapes."""
     if a.logits.shape != b.logits.shape:
-        fail("b", b.logits.shape, f"a model of shape {a.logits.shape}")
+        bad_argument("b", b.logits.shape, f"a model of shape {a.logits.shape}")
     p = np.exp(a.log_joint)
     return float(
         _weights(weights, len(p))
@@ -213,7 +215,7 @@ def gradient(
 ) -> np.ndarray:  # [D]
     "Gradient of L: mean features of the good thoughts minus those of all thoughts."
     if model.features is None:
-        fail("model", "a table", "a log-linear model")
+        bad_argument("model", "a table", "a log-linear model")
     d = model.posterior(signal) - np.exp(model.log_joint)
     return (
         _weights(weights, len(d))
@@ -227,7 +229,7 @@ def trace(
 ) -> Trace:  # everything that the theorems compare
     "Evaluate a path of writers. Raises `ValueError` for a path without a writer."
     if not len(models):
-        fail("models", models, "at least one model")
+        bad_argument("models", models, "at least one model")
     w = dict(weights=problem.weights)
     L, top = (
         np.array([objective(m, problem.signal, **w) for m in models]),
@@ -253,7 +255,7 @@ def missing_information(
 
     Raises `ValueError` if the features are redundant."""
     if model.features is None:
-        fail("model", "a table", "a log-linear model")
+        bad_argument("model", "a table", "a log-linear model")
     w, f = (
         _weights(weights, len(model.logits)),
         model.features.reshape(len(model.logits), -1, len(model.theta)),
@@ -263,7 +265,7 @@ def missing_information(
         _moments(f, flat(p), w)[1] for p in (np.exp(model.log_joint), model.posterior(signal))
     )
     if np.linalg.cond(complete) > 1e12:
-        fail("features", "redundant", "features whose covariance can be inverted")
+        bad_argument("features", "redundant", "features whose covariance can be inverted")
     return float(eigh(missing, complete, eigvals_only=True)[-1])
 
 # %% ../../nbs/41_brite.ipynb #c040
@@ -290,7 +292,7 @@ def rejection_update(
         counts[x] = np.bincount(kept[:1] if keep == "one" else kept, minlength=len(px))
     total = counts.sum(1)
     if not total.any():
-        fail("draws", draws, "at least one sample that is kept: no prompt was ever right")
+        bad_argument("draws", draws, "at least one sample that is kept: no prompt was ever right")
     q = np.where(total[:, None] > 0, counts / np.maximum(total, 1)[:, None], p / p.sum(1, keepdims=True))
     return q.reshape(model.logits.shape), total / total.sum()
 
@@ -302,8 +304,8 @@ def coverage(
     "1 - (1 - p)^N. Raises `ValueError` for p outside of 0 to 1 and fewer than 0 draws."
     p, N = _as_numbers("p", p), _as_numbers("draws", draws)
     if not ((0 <= p) & (p <= 1)).all():
-        fail("p", p.tolist(), "probabilities from 0 to 1")
+        bad_argument("p", p.tolist(), "probabilities from 0 to 1")
     if not ((N >= 0) & (N < np.inf)).all():
-        fail("draws", N.tolist(), "finite numbers >= 0")
+        bad_argument("draws", N.tolist(), "finite numbers >= 0")
     with np.errstate(divide="ignore", invalid="ignore"):
         return np.where(N == 0, 0.0, -np.expm1(N * np.log1p(-p)))

@@ -16,7 +16,7 @@ from scipy.stats import binom
 from .algorithm import coverage, theta_update
 from .model import LatentModel, TokenTree, observed
 from .reasoner import cells
-from ..core import fail, load_result, require_choice, require_positive, require_whole
+from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     add_curve,
     add_points,
@@ -29,6 +29,7 @@ from lla_course.figures import (
     slider,
     with_slider,
 )
+from ..records import load
 
 # %% ../../nbs/49_brite_lab.ipynb #c005
 STEPS = {"+1": lambda v: (v + 1) % 10, "×2": lambda v: 2 * v % 10, "−3": lambda v: (v - 3) % 10}
@@ -144,7 +145,7 @@ def coverage_figure(
     Raises `ValueError` for numbers out of their range."""
     require_whole("draws", draws, least=0)
     if require_positive("success", success) > 1:
-        fail("success", success, "a probability above 0, at most 1")
+        bad_argument("success", success, "a probability above 0, at most 1")
     chance = np.geomspace(1e-4, 1, 101)
     k = np.arange(13)
     fig = canvas("log₁₀ p (above); number of right samples (below)", "covered", "probability", height=520)
@@ -179,7 +180,7 @@ def written_texts(
 
     Raises `ValueError` for a run that does not exist."""
     table = cells("full")
-    record = load_result(f"reasoner/{require_choice('run', run, tuple(table))}", table[run])
+    record = load(f"42_brite_transformer/{require_choice('run', run, tuple(table))}", table[run])
     found = {}
     for name, m in (record.result["methods"] if record else {}).items():
         if "grades" not in m:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from scipy.special import logsumexp
 
-from ..core import fail, require_positive, require_whole
+from ..core import bad_argument, require_positive, require_whole
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c009
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TokenTree:
     def __post_init__(self) -> None:
         texts = isinstance(self.tokens, tuple) and all(isinstance(token, str) for token in self.tokens)
         if not texts:
-            fail("tokens", self.tokens, "a tuple of texts")
+            bad_argument("tokens", self.tokens, "a tuple of texts")
         require_whole("depth", self.depth, least=0)
 
     def beginnings(self, length: int) -> list[tuple[int, ...]]:  # length in tokens -> each as token numbers
@@ -58,14 +58,14 @@ class TokenTree:
 def _check_levels(name: str, levels: list[np.ndarray]) -> None:
     "Raise `ValueError` unless level h is [V**h, V + 1], without NaN."
     if not len(levels):
-        fail(name, levels, "at least one level")
+        bad_argument(name, levels, "at least one level")
     wide = np.shape(levels[0])[-1] if np.ndim(levels[0]) == 2 else 0
     for h, level in enumerate(levels):
         wanted = (max(wide - 1, 0) ** h, wide)
         if not wide or np.shape(level) != wanted:
-            fail(f"{name}[{h}].shape", np.shape(level), f"{wanted}, [V**h, V + 1]")
+            bad_argument(f"{name}[{h}].shape", np.shape(level), f"{wanted}, [V**h, V + 1]")
         if not (np.asarray(level, float) < np.inf).all():
-            fail(f"{name}[{h}]", "nan or inf", "numbers below inf")
+            bad_argument(f"{name}[{h}]", "nan or inf", "numbers below inf")
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c010
 def tree_policy(
@@ -78,7 +78,9 @@ def tree_policy(
     for h, level in enumerate(levels):
         choices = len(tree.tokens) + 1
         if level.shape[1:] != (choices,) or not (level >= 0).all() or not np.allclose(level.sum(-1), 1):
-            fail(f"next_token, level {h}", level.tolist()[:1], f"{choices} probabilities that sum to one")
+            bad_argument(
+                f"next_token, level {h}", level.tolist()[:1], f"{choices} probabilities that sum to one"
+            )
     with np.errstate(divide="ignore"):
         return [np.log(p) for p in levels] + [
             np.log(np.eye(len(tree.tokens) + 1)[[-1] * len(tree.tokens) ** tree.depth])
@@ -103,7 +105,7 @@ def _as_numbers(name: str, x: Any) -> np.ndarray:
     try:
         return np.asarray(x, float)
     except (TypeError, ValueError):
-        fail(name, x, "an array of numbers")
+        bad_argument(name, x, "an array of numbers")
 
 
 def _as_signal(signal: Any, shape: tuple) -> np.ndarray:
@@ -111,26 +113,28 @@ def _as_signal(signal: Any, shape: tuple) -> np.ndarray:
     try:
         g = np.broadcast_to(signal, shape)
     except ValueError:
-        fail("signal.shape", np.shape(signal), f"a shape that broadcasts to [X, Z, Y] = {shape}")
+        bad_argument("signal.shape", np.shape(signal), f"a shape that broadcasts to [X, Z, Y] = {shape}")
     if not ((g >= 0) & (g <= 1)).all():
-        fail("signal", float(g[~((g >= 0) & (g <= 1))][0]), "probabilities from 0 to 1")
+        bad_argument("signal", float(g[~((g >= 0) & (g <= 1))][0]), "probabilities from 0 to 1")
     return g
 
 
 def _as_q(q: Any, shape: tuple) -> np.ndarray:
     q = _as_numbers("q", q)
     if q.shape != shape:
-        fail("q.shape", q.shape, f"[X, Z, Y] = {shape}")
+        bad_argument("q.shape", q.shape, f"[X, Z, Y] = {shape}")
     if not (q >= 0).all() or np.abs(q.sum((1, 2)) - 1).max() > 1e-8:
-        fail("q", q.sum((1, 2)).tolist(), "probabilities that sum to one over z and y, for each prompt")
+        bad_argument(
+            "q", q.sum((1, 2)).tolist(), "probabilities that sum to one over z and y, for each prompt"
+        )
     return q
 
 
 def _check_logits(logits: Any) -> None:
     if not isinstance(logits, np.ndarray) or logits.ndim != 3:
-        fail("logits.shape", np.shape(logits), "an array [X, Z, Y]")
+        bad_argument("logits.shape", np.shape(logits), "an array [X, Z, Y]")
     if not (logits < np.inf).all() or not (logits > -np.inf).any((1, 2)).all():
-        fail("logits", "nan, inf or all -inf", "numbers below inf, not all -inf for any prompt")
+        bad_argument("logits", "nan, inf or all -inf", "numbers below inf, not all -inf for any prompt")
 
 
 def _log(p: Any) -> np.ndarray:
@@ -158,9 +162,9 @@ class LatentModel:
         Raises `ValueError` for negative numbers and for prompts without any possibility."""
         p = _as_numbers("probabilities", probabilities)
         if p.ndim != 3:
-            fail("probabilities.shape", p.shape, "[X, Z, Y]")
+            bad_argument("probabilities.shape", p.shape, "[X, Z, Y]")
         if not (np.isfinite(p) & (p >= 0)).all() or not (p.sum((1, 2)) > 0).all():
-            fail(
+            bad_argument(
                 "probabilities",
                 float(p.min()) if p.size else None,
                 "finite numbers >= 0, not all zero for any prompt",
@@ -174,11 +178,11 @@ class LatentModel:
         Raises `ValueError` for shapes that do not fit and for numbers that are not finite."""
         f, t = _as_numbers("features", features), _as_numbers("theta", theta)
         if f.ndim != 4 or 0 in f.shape:
-            fail("features.shape", f.shape, "[X, Z, Y, D], nothing empty")
+            bad_argument("features.shape", f.shape, "[X, Z, Y, D], nothing empty")
         if t.shape != f.shape[-1:]:
-            fail("theta.shape", t.shape, f"[{f.shape[-1]}], one for each feature")
+            bad_argument("theta.shape", t.shape, f"[{f.shape[-1]}], one for each feature")
         if not (np.isfinite(f).all() and np.isfinite(t).all()):
-            fail("features, theta", "nan or inf", "finite numbers")
+            bad_argument("features, theta", "nan or inf", "finite numbers")
         return cls(f @ t, f, t)
 
     @property
@@ -197,7 +201,7 @@ class LatentModel:
         Raises `ValueError` for a prompt whose good outcomes are unreachable."""
         log_p = self.log_evidence(signal)
         if not np.isfinite(log_p).all():
-            fail(
+            bad_argument(
                 "signal",
                 f"prompt {int((~np.isfinite(log_p)).argmax())} has P(good) = 0",
                 "a good outcome of positive probability for each prompt: this answer is unreachable",
@@ -220,14 +224,14 @@ def observed(
 ) -> np.ndarray:  # 1 where y is the right answer, otherwise 0; [X, Z, Y]
     "The signal of a known answer. Raises `ValueError` for an answer that does not exist."
     if not isinstance(shape, tuple) or len(shape) != 3:
-        fail("shape", shape, "(X, Z, Y)")
+        bad_argument("shape", shape, "(X, Z, Y)")
     for size in shape:
         require_whole("shape", size, least=0)
     y = np.asarray(answers)
     if y.shape != shape[:1] or y.dtype.kind not in "iu":
-        fail("answers", answers, f"{shape[0]} whole numbers")
+        bad_argument("answers", answers, f"{shape[0]} whole numbers")
     if not ((0 <= y) & (y < shape[2])).all():
-        fail("answers", answers, f"numbers from 0 to {shape[2] - 1}")
+        bad_argument("answers", answers, f"numbers from 0 to {shape[2] - 1}")
     return np.broadcast_to(y[:, None, None] == np.arange(shape[2]), shape).astype(float)
 
 
@@ -239,7 +243,7 @@ def rewarded(
     "The signal of a reward: the better, the more probably welcome. Raises `ValueError` unless beta > 0."
     R = _as_numbers("reward", reward)
     if R.ndim != 3 or 0 in R.shape[1:] or not np.isfinite(R).all():
-        fail("reward", R.shape, "finite numbers, [X, Z, Y]")
+        bad_argument("reward", R.shape, "finite numbers, [X, Z, Y]")
     return np.exp((R - R.max((1, 2), keepdims=True)) / require_positive("beta", beta))
 
 # %% ../../nbs/40_latent_reasoning.ipynb #c027
@@ -254,7 +258,7 @@ def shaped_rewards(
     _check_levels("policy", policy)
     bonus, sizes = _as_numbers("bonus", bonus), [len(level) for level in policy]
     if bonus.shape != (sum(sizes),) or np.isnan(bonus).any():
-        fail("bonus.shape", bonus.shape, f"[{sum(sizes)}], one number for each rationale")
+        bad_argument("bonus.shape", bonus.shape, f"[{sum(sizes)}], one number for each rationale")
     last = np.eye(policy[0].shape[1])[-1] > 0
     return [
         np.where(last, level + part[:, None], level)
@@ -286,7 +290,7 @@ def soft_value_iteration(
         values.append(after)
         policy.append(np.where(alive, (q - np.where(alive, after[:, None], 0)) / beta, dead))
     if not np.isfinite(after[0]):
-        fail(
+        bad_argument(
             "rewards",
             -np.inf,
             "at least one rationale with a finite sum of rewards: this answer is unreachable",

@@ -20,8 +20,8 @@ import torch
 from torch import nn
 
 from lla_course.core import (
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_finite,
@@ -29,8 +29,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from ..models import Config as Sizes
-from ..models import Decoder, evaluating
+from ..models import Decoder, DecoderConfig, evaluating
 
 # %% ../../nbs/42_brite_transformer.ipynb #c006
 @dataclass(frozen=True)
@@ -93,7 +92,7 @@ def check_author(
 ) -> None:
     "Raise `ValueError` unless these are probabilities that sum to at most one."
     if require_positive("careful", careful, zero=True) + require_positive("slip", slip, zero=True) > 1:
-        fail("careful, slip", (careful, slip), "probabilities that sum to at most one")
+        bad_argument("careful, slip", (careful, slip), "probabilities that sum to at most one")
 
 
 def author(
@@ -258,7 +257,7 @@ def write(
 ) -> torch.Tensor:  # texts, [B, room]
     "Write a rationale and an answer to each prompt. Raises `ValueError` for prompts of another task."
     if x.dim() != 2 or x.shape[1] != task.slots:
-        fail("x.shape", tuple(x.shape), f"[B, {task.slots}]")
+        bad_argument("x.shape", tuple(x.shape), f"[B, {task.slots}]")
     require_flag("greedy", greedy)
     rules, text = allowed(task, x.device), []
     caches = [block.mixer.start(len(x), task.slots + task.room) for block in model.blocks]
@@ -322,10 +321,10 @@ class Config(Task):
         "As many as write as many samples as a psi-update."
         return max(1, round(self.rl_steps * self.group * self.samples / (self.prompts * self.round_draws)))
 
-    def sizes(self) -> Sizes:  # of the writer
+    def sizes(self) -> DecoderConfig:  # of the writer
         "Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.slots + self.room)
-        return Sizes(vocab=self.values + 3, init=0.1, **about)
+        return DecoderConfig(vocab=self.values + 3, init=0.1, **about)
 
 # %% ../../nbs/42_brite_transformer.ipynb #c021
 def check_config(
@@ -342,10 +341,10 @@ def check_config(
     require_positive("bonus", cfg.bonus, zero=True)
     number = isinstance(cfg.floor, (int, float)) and not isinstance(cfg.floor, bool)
     if not number or not -float("inf") < cfg.floor <= 0:
-        fail("floor", cfg.floor, "a finite number <= 0")
+        bad_argument("floor", cfg.floor, "a finite number <= 0")
     check_author(cfg.careful, cfg.slip)
     if not isinstance(cfg.methods, tuple):
-        fail("methods", cfg.methods, "a tuple of names")
+        bad_argument("methods", cfg.methods, "a tuple of names")
     cfg.sizes()
     return cfg
 
@@ -394,7 +393,7 @@ def nats(
 ) -> torch.Tensor:  # []
     "Mean surprise over the tokens of texts: the loss of every imitation. Raises `ValueError` without a text."
     if not len(text):
-        fail("text.shape", tuple(text.shape), "at least one text")
+        bad_argument("text.shape", tuple(text.shape), "at least one text")
     return -log_probs(model, cfg, x, text).sum() / (text != cfg.pad).sum()
 
 
@@ -410,7 +409,7 @@ def imitate(
 ) -> list[float]:  # loss of each step, in nats a token
     "Supervised fine-tuning (SFT): the theta-update. Raises `ValueError` where there is nothing to imitate."
     if not len(x) or len(text) != len(x):
-        fail("text.shape", tuple(text.shape), f"a text for each of {len(x)} prompts, at least one")
+        bad_argument("text.shape", tuple(text.shape), f"a text for each of {len(x)} prompts, at least one")
 
     def loss() -> tuple:
         rows = torch.randint(len(x), (cfg.batch,), generator=rng, device=x.device)
@@ -475,7 +474,9 @@ def accept(
     "Keep one right text of each prompt. Raises `ValueError` if there is none at all."
     require_flag("checked", checked)
     if not texts.shape[0] or texts.shape[1] != len(data.x):
-        fail("texts.shape", tuple(texts.shape), f"[draws, {len(data.x)}, room] with at least one draw")
+        bad_argument(
+            "texts.shape", tuple(texts.shape), f"[draws, {len(data.x)}, room] with at least one draw"
+        )
     rows = torch.arange(len(data.x), device=texts.device).repeat(len(texts))
     right, faithful = (t.view(len(texts), -1) for t in judge(cfg, data[rows], texts.flatten(0, 1)))
     ticket = torch.rand(right.shape, generator=rng, dtype=torch.float32, device=texts.device).clamp_min(1e-9)
@@ -483,7 +484,7 @@ def accept(
     best, which = ticket.max(0)
     found = (best > 0).nonzero()[:, 0]
     if not len(found):
-        fail("draws", len(texts), "at least one sample that is kept: no prompt was ever right")
+        bad_argument("draws", len(texts), "at least one sample that is kept: no prompt was ever right")
     return Kept(found, texts[which[found], found], faithful[which[found], found], right.float().mean(0))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c028
@@ -518,7 +519,7 @@ def advantages(
 ) -> torch.Tensor:  # [G, K]; rows sum to zero
     "Each return minus the mean of the others. Raises `ValueError` for fewer than two texts."
     if returns.dim() != 2 or returns.shape[1] < 2:
-        fail("returns.shape", tuple(returns.shape), "[G, K] with K >= 2")
+        bad_argument("returns.shape", tuple(returns.shape), "[G, K] with K >= 2")
     K = returns.shape[1]
     return (returns - returns.mean(1, keepdim=True)) * (K / (K - 1))
 
@@ -567,7 +568,7 @@ def psi_update(
     Raises `ValueError` for an unknown reward, and no prompt."""
     require_choice("reward", reward, ("checker", "answer", "tied"))
     if not len(data.x):
-        fail("data", 0, "at least one prompt")
+        bad_argument("data", 0, "at least one prompt")
 
     def loss() -> tuple:
         p = data[
@@ -591,7 +592,7 @@ class Hinted(Decoder):
 
     def __init__(
         self,
-        sizes: Sizes,  # of the decoder
+        sizes: DecoderConfig,  # of the decoder
         *,
         seed: int = 0,  # of the first weights
     ) -> None:
@@ -650,7 +651,7 @@ def prefer(
 
     Raises `ValueError` without a pair. Source: Zhong et al. (2025), eq. 3.6."""
     if not len(x) or not len(good) == len(bad) == len(x):
-        fail("x.shape", tuple(x.shape), "a right and a wrong text each, at least one")
+        bad_argument("x.shape", tuple(x.shape), "a right and a wrong text each, at least one")
 
     def loss() -> tuple:
         r = torch.randint(len(x), (cfg.batch // 2,), generator=rng, device=x.device)
@@ -880,7 +881,7 @@ def by_length(
 ) -> list[float]:  # for n from the shortest to the longest
     "Means over the prompts of each length; 0 for a length that does not occur, and nothing for no prompt."
     if values.shape != p.n.shape:
-        fail("values.shape", tuple(values.shape), f"one for each prompt, {tuple(p.n.shape)}")
+        bad_argument("values.shape", tuple(values.shape), f"one for each prompt, {tuple(p.n.shape)}")
     if not len(p.n):
         return []
     means = [values[p.n == n].float().mean() for n in range(2, int(p.n.max()) + 1)]
@@ -897,7 +898,7 @@ def evidence(
     success = torch.as_tensor(success)
     require_finite("success", success)
     if not ((success >= 0) & (success <= 1)).all():
-        fail("success", success.tolist(), "shares from 0 to 1")
+        bad_argument("success", success.tolist(), "shares from 0 to 1")
     return torch.log1p(success * torch.expm1(torch.as_tensor(require_positive("bonus", bonus, zero=True))))
 
 # %% ../../nbs/42_brite_transformer.ipynb #c065
@@ -919,7 +920,7 @@ def cells(
         test=1000,
         limit=440.0,
     )
-    large = pick(
+    large = by_preset(
         preset,
         fast=dict(prompts=200, batch=32, base_steps=5, sft_steps=4, rl_steps=2, group=8, samples=4, test=16),
         full=large,
@@ -945,7 +946,7 @@ def cells(
         )
         for s in range(3)
     }
-    found = pick(preset, fast={}, full=small) | {
+    found = by_preset(preset, fast={}, full=small) | {
         f"n{n}_{s}": Config(**large | dict(n_max=n, seed=s, methods=most))
         for s in range(5)
         for n in (6, 8, 12)

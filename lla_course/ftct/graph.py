@@ -17,7 +17,7 @@ from typing import Any
 import networkx as nx
 import torch
 
-from ..core import fail, require_flag, require_positive, require_whole
+from ..core import bad_argument, require_flag, require_positive, require_whole
 
 # %% ../../nbs/50_causal_graphs.ipynb #c007
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def check_data(
 ) -> DataConfig:  # the same
     "Raise `ValueError` for settings that no data can satisfy."
     if not isinstance(cfg, DataConfig):
-        fail("cfg", type(cfg).__name__, "a DataConfig")
+        bad_argument("cfg", type(cfg).__name__, "a DataConfig")
     least = dict(N=2, M=2, letters=3, shortest=2, extra=0, context_pool=0, graph_seed=0, root_low=None)
     least |= dict.fromkeys(("root_values", "noise_values", "examples"), 1)
     for name, low in least.items():
@@ -59,26 +59,26 @@ def check_data(
     for name in ("overlap", "equals"):
         require_flag(name, getattr(cfg, name))
     if cfg.M > cfg.N:
-        fail("M", cfg.M, f"at most N={cfg.N}: a fragment is no longer than the chain")
+        bad_argument("M", cfg.M, f"at most N={cfg.N}: a fragment is no longer than the chain")
     longest, noise = cfg.N + cfg.extra, cfg.letters - (2 * cfg.N - 1)
     if max(cfg.M, cfg.shortest) > longest:
-        fail("shortest", cfg.shortest, f"at most N + extra = {longest}")
+        bad_argument("shortest", cfg.shortest, f"at most N + extra = {longest}")
     if noise < longest - 2:
-        fail(
+        bad_argument(
             "letters",
             cfg.letters,
             f"at least {2 * cfg.N - 1 + longest - 2}: {2 * cfg.N - 1} for the graph, {longest - 2} for noise",
         )
     if cfg.letters > len(ALPHABET):
-        fail("letters", cfg.letters, f"at most {len(ALPHABET)}")
+        bad_argument("letters", cfg.letters, f"at most {len(ALPHABET)}")
     wanted = f"a tuple, fewest and most, between 0 and context_pool={cfg.context_pool} (itself at most 8)"
     if not isinstance(cfg.context, tuple) or len(cfg.context) != 2:
-        fail("context", cfg.context, wanted)
+        bad_argument("context", cfg.context, wanted)
     low, high = (require_whole("context", size) for size in cfg.context)
     if not 0 <= low <= high <= cfg.context_pool <= 8:
-        fail("context", cfg.context, wanted)
+        bad_argument("context", cfg.context, wanted)
     if require_positive("icl", cfg.icl, zero=True) > 1:
-        fail("icl", cfg.icl, "a number from 0 to 1")
+        bad_argument("icl", cfg.icl, "a number from 0 to 1")
     return cfg
 
 # %% ../../nbs/50_causal_graphs.ipynb #c011
@@ -173,10 +173,10 @@ class Vocabulary:
     ) -> list[int]:  # tokens
         "Read words. Raises `ValueError` for a word that the vocabulary does not have."
         if not isinstance(text, str):
-            fail("text", type(text).__name__, "words of the vocabulary in one text")
+            bad_argument("text", type(text).__name__, "words of the vocabulary in one text")
         index = {name: i for i, name in enumerate(self.names)}
         words = text.split(" ") if text else []
-        return [index[w] if w in index else fail("text", w, "words of the vocabulary") for w in words]
+        return [index[w] if w in index else bad_argument("text", w, "words of the vocabulary") for w in words]
 
     def decode(
         self,
@@ -209,7 +209,7 @@ def noise_values(
     if cfg.overlap:
         return list(range(cfg.root_low, cfg.root_low + cfg.noise_values))
     free = sorted(set(range(cfg.noise_values)) - set(graph_values(world)))
-    return free or fail(
+    return free or bad_argument(
         "noise_values",
         cfg.noise_values,
         "some number below it that is no value of the graph; or overlap=True",
@@ -331,7 +331,7 @@ def render(
 
     Raises `ValueError` for no sentence."""
     if not len(s["values"]):
-        fail("s", 0, "at least one sequence")
+        bad_argument("s", 0, "at least one sequence")
     words, (n, E, _) = vocabulary(cfg), s["values"].shape
     tokens, roles, head = (t.flatten(2) for t in _grid(cfg, generator, s))
     last = words.letter + s["letters"].gather(1, s["T"][:, None] - 1)
@@ -422,5 +422,7 @@ def coverage(
     has = ((s["letters"][:, :, None] == chain) & s["chain"][:, :, None]).any(1).double()
     shown = int(s["chain"].any(1).sum())
     if not shown:
-        fail("n", n, f"more sentences, for none of these has a fragment (icl={cfg.icl:g} of all have none)")
+        bad_argument(
+            "n", n, f"more sentences, for none of these has a fragment (icl={cfg.icl:g} of all have none)"
+        )
     return has.mT @ has / shown

@@ -13,8 +13,17 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import torch
+from lla_course.ftct.interpretability import (
+    KINDS,
+    SURGERIES,
+    ablate_heads,
+    operate,
+    recorded_model,
+    script,
+    usual_heads,
+)
 
-from ..core import fail, require_choice, require_flag, require_whole
+from ..core import bad_argument, require_choice, require_flag, require_whole
 from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
 from lla_course.ftct.graph import (
     ALPHABET,
@@ -25,15 +34,6 @@ from lla_course.ftct.graph import (
     few_shot_prompts,
     sample_batch,
     vocabulary,
-)
-from lla_course.ftct.mechanism import (
-    KINDS,
-    SURGERIES,
-    ablate_heads,
-    operate,
-    recorded_model,
-    script,
-    usual_heads,
 )
 from .training import pairs
 
@@ -130,7 +130,7 @@ def token_strip(
 ) -> go.Figure:  # the same
     "Lines of tokens, coloured by role. Raises `ValueError` for no line."
     if not words:
-        fail("words", words, "at least one line of tokens")
+        bad_argument("words", words, "at least one line of tokens")
     ends = [np.cumsum([0, *(0.13 + 0.08 * len(text) for text, _ in line)]) for line in words]
     scale = min(1.0, wide / max(e[-1] for e in ends))
     for row, (line, at) in enumerate(zip(words, ends)):

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import nn
 
 from lla_course.core import (
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_flag,
@@ -35,8 +35,15 @@ from lla_course.ftct.graph import (
     sample_batch,
     vocabulary,
 )
-from ..models import Config as Sizes
-from ..models import Decoder, adamw, as_tokens, cross_entropy, evaluating, padded_prompts
+from lla_course.models import (
+    Decoder,
+    DecoderConfig,
+    adamw,
+    as_tokens,
+    cross_entropy,
+    evaluating,
+    padded_prompts,
+)
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
 @dataclass(frozen=True)
@@ -67,7 +74,7 @@ class Config:
 
     def __post_init__(self) -> None:
         if not isinstance(self.data, DataConfig):
-            fail("data", type(self.data).__name__, "a DataConfig")
+            bad_argument("data", type(self.data).__name__, "a DataConfig")
         least = dict(layers=0, heads=1, width=1, steps=1, batch=1, pool=0, warmup=0, prompts=1, seed=0)
         for name, low in least.items():
             require_whole(name, getattr(self, name), least=low)
@@ -77,18 +84,18 @@ class Config:
             require_positive(name, getattr(self, name))
         require_choice("precision", self.precision, ("float32", "bfloat16"))
         if require_positive("decay", self.decay, zero=True) > 1:
-            fail("decay", self.decay, "a number from 0 to 1")
+            bad_argument("decay", self.decay, "a number from 0 to 1")
         if not isinstance(self.betas, tuple) or len(self.betas) != 2:
-            fail("betas", self.betas, "a tuple of two numbers")
+            bad_argument("betas", self.betas, "a tuple of two numbers")
         if require_choice("kind", self.kind, ("transformer", "mlp")) == "transformer":
             self.sizes()
         else:
             require_whole("layers", self.layers, least=2)
 
-    def sizes(self, vocab: int = 1) -> Sizes:  # tokens -> of a transformer
+    def sizes(self, vocab: int = 1) -> DecoderConfig:  # tokens -> of a transformer
         "Raises `ValueError` for sizes that make no model."
         about = dict(heads=self.heads, width=self.width, dropout=self.dropout, init=self.init)
-        return Sizes(vocab, self.layers, length=longest(self.data)[0], **about)
+        return DecoderConfig(vocab, self.layers, length=longest(self.data)[0], **about)
 
 # %% ../../nbs/51_ftct_training.ipynb #c009
 def longest(
@@ -123,7 +130,7 @@ def batches(
     Raises `ValueError` for a pool smaller than what is drawn together."""
     some = cfg.batch * require_whole("ahead", ahead, least=1)
     if cfg.pool and cfg.pool < some:
-        fail("pool", cfg.pool, f"0 or at least {some}")
+        bad_argument("pool", cfg.pool, f"0 or at least {some}")
     return _endless(cfg, generator, ahead)
 
 # %% ../../nbs/51_ftct_training.ipynb #c011b
@@ -222,7 +229,9 @@ def score(
 
     Raises `ValueError` where nothing is written."""
     if not len(written) or len(written) != len(prompts.letters):
-        fail("written.shape", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts")
+        bad_argument(
+            "written.shape", tuple(written.shape), f"a text for each of {len(prompts.letters)} prompts"
+        )
     found = {name: 0 for name in ("whole", "vertices", "final", "whole_strict", "vertices_strict")}
     for row, letters, values in zip(written.tolist(), prompts.letters.tolist(), prompts.values.tolist()):
         line = row[: row.index(NEWLINE)] if NEWLINE in row else row
@@ -263,7 +272,7 @@ def cells(
 
     Fast: the small world. Full: the authors' process and model, all (N, M), the sizes of the model, the
     MLP, five trainings that last longer."""
-    return pick(preset, fast=_small(), full=_large())
+    return by_preset(preset, fast=_small(), full=_large())
 
 
 def _small() -> dict[str, Config]:

@@ -16,8 +16,8 @@ import torch
 from scipy.optimize import minimize_scalar
 
 from lla_course.core import (
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_flag,
@@ -31,15 +31,15 @@ def _smoothed(weights: Callable, x0: torch.Tensor, x: torch.Tensor, f: Callable)
     "The rows of weights [M, N], and the truth at design points [N] and queries [M]; each is checked."
     for name, call in (("weights", weights), ("f", f)):
         if not callable(call):
-            fail(name, call, "a function")
+            bad_argument(name, call, "a function")
     for name, t in (("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point() or t.dim() not in (1, 2):
-            fail(name, type(t).__name__, "a floating tensor, [N] or [N, d]")
+            bad_argument(name, type(t).__name__, "a floating tensor, [N] or [N, d]")
     s, truth, at = weights(x0, x), f(x), f(x0)
     shapes = {"weights(x0, x)": (s, (len(x0), len(x))), "f(x)": (truth, (len(x),)), "f(x0)": (at, (len(x0),))}
     for name, (t, shape) in shapes.items():
         if getattr(t, "shape", None) != shape:
-            fail(name, getattr(t, "shape", type(t).__name__), f"an array of shape {shape}")
+            bad_argument(name, getattr(t, "shape", type(t).__name__), f"an array of shape {shape}")
     return tuple(torch.as_tensor(t) for t in (s, truth, at))
 
 
@@ -75,7 +75,7 @@ def monte_carlo(
     require_whole("draws", draws, least=2)
     noise = require_positive("noise", noise, zero=True)
     if not isinstance(generator, torch.Generator):
-        fail("generator", type(generator).__name__, "a torch.Generator")
+        bad_argument("generator", type(generator).__name__, "a torch.Generator")
     s, truth, at = _smoothed(weights, x0, x, f)
     eps = torch.randn(draws, len(x), generator=generator, dtype=truth.dtype, device=generator.device)
     fits = (truth + noise * eps.to(truth)) @ s.T
@@ -95,7 +95,7 @@ def axis_weights(
     Raises `ValueError` for other types and shapes."""
     for name, t in (("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or t.dim() != 1:
-            fail(name, type(t).__name__, "a tensor with one dimension")
+            bad_argument(name, type(t).__name__, "a tensor with one dimension")
     p = block_weights(x0[:, None], x[:, None], as_bandwidth(bandwidth, x[:, None]), "gaussian")
     if not require_flag("linear", linear):
         return p, torch.zeros_like(p)
@@ -113,10 +113,10 @@ def along(
 ) -> torch.Tensor:  # [Q, ..., Q]
     "Apply a matrix along each axis of an array. Raises `ValueError` for what does not fit together."
     if not isinstance(values, torch.Tensor):
-        fail("values", type(values).__name__, "a tensor")
+        bad_argument("values", type(values).__name__, "a tensor")
     shapes = [tuple(getattr(matrix, "shape", ())) for matrix in matrices]
     if [shape[1:] for shape in shapes] != [(size,) for size in values.shape]:
-        fail("matrices", shapes, f"a matrix [Q, m] for each axis of {tuple(values.shape)}")
+        bad_argument("matrices", shapes, f"a matrix [Q, m] for each axis of {tuple(values.shape)}")
     for matrix in matrices:
         values = torch.tensordot(values, matrix, dims=([0], [1]))
     return values
@@ -128,7 +128,7 @@ def outer(
     "Outer product of vectors. Raises `ValueError` for none."
     vectors = list(factors) if isinstance(factors, (list, tuple)) else []
     if not vectors or any(getattr(v, "ndim", 0) != 1 for v in vectors):
-        fail("factors", factors, "at least one vector")
+        bad_argument("factors", factors, "at least one vector")
     return reduce(lambda a, b: a[..., None] * b, vectors)
 
 # %% ../../nbs/12_bias_variance.ipynb #c027
@@ -148,7 +148,7 @@ def grid_bias_variance(
     noise = require_positive("noise", noise, zero=True)
     d, (p, t) = getattr(values, "ndim", 0), axis_weights(x0, x, bandwidth, linear)
     if getattr(truth, "shape", None) != (len(x0),) * d:
-        fail("truth", type(truth).__name__, f"{d} axes of {len(x0)}")
+        bad_argument("truth", type(truth).__name__, f"{d} axes of {len(x0)}")
     swap = lambda factors, changes: [changes.get(k, factor) for k, factor in enumerate(factors)]
     A0, A1, A2 = (a.sum(-1) for a in (p.square(), p * (p * t), (p * t).square()))
     fit, variance = along(values, [p] * d), outer([A0] * d)
@@ -173,7 +173,7 @@ def graded_nodes(
     require_whole("order", order, least=1, most=100)
     require_whole("pieces", pieces, least=2)
     if require_positive("smallest", smallest) >= 0.5:
-        fail("smallest", smallest, "a length below 0.5")
+        bad_argument("smallest", smallest, "a length below 0.5")
     half = np.r_[0, np.geomspace(smallest, 0.5, pieces)]
     edges = np.unique(np.r_[half, 1 - half])
     g, w = np.polynomial.legendre.leggauss(order)
@@ -197,11 +197,11 @@ _ESTIMATORS = ("local_constant", "local_linear", "global_linear")
 
 def _check(cfg: Config) -> Config:
     if not isinstance(cfg, Config):
-        fail("cfg", type(cfg).__name__, "a Config")
+        bad_argument("cfg", type(cfg).__name__, "a Config")
     require_choice("estimator", cfg.estimator, _ESTIMATORS)
     require_whole("d", cfg.d, least=1)
     if not isinstance(cfg.sides, (list, tuple)) or not cfg.sides:
-        fail("sides", cfg.sides, "at least one whole number")
+        bad_argument("sides", cfg.sides, "at least one whole number")
     for side in cfg.sides:
         require_whole("sides", side, least=1)
     return cfg
@@ -249,7 +249,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name of a curve -> its settings
     "The curves of this chapter: three estimators in one, two and three dimensions, four grids a decade of n."
-    last = pick(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})  # n runs from 10^2 to 10^last
+    last = by_preset(preset, fast={1: 4, 2: 5, 3: 5}, full={1: 6, 2: 7, 3: 7})  # n runs from 10^2 to 10^last
     sides = lambda d: tuple(round(10 ** (k / 4 / d)) for k in range(8, 4 * last[d] + 1))
     return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in _ESTIMATORS}
 
@@ -281,9 +281,9 @@ def decade_slopes(
         for value in values:
             require_positive(name, value)
     if not sizes or sorted(set(sizes)) != sizes:
-        fail("n", n, "sizes in ascending order")
+        bad_argument("n", n, "sizes in ascending order")
     if len(errors) != len(sizes):
-        fail("error", error, f"{len(sizes)} errors, one for each n")
+        bad_argument("error", error, f"{len(sizes)} errors, one for each n")
     out, end = [], len(sizes) - 1
     decades = lambda start: math.log10(sizes[end] / sizes[start])
     while end > 0:

@@ -12,7 +12,14 @@ from typing import Any
 
 import torch
 
-from ..core import as_tensors, fail, require_choice, require_finite, require_positive, require_whole
+from lla_course.core import (
+    as_tensors,
+    bad_argument,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_whole,
+)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c015
 LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # log K as a function of r^2
@@ -64,13 +71,15 @@ def _check_block(x0: torch.Tensor, x: torch.Tensor, bandwidth: torch.Tensor, ker
     require_choice("kernel", kernel, LOG_KERNELS)
     for name, t, dims in (("x0", x0, 2), ("x", x, 2), ("bandwidth", bandwidth, 1)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
-            fail(name, type(t).__name__, "a floating tensor")
+            bad_argument(name, type(t).__name__, "a floating tensor")
         if t.dim() != dims or not len(t) and name != "x0":
-            fail(f"{name}.shape", tuple(t.shape), "[M, d] for x0, [N, d] for x, [1] or [d] for the bandwidth")
+            bad_argument(
+                f"{name}.shape", tuple(t.shape), "[M, d] for x0, [N, d] for x, [1] or [d] for the bandwidth"
+            )
     if x0.shape[1] != x.shape[1]:
-        fail("x0.shape", tuple(x0.shape), f"{x.shape[1]} coordinates, as x has")
+        bad_argument("x0.shape", tuple(x0.shape), f"{x.shape[1]} coordinates, as x has")
     if len(bandwidth) not in (1, x.shape[1]):
-        fail("bandwidth.shape", tuple(bandwidth.shape), f"1 or {x.shape[1]} entries")
+        bad_argument("bandwidth.shape", tuple(bandwidth.shape), f"1 or {x.shape[1]} entries")
 
 
 def _no_neighbour(row: int, x0: torch.Tensor, bandwidth: torch.Tensor) -> None:
@@ -94,18 +103,20 @@ def as_design(
     tensors, back = as_tensors(**arrays)
     for name, t in zip(arrays, tensors):
         if t.dim() not in (1, 2):
-            fail(f"{name}.shape", tuple(t.shape), "one or two dimensions")
+            bad_argument(f"{name}.shape", tuple(t.shape), "one or two dimensions")
         require_finite(name, t)
         most = torch.finfo(t.dtype).max / 4
         if name != "y" and (t.abs() > most).any():
-            fail(name, t.abs().max().item(), f"numbers up to {most:.2g}")
+            bad_argument(name, t.abs().max().item(), f"numbers up to {most:.2g}")
     q, k, v = [t[:, None] if t.dim() == 1 else t for t in tensors] + ([None] if y is ... else [])
     if 0 in k.shape:
-        fail("x.shape", tuple(k.shape), "at least one design point, of at least one coordinate")
+        bad_argument("x.shape", tuple(k.shape), "at least one design point, of at least one coordinate")
     if q.shape[1] != k.shape[1]:
-        fail("x0.shape", tuple(tensors[0].shape), f"{k.shape[1]} coordinates a query, as x has")
+        bad_argument("x0.shape", tuple(tensors[0].shape), f"{k.shape[1]} coordinates a query, as x has")
     if v is not None and len(v) != len(k):
-        fail("y.shape", tuple(tensors[2].shape), f"one response for each of the {len(k)} design points")
+        bad_argument(
+            "y.shape", tuple(tensors[2].shape), f"one response for each of the {len(k)} design points"
+        )
     flat = y is not ... and tensors[2].dim() == 1
     return q, k, v, (lambda out: back(out[:, 0] if flat else out))
 
@@ -118,17 +129,17 @@ def as_bandwidth(
 
     Raises `ValueError` unless it is finite and positive, with one entry or one a coordinate of x."""
     if not isinstance(x, torch.Tensor) or x.dim() != 2:
-        fail("x", type(x).__name__, "a tensor of design points, [N, d]")
+        bad_argument("x", type(x).__name__, "a tensor of design points, [N, d]")
     if isinstance(bandwidth, bool):
-        fail("bandwidth", bandwidth, "a number")
+        bad_argument("bandwidth", bandwidth, "a number")
     (h,), _ = as_tensors(bandwidth=bandwidth)
     h = torch.atleast_1d(h)
     for value in h.flatten().tolist():
         require_positive("bandwidth", value)
     if h.dim() > 1 or len(h) not in (1, x.shape[1]):
-        fail("bandwidth", h.tolist(), f"one number, or {x.shape[1]} numbers (one a coordinate)")
+        bad_argument("bandwidth", h.tolist(), f"one number, or {x.shape[1]} numbers (one a coordinate)")
     if not (h.to(x) > 0).all():
-        fail("bandwidth", h.tolist(), f"numbers that {x.dtype} can tell from zero")
+        bad_argument("bandwidth", h.tolist(), f"numbers that {x.dtype} can tell from zero")
     return h.to(x)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c024
@@ -140,9 +151,9 @@ def in_blocks(
 ) -> torch.Tensor:  # all answers, [M, ...]
     "Answer the queries block by block, so that memory does not grow with their number."
     if not callable(answer):
-        fail("answer", answer, "a function of a block of queries")
+        bad_argument("answer", answer, "a function of a block of queries")
     if not isinstance(x0, torch.Tensor) or not x0.dim():
-        fail("x0", type(x0).__name__, "a tensor of queries, [M, d]")
+        bad_argument("x0", type(x0).__name__, "a tensor of queries, [M, d]")
     rows = require_whole("budget", budget, least=1) // max(require_whole("row_size", row_size, least=0), 1)
     return torch.cat([answer(block) for block in x0.split(max(1, rows))])
 
@@ -196,7 +207,7 @@ def smoother_matrix(
 
     Raises what `weights` raises."""
     if not callable(weights):
-        fail("weights", weights, "a function weights(x0, x, **knobs)")
+        bad_argument("weights", weights, "a function weights(x0, x, **knobs)")
     return weights(x, x, **knobs)
 
 # %% ../../nbs/10_kernel_regression.ipynb #c036
@@ -208,7 +219,7 @@ def degrees_of_freedom(
     Raises `ValueError` unless it is square and finite."""
     (S,), _ = as_tensors(smoother=smoother)
     if S.dim() != 2 or S.shape[0] != S.shape[1] or not len(S):
-        fail("smoother.shape", tuple(S.shape), "a square matrix")
+        bad_argument("smoother.shape", tuple(S.shape), "a square matrix")
     return float(require_finite("smoother", S).trace())
 
 # %% ../../nbs/10_kernel_regression.ipynb #c042
@@ -224,9 +235,11 @@ def leave_one_out(
     require_finite("smoother", S)
     require_finite("y", values)
     if values.dim() not in (1, 2) or not values.numel():
-        fail("y.shape", tuple(values.shape), "one or two dimensions")
+        bad_argument("y.shape", tuple(values.shape), "one or two dimensions")
     if S.dim() != 2 or S.shape != (len(values),) * 2:
-        fail("smoother.shape", tuple(S.shape), f"a square matrix, {len(values)} rows as there are responses")
+        bad_argument(
+            "smoother.shape", tuple(S.shape), f"a square matrix, {len(values)} rows as there are responses"
+        )
     own = S.diagonal().reshape(-1, *[1] * (values.dim() - 1))
     if (own >= 1 - 1e-12).any():
         return float("inf")
@@ -248,5 +261,5 @@ def cross_validate(
     try:
         candidates = list(bandwidths)
     except TypeError:
-        fail("bandwidths", bandwidths, "a list of bandwidths")
+        bad_argument("bandwidths", bandwidths, "a list of bandwidths")
     return [leave_one_out(smoother_matrix(x, weights=weights, bandwidth=h, **knobs), y) for h in candidates]

@@ -14,7 +14,7 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 
-from ..core import fail, require_choice, require_positive, require_whole
+from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     add_curve,
     add_points,
@@ -89,7 +89,7 @@ def bench_figure(
     "The whole state of the bench as one figure. Raises `ValueError` where an estimator does."
     x, y = sample(data, n, noise, seed)
     if not isinstance(query, (int, float)) or not 0 <= query <= 1:
-        fail("query", query, "a number from 0 to 1")
+        bad_argument("query", query, "a number from 0 to 1")
     require_positive("bandwidth", bandwidth)
     require_positive("ridge", ridge, zero=True)
     grid, at = np.linspace(0, 1, 161), np.array([query])

@@ -16,8 +16,8 @@ import torch
 
 from lla_course.core import (
     as_tensors,
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     require_choice,
     require_positive,
     require_whole,
@@ -83,14 +83,14 @@ def _moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: float | 
 def _check_moments(p: torch.Tensor, x0: torch.Tensor, x: torch.Tensor, ridge: float | torch.Tensor) -> None:
     for name, t in (("p", p), ("x0", x0), ("x", x)):
         if not isinstance(t, torch.Tensor) or not t.is_floating_point():
-            fail(name, type(t).__name__, "a floating tensor")
+            bad_argument(name, type(t).__name__, "a floating tensor")
     if p.dim() != 2:
-        fail("p.shape", tuple(p.shape), "[M, N]")
+        bad_argument("p.shape", tuple(p.shape), "[M, N]")
     if x0.dim() != 2 or len(x0) != len(p):
-        fail("x0.shape", tuple(x0.shape), f"[{len(p)}, d], as p has rows")
+        bad_argument("x0.shape", tuple(x0.shape), f"[{len(p)}, d], as p has rows")
     wanted = (p.shape[1], x0.shape[1])
     if 0 in wanted or x.shape not in (wanted, (len(p), *wanted)):
-        fail("x.shape", tuple(x.shape), f"{wanted}")
+        bad_argument("x.shape", tuple(x.shape), f"{wanted}")
     if not isinstance(ridge, torch.Tensor):
         require_positive("ridge", ridge, zero=True)
 
@@ -168,7 +168,7 @@ def local_slope(
     Raises what `local_linear` raises, and `ValueError` for several responses."""
     ridge, queries, points, values, _ = _as_line(kernel, ridge, x0, x, y)
     if values.shape[1] != 1:
-        fail("y.shape", tuple(values.shape), "one response a design point, [N]")
+        bad_argument("y.shape", tuple(values.shape), "one response a design point, [N]")
     h = as_bandwidth(bandwidth, points)
 
     def slope(block):
@@ -227,7 +227,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name of a cell -> its settings
     "The benchmark runs of this chapter, for `lla-course record local_linear`."
-    n, m = pick(preset, fast=(5_000, 500), full=(100_000, 10_000))
+    n, m = by_preset(preset, fast=(5_000, 500), full=(100_000, 10_000))
     return {f"n{n}_d{d}": Config(n, m, d) for d in (1, 3)}
 
 # %% ../../nbs/11_local_linear.ipynb #c047
@@ -238,7 +238,7 @@ def run(
     import resource
 
     if not isinstance(cfg, Config):
-        fail("cfg", type(cfg).__name__, "a Config")
+        bad_argument("cfg", type(cfg).__name__, "a Config")
     for name in ("n", "m", "d"):
         require_whole(name, getattr(cfg, name), least=1)
     generator = seed_everything(cfg.seed)

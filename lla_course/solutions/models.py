@@ -339,9 +339,9 @@ def _(answer: Any) -> str | None:
         return "pass the function itself: check(\"34.3\", recall)."
     tokens = torch.tensor([5, 9, 2, 7, 5, 2, 2, 5, 3, 9, 9])
 
-    def rule(t: int, ahead: int = 1, pick: int = -1, self_: bool = False) -> int:
+    def rule(t: int, ahead: int = 1, by_preset: int = -1, self_: bool = False) -> int:
         found = [s for s in range(t + self_) if tokens[s] == tokens[t] and s + ahead <= t]
-        return int(tokens[found[pick] + ahead]) if found else -1
+        return int(tokens[found[by_preset] + ahead]) if found else -1
 
     every = lambda **k: torch.tensor([rule(t, **k) for t in range(len(tokens))])
     right, got = every(), torch.as_tensor(answer(tokens.clone()))
@@ -349,7 +349,7 @@ def _(answer: Any) -> str | None:
         return f"one answer for each token, [{len(tokens)}]; yours has shape {tuple(got.shape)}."
     known = [
         (right, None),
-        (every(pick=0), "the latest occurrence counts, not the first."),
+        (every(by_preset=0), "the latest occurrence counts, not the first."),
         (every(ahead=0), "that is the key itself: its value stands one token further on."),
         (torch.where(right < 0, 0, right), "where the token is new, the answer is -1."),
     ]

@@ -13,21 +13,20 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
+from .online_regression import GRIDS, paired_ratio, predict, unit_rms
 from torch import nn
 
 from lla_course.core import (
-    fail,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_flag,
     require_positive,
     require_whole,
 )
-from ..models import Block, SoftmaxAttention, evaluating
-from ..models import Config as Sizes
+from ..models import Block, DecoderConfig, SoftmaxAttention, evaluating
 from .mixers import MIXERS, LocalLinear, check_training, fit, mixer, tuned
-from .test_time import GRIDS, paired_ratio, predict, unit_rms
 
 # %% ../../nbs/33_in_context_regression.ipynb #c007
 @dataclass(frozen=True)
@@ -62,14 +61,14 @@ class Config:
         require_choice("positions", self.positions, ("none", "rotary"))
         pairs = isinstance(self.knobs, tuple) and {(type(p), len(p)) for p in self.knobs} <= {(tuple, 2)}
         if not pairs:
-            fail("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
+            bad_argument("knobs", self.knobs, "a tuple of pairs, as (('out_norm', False),)")
         self.sizes()
 
-    def sizes(self) -> Sizes:  # for the blocks of a model
+    def sizes(self) -> DecoderConfig:  # for the blocks of a model
         "What a mixer is built from. Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
         require_whole("width", self.width, least=1)
-        return Sizes(vocab=1, n_mlp=0, init=self.width**-0.5, **about)
+        return DecoderConfig(vocab=1, n_mlp=0, init=self.width**-0.5, **about)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -103,7 +102,7 @@ def make_tokens(
     Raises `ValueError`."""
     require_flag("told", told)
     if x.dim() != 3 or x.shape != y.shape:
-        fail("y.shape", tuple(y.shape), f"that of x, {tuple(x.shape)}, [n, L, d]")
+        bad_argument("y.shape", tuple(y.shape), f"that of x, {tuple(x.shape)}, [n, L, d]")
     last = lambda a: F.pad(a, (0, 0, 1, 0))[:, :-1]
     return torch.cat([x, *([last(x)] if told else []), last(y)], -1)
 
@@ -244,7 +243,9 @@ def lines(
 
 def _check_later(cfg: Config) -> None:
     if cfg.segment >= cfg.length:
-        fail("segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment")
+        bad_argument(
+            "segment", cfg.segment, f"less than length={cfg.length}: errors count after the first segment"
+        )
 
 
 def _note(cfg: Config, e: torch.Tensor) -> dict:
@@ -274,7 +275,7 @@ def inside(
 
     Raises `ValueError` where there is no sequence, or nothing after the first segment: only that counts."""
     if not len(x):
-        fail("x.shape", tuple(x.shape), "at least one sequence")
+        bad_argument("x.shape", tuple(x.shape), "at least one sequence")
     _check_later(cfg)
     seen, found, S = [], [], cfg.segment
     note = lambda m, given: seen.append((m, given[0]))
@@ -378,7 +379,7 @@ def cells(
         f"small_{m}": make(m, 32, **small | dict(seeds=(1, 2)))
         for m in ("softmax", "softmax_normed", "lla", "gated_deltanet")
     }
-    return pick(
+    return by_preset(
         preset,
         fast=fast,
         full=full | {f"small_{m}_longer": make(m, 32, **small | dict(steps=250)) for m in ("softmax", "lla")},
@@ -397,7 +398,7 @@ def by_place(
     e = torch.as_tensor(curve, dtype=torch.float64)
     parts = [e[(t >= segment) & (t % segment == i)] for i in range(segment)]
     if not all(map(len, parts)):
-        fail("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
+        bad_argument("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
     return [float(part.mean()) for part in parts]
 
 # %% ../../nbs/33_in_context_regression.ipynb #c048

@@ -16,9 +16,10 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
+from .online_regression import Config, make_sequences, predict, unit_rms
 
 from ..attention.dense import lla_weights
-from ..core import fail, require_choice, require_flag, require_positive, require_whole
+from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
 from lla_course.figures import (
     ROLES,
     add_curve,
@@ -35,7 +36,6 @@ from lla_course.figures import (
     with_slider,
 )
 from .mixers import chunked, mesa_question
-from .test_time import Config, make_sequences, predict, unit_rms
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
 RULES = dict(  # rule -> role, name, dash; dashed is what fades
@@ -70,7 +70,7 @@ def answers(
     require_positive("scale", scale, zero=True)
     require_positive("step", step)
     if require_positive("decay", decay) > 1:
-        fail("decay", decay, "above 0, at most 1")
+        bad_argument("decay", decay, "above 0, at most 1")
     if rule == "softmax":
         return (scale * q @ k.mT).softmax(-1) @ v
     if rule == "lla":
@@ -115,7 +115,7 @@ def two_pieces(
 
     With spread 1 these are the segments of chapter 32. Raises `ValueError` for sizes that make no world."""
     if require_whole("d", d) < 2:
-        fail("d", d, "at least 2; in one dimension keys of one length are all but equal")
+        bad_argument("d", d, "at least 2; in one dimension keys of one length are all but equal")
     require_whole("n", n, least=1)
     require_positive("spread", spread)
     require_positive("noise", noise, zero=True)
@@ -157,7 +157,7 @@ def tuning(
     ).items():
         require_positive(name, value)
     if max(fading, delta_fading) > 1:
-        fail("fading", (fading, delta_fading), "at most 1")
+        bad_argument("fading", (fading, delta_fading), "at most 1")
     return dict(
         softmax=(scale,),
         lla=(scale, ridge),
@@ -369,7 +369,7 @@ def recall_keys(
     require_whole("D", D, least=1, most=64)
     require_whole("pairs", n, least=1)
     if kind == "right angles" and n > D:
-        fail("pairs", n, f"at most {D}: no more keys can stand at right angles in {D} dimensions")
+        bad_argument("pairs", n, f"at most {D}: no more keys can stand at right angles in {D} dimensions")
     if kind == "right angles":
         return torch.eye(D, dtype=torch.float64)[:n]
     return F.normalize(torch.randn(n, 64, generator=_draw(seed), dtype=torch.float64)[:, :D], dim=-1)
@@ -389,7 +389,7 @@ def recall_prompt(
 
     Raises `ValueError` as `recall_keys` does, and for more pairs than letters."""
     if require_whole("pairs", pairs) > 25:
-        fail("pairs", pairs, "at most 25, so that each value has a letter of its own and one is left")
+        bad_argument("pairs", pairs, "at most 25, so that each value has a letter of its own and one is left")
     require_flag("twice", twice)
     k, letter = recall_keys(kind, pairs, D, seed), torch.randperm(26, generator=_draw(seed))
     which = dict(zip(ASKED, (0, pairs // 2, pairs - 1)))[require_choice("asked", asked, ASKED)]
@@ -607,7 +607,7 @@ def line_weights(
         except (TypeError, ValueError, RuntimeError):
             near = False
         if not near:
-            fail(name, x, "places at most 10 from zero")
+            bad_argument(name, x, "places at most 10 from zero")
     bend = lambda x: torch.stack([x, (100 - x.square()).sqrt()], -1)
     q, k = bend(torch.as_tensor(queries, dtype=torch.float64)), bend(places)
     return (scale * q @ k.mT).softmax(-1), lla_weights(q, k, scale=scale, ridge=ridge, is_causal=False)

@@ -27,17 +27,15 @@ import torch.nn.functional as F
 
 from ..attention.flash import flash_lla
 from lla_course.core import (
-    content_hash,
-    fail,
-    kept_part,
-    pick,
+    bad_argument,
+    by_preset,
     pick_device,
     require_choice,
     require_positive,
     require_whole,
 )
-from ..models import Config as Sizes
-from ..models import Decoder, cross_entropy, evaluating
+from ..models import Decoder, DecoderConfig, cross_entropy, evaluating
+from ..records import checkpointed, content_hash
 from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixer, tuned
 
 # %% ../../nbs/36_language_model.ipynb #c007
@@ -49,7 +47,7 @@ def part_of(
 ) -> str:  # of PARTS
     "A tenth of all names goes to the test, a tenth to the choice of settings, whatever else there is."
     if not isinstance(name, str):
-        fail("name", name, "a path as text")
+        bad_argument("name", name, "a path as text")
     u = int(hashlib.sha256(name.encode()).hexdigest()[:8], 16) / 2**32
     return "test" if u < 0.1 else "valid" if u < 0.2 else "train"
 
@@ -105,10 +103,10 @@ def read_corpus(
 
     Raises `ValueError` where it cannot be read as files, or where a part of it would be empty."""
     if isinstance(only, str):
-        fail("only", only, f"a sequence of packages, as ({only!r},)")
+        bad_argument("only", only, f"a sequence of packages, as ({only!r},)")
     root, parts = Path(root or sysconfig.get_paths()["stdlib"]), {p: {} for p in PARTS}
     if not root.is_dir():
-        fail(
+        bad_argument(
             "root",
             str(root),
             "a folder with the source of Python's standard library (this Python keeps it elsewhere, perhaps"
@@ -128,17 +126,17 @@ def read_corpus(
         try:
             parts[part_of(name)][name] = (root / name).read_bytes()
         except OSError as error:
-            fail("root", str(root), f"files that can be read ({error})")
+            bad_argument("root", str(root), f"files that can be read ({error})")
     for p, files in parts.items():
         if not any(files.values()):
-            fail(
+            bad_argument(
                 "root",
                 str(root),
                 f"a standard library with Python files for the part {p!r}"
                 + (f" in {', '.join(only)}" if only else ""),
             )
     for package in set(only) - {name.split("/")[0] for name in names}:
-        fail("only", package, f"packages that {root} has")
+        bad_argument("only", package, f"packages that {root} has")
     return Corpus(parts, platform.python_version())
 
 # %% ../../nbs/36_language_model.ipynb #c012
@@ -159,9 +157,9 @@ PACKAGES = (
 # %% ../../nbs/36_language_model.ipynb #c015
 def _check_bytes(name: str, text: bytes, least: int = 0) -> None:
     if not isinstance(text, (bytes, bytearray)):
-        fail(name, type(text).__name__, "bytes")
+        bad_argument(name, type(text).__name__, "bytes")
     if len(text) < least:
-        fail(name, bytes(text), "at least one byte")
+        bad_argument(name, bytes(text), "at least one byte")
 
 
 def squeezed(
@@ -261,7 +259,7 @@ def read_files(
 ) -> dict:
     "Surprise of a model on files. Raises `ValueError` where there is no file."
     if not len(files):
-        fail("files", files, "at least one file")
+        bad_argument("files", files, "at least one file")
     device = pick_device(device)
     cut = [windows(f, length) for f in files]
     tokens, target = (torch.cat([c[i] for c in cut]) for i in (0, 1))
@@ -292,12 +290,12 @@ def per_byte(
 
     Raises `ValueError` for fewer than two files, and for files that are all empty."""
     if len(bits) < 2 or len(bits) != len(sizes):
-        fail("bits", len(bits), "at least two files, as many as sizes")
+        bad_argument("bits", len(bits), "at least two files, as many as sizes")
     b, n = (np.asarray(x, float).reshape(len(x), -1).sum(1) for x in (bits, sizes))
     if not (np.isfinite(b).all() and np.isfinite(n).all()):
-        fail("bits", b.tolist(), "finite numbers")
+        bad_argument("bits", b.tolist(), "finite numbers")
     if n.sum() <= 0:
-        fail("sizes", n.tolist(), "at least one byte")
+        bad_argument("sizes", n.tolist(), "at least one byte")
     r = b.sum() / n.sum()
     return float(r), float(np.sqrt(((b - r * n) ** 2).sum() * len(b) / (len(b) - 1)) / n.sum())
 
@@ -332,11 +330,11 @@ class Config:
     def __post_init__(self) -> None:
         check_cell(self)
 
-    def sizes(self) -> Sizes:  # for a decoder of bytes
+    def sizes(self) -> DecoderConfig:  # for a decoder of bytes
         "Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.length)
         about |= dict(positions=self.positions, dropout=self.dropout, init=self.init)
-        return Sizes(256, **about)
+        return DecoderConfig(256, **about)
 
 # %% ../../nbs/36_language_model.ipynb #c032c
 def check_cell(
@@ -350,7 +348,7 @@ def check_cell(
     require_positive("ridge", cfg.ridge)
     texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
     if not texts:
-        fail("only", cfg.only, "a tuple of package names, as ('json',)")
+        bad_argument("only", cfg.only, "a tuple of package names, as ('json',)")
     cfg.sizes()
     return cfg
 
@@ -376,7 +374,7 @@ def draw_windows(
 ) -> Callable:  # (step, generator) -> bytes [batch, length], for `fit`
     "Windows from random places. Raises `ValueError` for a text that is not longer than a window."
     if text.dim() != 1 or len(text) <= cfg.length:
-        fail("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
+        bad_argument("text.shape", tuple(text.shape), f"[N] with N > length={cfg.length}")
 
     def draw(step: int, generator: torch.Generator) -> tuple[torch.Tensor]:
         start = torch.randint(len(text) - cfg.length, (cfg.batch, 1), generator=generator, device=text.device)
@@ -401,7 +399,7 @@ def look_inside(
 ) -> dict:
     "Ridges and solver steps, head by head. Raises `ValueError` where there is nothing to read."
     if not tokens.numel():
-        fail("tokens.shape", tuple(tokens.shape), "at least one token")
+        bad_argument("tokens.shape", tuple(tokens.shape), "at least one token")
     found, hooks = dict(ridge=[], steps=[], residual=[]), []
 
     def note(m: LocalLinear, given: tuple) -> None:
@@ -541,7 +539,7 @@ def cells(
         for m in ("softmax", "softmax_normed", "lla")
         for s in range(3)
     }
-    return pick(preset, fast=fast, full=full)
+    return by_preset(preset, fast=fast, full=full)
 
 # %% ../../nbs/36_language_model.ipynb #c050
 @torch.no_grad()
@@ -555,7 +553,7 @@ def cache_gap(
     Raises `ValueError` for no text, and no byte left to read."""
     (B, T), states = tokens.shape, [b.mixer.start(*tokens.shape) for b in model.blocks]
     if not B:
-        fail("tokens.shape", (B, T), "at least one text")
+        bad_argument("tokens.shape", (B, T), "at least one text")
     require_whole("given", given, least=1, most=T - 1)
     pieces = [range(given), *([t] for t in range(given, T))]
     with evaluating(model):
@@ -593,7 +591,7 @@ def write(
 
     Raises `ValueError` for a prompt that is not ASCII, and as `generate` does."""
     if not isinstance(prompt, str) or not prompt.isascii():
-        fail("prompt", prompt, "ASCII text")
+        bad_argument("prompt", prompt, "ASCII text")
     require_whole("seed", seed, least=0)
     device = next(model.parameters()).device
     tokens = torch.tensor([[0, *prompt.encode("ascii")]], device=device)
@@ -687,7 +685,7 @@ def run(
         return run_counts(cfg, corpus) | dict(corpus=corpus.about)
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
     seconds = (
-        kept_part("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"]
+        checkpointed("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"]
         if cfg.budget == "time"
         else None
     )
@@ -731,9 +729,9 @@ def compare(
 
     Raises `ValueError` where there is nothing to compare, or the texts differ."""
     if not a or not b:
-        fail("a", len(a), "at least one result of each")
+        bad_argument("a", len(a), "at least one result of each")
     if len({r["corpus"]["hash"] for r in (*a, *b)}) > 1:
-        fail(
+        bad_argument(
             "corpus",
             sorted({r["corpus"]["hash"] for r in (*a, *b)}),
             "results on one text; record them on one machine",

@@ -22,14 +22,15 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+from ..attention.baselines import write_delta
 from torch import nn
 from torch.utils._pytree import tree_map
 
 from ..attention.dense import lla_weights
 from ..attention.flash import BACKENDS, flash_lla, lla_decode
-from ..attention.regression import write_delta
-from ..core import fail, kept_part, require_choice, require_flag, require_positive, require_whole
-from ..models import Config, MultiHead, SoftmaxAttention, adamw, init_weights, remember
+from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
+from ..models import DecoderConfig, MultiHead, SoftmaxAttention, adamw, init_weights, remember
+from ..records import checkpointed
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -118,7 +119,7 @@ def _check_rule(
     "Raise `ValueError` for an unknown rule, and for tokens of different numbers or sizes."
     require_choice("rule", rule, RULES)
     if k.dim() < 2:
-        fail("k.shape", tuple(k.shape), "[..., T, D]")
+        bad_argument("k.shape", tuple(k.shape), "[..., T, D]")
     T, D = k.shape[-2:]
     fades = (1, D) if rule == "sum" else (1,)
     given = ("q", q, (D,)), ("v", v, None), ("log_decay", log_decay, fades), ("beta", beta, (1,))
@@ -126,9 +127,9 @@ def _check_rule(
         if t.dim() < 2 or t.shape[-2] != T or sizes and t.shape[-1] not in sizes:
             wanted = "Dv" if sizes is None else " or ".join(str(s) for s in dict.fromkeys(sizes))
             where = f"for keys of shape {tuple(k.shape)} and the rule {rule!r}"
-            fail(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] {where}")
+            bad_argument(f"{name}.shape", tuple(t.shape), f"[..., {T}, {wanted}] {where}")
     if rule == "mesa" and ridge is None:
-        fail("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
+        bad_argument("ridge", None, "numbers > 0, [..., D], for the rule 'mesa'")
 
 # %% ../../nbs/31_mixers.ipynb #c017
 def recurrence(
@@ -445,7 +446,7 @@ class HeadGate(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,  # width, heads
+        cfg: DecoderConfig,  # width, heads
     ) -> None:
         super().__init__()
         steps = torch.logspace(-3, -1, cfg.heads, dtype=torch.float32)
@@ -468,7 +469,7 @@ class ChannelGate(nn.Module):
 
     def __init__(
         self,
-        cfg: Config,  # width, heads
+        cfg: DecoderConfig,  # width, heads
     ) -> None:
         super().__init__()
         self.heads, rank = cfg.heads, max(1, cfg.width // 16)
@@ -492,7 +493,7 @@ class RuleInputs(MultiHead):
 
     def __init__(
         self,
-        cfg: Config,  # width, heads, positions
+        cfg: DecoderConfig,  # width, heads, positions
         *,
         rule: str = "sum",  # of RULES
         gate: str = "none",  # fading: "none", one factor a "head", or one a "channel"
@@ -510,9 +511,9 @@ class RuleInputs(MultiHead):
         self.write = require_choice("write", write, ("one", "beta", "step"))
         require_choice("gate", gate, ("none", "head", "channel"))
         if gate == "channel" and rule != "sum":
-            fail("gate", gate, f"'none' or 'head' for the rule {rule!r}")
+            bad_argument("gate", gate, f"'none' or 'head' for the rule {rule!r}")
         if write == "step" and gate != "head":
-            fail("write", write, "'one' or 'beta' without the head gate")
+            bad_argument("write", write, "'one' or 'beta' without the head gate")
         if write == "beta":
             self.to_beta = nn.Linear(cfg.width, H)
             init_weights(self.to_beta, cfg)
@@ -587,7 +588,7 @@ class NormedSoftmax(SoftmaxAttention):
 
     def __init__(
         self,
-        cfg: Config,  # as `SoftmaxAttention`
+        cfg: DecoderConfig,  # as `SoftmaxAttention`
     ) -> None:
         super().__init__(cfg)
         self.q_norm, self.k_norm = nn.RMSNorm(cfg.head_dim), nn.RMSNorm(cfg.head_dim)
@@ -620,7 +621,7 @@ def raw_ridges(
     raw = raw.to(torch.get_default_dtype())
     held = F.softplus(raw)
     if held.is_cpu and not (held.isfinite() & (held > 0)).all():
-        fail("ridge", ridge, f"a number > 0 that {held.dtype} can hold")
+        bad_argument("ridge", ridge, f"a number > 0 that {held.dtype} can hold")
     return nn.Parameter(raw)
 
 # %% ../../nbs/31_mixers.ipynb #c036
@@ -632,7 +633,7 @@ class LocalLinear(NormedSoftmax):
 
     def __init__(
         self,
-        cfg: Config,  # as `SoftmaxAttention`
+        cfg: DecoderConfig,  # as `SoftmaxAttention`
         *,
         ridge: float = 0.1,  # relative ridge at the start, > 0, learned for each head
         tol: float | None = None,  # of the solver, on whole texts; see `flash_lla`
@@ -839,7 +840,7 @@ def check_rates(
 ) -> tuple:  # the same
     "Check learning rates to try. Raises `ValueError` unless they are finite numbers above 0, at least one."
     if not isinstance(rates, Iterable) or isinstance(rates, str) or not (rates := tuple(rates)):
-        fail("rates", rates, "learning rates, at least one")
+        bad_argument("rates", rates, "learning rates, at least one")
     for rate in rates:
         require_positive("rates", rate)
     return rates
@@ -850,7 +851,7 @@ def check_seeds(
 ) -> tuple:  # the same
     "Check seeds. Raises `ValueError` unless they are whole numbers >= 0, at least one."
     if not isinstance(seeds, Iterable) or isinstance(seeds, str) or not (seeds := tuple(seeds)):
-        fail("seeds", seeds, "seeds, at least one")
+        bad_argument("seeds", seeds, "seeds, at least one")
     for seed in seeds:
         require_whole("seeds", seed, least=0)
     return seeds
@@ -869,7 +870,7 @@ def check_training(
     for name, check in dict(rates=check_rates, seeds=check_seeds).items():
         check(given := getattr(cfg, name, (1,)))
         if not isinstance(given, tuple):
-            fail(name, given, "a tuple, as a setting cannot change")
+            bad_argument(name, given, "a tuple, as a setting cannot change")
     if hasattr(cfg, "precision"):
         require_choice("precision", cfg.precision, ("float32", "bfloat16"))
     if hasattr(cfg, "minutes"):
@@ -878,7 +879,7 @@ def check_training(
 # %% ../../nbs/31_mixers.ipynb #c043f
 def tuned(
     # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for
-    # `kept_part`
+    # `checkpointed`
     trial: Callable,
     rates: Sequence[float],  # learning rates to try
     seeds: Sequence[int],  # the first is used for choosing
@@ -891,7 +892,7 @@ def tuned(
     rates, seeds = check_rates(rates), check_seeds(seeds)
 
     def once(rate: float, seed: int) -> dict:
-        result = kept_part(f"{rate:g}_{seed}", lambda: trial(rate, seed))
+        result = checkpointed(f"{rate:g}_{seed}", lambda: trial(rate, seed))
         if seen:
             seen(rate, seed, result)
         return result
@@ -901,7 +902,7 @@ def tuned(
         rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf
     )
     if not math.isfinite(first[best]["score"]):
-        fail("rates", tuple(rates), "a learning rate with which training does not blow up")
+        bad_argument("rates", tuple(rates), "a learning rate with which training does not blow up")
     return dict(
         rate=best,
         grid=[[rate, first[rate]["score"]] for rate in rates],

@@ -17,9 +17,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from ..core import fail, pick, pick_device, require_choice, require_positive, require_whole
-from ..models import Config as Sizes
-from ..models import Decoder, evaluating, require_below
+from lla_course.core import (
+    bad_argument,
+    by_preset,
+    pick_device,
+    require_choice,
+    require_positive,
+    require_whole,
+)
+from ..models import Decoder, DecoderConfig, evaluating, require_below
 from .mixers import MIXERS, check_training, chunked, fit, mesa_question, mixer, tuned
 
 # %% ../../nbs/34_associative_recall.ipynb #c007
@@ -32,7 +38,7 @@ def check_sizes(
     require_whole("vocab", vocab, least=2)
     require_whole("pairs", pairs, least=1, most=vocab // 2)
     if require_whole("tokens", tokens, least=4 * pairs) % 2:
-        fail("tokens", tokens, "an even number")
+        bad_argument("tokens", tokens, "an even number")
 
 
 def make_prompts(
@@ -51,7 +57,7 @@ def make_prompts(
     check_sizes(tokens, pairs, vocab)
     require_whole("n", n, least=0)
     if isinstance(power, bool) or not isinstance(power, (int, float)) or not math.isfinite(power):
-        fail("power", power, "a finite number")
+        bad_argument("power", power, "a finite number")
     exact = dict(dtype=torch.float32, device=generator.device)
     some = lambda many: torch.rand(n, many, generator=generator, **exact).topk(pairs).indices
     keys, values = some(vocab // 2), vocab // 2 + some(vocab - vocab // 2)
@@ -70,7 +76,7 @@ def recall_logits(
 ) -> torch.Tensor:  # logits of the answers, [B, pairs, vocab]
     "Read whole texts, and answer at the queries only. Raises `ValueError` for queries outside of the text."
     if at.dim() != 2 or len(at) != len(text):
-        fail("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
+        bad_argument("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
     require_below("at", at, text.shape[1], "places in the text")
     x = model.enter(text, torch.arange(text.shape[1], device=text.device))
     for block in model.blocks:
@@ -127,7 +133,7 @@ def draw_lessons(
 ) -> Callable:  # (step, generator) -> text, at, values of `make_prompts`
     "Fresh prompts, lesson after lesson, for `fit`. Raises `ValueError` for a plan without a lesson."
     if not len(plan):
-        fail("plan", plan, "at least one lesson (steps, tokens, pairs)")
+        bad_argument("plan", plan, "at least one lesson (steps, tokens, pairs)")
     for name, size in dict(vocab=vocab, batch=batch).items():
         require_whole(name, size, least=1)
     ends = list(accumulate(steps for steps, *_ in plan[:-1]))
@@ -149,7 +155,7 @@ def recall_loss(
 ) -> torch.Tensor:  # mean over the queries, in nats, []
     "How surprised a model is by the answers. Raises `ValueError` where nothing is asked."
     if not values.numel() or values.shape != at.shape:
-        fail("values.shape", tuple(values.shape), "one for each query, at least one")
+        bad_argument("values.shape", tuple(values.shape), "one for each query, at least one")
     return F.cross_entropy(recall_logits(model, text, at).flatten(0, 1).float(), values.flatten())
 
 # %% ../../nbs/34_associative_recall.ipynb #c019
@@ -185,10 +191,10 @@ class Config:
             require_positive("tol", self.tol, zero=True)
         self.sizes()
 
-    def sizes(self) -> Sizes:  # for a decoder
+    def sizes(self) -> DecoderConfig:  # for a decoder
         "Raises `ValueError` for sizes that make no model."
         about = dict(width=self.width, layers=self.layers, heads=self.heads, length=self.tokens)
-        return Sizes(self.vocab, n_mlp=0, positions="rotary", init=self.init, **about)
+        return DecoderConfig(self.vocab, n_mlp=0, positions="rotary", init=self.init, **about)
 
 # %% ../../nbs/34_associative_recall.ipynb #c020
 def train(
@@ -331,7 +337,7 @@ def cells(
         precision="float32",
         test=100,
     )
-    return pick(
+    return by_preset(
         preset,
         fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")},
         full={name: (race | short)[name] for name in names} | seeds,

@@ -16,9 +16,15 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.flash import BACKENDS
-from ..core import fail, pick, pick_device, require_choice, require_positive, require_whole
-from ..models import Config as Sizes
-from ..models import Decoder, evaluating, require_below
+from lla_course.core import (
+    bad_argument,
+    by_preset,
+    pick_device,
+    require_choice,
+    require_positive,
+    require_whole,
+)
+from ..models import Decoder, DecoderConfig, evaluating, require_below
 from .mixers import MIXERS, MatrixMemory, check_training, fit, tuned
 
 # %% ../../nbs/35_state_tracking.ipynb #c007
@@ -72,7 +78,7 @@ def moves(
         return torch.tensor(named[world]())
     n = world[4:] if isinstance(world, str) and world[:4] == "swap" else ""
     if not (n.isascii() and n.isdigit()) or int(n) < 2:
-        fail(
+        bad_argument(
             "world",
             world,
             "'swap' and a number of cups from 2 on, as 'swap5', or one of " + ", ".join(map(repr, named)),
@@ -92,9 +98,9 @@ def at_home(
     try:
         t = torch.as_tensor(t, dtype=torch.float64)
     except (TypeError, ValueError, RuntimeError):
-        fail("t", t, "whole numbers of swaps >= 0")
+        bad_argument("t", t, "whole numbers of swaps >= 0")
     if not ((t >= 0) & (t == t.floor()) & t.isfinite()).all():
-        fail("t", t.tolist(), "whole numbers of swaps >= 0")
+        bad_argument("t", t.tolist(), "whole numbers of swaps >= 0")
     return 1 / n + (1 - 1 / n) * (1 - 2 / (n - 1)) ** t
 
 # %% ../../nbs/35_state_tracking.ipynb #c019
@@ -141,7 +147,7 @@ def swap_machine(
     Raises `ValueError` for fewer than two cups."""
     pairs, width = torch.tensor(list(combinations(range(require_whole("n", n, least=2)), 2))), 2 * n + 3
     a = F.normalize(torch.linspace(-1, 1, n, dtype=torch.float32), dim=0)
-    sizes = Sizes(
+    sizes = DecoderConfig(
         max(len(pairs) + 1, n * n),
         layers=1,
         heads=1,
@@ -197,7 +203,7 @@ def answers(
 
     Raises `ValueError` for more balls than the vocabulary has places for."""
     if require_whole("n", n, least=1) ** 2 > model.cfg.vocab:
-        fail("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
+        bad_argument("n", n, f"at most the root of vocab={model.cfg.vocab} balls")
     return model(tokens)[..., : n * n].unflatten(-1, (n, n))
 
 # %% ../../nbs/35_state_tracking.ipynb #c035
@@ -232,12 +238,12 @@ class Config:
         require_choice("positions", self.positions, ("", "learned", "rotary", "none"))
         self.sizes()
 
-    def sizes(self) -> Sizes:  # for a decoder
+    def sizes(self) -> DecoderConfig:  # for a decoder
         "Raises `ValueError` for sizes that make no model."
         G, N = moves(self.world).shape
         positions = self.positions or ("rotary" if self.mixer in ATTENTION else "none")
         about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.test + 1)
-        return Sizes(max(G + 1, N * N), tied=False, positions=positions, **about)
+        return DecoderConfig(max(G + 1, N * N), tied=False, positions=positions, **about)
 
 # %% ../../nbs/35_state_tracking.ipynb #c036
 def tracker(
@@ -372,7 +378,7 @@ def cells(
     full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {
         f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four
     }
-    return pick(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
+    return by_preset(preset, fast=table(("swap3", "swap5"), four + ("softmax_normed",), **small), full=full)
 
 # %% ../../nbs/35_state_tracking.ipynb #c044
 def reach(
@@ -381,7 +387,7 @@ def reach(
 ) -> int:  # how many moves are followed that well, from the first on without a gap
     "How far a model follows. Raises `ValueError` for a level that is not between 0 and 1."
     if require_positive("level", level) > 1:
-        fail("level", level, "a number above 0, at most 1")
+        bad_argument("level", level, "a number above 0, at most 1")
     return next((t for t, share in enumerate(rows) if share < level), len(rows))
 
 
@@ -392,12 +398,12 @@ def mean_rows(
 ) -> float:  # share of right rows, over seeds and positions
     "Accuracy over a stretch of moves. Raises `ValueError` for a stretch that is empty or too long."
     if not result["runs"]:
-        fail("result", result["runs"], "at least one run")
+        bad_argument("result", result["runs"], "at least one run")
     rows = torch.tensor([r["rows"] for r in result["runs"]], dtype=torch.float64)
     for at in (begin, end):
         require_whole("begin, end", at)
     if not 1 <= begin <= end <= rows.shape[1]:
-        fail("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
+        bad_argument("begin, end", (begin, end), f"1 <= begin <= end <= {rows.shape[1]}")
     return float(rows[:, begin - 1 : end].mean())
 
 # %% ../../nbs/35_state_tracking.ipynb #c053

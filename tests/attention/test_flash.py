@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from lla_course.kernels.runtime import INTERPRET, Gpu
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -19,8 +20,7 @@ import lla_course
 from lla_course import LocalLinearAttention, SolverWarning, flash_lla
 from lla_course.attention.dense import lla_dense
 from lla_course.attention.flash import BACKENDS, choose_backend, rotary, toy_losses
-from lla_course.kernels import setup
-from lla_course.kernels.setup import INTERPRET, Gpu
+from lla_course.kernels import runtime
 
 
 def inputs(*lead, T=20, S=20, D=16, Hkv=None, dtype=torch.float32, seed=0):
@@ -625,7 +625,7 @@ def test_triton_is_refused_where_it_cannot_run(monkeypatch):
     }
 
 
-@pytest.mark.skipif(not setup.HAS_TRITON, reason="needs Triton")
+@pytest.mark.skipif(not runtime.HAS_TRITON, reason="needs Triton")
 @pytest.mark.parametrize(
     "gpu, dtype, D, grad, chosen",
     [
@@ -640,9 +640,9 @@ def test_triton_is_refused_where_it_cannot_run(monkeypatch):
     ],
 )
 def test_auto_never_picks_a_kernel_that_cannot_run(gpu, dtype, D, grad, chosen, monkeypatch):
-    monkeypatch.setattr(setup, "INTERPRET", False)
-    monkeypatch.setattr(setup, "HIP", gpu.hip)
-    monkeypatch.setattr(setup, "describe_gpu", lambda device: gpu)
+    monkeypatch.setattr(runtime, "INTERPRET", False)
+    monkeypatch.setattr(runtime, "HIP", gpu.hip)
+    monkeypatch.setattr(runtime, "describe_gpu", lambda device: gpu)
 
     class q:
         pass
@@ -654,7 +654,7 @@ def test_auto_never_picks_a_kernel_that_cannot_run(gpu, dtype, D, grad, chosen, 
     else:
         with pytest.raises(ValueError, match="backend='triton'"):
             choose_backend("triton", q, grad)
-    monkeypatch.setattr(setup, "HAS_TRITON", False)
+    monkeypatch.setattr(runtime, "HAS_TRITON", False)
     assert choose_backend("auto", q, grad) == "tiled"
     with pytest.raises(ValueError, match="not installed"):
         choose_backend("triton", q, grad)

@@ -7,6 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
+from lla_course.auctions.regretnet import as_menu, box_revenue, posted, report_utility, true_regret
 
 from lla_course.auctions import lab
 from lla_course.auctions.lab import (
@@ -33,7 +34,6 @@ from lla_course.auctions.lab import (
     sellers_lab,
     takings,
 )
-from lla_course.auctions.learned import as_menu, box_revenue, posted, report_utility, true_regret
 from lla_course.auctions.mechanisms import myerson, vcg
 from lla_course.figures import ROLES, with_slider
 
@@ -57,7 +57,7 @@ def text(figure):
 def no_records(monkeypatch):
     "As if nothing had ever been recorded, with the memory of the lab emptied before and after."
     memories = (market_net, net_exhibit, takings, hunt)
-    monkeypatch.setattr(lab, "load_result", lambda *a, **k: None)
+    monkeypatch.setattr(lab, "load", lambda *a, **k: None)
     for f in memories:
         f.cache_clear()
     yield

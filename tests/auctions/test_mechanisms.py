@@ -49,7 +49,7 @@ from lla_course.auctions.mechanisms import (
     utility,
     vcg,
 )
-from lla_course.core import load_result
+from lla_course.records import load
 
 near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
 random = lambda *shape, seed=0: torch.rand(
@@ -709,7 +709,7 @@ def test_recorded_programs(problem, coarse, fine, exact):
     table = cells("full")
     for where in ("low", "mid"):
         got = [
-            load_result(f"mechanisms/{problem}_{K}_{where}", table[f"{problem}_{K}_{where}"])
+            load(f"60_mechanisms/{problem}_{K}_{where}", table[f"{problem}_{K}_{where}"])
             for K in (coarse, fine)
         ]
         if None in got:

@@ -12,26 +12,26 @@ from lla_course import figures
 from lla_course import models as M
 from lla_course.auctions import citransnet as C
 from lla_course.auctions import lab as AL
-from lla_course.auctions import learned as L
+from lla_course.auctions import regretnet as L
 from lla_course.brite import algorithm as B
 from lla_course.brite import lab as BL
 from lla_course.brite import model as BM
 from lla_course.brite import reasoner as R
 from lla_course.ftct import graph as G
+from lla_course.ftct import interpretability as FM
 from lla_course.ftct import lab as FL
-from lla_course.ftct import mechanism as FM
 from lla_course.ftct import training as FT
 from lla_course.tasks import in_context as IC
 from lla_course.tasks import lab as TL
 from lla_course.tasks import language as LM
 from lla_course.tasks import mixers as X
+from lla_course.tasks import online_regression as TT
 from lla_course.tasks import recall as RC
 from lla_course.tasks import state_tracking as ST
-from lla_course.tasks import test_time as TT
 
 NAN, INF = math.nan, math.inf
 SIZES = dict(vocab=11, width=16, heads=2, length=32)
-CFG = M.Config(**SIZES)
+CFG = M.DecoderConfig(**SIZES)
 DATA = G.DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
 TASK = R.Task(n_max=3)
 EXPERIMENT = R.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
@@ -105,7 +105,7 @@ SWITCH, WORD = dict(precision=("float16", None)), ("hyena", None, ["softmax"])
 
 CONFIGS = [
     *fields(
-        M.Config,
+        M.DecoderConfig,
         SIZES,
         dict(
             vocab=COUNT,

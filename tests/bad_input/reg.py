@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from lla_course import core
+from lla_course import core, records
 from lla_course.auctions import mechanisms as auction
 from lla_course.regression import bias_variance as errors
 from lla_course.regression import kernel, lab
@@ -42,7 +42,7 @@ MASKED = np.ma.array([0.0, 1.0, 2.0], mask=[0, 1, 0])
 
 # ---- core
 
-refused(core.pick, dict(preset="fast", fast=1, full=2), dict(preset=[None, "Fast", 1, ["fast"]]))
+refused(core.by_preset, dict(preset="fast", fast=1, full=2), dict(preset=[None, "Fast", 1, ["fast"]]))
 refused(
     core.require_positive,
     dict(name="h", value=1.0),
@@ -87,15 +87,15 @@ refused(
         ]
     ),
 )
-refused(core.content_hash, dict(content=1), dict(content=[{1, 2}, NAN, object(), {1: 2, "1": 3}]))
+refused(records.content_hash, dict(content=1), dict(content=[{1, 2}, NAN, object(), {1: 2, "1": 3}]))
 refused(core.write_atomic, dict(path="x", content="x"), dict(path=[None, 3], content=[None, 5, ["a"]]))
-refused(core.kept_part, dict(name="a", make=dict), dict(name=[None, "../a", "a/b", ""], make=[None, 5]))
+refused(records.checkpointed, dict(name="a", make=dict), dict(name=[None, "../a", "a/b", ""], make=[None, 5]))
 
 RECORD = dict(
     name="chapter/cell", result={"v": 1}, config={}, seed=0, seconds=1.0, folder=tempfile.gettempdir()
 )
 refused(
-    core.save_result,
+    records.save,
     RECORD,
     dict(
         name=[None, "", "../a", "/a", "a//b", "a\\b", ".a"],
@@ -119,12 +119,12 @@ refused(
     ),
 )
 refused(
-    core.load_result,
+    records.load,
     dict(name="chapter/cell", folder=RECORD["folder"]),
     dict(name=["../a", None, ""], config=[5, "x", [1]], folder=[5]),
 )
 refused(
-    core.check_replacement,
+    records.check_replacement,
     dict(name="chapter/cell", preset="fast", folder=RECORD["folder"]),
     dict(name=["../a"], preset=["none"], device=["mps"], folder=[5]),
 )

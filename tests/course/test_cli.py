@@ -128,13 +128,13 @@ def shelf(root, monkeypatch):
         chapter(root, stem, "1", module=module)
     chapter(root, "00_core", "1", parameters=values)
 
-    def fail(*_):
+    def bad_argument(*_):
         raise RuntimeError("not today")
 
     modules = dict(
         toy=TOY,
-        strange=SimpleNamespace(cells=fail, run=fail),
-        names=SimpleNamespace(cells=lambda preset: {"../x": {}}, run=fail),
+        strange=SimpleNamespace(cells=bad_argument, run=bad_argument),
+        names=SimpleNamespace(cells=lambda preset: {"../x": {}}, run=bad_argument),
     )
     for name, content in modules.items():
         module = ModuleType(f"lla_course.{name}")
@@ -210,7 +210,7 @@ def test_names_of_a_chapter(root):
         "nbs/12_bias.ipynb",
     ):
         (found,) = select_chapters([name, name])
-        assert (found.stem, found.number, found.module, found.room) == (
+        assert (found.stem, found.number, found.module, found.short_name) == (
             "12_bias",
             12,
             "regression.bias_variance",
@@ -223,7 +223,7 @@ def test_list(root, capsys):
     chapter(root, "12_bias", "1", module="regression.bias_variance")
     for stem in "index", "_draft", ".hidden":
         chapter(root, stem, "1")
-    runs, results = root / "build" / "runs" / "fast", root / "nbs" / "results" / "bias_variance"
+    runs, results = root / "build" / "runs" / "fast", root / "nbs" / "results" / "12_bias"
     for folder in runs, results:
         folder.mkdir(parents=True)
     (results / "d2.json").touch()

@@ -15,7 +15,9 @@ PACKAGES = sysconfig.get_paths()["purelib"]  # torch, setuptools and pip
 MODULES = {f"lla_course/{p.relative_to(ROOT / 'lla_course')}" for p in (ROOT / "lla_course").rglob("*.py")}
 MODULES |= {f"lla_course/kernels/{p.name}" for p in (ROOT / "kernels").glob("*.py")}
 SPEC = "import importlib.util as u; print(u.find_spec('lla_course.kernels.lla_decode').origin)"
-USE = "from lla_course import flash_lla, lla_decode; import lla_course.kernels.setup as s; print(s.__file__)"
+USE = (
+    "from lla_course import flash_lla, lla_decode; import lla_course.kernels.runtime as s; print(s.__file__)"
+)
 
 
 def python(*words, at, path=(), program=sys.executable):

@@ -14,8 +14,8 @@ import pytest
 from miniature import chapter
 
 from lla_course import course
-from lla_course.core import content_hash, load_result, save_result
 from lla_course.course import main, record_cells
+from lla_course.records import content_hash, load, save
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ def test_each_cell_is_stored_as_it_finishes(tmp_path):
     assert (first.cell, first.state, log) == ("a", "recorded", [0])
     assert [p.name for p in (tmp_path / "toy").glob("*.json")] == ["a.json"]
     assert [r.state for r in rows] == ["recorded", "recorded"]
-    record = load_result("toy/c", Config(20), folder=tmp_path)
+    record = load("toy/c", Config(20), folder=tmp_path)
     assert record.result == {"double": 40} and record.arrays["x"].tolist() == [0, 20, 40]
     assert record.provenance["seed"] == 7 and record.provenance["preset"] == "full"
 
@@ -183,7 +183,7 @@ def test_cells_side_by_side_in_processes_of_their_own(tmp_path, monkeypatch):
     )
     assert "not today" in rows["two"].error and "BrokenProcessPool" in rows["three"].error
     a, b = (
-        load_result(f"odd_cells/{name}", Odd(n), folder=tmp_path).result["process"]
+        load(f"odd_cells/{name}", Odd(n), folder=tmp_path).result["process"]
         for name, n in (("one", 0), ("four", 3))
     )
     assert len({a, b, os.getpid()}) == 3
@@ -221,8 +221,7 @@ def test_a_cell_takes_the_gpu_that_has_become_free(tmp_path, monkeypatch):
         "recorded"
     }
     gpu = {
-        name: load_result(f"slow_cells/{name}", folder=tmp_path).result["gpu"]
-        for name in ("long", "short", "last")
+        name: load(f"slow_cells/{name}", folder=tmp_path).result["gpu"] for name in ("long", "short", "last")
     }
     assert gpu["short"] == gpu["last"] != gpu["long"]
 
@@ -231,7 +230,7 @@ PARTS = """
 import os, signal
 from dataclasses import dataclass
 from pathlib import Path
-from lla_course.core import kept_part
+from lla_course.records import checkpointed
 @dataclass(frozen=True)
 class Config:
     folder: str
@@ -241,7 +240,7 @@ def run(cfg):
     def part(i):
         if i == 2 and not (Path(cfg.folder)/"again").exists(): os.kill(os.getpid(), signal.SIGKILL)
         done.append(i); return {"i": i, "loss": (float("inf"), 1.5), "by": {3: i}}
-    found = [kept_part(f"part_{i}", lambda: part(i)) for i in range(4)]
+    found = [checkpointed(f"part_{i}", lambda: part(i)) for i in range(4)]
     return {"found": [[p["i"], p["loss"][1], p["by"]["3"]] for p in found], "done": done}
 """
 
@@ -259,11 +258,11 @@ def test_a_cell_that_was_killed_goes_on_with_the_parts_it_had(tmp_path, monkeypa
     assert [r.state for r in record_cells(module, jobs=2, folder=folder)] == ["recorded"] and not list(
         parts.rglob("*.json")
     )
-    assert load_result("part_cells/whole", folder=folder).result == {
+    assert load("part_cells/whole", folder=folder).result == {
         "found": [[i, 1.5, i] for i in range(4)],
         "done": [2, 3],
     }
-    assert [r.state for r in record_cells(module, folder=folder, again=True)] == ["recorded"] and load_result(
+    assert [r.state for r in record_cells(module, folder=folder, again=True)] == ["recorded"] and load(
         "part_cells/whole", folder=folder
     ).result["done"] == [0, 1, 2, 3]
 
@@ -281,7 +280,7 @@ def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
     ) == 4
     module.run = real
     monkeypatch.setattr(course, "_code", lambda: "other")
-    assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"] and load_result(
+    assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"] and load(
         "part_cells2/whole", folder=tmp_path / "r"
     ).result["done"] == [0, 1, 2, 3]
 
@@ -293,7 +292,7 @@ HERE, GPU = "CPU (x86_64, 96 threads)", "NVIDIA H200"
 
 def held(folder, cell, n, preset="full", device=HERE):
     "A record as another machine may have left it."
-    path = save_result(
+    path = save(
         f"toy/{cell}",
         {"double": -1},
         config=Config(n),
@@ -340,7 +339,7 @@ def test_a_record_is_not_lost_unasked(tmp_path, capsys, preset, device, asked, w
             record_cells(toy(log), jobs=jobs, **more)
     assert log == [] and path.read_bytes() == before and capsys.readouterr().err == ""
     assert [r.state for r in record_cells(toy(log), replace=True, **more)] == ["recorded"] * 3
-    assert load_result("toy/b", folder=tmp_path).provenance["preset"] == asked
+    assert load("toy/b", folder=tmp_path).provenance["preset"] == asked
 
 
 @pytest.mark.parametrize(
@@ -357,7 +356,7 @@ def test_others_are_replaced_and_the_reason_is_told(tmp_path, capsys, preset, de
 
 def test_other_machines_have_other_devices(tmp_path, monkeypatch):
     held(tmp_path, "b", 99, device=HERE)
-    monkeypatch.setattr("lla_course.core.device_name", lambda device: GPU)
+    monkeypatch.setattr("lla_course.records.device_name", lambda device: GPU)
     with pytest.raises(ValueError, match="made on CPU .*, not on NVIDIA H200"):
         record_cells(toy([]), folder=tmp_path)
     held(tmp_path, "b", 99, device=GPU)
@@ -481,7 +480,7 @@ def test_a_damaged_part_is_computed_anew(tmp_path, monkeypatch, capsys, damage):
     module.run = real
     capsys.readouterr()
     assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"]
-    assert load_result(f"{name}/whole", folder=tmp_path / "r").result["done"] == [1]
+    assert load(f"{name}/whole", folder=tmp_path / "r").result["done"] == [1]
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and str(path) in said
     del sys.modules[name]

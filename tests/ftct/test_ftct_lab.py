@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from lla_course.ftct.interpretability import SURGERIES
 
-from lla_course.core import load_result
 from lla_course.ftct.graph import ALPHABET
 from lla_course.ftct.lab import (
     explorer_figure,
@@ -16,11 +16,11 @@ from lla_course.ftct.lab import (
     switch_lab,
     world_of,
 )
-from lla_course.ftct.mechanism import SURGERIES
 from lla_course.ftct.training import cells
+from lla_course.records import load
 
 recorded = pytest.mark.skipif(
-    any(load_result(f"training/small_s{s}", cells("fast")[f"small_s{s}"]) is None for s in range(3)),
+    any(load(f"51_ftct_training/small_s{s}", cells("fast")[f"small_s{s}"]) is None for s in range(3)),
     reason="not recorded",
 )
 

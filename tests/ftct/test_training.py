@@ -8,7 +8,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lla_course.core import content_hash
 from lla_course.ftct.graph import NEWLINE, PAD, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.training import (
     PUBLISHED,
@@ -27,6 +26,7 @@ from lla_course.ftct.training import (
     score,
     train,
 )
+from lla_course.records import content_hash
 
 DATA = DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
 TINY = Config(DATA, width=16, steps=6, batch=8, warmup=2, prompts=6)

@@ -44,7 +44,7 @@ def main(name, jobs):
     import torch
     if any(str(job["arch"]).startswith("gfx") for job in jobs): torch.version.hip = "as on an AMD machine"
     module = importlib.import_module(name)
-    precision = importlib.import_module("lla_course.kernels.setup").tile_precision
+    precision = importlib.import_module("lla_course.kernels.runtime").tile_precision
     for job in jobs:
         names, dtype = getattr(module, job["kernel"]).arg_names, job.get("dtype")
         if dtype:

@@ -10,7 +10,7 @@ from lla_course.core import repo_root
 from lla_course.kernels import flash_lla_backward as backward
 from lla_course.kernels import flash_lla_forward as forward
 from lla_course.kernels import lla_decode as decode
-from lla_course.kernels.setup import HAS_TRITON, SMALLER, Gpu, fitting, refusal
+from lla_course.kernels.runtime import HAS_TRITON, SMALLER, Gpu, fitting, refusal
 
 DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16, fp32=torch.float32)
 GPUS = {"80": Gpu((8, 0), 163 * 1024), "86": Gpu((8, 6), 99 * 1024), "89": Gpu((8, 9), 99 * 1024),

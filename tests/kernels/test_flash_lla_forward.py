@@ -8,7 +8,7 @@ import pytest, torch
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled
 from lla_course.kernels.flash_lla_forward import Forward, lla_forward
-from lla_course.kernels.setup import can_run
+from lla_course.kernels.runtime import can_run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOOR = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}

@@ -26,7 +26,7 @@ from lla_course.kernels.lla_decode import (
     run,
     sweep_solve,
 )
-from lla_course.kernels.setup import HAS_TRITON, can_run
+from lla_course.kernels.runtime import HAS_TRITON, can_run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 FLOOR = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}

@@ -11,8 +11,8 @@ from torch import nn
 
 from lla_course import LocalLinearAttention
 from lla_course.models import (
-    Config,
     Decoder,
+    DecoderConfig,
     SoftmaxAttention,
     adamw,
     as_tokens,
@@ -25,7 +25,7 @@ from lla_course.models import (
     rotate,
 )
 
-CFG = Config(vocab=11, layers=2, heads=2, width=16, length=40)
+CFG = DecoderConfig(vocab=11, layers=2, heads=2, width=16, length=40)
 tokens = lambda *shape, seed=0: torch.randint(11, shape, generator=torch.Generator().manual_seed(seed))
 
 

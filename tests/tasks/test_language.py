@@ -10,8 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lla_course.models import Config as Sizes
-from lla_course.models import Decoder
+from lla_course.models import Decoder, DecoderConfig
 from lla_course.tasks.language import (
     PACKAGES,
     PARTS,
@@ -250,7 +249,7 @@ def test_looks_do_not_change_the_batches_and_show_every_head():
 @pytest.mark.parametrize("name", ["softmax", "softmax_normed", "lla", "gated_deltanet", "mesanet"])
 def test_reading_over_the_cache_is_reading_at_once(name):
     model = Decoder(
-        Sizes(256, layers=2, heads=2, width=32, positions="rotary", init=0.3), mixer(name), seed=1
+        DecoderConfig(256, layers=2, heads=2, width=32, positions="rotary", init=0.3), mixer(name), seed=1
     )
     tokens = torch.randint(256, (2, 24), generator=torch.Generator().manual_seed(2))
     assert cache_gap(model, tokens) < 2e-3 and cache_gap(model, tokens, given=20) < 2e-3

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 
 from lla_course.attention.dense import lla_dense
-from lla_course.attention.regression import delta_attention, linear_attention, mesa_attention
-from lla_course.models import Config, Decoder, adamw, cross_entropy
+from lla_course.models import Decoder, DecoderConfig, adamw, cross_entropy
 from lla_course.tasks import mixers
 from lla_course.tasks.mixers import (
     MIXERS,
@@ -27,7 +27,7 @@ from lla_course.tasks.mixers import (
     side_by_side,
 )
 
-CFG = Config(vocab=11, layers=2, heads=2, width=32, length=40, init=0.3)
+CFG = DecoderConfig(vocab=11, layers=2, heads=2, width=32, length=40, init=0.3)
 
 
 def tokens(T=23, D=5, Dv=3, lead=(2, 3), seed=0, channels=False, dtype=torch.float64):
@@ -237,7 +237,7 @@ def test_any_mixer_fits_the_decoder_in_one_line(name):
 def test_parameters_are_equal_to_within_four_in_a_hundred():
     for width, heads in ((64, 2), (128, 2), (256, 4)):
         counts = {
-            n: sum(p.numel() for p in r(Config(vocab=1, width=width, heads=heads)).parameters())
+            n: sum(p.numel() for p in r(DecoderConfig(vocab=1, width=width, heads=heads)).parameters())
             for n, r in MIXERS.items()
         }
         assert max(counts.values()) / counts["softmax"] < 1.04 and min(counts.values()) == counts["softmax"]

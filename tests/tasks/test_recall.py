@@ -9,9 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lla_course.core import save_result
-from lla_course.models import Config as Sizes
-from lla_course.models import Decoder
+from lla_course.models import Decoder, DecoderConfig
+from lla_course.records import save
 from lla_course.tasks import recall
 from lla_course.tasks.mixers import MIXERS
 from lla_course.tasks.recall import (
@@ -130,7 +129,10 @@ def test_lessons_fill_the_steps_and_end_at_the_task(pairs, more, steps, first):
 
 
 def test_a_lesson_is_as_long_as_it_says_and_the_last_has_no_end(monkeypatch):
-    asked, model = [], Decoder(Sizes(vocab=16, width=8, heads=1, length=32, positions="rotary", n_mlp=0))
+    asked, model = (
+        [],
+        Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, positions="rotary", n_mlp=0)),
+    )
     real = recall.make_prompts
     monkeypatch.setattr(
         recall, "make_prompts", lambda n, **k: (asked.append((n, k["tokens"], k["pairs"])), real(n, **k))[1]
@@ -148,7 +150,7 @@ def test_a_lesson_is_as_long_as_it_says_and_the_last_has_no_end(monkeypatch):
 @pytest.mark.parametrize("name", MIXERS)
 def test_answers_are_the_logits_at_the_queries_and_do_not_see_ahead(name):
     model = Decoder(
-        Sizes(vocab=16, width=16, heads=1, length=20, positions="rotary", n_mlp=0, init=0.3),
+        DecoderConfig(vocab=16, width=16, heads=1, length=20, positions="rotary", n_mlp=0, init=0.3),
         recall.mixer(name),
     )
     text, at, _ = make_prompts(3, tokens=20, pairs=3, vocab=16, generator=gen())
@@ -163,7 +165,7 @@ def test_answers_are_the_logits_at_the_queries_and_do_not_see_ahead(name):
 
 
 def test_an_untrained_model_is_right_by_chance_and_grades_repeat_themselves():
-    model = Decoder(Sizes(vocab=64, width=16, heads=1, length=32, positions="rotary", n_mlp=0))
+    model = Decoder(DecoderConfig(vocab=64, width=16, heads=1, length=32, positions="rotary", n_mlp=0))
     loss, right = grade(model, 250, gen(), tokens=32, pairs=4, vocab=64)
     assert right.shape == (250,) and right.mean() < 1 / 4 and abs(loss - math.log(64)) < 0.3
     assert grade(model, 250, gen(), tokens=32, pairs=4, vocab=64)[0] == loss
@@ -199,8 +201,14 @@ def test_a_run_can_be_stored_and_repeats_itself(name, tmp_path):
     for x in a["runs"]:
         assert 0 <= x["accuracy"] <= 1 and len(x["at"]) == len(x["loss"]) <= 30 and not x["loose"]
     device = a.pop("device")
-    path = save_result(
-        "recall/x", a, config=asdict(cells("fast")[name]), seed=0, seconds=1.0, device=device, folder=tmp_path
+    path = save(
+        "34_associative_recall/x",
+        a,
+        config=asdict(cells("fast")[name]),
+        seed=0,
+        seconds=1.0,
+        device=device,
+        folder=tmp_path,
     )
     assert path.stat().st_size < 20_000
 
@@ -318,14 +326,14 @@ def test_on_a_gpu_prompts_are_born_there_and_a_run_can_be_stored(name, tmp_path)
     r = run(replace(cells("fast")["softmax"], mixer=name, precision="bfloat16"))
     device = r.pop("device")
     assert device.type == "cuda" and not r["runs"][0]["loose"] and r["runs"][0]["memory"] > 0
-    save_result("recall/x", r, config={}, seed=0, seconds=1.0, device=device, folder=tmp_path)
+    save("34_associative_recall/x", r, config={}, seed=0, seconds=1.0, device=device, folder=tmp_path)
 
 
 # ---- modes, dtypes, nothing
 
 
 def test_grading_gives_the_mode_back_also_after_an_error():
-    model = Decoder(Sizes(vocab=16, width=8, heads=1, length=32, n_mlp=0, dropout=0.5)).train()
+    model = Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, n_mlp=0, dropout=0.5)).train()
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
     sizes = dict(tokens=16, pairs=2, vocab=16)
@@ -338,7 +346,7 @@ def test_grading_gives_the_mode_back_also_after_an_error():
 def test_no_prompt():
     text, at, values = make_prompts(0, tokens=16, pairs=3, vocab=16, generator=gen())
     assert (text.shape, at.shape, values.shape) == ((0, 16), (0, 3), (0, 3)) and values.dtype == torch.int64
-    model = Decoder(Sizes(vocab=16, width=8, heads=1, length=32))
+    model = Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32))
     assert recall_logits(model, text, at).shape == (0, 3, 16)
     with pytest.raises(ValueError, match="^values.shape="):
         recall_loss(model, text, at, values)

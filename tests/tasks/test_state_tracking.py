@@ -8,7 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lla_course.models import Config as Sizes
+from lla_course.models import DecoderConfig
 from lla_course.tasks.mixers import recurrence
 from lla_course.tasks.state_tracking import (
     RUNNERS,
@@ -197,7 +197,7 @@ def test_the_same_machine_with_a_step_of_one_fails_at_the_second_swap():
 
 
 def test_step_to_two_doubles_the_step_and_nothing_else():
-    cfg, x = Sizes(4, width=16), torch.randn(2, 5, 16, generator=gen())
+    cfg, x = DecoderConfig(4, width=16), torch.randn(2, 5, 16, generator=gen())
     torch.manual_seed(0)
     wide = RUNNERS["deltanet_2"](cfg)
     torch.manual_seed(0)

@@ -8,9 +8,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from lla_course.attention.baselines import softmax_attention
+from lla_course.tasks.online_regression import GRIDS, Config, make_sequences, predict
 
 from lla_course.attention.dense import lla_dense, lla_weights
-from lla_course.attention.regression import softmax_attention
 from lla_course.core import seed_everything
 from lla_course.tasks.lab import (
     ASKED,
@@ -47,7 +48,6 @@ from lla_course.tasks.lab import (
     weights_lab,
 )
 from lla_course.tasks.mixers import recurrence
-from lla_course.tasks.test_time import GRIDS, Config, make_sequences, predict
 
 
 def parts(lab):
