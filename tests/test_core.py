@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lla_course import records
+from lla_course import core, records
 from lla_course.core import (
     as_tensors,
     bad_argument,
@@ -1137,3 +1137,31 @@ def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
                 checkpointed(**wrong)
     with pytest.raises(ValueError, match="^folder=None"), checkpoint_folder(None):
         pass
+
+
+# ---- signatures that `help` can read
+
+
+def described(
+    x,  # one line
+    # two
+    # lines
+    *rest: int,
+    late: str = "a",  # has a default
+    bare=1,
+) -> float:  # what comes
+    "Say it."
+
+
+def test_parameters_are_written_into_the_docstring_once():
+    for _ in range(2):
+        assert core.add_parameters(described) is described
+    assert described.__doc__.splitlines() == [
+        *("Say it.", "", "Parameters", "----------", "x : ", "    one line", "rest : int", "    two lines"),
+        *("late : str, default 'a'", "    has a default", "bare : , default 1", "    "),
+        *("", "Returns", "-------", "float", "    what comes"),
+    ]
+
+
+def test_what_has_no_source_is_left_alone():
+    assert core.add_parameters(len) is len and core.add_parameters(dict) is dict

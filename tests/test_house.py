@@ -6,6 +6,8 @@ import builtins
 import configparser
 import functools
 import importlib
+import inspect
+import io
 import json
 import os
 import re
@@ -14,6 +16,7 @@ import statistics
 import subprocess
 import symtable
 import sys
+import tokenize
 from pathlib import Path
 
 import nbformat
@@ -315,7 +318,8 @@ def test_the_modules_are_what_the_notebooks_export(tmp_path):
     )
     (tmp_path / "lla_course").mkdir()
     (tmp_path / "kernels").mkdir()
-    shutil.copy(ROOT / "lla_course" / "__init__.py", tmp_path / "lla_course")
+    for name in ("__init__.py", "py.typed"):  # written by hand
+        shutil.copy(ROOT / "lla_course" / name, tmp_path / "lla_course")
     shutil.copy(ROOT / "kernels" / "README.md", tmp_path / "kernels")
     os.symlink("../kernels", tmp_path / "lla_course" / "kernels")
     done = subprocess.run(
@@ -590,12 +594,119 @@ def test_no_file_names_a_path_of_one_machine():
     assert found == {}
 
 
-def test_the_readme_maps_the_house():
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    missing = [p.name for p in NBS if p.name not in text] + [
-        c for c in ("make course", "make test") if c not in text
-    ]
-    assert missing == []
+def test_the_index_maps_the_book_and_the_readme_is_short():
+    index = "".join(c["source"] for c in cells(ROOT / "nbs" / "index.ipynb", "markdown"))
+    assert [p.name for p in NBS if p.stem != "index" and p.name not in index] == []
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "make course" in readme and "make lab" in readme
+    assert len(readme.splitlines()) <= 70 and len(readme.split()) <= 700
+
+
+def written(path):
+    "The links of a Markdown file, without code."
+    text = re.sub(r"```.*?```|`[^`\n]*`", "", path.read_text(encoding="utf-8"), flags=re.S)
+    return re.findall(r"\]\(([^)\s]+)\)", text)
+
+
+@pytest.mark.parametrize(
+    "path", sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("kernels/*.md")]), **by_name
+)
+def test_links_of_the_repository_lead_somewhere(path):
+    here = [link.partition("#")[0] for link in written(path) if not re.match(r"https://|#", link)]
+    assert [link for link in here if not (path.parent / link).exists()] == []
+
+
+def test_placeholders_stand_in_one_place():
+    "The address and the links of a home that does not exist yet: settings.ini, and what nbdev makes of it."
+    home = re.compile(rb"lla-course@|lla-course/lla_course|lla-course\.github")
+    found = {f.name for f in repository() if not f.is_symlink() and home.search(f.read_bytes())}
+    assert found == {"settings.ini", "_modidx.py", "test_house.py"}
+
+
+def test_code_is_laid_out_and_free_of_what_ruff_finds():
+    "110 columns, one statement a line, no unused names, no known traps: the settings are in pyproject.toml."
+    ruff = [sys.executable, "-m", "ruff"]
+    for words in (["check", "--output-format=concise"], ["format", "--check"]):
+        done = subprocess.run([*ruff, *words, "."], cwd=ROOT, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout + done.stderr
+
+
+def semicolons(source):
+    "Lines where a semicolon ends or parts statements."
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return [t.start[0] for t in tokens if t.type == tokenize.OP and t.string == ";"]
+
+
+@pytest.mark.parametrize("path", NBS, **by_name)
+def test_code_is_narrow_and_has_no_semicolons(path):
+    found = {
+        c["id"]: (wide, semicolons(c["source"]))
+        for c in cells(path, "code")
+        if (wide := [line for line in c["source"].splitlines() if len(line) > 110])
+        or not c["source"].lstrip().startswith("%")
+        and semicolons(c["source"])
+    }
+    assert found == {}
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "tests").rglob("*.py")), **by_name)
+def test_tests_are_narrow_too(path):
+    source = path.read_text(encoding="utf-8")
+    assert [line for line in source.splitlines() if len(line) > 110] == [] and semicolons(source) == []
+
+
+WIDE = {
+    "flash_lla",
+    "lla_decode",
+    "LocalLinearAttention.__init__",
+}  # what torch and transformers take, in one call
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_functions_take_few_parameters(module):
+    "Ten at most; helpers of a kernel 14, and its launcher 16."
+    most = 16 if room(module) == "kernels" else 10
+    found = {}
+    for node in ast.walk(ast.parse(generated(module))):
+        inside = [node] if isinstance(node, ast.FunctionDef) else []
+        for function in inside:
+            a = function.args
+            n = sum(x.arg not in ("self", "cls", "ctx") for x in [*a.posonlyargs, *a.args, *a.kwonlyargs])
+            if n > most:
+                found[function.name] = n
+    allowed = {name.rpartition(".")[2] for name in WIDE}
+    assert {name: n for name, n in found.items() if name not in allowed} == {}
+
+
+def test_type_checkers_see_the_public_names():
+    import lla_course
+
+    tree = ast.parse((ROOT / "lla_course" / "__init__.py").read_text(encoding="utf-8"))
+    guarded = next(n for n in tree.body if isinstance(n, ast.If) and "TYPE_CHECKING" in ast.unparse(n.test))
+    seen = {a.name: n.module for n in guarded.body for a in n.names}
+    assert seen == lla_course._public and {*seen, "__version__"} == set(lla_course.__all__)
+    assert (ROOT / "lla_course" / "py.typed").is_file()
+
+
+def test_help_shows_every_parameter_of_a_public_name():
+    import lla_course
+
+    for name in lla_course._public:
+        public = getattr(lla_course, name)
+        signature = inspect.signature(public.__init__ if isinstance(public, type) else public)
+        if name != "SolverWarning":
+            for parameter in signature.parameters.values():
+                if parameter.name != "self":
+                    assert re.search(rf"^{parameter.name} : .*\n    \S", public.__doc__, re.M), (
+                        name,
+                        parameter,
+                    )
+
+
+def test_importing_the_package_is_cheap():
+    code = "import sys, lla_course, lla_course.core, lla_course.records; print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.stdout.strip() == "False", done.stderr
 
 
 def test_one_version():
