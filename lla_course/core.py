@@ -23,8 +23,9 @@ if TYPE_CHECKING:  # torch takes two seconds to import: whoever only wants a num
     import torch
 
 # %% auto #0
-__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'require_finite',
-           'seed_everything', 'pick_device', 'device_name', 'refuse_masked', 'as_tensors', 'write_atomic', 'repo_root']
+__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'inverse_softplus',
+           'require_finite', 'seed_everything', 'pick_device', 'device_name', 'refuse_masked', 'as_tensors',
+           'write_atomic', 'repo_root']
 
 # %% ../nbs/00_core.ipynb #c005
 def bad_argument(
@@ -110,6 +111,14 @@ def require_choice(
     if not isinstance(value, str) or value not in choices:
         bad_argument(name, value, "one of " + ", ".join(map(repr, choices)))
     return value
+
+# %% ../nbs/00_core.ipynb #c017c
+def inverse_softplus(
+    x: float,  # a finite number > 0
+) -> float:  # y with log(1 + exp(y)) = x
+    "The number whose softplus is x. Raises `ValueError` for x <= 0."
+    x = require_positive("x", x)
+    return x + math.log(-math.expm1(-x))
 
 # %% ../nbs/00_core.ipynb #c019
 def require_finite(
