@@ -61,7 +61,7 @@ class Chapter:
 
     path: Path  # nbs/12_bias_variance.ipynb
     stem: str  # 12_bias_variance
-    number: int | None  # 12; None for index
+    number: str | None  # "12", or "28a" of a second half; None for index
     title: str  # the first heading
     summary: str  # the quoted line below it
     module: str | None  # regression.bias_variance; None when nothing is exported
@@ -70,7 +70,7 @@ class Chapter:
     @property
     def short_name(self) -> str:  # bias_variance: what it may be called on the command line
         "The last part of the module's name, or the stem without its number."
-        return self.module.rpartition(".")[2] if self.module else re.sub(r"^\d+_", "", self.stem)
+        return self.module.rpartition(".")[2] if self.module else re.sub(r"^\d+[a-z]?_", "", self.stem)
 
 # %% ../nbs/02_course.ipynb #d002
 def _flaw(book: Any) -> str:
@@ -177,10 +177,10 @@ def _chapter(path: Path) -> Chapter:
         sources = (FENCE.sub("", c["source"]) for c in cells if c["kind"] == kind)
         return next((m[1].strip() for source in sources if (m := re.search(pattern, source, re.M))), None)
 
-    number = re.match(r"\d+", path.stem)
+    number = re.match(r"0*(\d+(?:[a-z](?=_|$))?)", path.stem)
     title, summary = find("markdown", r"^# (.+)") or path.stem, find("markdown", r"^> (.+)") or ""
     module = find("code", r"^#\| *default_exp +(\w+(?:\.\w+)*)\s*$")
-    return Chapter(path, path.stem, int(number[0]) if number else None, title, summary, module, error)
+    return Chapter(path, path.stem, number[1] if number else None, title, summary, module, error)
 
 
 FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is no heading
@@ -205,8 +205,8 @@ def select_chapters(
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
     for name in names:
-        digits = (name.lstrip("0") or "0") if name.isdecimal() else None
-        found = [c for c in chapters if name in (c.stem, c.module) or digits == str(c.number)]
+        number = re.sub(r"^0+(?=\d)", "", name)
+        found = [c for c in chapters if name in (c.stem, c.module) or number == c.number]
         found = found or [
             c for c in chapters if name == c.short_name or os.path.realpath(name) == str(c.path)
         ]
@@ -942,14 +942,15 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
     plan, world = _plan(None, "fast", {}, root), _world(root)
 
     def show() -> int:
-        print(f"{'':2}  {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
+        print(f"{'':3} {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
         for chapter, values in plan:
             output = root / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
             state = "damaged" if chapter.error else _state(output, _key(chapter, values, world))
             room = root / "nbs" / "results" / chapter.stem
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
-            number = "" if chapter.number is None else f"{chapter.number:02d}"
-            start = f"{number:2}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
+            number = chapter.number or ""
+            number = number.zfill(2 + number[-1:].isalpha()) if number else ""
+            start = f"{number:3} {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
             print(f"{start}  {', '.join(records) or '-'}")
             if chapter.error:
                 print(f"lla-course: {chapter.error}", file=sys.stderr)

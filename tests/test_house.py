@@ -38,10 +38,20 @@ def cells(path, kind=None):
     return [dict(c, source="".join(c["source"])) for c in found if kind in (None, c["cell_type"])]
 
 
+def label(path):
+    "What the exercises of a chapter begin with: 12 for 12_bias_variance, 28a for 28a_measurements."
+    return re.match(r"(\d+[a-z]?(?=_)|)", path.stem)[0]
+
+
 def number(path):
-    "12 for nbs/12_bias_variance.ipynb; index has none."
-    digits = re.match(r"\d+", path.stem)
-    return int(digits[0]) if digits else None
+    "12 for nbs/12_bias_variance.ipynb, 28 for nbs/28a_measurements.ipynb; index has none."
+    digits = label(path).rstrip("abcdefghijklmnopqrstuvwxyz")
+    return int(digits) if digits else None
+
+
+def place(path):
+    "Where a chapter stands in the book: a second half comes after the first."
+    return number(path) or 0, label(path)
 
 
 def default_exp(path):
@@ -88,6 +98,8 @@ ROOMS = dict(
 )
 # these import what stands before them in their own part
 SIBLINGS = {"regression", "attention", "tasks", "brite", "ftct", "auctions"}
+# through these modules all others reach the kernels
+OPENS_KERNELS = {"attention.decode", "attention.flash", "attention.benchmark"}
 SHOWS = {
     "plotly",
     "ipywidgets",
@@ -117,8 +129,8 @@ def is_lab(module):
     return module.endswith(".lab")
 
 
-def may_import(module, target, numbers):
-    """Whether the table of the design lets `module` import `target`, both without `lla_course.`; `numbers`
+def may_import(module, target, places):
+    """Whether the table of the design lets `module` import `target`, both without `lla_course.`; `places`
     are those of their notebooks."""
     a, b = room(module), room(target)
     if module == target or is_lab(target):
@@ -130,9 +142,9 @@ def may_import(module, target, numbers):
     if a == "kernels":
         return b == "kernels"
     if b == "kernels":
-        return module == "attention.flash"
+        return module in OPENS_KERNELS
     if a == b:
-        return a in SIBLINGS and numbers[target] < numbers[module]
+        return a in SIBLINGS and places[target] < places[module]
     return b in ROOMS[a].split()
 
 
@@ -169,7 +181,7 @@ def imports(source, module):
         yield from ((name, id(node) not in inside) for name in names)
 
 
-def trespasses(source, module, numbers):
+def trespasses(source, module, places):
     "What a source imports although its floor must not."
     found, a = [], room(module)
     runtime = {Requirement(r).name for r in SETTINGS["requirements"].split()} - {"tqdm", "triton"} | (
@@ -177,15 +189,15 @@ def trespasses(source, module, numbers):
     )
     for name, top in imports(source, module):
         outside = name.split(".")[0]
-        # the optional kernels of the baselines
-        if outside == "fla" and a == "tasks" and not top:
+        # the optional kernels of the baselines, and the timer of a GPU
+        if (outside, a) in {("fla", "tasks"), ("triton", "core")} and not top:
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
             # under its own name, when it runs as `__main__`
             if target == module and a == "course":
                 continue
-            if not may_import(module, target, numbers) or (a == "course" and target == "site" and top):
+            if not may_import(module, target, places) or (a == "course" and target == "site" and top):
                 found.append(name)
         elif outside in SHOWS:
             if not (
@@ -209,14 +221,15 @@ def trespasses(source, module, numbers):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_below_it(module):
-    numbers = {m: number(p) for m, p in MODULES.items()}
-    assert trespasses(generated(module), module, numbers) == []
+    places = {m: place(p) for m, p in MODULES.items()}
+    assert trespasses(generated(module), module, places) == []
 
 
 @pytest.mark.parametrize(
     "module, line",
     [
         ("core", "from .figures import canvas"),
+        ("core", "import triton"),
         ("regression.kernel", "from ..figures import canvas"),
         ("regression.kernel", "import plotly.graph_objects as go"),
         ("regression.kernel", "from .local_linear import run"),
@@ -241,12 +254,13 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("tasks.recall", "from ..brite.x import y"),
         ("tasks.recall", "import fla.ops"),
         ("tasks.mixers", "from .online_regression import run"),
+        ("attention.flash", "from .benchmark import run"),
         ("models", "def f():\n    import fla"),
     ],
 )
 def test_the_floor_rule_refuses(module, line):
-    numbers = {m: number(p) for m, p in MODULES.items()}
-    assert trespasses(line, module, numbers)
+    places = {m: place(p) for m, p in MODULES.items()}
+    assert trespasses(line, module, places)
 
 
 @pytest.mark.parametrize(
@@ -255,6 +269,7 @@ def test_the_floor_rule_refuses(module, line):
         ("regression.local_linear", "from .kernel import x\nfrom ..core import fail\nimport torch, json"),
         ("regression.lab", "from ..figures import canvas\nfrom .kernel import x\nimport ipywidgets"),
         ("attention.flash", "from ..kernels.fwd import f\nfrom lla_course.regression.kernel import x"),
+        ("attention.benchmark", "from .flash import flash_lla\nfrom ..kernels.fwd import f"),
         ("kernels.fwd", "import triton\nfrom .runtime import x"),
         ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
@@ -263,8 +278,8 @@ def test_the_floor_rule_refuses(module, line):
     ],
 )
 def test_the_floor_rule_allows(module, line):
-    numbers = {m: number(p) for m, p in MODULES.items()}
-    assert trespasses(line, module, numbers) == []
+    places = {m: place(p) for m, p in MODULES.items()}
+    assert trespasses(line, module, places) == []
 
 
 @pytest.mark.parametrize("module", [m for m in MODULES if room(m) in PURE | {"figures"} and not is_lab(m)])
@@ -527,8 +542,8 @@ def test_a_chapter_closes_with_what_we_know_and_exercises(path):
     assert known and len(re.findall(r"^- ", known, re.M)) == 3
     if path in LABS:
         return
-    numbers = re.findall(r"^\*\*(\d+\.\d+)\*\*", section(path, "Exercises") or "", re.M)
-    assert numbers == [f"{number(path)}.{i}" for i in range(1, len(numbers) + 1)] and 2 <= len(numbers) <= 4
+    posed = re.findall(r"^\*\*(\w+\.\d+)\*\*", section(path, "Exercises") or "", re.M)
+    assert posed == [f"{label(path)}.{i}" for i in range(1, len(posed) + 1)] and 2 <= len(posed) <= 4
 
 
 @pytest.mark.parametrize("path", [p for p in CHAPTERS if p not in LABS], **by_name)
