@@ -61,7 +61,7 @@ class Chapter:
 
     path: Path  # nbs/12_bias_variance.ipynb
     stem: str  # 12_bias_variance
-    number: str | None  # "12", or "28a" of a second half; None for index
+    number: str | None  # "12", or "28a" for the second half of a chapter; None for index
     title: str  # the first heading
     summary: str  # the quoted line below it
     module: str | None  # regression.bias_variance; None when nothing is exported
@@ -70,7 +70,7 @@ class Chapter:
     @property
     def short_name(self) -> str:  # bias_variance: what it may be called on the command line
         "The last part of the module's name, or the stem without its number."
-        return self.module.rpartition(".")[2] if self.module else re.sub(r"^\d+[a-z]?_", "", self.stem)
+        return self.module.rpartition(".")[2] if self.module else re.sub(r"^\d+_", "", self.stem)
 
 # %% ../nbs/02_course.ipynb #d002
 def _flaw(book: Any) -> str:
@@ -177,10 +177,10 @@ def _chapter(path: Path) -> Chapter:
         sources = (FENCE.sub("", c["source"]) for c in cells if c["kind"] == kind)
         return next((m[1].strip() for source in sources if (m := re.search(pattern, source, re.M))), None)
 
-    number = re.match(r"0*(\d+(?:[a-z](?=_|$))?)", path.stem)
+    number = re.match(r"\d+[a-z]?(?=_)", path.stem)
     title, summary = find("markdown", r"^# (.+)") or path.stem, find("markdown", r"^> (.+)") or ""
     module = find("code", r"^#\| *default_exp +(\w+(?:\.\w+)*)\s*$")
-    return Chapter(path, path.stem, number[1] if number else None, title, summary, module, error)
+    return Chapter(path, path.stem, number[0] if number else None, title, summary, module, error)
 
 
 FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is no heading
@@ -198,6 +198,12 @@ def find_chapters(
     return [_chapter(path) for path in sorted(folder.glob("[!._]*.ipynb"))]
 
 # %% ../nbs/02_course.ipynb #c011
+def _plain_number(name: str | None) -> str | None:
+    "A number without leading zeros, as 7 for 07; None for what is none."
+    found = re.fullmatch(r"0*(\d+[a-z]?)", name or "")
+    return found and found[1]
+
+
 def select_chapters(
     names: Iterable[str],  # numbers, stems, modules or paths
     root: str | Path | None = None,  # the checkout
@@ -205,8 +211,11 @@ def select_chapters(
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
     for name in names:
-        number = re.sub(r"^0+(?=\d)", "", name)
-        found = [c for c in chapters if name in (c.stem, c.module) or number == c.number]
+        found = [
+            c
+            for c in chapters
+            if name in (c.stem, c.module) or _plain_number(name) == _plain_number(c.number)
+        ]
         found = found or [
             c for c in chapters if name == c.short_name or os.path.realpath(name) == str(c.path)
         ]
@@ -942,15 +951,13 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
     plan, world = _plan(None, "fast", {}, root), _world(root)
 
     def show() -> int:
-        print(f"{'':3} {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
+        print(f"{'':2}  {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
         for chapter, values in plan:
             output = root / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
             state = "damaged" if chapter.error else _state(output, _key(chapter, values, world))
             room = root / "nbs" / "results" / chapter.stem
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
-            number = chapter.number or ""
-            number = number.zfill(2 + number[-1:].isalpha()) if number else ""
-            start = f"{number:3} {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
+            start = f"{chapter.number or '':3}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
             print(f"{start}  {', '.join(records) or '-'}")
             if chapter.error:
                 print(f"lla-course: {chapter.error}", file=sys.stderr)

@@ -229,8 +229,8 @@ def test_a_second_half_has_a_letter_and_a_number_of_its_own(root, capsys):
         "05a": "05a_measured",
     }.items():
         assert [c.stem for c in select_chapters([name])] == [stem]
-    assert select_chapters([str(first), "05a"])[1].number == "5a"
-    assert main(["list"]) == 0 and "\n05a Title of 05a_measured " in capsys.readouterr().out
+    assert select_chapters([str(first), "05a"])[1].number == "05a"
+    assert main(["list"]) == 0 and "\n05a  Title of 05a_measured " in capsys.readouterr().out
 
 
 def test_list(root, capsys):
