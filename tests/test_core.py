@@ -182,7 +182,7 @@ def test_require_finite_takes_nothing_and_whole_numbers():
 def test_milliseconds_are_the_median_of_many_runs_and_of_one_at_least():
     runs = []
     work = lambda: (runs.append(1), time.sleep(0.005))
-    assert 5 <= milliseconds(work, least=50) < 50 and 2 <= len(runs) <= 20
+    assert 5 <= milliseconds(work, least=50) < 50 and len(runs) >= 2
     assert 5 <= milliseconds(work, "cpu", least=0.1) < 50
     for wrong in (dict(device="gpu"), dict(least=0)):
         with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
