@@ -28,9 +28,9 @@ if TYPE_CHECKING:  # torch takes two seconds to import: whoever only wants a num
     import torch
 
 # %% auto #0
-__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'require_finite',
-           'seed_everything', 'pick_device', 'device_name', 'refuse_masked', 'as_tensors', 'add_parameters',
-           'write_atomic', 'repo_root']
+__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'inverse_softplus',
+           'require_finite', 'seed_everything', 'pick_device', 'device_name', 'milliseconds', 'refuse_masked',
+           'as_tensors', 'add_parameters', 'write_atomic', 'repo_root']
 
 # %% ../nbs/00_core.ipynb #c005
 def bad_argument(
@@ -117,6 +117,14 @@ def require_choice(
         bad_argument(name, value, "one of " + ", ".join(map(repr, choices)))
     return value
 
+# %% ../nbs/00_core.ipynb #c017c
+def inverse_softplus(
+    x: float,  # a finite number > 0
+) -> float:  # y with log(1 + exp(y)) = x
+    "The number whose softplus is x. Raises `ValueError` for x <= 0."
+    x = require_positive("x", x)
+    return x + math.log(-math.expm1(-x))
+
 # %% ../nbs/00_core.ipynb #c019
 def require_finite(
     name: str,  # the argument's name
@@ -178,6 +186,25 @@ def device_name(
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+# %% ../nbs/00_core.ipynb #c013d
+def milliseconds(
+    work: Callable[[], Any],  # what is timed, again and again
+    device: torch.device | str = "cpu",  # where it runs
+    least: float = 100.0,  # for how many milliseconds it is repeated; once at least
+) -> float:  # the median of all runs
+    """Time a function, after a run that does not count: by Triton's `do_bench` on a GPU, by PyTorch's `Timer`
+    elsewhere. Raises `ValueError` as `pick_device` does, and for a time that is not positive."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    require_positive("least", least)
+    if pick_device(device).type == "cuda":
+        from triton.testing import do_bench
+
+        return do_bench(work, rep=least, return_mode="median")
+    timer = Timer("work()", globals=dict(work=work), num_threads=torch.get_num_threads())
+    return 1e3 * timer.blocked_autorange(min_run_time=least / 1e3).median
 
 # %% ../nbs/00_core.ipynb #c021
 def _masked(value: Any) -> tuple | None:

@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import time
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -24,6 +25,8 @@ from lla_course.core import (
     bad_argument,
     by_preset,
     device_name,
+    inverse_softplus,
+    milliseconds,
     pick_device,
     repo_root,
     require_choice,
@@ -174,6 +177,28 @@ def test_require_finite_names_the_first_bad_entry(bad, where):
 def test_require_finite_takes_nothing_and_whole_numbers():
     for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)):
         assert require_finite("y", t) is t
+
+
+def test_milliseconds_are_the_median_of_many_runs_and_of_one_at_least():
+    runs = []
+    work = lambda: (runs.append(1), time.sleep(0.005))
+    assert 5 <= milliseconds(work, least=50) < 50 and len(runs) >= 2
+    assert 5 <= milliseconds(work, "cpu", least=0.1) < 50
+    for wrong in (dict(device="gpu"), dict(least=0)):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
+            milliseconds(work, **wrong)
+
+
+@pytest.mark.parametrize("x", [1e-300, 1e-9, 0.1, 1.0, 40.0, 1000.0, 1e300])
+def test_softplus_undoes_its_inverse(x):
+    y = torch.tensor(inverse_softplus(x), dtype=torch.float64)
+    assert torch.nn.functional.softplus(y).item() == pytest.approx(x, rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [0.0, -1.0, float("nan"), True])
+def test_only_a_positive_number_has_an_inverse_softplus(x):
+    with pytest.raises(ValueError, match="^x="):
+        inverse_softplus(x)
 
 
 # ---- chance and devices

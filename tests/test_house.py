@@ -96,6 +96,8 @@ ROOMS = dict(
 )
 # these import what stands before them in their own part
 SIBLINGS = {"regression", "attention", "tasks", "brite", "ftct", "auctions"}
+# through these modules all others reach the kernels
+OPENS_KERNELS = {"attention.decode", "attention.flash", "attention.benchmark"}
 SHOWS = {
     "plotly",
     "ipywidgets",
@@ -138,7 +140,7 @@ def may_import(module, target, numbers):
     if a == "kernels":
         return b == "kernels"
     if b == "kernels":
-        return module == "attention.flash"
+        return module in OPENS_KERNELS
     if a == b:
         return a in SIBLINGS and numbers[target] < numbers[module]
     return b in ROOMS[a].split()
@@ -185,8 +187,8 @@ def trespasses(source, module, numbers):
     )
     for name, top in imports(source, module):
         outside = name.split(".")[0]
-        # the optional kernels of the baselines
-        if outside == "fla" and a == "tasks" and not top:
+        # the optional kernels of the baselines, and the timer of a GPU
+        if (outside, a) in {("fla", "tasks"), ("triton", "core")} and not top:
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
@@ -225,6 +227,7 @@ def test_a_module_imports_only_what_stands_below_it(module):
     "module, line",
     [
         ("core", "from .figures import canvas"),
+        ("core", "import triton"),
         ("regression.kernel", "from ..figures import canvas"),
         ("regression.kernel", "import plotly.graph_objects as go"),
         ("regression.kernel", "from .local_linear import run"),
@@ -249,6 +252,7 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("tasks.recall", "from ..brite.x import y"),
         ("tasks.recall", "import fla.ops"),
         ("tasks.mixers", "from .online_regression import run"),
+        ("attention.flash", "from .benchmark import run"),
         ("models", "def f():\n    import fla"),
     ],
 )
@@ -263,6 +267,7 @@ def test_the_floor_rule_refuses(module, line):
         ("regression.local_linear", "from .kernel import x\nfrom ..core import fail\nimport torch, json"),
         ("regression.lab", "from ..figures import canvas\nfrom .kernel import x\nimport ipywidgets"),
         ("attention.flash", "from ..kernels.fwd import f\nfrom lla_course.regression.kernel import x"),
+        ("attention.benchmark", "from .flash import flash_lla\nfrom ..kernels.fwd import f"),
         ("kernels.fwd", "import triton\nfrom .runtime import x"),
         ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
