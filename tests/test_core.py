@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lla_course import core, records
+from lla_course import records
 from lla_course.core import (
     as_tensors,
     bad_argument,

@@ -10,11 +10,6 @@ import pytest
 import torch
 
 import lla_course.exercises as exercises
-import lla_course.solutions.auctions
-import lla_course.solutions.brite
-import lla_course.solutions.ftct
-import lla_course.solutions.models
-import lla_course.solutions.regression
 from lla_course.exercises import GRADERS, PARTS, check, close, exercise
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -585,7 +580,6 @@ def hint(number, answer, capsys):
 def test_every_exercise_of_a_chapter_has_answers_here_and_a_grader():
     posed = named_in_chapters()
     assert len(posed) >= 20 and {n for n in posed if not n.startswith("2")} == set(ANSWERS)
-    import lla_course.solutions.attention
 
     assert set(posed) <= set(GRADERS)
 

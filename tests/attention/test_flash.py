@@ -9,7 +9,6 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from lla_course.kernels.runtime import INTERPRET, Gpu
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
@@ -21,6 +20,7 @@ from lla_course import LocalLinearAttention, SolverWarning, flash_lla
 from lla_course.attention.dense import lla_dense
 from lla_course.attention.flash import BACKENDS, choose_backend, rotary, toy_losses
 from lla_course.kernels import runtime
+from lla_course.kernels.runtime import INTERPRET, Gpu
 
 
 def inputs(*lead, T=20, S=20, D=16, Hkv=None, dtype=torch.float32, seed=0):

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from lla_course.auctions.regretnet import true_regret
 
 import lla_course.auctions.citransnet as citransnet
 from lla_course.auctions.citransnet import *
 from lla_course.auctions.mechanisms import utility
+from lla_course.auctions.regretnet import true_regret
 from lla_course.records import content_hash
 
 TINY = dict(

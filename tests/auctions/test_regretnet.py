@@ -8,6 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from lla_course.auctions.mechanisms import (
+    first_price,
+    grid_regret,
+    myerson,
+    second_price,
+    uniform,
+    utility,
+    vcg,
+)
 from lla_course.auctions.regretnet import (
     AugmentedLagrangian,
     Config,
@@ -29,17 +39,6 @@ from lla_course.auctions.regretnet import (
     train_menu,
     train_net,
     true_regret,
-)
-
-from lla_course.auctions.mechanisms import (
-    first_price,
-    grid_regret,
-    menu,
-    myerson,
-    second_price,
-    uniform,
-    utility,
-    vcg,
 )
 from lla_course.records import content_hash
 

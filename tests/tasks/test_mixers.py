@@ -8,8 +8,8 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 
+from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 from lla_course.attention.dense import lla_dense
 from lla_course.models import Decoder, DecoderConfig, adamw, cross_entropy
 from lla_course.tasks import mixers
