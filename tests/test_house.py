@@ -188,7 +188,7 @@ def trespasses(source, module, numbers):
     for name, top in imports(source, module):
         outside = name.split(".")[0]
         # the optional kernels of the baselines, and the timer of a GPU
-        if (outside, a) in {("fla", "tasks"), ("triton", "core")} and not top:
+        if (outside, a) in {("fla", "tasks"), ("triton", "core"), ("triton", "training")} and not top:
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
@@ -237,6 +237,7 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("regression.kernel", "def f():\n    import plotly"),
         ("regression.kernel", "import pandas"),
         ("regression.kernel", "import triton"),
+        ("training", "import triton"),
         ("regression.kernel", "from ..exercises import check"),
         ("attention.oracle", "from lla_course.kernels.fwd import f"),
         ("brite.a", "from ..ftct.b import f"),
@@ -272,6 +273,7 @@ def test_the_floor_rule_refuses(module, line):
         ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
+        ("training", "def f():\n    from triton.testing import do_bench"),
         ("tasks.online_regression", "from .mixers import mixer"),
     ],
 )
