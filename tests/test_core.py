@@ -179,6 +179,18 @@ def test_require_finite_takes_nothing_and_whole_numbers():
         assert require_finite("y", t) is t
 
 
+def test_the_timer_tells_long_from_short():
+    a = torch.randn(4, 4)
+    short, long = (milliseconds(lambda n=n: [a @ a for _ in range(n)], least=20) for n in (1, 200))
+    assert 0 < short < long / 20
+
+
+@pytest.mark.gpu
+def test_the_timer_reads_the_clock_of_the_gpu():
+    a = torch.randn(2048, 2048, device="cuda")
+    assert 0.01 < milliseconds(lambda: a @ a, "cuda") < 20
+
+
 def test_milliseconds_are_the_median_of_many_runs_and_of_one_at_least():
     runs = []
     work = lambda: (runs.append(1), time.sleep(0.005))

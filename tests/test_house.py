@@ -188,7 +188,7 @@ def trespasses(source, module, numbers):
     for name, top in imports(source, module):
         outside = name.split(".")[0]
         # the optional kernels of the baselines, and the timer of a GPU
-        if (outside, a) in {("fla", "tasks"), ("triton", "core"), ("triton", "training")} and not top:
+        if (outside, a) in {("fla", "tasks"), ("triton", "core")} and not top:
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
