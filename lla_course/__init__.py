@@ -25,7 +25,7 @@ _public = {
     "flash_lla": "attention.flash",
     "LocalLinearAttention": "attention.flash",
     "SolverWarning": "attention.flash",
-    "lla_decode": "kernels.lla_decode",
+    "lla_decode": "attention.decode",
     "check": "exercises",
 }
 __all__ = [  # noqa: F822  (imported on first use)

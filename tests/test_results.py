@@ -4,11 +4,10 @@ import math
 
 import pytest
 
-from lla_course.attention import benchmark
+from lla_course.attention import benchmark, decode
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import reasoner
 from lla_course.ftct import training
-from lla_course.kernels import lla_decode as decode
 from lla_course.records import load, results_name
 from lla_course.tasks import in_context, language, online_regression, recall, state_tracking
 

@@ -21,6 +21,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward
+from .decode import lla_decode  # for those who import it from here
 from .dense import Heads, as_heads, lla_dense, readable
 from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -33,7 +34,6 @@ from lla_course.core import (
 )
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
-from ..kernels.lla_decode import lla_decode  # for the parts above, which import no kernel
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")
