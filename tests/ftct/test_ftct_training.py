@@ -130,7 +130,7 @@ def test_a_training_is_reproducible_and_keeps_its_weights_on_request():
 
 def test_the_clock_stops_a_training():
     history = train(replace(TINY, steps=10_000, minutes=1e-6), device="cpu")[1]
-    assert history["steps"] == 10 == history["step"][-1]
+    assert history["steps"] == history["step"][-1] < 10
 
 
 def test_the_loss_falls():
