@@ -68,7 +68,7 @@ MODULES = {module: path for path in NBS if (module := default_exp(path))}
 CHAPTERS = [path for path in NBS if 10 <= (number(path) or 0) <= 89]
 LABS = [path for path in CHAPTERS if number(path) % 10 == 9]
 # 61c_markets: a part of a chapter, whose exercises may stand in another part
-LETTERED = [path for path in CHAPTERS if place(path)[1]]
+LETTERED = [path for path in CHAPTERS if label(path)[-1].isalpha()]
 by_name = dict(ids=lambda p: p.stem if isinstance(p, Path) else str(p))
 
 
