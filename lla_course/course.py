@@ -61,7 +61,7 @@ class Chapter:
 
     path: Path  # nbs/12_bias_variance.ipynb
     stem: str  # 12_bias_variance
-    number: int | None  # 12; None for index
+    number: str | None  # "12", or "28a" for the second half of a chapter; None for index
     title: str  # the first heading
     summary: str  # the quoted line below it
     module: str | None  # regression.bias_variance; None when nothing is exported
@@ -177,10 +177,10 @@ def _chapter(path: Path) -> Chapter:
         sources = (FENCE.sub("", c["source"]) for c in cells if c["kind"] == kind)
         return next((m[1].strip() for source in sources if (m := re.search(pattern, source, re.M))), None)
 
-    number = re.match(r"\d+", path.stem)
+    number = re.match(r"\d+[a-z]?(?=_)", path.stem)
     title, summary = find("markdown", r"^# (.+)") or path.stem, find("markdown", r"^> (.+)") or ""
     module = find("code", r"^#\| *default_exp +(\w+(?:\.\w+)*)\s*$")
-    return Chapter(path, path.stem, int(number[0]) if number else None, title, summary, module, error)
+    return Chapter(path, path.stem, number[0] if number else None, title, summary, module, error)
 
 
 FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is no heading
@@ -198,6 +198,12 @@ def find_chapters(
     return [_chapter(path) for path in sorted(folder.glob("[!._]*.ipynb"))]
 
 # %% ../nbs/02_course.ipynb #c011
+def _plain_number(name: str | None) -> str | None:
+    "A number without leading zeros, as 7 for 07; None for what is none."
+    found = re.fullmatch(r"0*(\d+[a-z]?)", name or "")
+    return found and found[1]
+
+
 def select_chapters(
     names: Iterable[str],  # numbers, stems, modules or paths
     root: str | Path | None = None,  # the checkout
@@ -205,8 +211,11 @@ def select_chapters(
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
     for name in names:
-        digits = (name.lstrip("0") or "0") if name.isdecimal() else None
-        found = [c for c in chapters if name in (c.stem, c.module) or digits == str(c.number)]
+        found = [
+            c
+            for c in chapters
+            if name in (c.stem, c.module) or _plain_number(name) == _plain_number(c.number)
+        ]
         found = found or [
             c for c in chapters if name == c.short_name or os.path.realpath(name) == str(c.path)
         ]
@@ -948,8 +957,7 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
             state = "damaged" if chapter.error else _state(output, _key(chapter, values, world))
             room = root / "nbs" / "results" / chapter.stem
             records = sorted(p.stem for p in room.glob("*.json")) if chapter.module else ()
-            number = "" if chapter.number is None else f"{chapter.number:02d}"
-            start = f"{number:2}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
+            start = f"{chapter.number or '':3}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
             print(f"{start}  {', '.join(records) or '-'}")
             if chapter.error:
                 print(f"lla-course: {chapter.error}", file=sys.stderr)

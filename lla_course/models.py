@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['DecoderConfig', 'check_config', 'require_below', 'as_tokens', 'init_weights', 'rotate', 'MultiHead', 'remember',
-           'SoftmaxAttention', 'Block', 'Decoder', 'cross_entropy', 'adamw', 'evaluating', 'Look', 'look',
-           'replaced_heads', 'padded_prompts', 'choose', 'generate']
+           'SoftmaxAttention', 'Block', 'Decoder', 'cross_entropy', 'evaluating', 'Look', 'look', 'replaced_heads',
+           'padded_prompts', 'choose', 'generate']
 
 # %% ../nbs/30_models.ipynb #c002
 import math
@@ -377,47 +377,6 @@ def cross_entropy(
         return loss.mean()
     m = mask[:, 1:].flatten().to(loss.dtype)
     return (loss * m).sum() / m.sum().clamp_min(1)
-
-# %% ../nbs/30_models.ipynb #c025
-def adamw(
-    model: nn.Module,  # whose parameters
-    *,
-    rate: float,  # highest learning rate
-    steps: int,  # in all
-    warmup: int = 50,  # steps of rising
-    decay: float = 1.0,  # last part of the steps, from 0 to 1, on which the rate falls to zero
-    betas: tuple = (0.9, 0.98),  # of Adam
-    weight_decay: float = 0.0,  # on matrices, not on biases and norms
-    # call step() of both after each backward
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
-    """AdamW with warm-up and linear decay.
-
-    Raises `ValueError` for a rate that is not positive, a decay outside [0, 1], and the like."""
-    require_positive("rate", rate)
-    if require_positive("decay", decay, zero=True) > 1:
-        bad_argument("decay", decay, "a number from 0 to 1")
-    require_whole("steps", steps, least=1)
-    require_whole("warmup", warmup, least=0)
-    require_positive("weight_decay", weight_decay, zero=True)
-    if not isinstance(betas, (tuple, list)) or len(betas) != 2:
-        bad_argument("betas", betas, "two numbers from 0 to 1")
-    for beta in betas:
-        if require_positive("betas", beta, zero=True) >= 1:
-            bad_argument("betas", betas, "two numbers from 0 to 1, below 1")
-    if next(model.parameters(), None) is None:
-        bad_argument("model", type(model).__name__, "a model with parameters")
-    falls = max(decay * steps, 1e-9)
-    shape = lambda step: min((step + 1) / max(warmup, 1), 1.0, max(steps - step, 0) / falls)
-    groups = [
-        dict(params=[p for p in model.parameters() if p.dim() >= 2], weight_decay=weight_decay),
-        dict(params=[p for p in model.parameters() if p.dim() < 2], weight_decay=0.0),
-    ]
-    device = next(model.parameters()).device
-    gpu = device.type == "cuda"  # there, a step can be recorded and replayed
-    rate = torch.tensor(rate, dtype=torch.float32, device=device) if gpu else rate
-    groups = [g for g in groups if g["params"]]
-    optimizer = torch.optim.AdamW(groups, lr=rate, betas=betas, fused=True, capturable=gpu)
-    return optimizer, torch.optim.lr_scheduler.LambdaLR(optimizer, shape)
 
 # %% ../nbs/30_models.ipynb #c029b
 @contextmanager

@@ -6,16 +6,13 @@
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_question',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'solved', 'side_by_side', 'choose_kernels',
            'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory', 'NormedSoftmax',
-           'inverse_softplus', 'raw_ridges', 'LocalLinear', 'mixer', 'fit', 'check_rates', 'check_seeds',
-           'check_training', 'tuned']
+           'inverse_softplus', 'raw_ridges', 'LocalLinear', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math
 import re
-import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import cache, partial
 from importlib.metadata import version
 from typing import Any
@@ -29,8 +26,7 @@ from torch.utils._pytree import tree_map
 from ..attention.dense import lla_weights
 from ..attention.flash import BACKENDS, flash_lla, lla_decode
 from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
-from ..models import DecoderConfig, MultiHead, SoftmaxAttention, adamw, init_weights, remember
-from ..records import checkpointed
+from ..models import DecoderConfig, MultiHead, SoftmaxAttention, init_weights, remember
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -706,205 +702,3 @@ def mixer(
     "A recipe by its name. Raises `ValueError` for a name that is not in `MIXERS`."
     recipe = MIXERS[require_choice("name", name, tuple(MIXERS))]
     return partial(recipe, **knobs) if knobs else recipe
-
-# %% ../../nbs/31_mixers.ipynb #c043a
-@contextmanager
-def _own_stream(device: torch.device) -> Iterator[None]:
-    """On a GPU, work on a stream beside the usual one, where launches can be recorded; count its memory from
-    now on."""
-    if device.type != "cuda":
-        yield
-        return
-    usual, own = torch.cuda.current_stream(device), torch.cuda.Stream(device)
-    torch.cuda.reset_peak_memory_stats(device)
-    own.wait_stream(usual)
-    with torch.cuda.stream(own):
-        yield
-    usual.wait_stream(own)
-
-
-def _note(found: dict, step: int, losses: list, infos: list) -> None:
-    "Add a point to the history of `fit`, and begin a new one."
-    mean = float(torch.stack(losses).mean())
-    losses.clear()
-    for name, value in dict(
-        at=step,
-        loss=round(mean, 5) if math.isfinite(mean) else math.inf,
-        solver_steps=round(float(torch.stack([i["steps"] for i in infos]).mean()), 2) if infos else None,
-        residual=float(f'{max(float(i["residual"]) for i in infos):.2g}') if infos else None,
-    ).items():
-        found[name].append(value)
-
-
-def _learner(model: nn.Module, loss: Callable, optimizer: Any, noted: list, precision: str) -> Callable:
-    "One step on a batch, batch -> loss; what the solvers say goes to `noted`."
-    kind, cast = next(model.parameters()).device.type, precision == "bfloat16"
-
-    def learn(*batch: torch.Tensor) -> torch.Tensor:
-        with torch.autocast(kind, torch.bfloat16, enabled=cast):
-            now = loss(model, *batch)
-        optimizer.zero_grad()
-        now.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        noted[:] = [m.info for m in model.modules() if isinstance(m, LocalLinear)]
-        return now.detach()
-
-    return learn
-
-# %% ../../nbs/31_mixers.ipynb #c043a2
-def _replayed(step: Callable, device: torch.device) -> Callable:
-    """On a GPU, record the launches of a step at the fourth batch of a shape, and replay them from then on.
-
-    Give batches on a stream of their own."""
-    if device.type != "cuda":
-        return step
-    held, graph, out, calls = [], None, None, 0
-
-    def run(*batch: torch.Tensor) -> torch.Tensor:
-        nonlocal held, graph, out, calls
-        if [t.shape for t in batch] != [t.shape for t in held]:
-            held, graph, calls = [t.clone() for t in batch], None, 0
-        calls += 1
-        if calls < 4:
-            return step(*batch)
-        for old, new in zip(held, batch):
-            old.copy_(new)
-        if graph is None:
-            graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(graph, stream=torch.cuda.current_stream()):
-                out = step(*held)
-        graph.replay()
-        return out.clone()
-
-    return run
-
-# %% ../../nbs/31_mixers.ipynb #c043b
-def fit(
-    model: nn.Module,  # trained in place
-    # (step from 0, generator on the device of the model) -> tensors of a fresh batch
-    draw: Callable,
-    loss: Callable,  # (model, *tensors) -> their loss, []
-    *,
-    steps: int,  # of AdamW
-    rate: float,  # highest learning rate
-    precision: str = "float32",  # or "bfloat16", for the matrix products
-    minutes: float = 8.0,  # of training at most
-    every: int = 50,  # steps between two points of the history
-    seed: int = 0,  # of the batches
-    **knobs: object,  # warmup, decay, betas, weight_decay of `adamw`
-    # at, loss (mean since the last point), solver_steps, residual, steps, seconds, memory (bytes, on CUDA),
-    # loose
-) -> dict:
-    """Train on fresh batches, with gradients clipped to norm one; stop early, and say so in `steps`, when
-    `minutes` are over. The clock stands still in the first step at each shape of a batch, which may compile.
-
-    `solver_steps` is the mean and `residual` the largest over the mixers at each point, `None` where nothing
-    is solved.
-    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training, as `inf`.
-    The model is left in training mode. Raises `ValueError` for settings that make no training."""
-    require_whole("every", every, least=1)
-    require_choice("precision", precision, ("float32", "bfloat16"))
-    require_positive("minutes", minutes)
-    optimizer, schedule = adamw(model, rate=rate, steps=steps, **knobs)
-    device = next(model.parameters()).device
-    generator = torch.Generator(device).manual_seed(require_whole("seed", seed, least=0))
-    found, recent, noted = dict(at=[], loss=[], solver_steps=[], residual=[]), [], []
-    learn = _replayed(_learner(model.train(), loss, optimizer, noted, precision), device)
-    shapes, began = set(), time.perf_counter()
-    with _own_stream(device):
-        for step in range(1, steps + 1):
-            batch, now = draw(step - 1, generator), time.perf_counter()
-            recent.append(learn(*batch))
-            schedule.step()
-            if (shape := str([t.shape for t in batch])) not in shapes:
-                shapes.add(shape)
-                began += time.perf_counter() - now
-            late = step % 10 == 0 and time.perf_counter() - began > 60 * minutes
-            if late or step % every == 0 or step == steps:
-                _note(found, step, recent, noted)
-            if late or math.inf in found["loss"]:
-                break
-    optimizer.zero_grad()
-    memory = torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None
-    return found | dict(
-        steps=step,
-        seconds=round(time.perf_counter() - began, 2),
-        memory=memory,
-        loose=any(r > 0.1 for r in found["residual"] if r is not None),
-    )
-
-# %% ../../nbs/31_mixers.ipynb #c043eb
-def check_rates(
-    rates: Iterable,  # learning rates
-) -> tuple:  # the same
-    "Check learning rates to try. Raises `ValueError` unless they are finite numbers above 0, at least one."
-    if not isinstance(rates, Iterable) or isinstance(rates, str) or not (rates := tuple(rates)):
-        bad_argument("rates", rates, "learning rates, at least one")
-    for rate in rates:
-        require_positive("rates", rate)
-    return rates
-
-
-def check_seeds(
-    seeds: Iterable,  # seeds of weights and data
-) -> tuple:  # the same
-    "Check seeds. Raises `ValueError` unless they are whole numbers >= 0, at least one."
-    if not isinstance(seeds, Iterable) or isinstance(seeds, str) or not (seeds := tuple(seeds)):
-        bad_argument("seeds", seeds, "seeds, at least one")
-    for seed in seeds:
-        require_whole("seeds", seed, least=0)
-    return seeds
-
-
-def check_training(
-    cfg: Any,  # with fields of these names, where it has them
-    **least: int,  # further fields that are whole numbers, and the smallest they may be
-) -> None:
-    """Check the fields that trainings share: steps, batch, test, seed, rates, seeds, precision, minutes.
-
-    Raises `ValueError` for a value that makes no training."""
-    usual = {n: l for n, l in dict(steps=1, batch=1, test=1, seed=0).items() if hasattr(cfg, n)}
-    for name, low in (usual | least).items():
-        require_whole(name, getattr(cfg, name), least=low)
-    for name, check in dict(rates=check_rates, seeds=check_seeds).items():
-        check(given := getattr(cfg, name, (1,)))
-        if not isinstance(given, tuple):
-            bad_argument(name, given, "a tuple, as a setting cannot change")
-    if hasattr(cfg, "precision"):
-        require_choice("precision", cfg.precision, ("float32", "bfloat16"))
-    if hasattr(cfg, "minutes"):
-        require_positive("minutes", cfg.minutes)
-
-# %% ../../nbs/31_mixers.ipynb #c043f
-def tuned(
-    # (rate, seed) -> dict with a "score", lower is better, on data that are not the test; a part for
-    # `checkpointed`
-    trial: Callable,
-    rates: Sequence[float],  # learning rates to try
-    seeds: Sequence[int],  # the first is used for choosing
-    *,
-    seen: Callable | None = None,  # gets (rate, seed, result) of each trial
-) -> dict:  # rate, grid (score of each rate), runs (one for each seed, at the chosen rate)
-    """Choose a learning rate with one seed, then run it with the others.
-
-    Raises `ValueError` where no rate gives a finite score, or there is nothing to try."""
-    rates, seeds = check_rates(rates), check_seeds(seeds)
-
-    def once(rate: float, seed: int) -> dict:
-        result = checkpointed(f"{rate:g}_{seed}", lambda: trial(rate, seed))
-        if seen:
-            seen(rate, seed, result)
-        return result
-
-    first = {rate: once(rate, seeds[0]) for rate in rates}
-    best = min(
-        rates, key=lambda rate: first[rate]["score"] if math.isfinite(first[rate]["score"]) else math.inf
-    )
-    if not math.isfinite(first[best]["score"]):
-        bad_argument("rates", tuple(rates), "a learning rate with which training does not blow up")
-    return dict(
-        rate=best,
-        grid=[[rate, first[rate]["score"]] for rate in rates],
-        runs=[first[best], *(once(best, seed) for seed in seeds[1:])],
-    )

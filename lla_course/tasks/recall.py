@@ -26,7 +26,16 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
-from .mixers import MIXERS, check_training, chunked, fit, mesa_question, mixer, tuned
+from .mixers import MIXERS, chunked, mesa_question, mixer
+from lla_course.training import (
+    Schedule,
+    adamw,
+    count_parameters,
+    fit,
+    fresh_batches,
+    require_training,
+    search_rate,
+)
 
 # %% ../../nbs/34_associative_recall.ipynb #c007
 def check_sizes(
@@ -186,7 +195,7 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("mixer", self.mixer, MIXERS)
         check_sizes(self.tokens, self.pairs, self.vocab)
-        check_training(self, first=0, test=2)
+        require_training(self, first=0, test=2)
         if self.tol is not None:
             require_positive("tol", self.tol, zero=True)
         self.sizes()
@@ -212,21 +221,17 @@ def train(
     draw = draw_lessons(lessons(cfg.tokens, cfg.pairs, cfg.steps, cfg.first), cfg.vocab, cfg.batch)
     report = fit(
         model,
-        draw,
         recall_loss,
-        steps=cfg.steps,
-        rate=rate,
+        fresh_batches(draw, seed=seed, device=device),
+        adamw(model, rate=rate),
+        Schedule(cfg.steps, cfg.minutes, warmup=30, decay=0.25),
         precision=cfg.precision,
-        minutes=cfg.minutes,
         every=-(-cfg.steps // 30),
-        seed=seed,
-        warmup=30,
-        decay=0.25,
     )
     fresh = lambda kind: torch.Generator(device).manual_seed(10_000 * kind + seed)
     score, _ = grade(model, cfg.test // 2, fresh(1), cfg.precision, **sizes)
     _, right = grade(model, cfg.test, fresh(2), cfg.precision, **sizes)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = count_parameters(model)
     score, accuracy = round(score, 5) if math.isfinite(score) else math.inf, round(float(right.mean()), 5)
     return model.eval(), report | dict(parameters=parameters, score=score, accuracy=accuracy)
 
@@ -262,7 +267,7 @@ def matrix_recall(
 # %% ../../nbs/34_associative_recall.ipynb #c043
 def run(
     cfg: Config,  # one setting
-    # rate, grid and runs of `tuned`; tried: rate, seed, validation loss, accuracy of each training
+    # rate, grid and runs of `search_rate`; tried: rate, seed, validation loss, accuracy of each training
 ) -> dict:
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
@@ -277,7 +282,7 @@ def run(
         else x
     )
     return tidy(
-        tuned(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
+        search_rate(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
         | dict(tried=tried)
     ) | dict(device=pick_device("auto"))
 

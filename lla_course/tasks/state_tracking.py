@@ -25,7 +25,16 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
-from .mixers import MIXERS, MatrixMemory, check_training, fit, tuned
+from .mixers import MIXERS, MatrixMemory
+from lla_course.training import (
+    Schedule,
+    adamw,
+    count_parameters,
+    fit,
+    fresh_batches,
+    require_training,
+    search_rate,
+)
 
 # %% ../../nbs/35_state_tracking.ipynb #c007
 def follow(
@@ -233,7 +242,7 @@ class Config:
     def __post_init__(self) -> None:
         moves(self.world)
         require_choice("mixer", self.mixer, RUNNERS)
-        check_training(self, length=1, words=1)
+        require_training(self, length=1, words=1)
         require_choice("backend", self.backend, (*BACKENDS, "fla", "side_by_side", "chunked", "recurrence"))
         require_choice("positions", self.positions, ("", "learned", "rotary", "none"))
         self.sizes()
@@ -303,14 +312,12 @@ def run(
         model = tracker(cfg, seed).to(device)
         history = fit(
             model,
-            draw,
             loss,
-            steps=cfg.steps,
-            rate=rate,
+            fresh_batches(draw, seed=seed, device=device),
+            adamw(model, rate=rate),
+            Schedule(cfg.steps, cfg.minutes),
             precision=cfg.precision,
-            minutes=cfg.minutes,
             every=max(1, cfg.steps // 25),
-            seed=seed,
         )
         fresh = lambda which: torch.Generator(device).manual_seed(1000 * which + seed)
         score = grade(model, table, cfg.words, cfg.length, fresh(1))["loss"]
@@ -318,10 +325,10 @@ def run(
         test.pop("loss")
         return dict(score=round(score, 5), **test, **history)
 
-    found = tuned(trial, cfg.rates, cfg.seeds)
+    found = search_rate(trial, cfg.rates, cfg.seeds)
     return found | dict(
         score=[r["score"] for r in found["runs"]],
-        parameters=sum(p.numel() for p in tracker(cfg).parameters()),
+        parameters=count_parameters(tracker(cfg)),
         device=str(device),
     )
 

@@ -8,6 +8,7 @@ import plotly.graph_objects as go
 import pytest
 import torch
 
+from helpers import parts
 from lla_course.auctions import lab
 from lla_course.auctions.lab import (
     AXIS,
@@ -39,10 +40,6 @@ from lla_course.figures import ROLES, with_slider
 
 torch.set_num_threads(1)
 NET = "one bidder, target 0.001"
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def images(figure):

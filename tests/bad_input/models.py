@@ -408,23 +408,6 @@ DECODER = [
         "positions=4",
     ),
     ("a cache of -1 tokens", lambda: decoder().blocks[0].mixer.start(1, -1), "capacity"),
-    *[
-        (
-            f"adamw({name}={value!r})",
-            lambda k={name: value}: M.adamw(decoder(), **dict(rate=0.1, steps=3) | k),
-            name,
-        )
-        for name, values in dict(
-            rate=POSITIVE,
-            steps=COUNT,
-            warmup=(-1, 0.5),
-            decay=SHARE,
-            weight_decay=(-1.0, "x"),
-            betas=((0.9,), "xy", (0.9, 1.0)),
-        ).items()
-        for value in values
-    ],
-    ("adamw without parameters", lambda: M.adamw(torch.nn.ReLU(), rate=0.1, steps=3), "model"),
 ]
 
 # ---- chapters 31 and 32
@@ -479,30 +462,6 @@ MIXERS = [
     ("side_by_side, chunk=0", lambda: X.side_by_side("sum", *rule_inputs(), chunk=0), "chunk"),
     ("run_rule, backend", lambda: X.run_rule("sum", *rule_inputs(), backend="cudnn"), "backend"),
     ("solved, steps=-1", lambda: X.solved(lambda x: x, normal(3), steps=-1), "steps"),
-    *[
-        (
-            f"fit({name}={value!r})",
-            lambda k={name: value}: X.fit(
-                torch.nn.Linear(2, 1),
-                lambda s, g: (normal(3, 2),),
-                lambda m, x: m(x).sum(),
-                **dict(steps=1, rate=0.1) | k,
-            ),
-            name,
-        )
-        for name, values in dict(
-            steps=COUNT, every=COUNT, seed=(-1, 0.5), minutes=POSITIVE, precision=("float8",)
-        ).items()
-        for value in values
-    ],
-    *[
-        (f"tuned(rates={r!r})", lambda r=r: X.tuned(lambda *a: dict(score=0.0), r, (0,)), "rates")
-        for r in ((), 0.1, "x", (0.0,), ("x",), None)
-    ],
-    *[
-        (f"tuned(seeds={s!r})", lambda s=s: X.tuned(lambda *a: dict(score=0.0), (0.1,), s), "seeds")
-        for s in ((), 1, (0.5,))
-    ],
     ("make_sequences, n=-1", lambda: TT.make_sequences(TT.Config(2, 4, length=8), -1, rng()), "n=-1"),
     (
         "local_answers without a ridge",

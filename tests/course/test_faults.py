@@ -12,11 +12,10 @@ from pathlib import Path
 
 import psutil
 import pytest
-from miniature import PARAMETERS, chapter, printed
+from miniature import chapter
 
 from lla_course import course
 from lla_course.course import Chapter, find_chapters, main, run_chapters
-from lla_course.records import load
 
 LIBRARY = str(Path(course.__file__).parents[1])
 COMMAND = [sys.executable, "-m", "lla_course.course"]

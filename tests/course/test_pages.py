@@ -4,7 +4,6 @@ import base64
 import multiprocessing
 import os
 import re
-import shutil
 import signal
 import time
 from pathlib import Path
@@ -15,7 +14,6 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")
 from hypothesis import given
 from hypothesis import strategies as st
-from miniature import chapter
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
 from lla_course import course, site

@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+
+from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.interpretability import (
     KINDS,
     LOOKS,
@@ -26,11 +28,8 @@ from lla_course.ftct.interpretability import (
     shares,
     usual_heads,
 )
-
-from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.training import Config, evaluate
 from lla_course.ftct.training import cells as training_cells
-from lla_course.models import look
 from lla_course.records import load
 
 SEEDS = range(3)
@@ -262,7 +261,6 @@ def test_overlapping_ranges_cost_chains():
 def test_examining_a_model_gives_its_modes_back():
     cfg = Config(DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2), width=16)
     from lla_course.ftct.interpretability import last_hidden
-
     from lla_course.ftct.training import build
 
     model, s = build(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)

@@ -14,7 +14,6 @@ from lla_course.models import (
     Decoder,
     DecoderConfig,
     SoftmaxAttention,
-    adamw,
     as_tokens,
     choose,
     cross_entropy,
@@ -169,21 +168,6 @@ def test_cross_entropy_is_the_mean_over_masked_targets():
     assert cross_entropy(logits, t, torch.zeros(2, 5)) == 0
 
 
-def test_the_schedule_rises_stays_and_falls():
-    opt, sch = adamw(Decoder(CFG), rate=1e-2, steps=100, warmup=10, decay=0.5)
-    rates = []
-    for _ in range(100):
-        rates.append(opt.param_groups[0]["lr"])
-        opt.step()
-        sch.step()
-    assert (
-        rates[0] == pytest.approx(1e-3)
-        and rates[10:50] == [1e-2] * 40
-        and rates[75] == pytest.approx(5e-3)
-        and rates[99] == pytest.approx(2e-4)
-    )
-
-
 @pytest.mark.parametrize(
     "bad",
     [
@@ -213,10 +197,6 @@ def test_texts_that_do_not_fit():
     for lengths in (torch.tensor([0]), torch.tensor([31]), torch.tensor([1, 2])):
         with pytest.raises(ValueError, match="^lengths="):
             generate(model, tokens(1, 30), 2, lengths=lengths)
-    with pytest.raises(ValueError, match="^rate="):
-        adamw(model, rate=0, steps=3)
-    with pytest.raises(ValueError, match="^decay="):
-        adamw(model, rate=1, steps=3, decay=2)
 
 
 def test_dropout_only_in_training():

@@ -8,10 +8,12 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 
+from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 from lla_course.attention.dense import lla_dense
-from lla_course.models import Decoder, DecoderConfig, adamw, cross_entropy
+from lla_course import training
+from lla_course.models import Decoder, DecoderConfig, cross_entropy
+from lla_course.training import Schedule, adamw, fit, fresh_batches
 from lla_course.tasks import mixers
 from lla_course.tasks.mixers import (
     MIXERS,
@@ -218,7 +220,7 @@ def test_any_mixer_fits_the_decoder_in_one_line(name):
     model = Decoder(replace(CFG, init=0.02), mixer(name), seed=0)
     # the same letter again and again
     t = torch.randint(11, (16, 1), generator=torch.Generator().manual_seed(0)).repeat(1, 12)
-    optimizer, _ = adamw(model, rate=1e-2, steps=30, warmup=1)
+    optimizer = adamw(model, rate=1e-2)
     losses = []
     for _ in range(30):
         loss = cross_entropy(model(t), t)
@@ -383,14 +385,6 @@ def test_rules_and_gates_that_do_not_go_together():
 # ---- training
 
 
-def test_a_refused_training_leaves_the_mode_alone():
-    model = Decoder(CFG).eval()
-    for knobs in (dict(steps=0), dict(rate=0), dict(precision="int8"), dict(seed=-1)):
-        with pytest.raises(ValueError):
-            mixers.fit(model, None, None, **dict(rate=1e-3, steps=2) | knobs)
-        assert not model.training
-
-
 def train_a_little(name, device, steps=24, precision="float32"):
     "Two lengths of text in turn of eight, dropout, a rate that rises and falls."
 
@@ -399,51 +393,19 @@ def train_a_little(name, device, steps=24, precision="float32"):
 
     torch.manual_seed(0)
     model = Decoder(replace(CFG, dropout=0.1, positions="rotary"), mixer(name)).to(device)
-    found = mixers.fit(
+    found = fit(
         model,
-        draw,
         lambda model, text: cross_entropy(model(text), text),
-        steps=steps,
-        rate=3e-3,
-        every=4,
-        warmup=5,
+        fresh_batches(draw, device=device),
+        adamw(model, rate=3e-3),
+        Schedule(steps, warmup=5),
         precision=precision,
+        every=4,
     )
     return found, [p.detach().double().cpu() for p in model.parameters()]
 
 
-def test_the_clock_of_fit_stands_still_where_a_new_shape_compiles(monkeypatch):
-    now, seen = [0.0], set()
-    monkeypatch.setattr(mixers.time, "perf_counter", lambda: now[0])
-
-    def loss(model, x):
-        now[0] += 1.0 if x.shape in seen else 1000.0
-        seen.add(x.shape)
-        return model(x).square().sum()
-
-    found = mixers.fit(
-        torch.nn.Linear(2, 1),
-        lambda step, generator: (torch.ones(3 + step // 20, 2),),
-        loss,
-        steps=60,
-        rate=1e-2,
-        every=10,
-        minutes=2.0,
-    )
-    assert found["steps"] == 60 and found["seconds"] == 57
-    found = mixers.fit(
-        torch.nn.Linear(2, 1),
-        lambda step, generator: (torch.ones(3, 2),),
-        loss,
-        steps=400,
-        rate=1e-2,
-        every=50,
-        minutes=2.0,
-    )
-    assert found["steps"] == 130 and found["at"] == [50, 100, 130]
-
-
-def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
+def test_training_lowers_the_loss_and_notes_the_solver():
     found, _ = train_a_little("lla", "cpu")
     assert (
         found["at"] == [4, 8, 12, 16, 20, 24]
@@ -452,21 +414,6 @@ def test_fit_lowers_the_loss_notes_the_solver_and_stops_at_infinity():
         and min(found["solver_steps"]) > 1
         and max(found["residual"]) <= 1e-5
         and not found["loose"]
-    )
-    model = torch.nn.Linear(2, 1)
-    found = mixers.fit(
-        model,
-        lambda step, generator: (torch.full((3, 2), 1.0 if step < 4 else torch.inf),),
-        lambda model, x: model(x).square().sum(),
-        steps=50,
-        rate=1e-2,
-        every=2,
-    )
-    assert (
-        found["steps"] == 6
-        and found["loss"][-1] == torch.inf
-        and found["solver_steps"] == [None] * 3
-        and all(p.grad is None for p in model.parameters())
     )
 
 
@@ -514,7 +461,7 @@ def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
 @pytest.mark.parametrize("name", list(MIXERS))
 def test_a_compiled_and_replayed_step_is_the_step(name, monkeypatch):
     quick, weights = train_a_little(name, "cuda")
-    monkeypatch.setattr(mixers, "_replayed", lambda step, device: step)
+    monkeypatch.setattr(training, "replayed", lambda step: step)
     monkeypatch.setattr(mixers, "_fused", mixers._pieces)
     slow, same = train_a_little(name, "cuda")
     assert quick["loss"] == pytest.approx(slow["loss"], rel=2e-3) and quick["solver_steps"] == (
