@@ -277,7 +277,7 @@ def test_the_floor_rule_refuses(module, line):
         ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
-        ("training", "def f():\n    from triton.testing import do_bench"),
+        ("core", "def f():\n    from triton.testing import do_bench"),
         ("tasks.online_regression", "from .mixers import mixer"),
         ("auctions.networks", "from .markets import SETTINGS"),
         ("auctions.citransnet", "from .search import BatchSearch\nfrom .regretnet import LogRatio"),
