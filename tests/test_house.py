@@ -521,6 +521,14 @@ def test_a_chapter_has_at_most_one_picture_for_the_readme(path):
     assert sum(c["source"].startswith("#| picture") for c in cells(path, "code")) <= 1
 
 
+@pytest.mark.parametrize("path", [p for p in CHAPTERS if p not in LETTERED], **by_name)
+def test_a_chapter_shows_its_picture_under_its_title(path):
+    "GitHub runs no JavaScript: there, a figure is seen as a picture or not at all."
+    shown = re.search(r"^# .*\n\n> .*\n\n!\[(.+)\]\((pictures/.+\.png)\)$", cells(path)[1]["source"], re.M)
+    assert shown and shown[2] == f"pictures/{path.stem}.png" and (path.parent / shown[2]).is_file()
+    assert len(shown[1].split()) >= 8, "words for those who cannot see it"
+
+
 @pytest.mark.parametrize("path", CHAPTERS, **by_name)
 def test_a_chapter_has_parameters(path):
     tagged = [c for c in cells(path, "code") if "parameters" in c["metadata"].get("tags", [])]
