@@ -396,7 +396,9 @@ def load_all(
     *,
     folder: str | Path | None = None,  # default: nbs/results of the checkout
 ) -> dict[str, Record | None]:  # every cell of the module by name; None where nothing is stored
-    "Read the records of all cells of a module. Raises what `load` raises, `ValueError` for a module without cells."
+    """Read the records of all cells of a module.
+
+    Raises what `load` raises, and `ValueError` for a module without cells."""
     if not callable(getattr(module, "cells", None)):
         bad_argument("module", getattr(module, "__name__", module), "a module with a function cells(preset)")
     where, table = results_name(module), module.cells(preset)

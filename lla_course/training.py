@@ -28,7 +28,7 @@ from .records import checkpointed
 
 # %% auto #0
 __all__ = ['Schedule', 'adamw', 'count_parameters', 'replayed', 'own_stream', 'Point', 'fit', 'fresh_batches', 'require_rates',
-           'require_seeds', 'require_training', 'search_rate', 'at_edge', 'thinned', 'milliseconds']
+           'require_seeds', 'require_training', 'search_rate', 'at_edge', 'thinned']
 
 # %% ../nbs/07_training.ipynb #t007
 @dataclass(frozen=True)
@@ -434,21 +434,3 @@ def thinned(
     every = max(1, len(y) // require_whole("points", points, least=1))
     blocks = [y[k : k + every] for k in range(0, len(y), every)]
     return [round(float(sum(block) / len(block)), digits) for block in blocks]
-
-# %% ../nbs/07_training.ipynb #t028
-def milliseconds(
-    work: Callable,  # a function without arguments
-    device: torch.device | str = "cpu",  # where it runs
-    *,
-    seconds: float = 0.1,  # for all runs that are timed, about
-) -> float:  # of one run, the median
-    "Time a function: `triton.testing.do_bench` on a GPU, `torch.utils.benchmark` on a CPU."
-    require_positive("seconds", seconds)
-    if pick_device(device).type == "cuda":
-        from triton.testing import do_bench
-
-        return do_bench(work, rep=max(1, round(1e3 * seconds)), return_mode="median")
-    from torch.utils.benchmark import Timer
-
-    timer = Timer("work()", globals=dict(work=work), num_threads=torch.get_num_threads())
-    return 1e3 * timer.blocked_autorange(min_run_time=seconds).median

@@ -1,4 +1,4 @@
-"""The one training loop: its schedule, its clock, its history, the search for a rate, the timer."""
+"""The one training loop: its schedule, its clock, its historyand the search for a rate."""
 
 import itertools
 import math
@@ -15,7 +15,6 @@ from lla_course.training import (
     count_parameters,
     fit,
     fresh_batches,
-    milliseconds,
     replayed,
     require_training,
     search_rate,
@@ -379,14 +378,6 @@ def test_shared_weights_count_once():
     assert count_parameters(model) == 16
 
 
-def test_the_timer_tells_long_from_short():
-    a = torch.randn(4, 4)
-    short, long = (milliseconds(lambda n=n: [a @ a for _ in range(n)], seconds=0.02) for n in (1, 200))
-    assert 0 < short < long / 20
-    with pytest.raises(ValueError, match="^seconds="):
-        milliseconds(lambda: None, seconds=0)
-
-
 def test_on_a_cpu_nothing_is_replayed():
     calls = []
     step = replayed(lambda x: calls.append(x) or x + 1)
@@ -426,9 +417,3 @@ def test_a_replayed_training_is_the_training():
     assert a["loss"] == pytest.approx(b["loss"], rel=1e-4) and a["memory"] > 0
     with pytest.raises(ValueError, match="^optimizer="):
         fit(model, squared, [], torch.optim.Adam(model.parameters()), Schedule(2))
-
-
-@pytest.mark.gpu
-def test_the_timer_reads_the_clock_of_the_gpu():
-    a = torch.randn(2048, 2048, device="cuda")
-    assert 0.01 < milliseconds(lambda: a @ a, "cuda") < 20

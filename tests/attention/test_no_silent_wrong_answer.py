@@ -39,7 +39,7 @@ def decode(q, k, v, *, tol=None, is_causal=True, **knobs):
         n: t.reshape(1, -1, t.shape[-1]) if isinstance(t, torch.Tensor) and t.dim() else t
         for n, t in knobs.items()
     }
-    return lla_decode(*four, backend="torch", **knobs).reshape(*lead, *q.shape[-2:])
+    return lla_decode(*four, backend="tiled", **knobs).reshape(*lead, *q.shape[-2:])
 
 
 def dense(q, k, v, *, tol=None, **knobs):

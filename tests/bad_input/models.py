@@ -12,7 +12,10 @@ from lla_course import figures
 from lla_course import models as M
 from lla_course.auctions import citransnet as C
 from lla_course.auctions import lab as AL
+from lla_course.auctions import markets as CM
+from lla_course.auctions import networks as CN
 from lla_course.auctions import regretnet as L
+from lla_course.auctions import search as CS
 from lla_course.brite import algorithm as B
 from lla_course.brite import lab as BL
 from lla_course.brite import model as BM
@@ -283,13 +286,13 @@ CONFIGS = [
             groups=COUNT,
             size=COUNT,
             rate=POSITIVE,
-            inner=(-1, 2.5),
+            inner_steps=(-1, 2.5),
             growth=(-1.0, NAN),
             seed=(-1, 0.5),
         ),
     ),
     *fields(
-        C.Setting,
+        CM.Setting,
         dict(n=2, m=2, kind="types", size=3),
         dict(n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE),
     ),
@@ -303,22 +306,22 @@ CONFIGS = [
             branches=((), ("up",), "row"),
             d_model=(1, 8.0),
             steps=COUNT,
-            climb=(-1, 0.5),
+            inner_steps=(-1, 0.5),
             target=POSITIVE,
-            pull=POSITIVE,
+            dual_rate=POSITIVE,
             minutes=POSITIVE,
-            strong=(1, "x"),
+            n_regret=(1, "x"),
             grid=(1, 2.5),
-            near=SHARE,
+            near_share=SHARE,
             tf32=FLAG,
             keep=FLAG,
-            drop=FLAG,
-            far=FLAG,
+            drop_item=FLAG,
+            large_steps=FLAG,
         ),
     ),
     *fields(BM.TokenTree, dict(tokens=("a",), depth=1), dict(tokens=(["a"], (1,)), depth=(-1, 1.5, True))),
     *fields(
-        AL.Scene,
+        AL.Market,
         dict(bidders=(0, 1, 2), item=0),
         dict(bidders=((0, 1), (0, 1, 5), [0, 1, 2]), item=(5, True, 1.0)),
     ),
@@ -946,32 +949,44 @@ AUCTIONS = [
         (f"report_utility of bidder {i!r}", lambda i=i: L.report_utility(HALF, VALUES, i, VALUES), "i=")
         for i in (-1, 2, 0.5)
     ],
-    ("report_utility of other lies", lambda: L.report_utility(HALF, VALUES, 0, VALUES[:2]), "lies.shape"),
     (
-        "climb, steps=-1",
-        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1, step=0.1),
+        "report_utility of other misreports",
+        lambda: L.report_utility(HALF, VALUES, 0, VALUES[:2]),
+        "misreports.shape",
+    ),
+    (
+        "projected_ascent, steps=-1",
+        lambda: L.projected_ascent(
+            lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1, step=0.1
+        ),
         "steps",
     ),
     (
-        "climb, step=0",
-        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1, step=0),
+        "projected_ascent, step=0",
+        lambda: L.projected_ascent(
+            lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1, step=0
+        ),
         "step",
     ),
     *[
-        (f"find_lies({name}={value!r})", lambda k={name: value}: L.find_lies(HALF, VALUES, **k), name)
+        (
+            f"best_misreports({name}={value!r})",
+            lambda k={name: value}: L.best_misreports(HALF, VALUES, **k),
+            name,
+        )
         for name, values in dict(
             method=("guess", None),
             grid=(1, 2.5),
             starts=COUNT,
             steps=(-1, 0.5),
             step=POSITIVE,
-            near=SHARE,
+            near_share=SHARE,
             seed=(-1,),
             block=COUNT,
         ).items()
         for value in values
     ],
-    ("find_lies of nobody", lambda: L.find_lies(HALF, VALUES[:0]), "values.shape"),
+    ("best_misreports of nobody", lambda: L.best_misreports(HALF, VALUES[:0]), "values.shape"),
     (
         "in_batch_regret of nothing",
         lambda: L.in_batch_regret(HALF, VALUES[:1], VALUES.view(2, 1, 4, 2)[:, :, :0]),
@@ -988,20 +1003,24 @@ AUCTIONS = [
     ],
     *[
         (f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
-        for k in (dict(steps=0), dict(target=0), dict(first=NAN), dict(rate=0.0))
+        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(rate=0.0))
     ],
     ("as_menu, one point", lambda: L.as_menu(HALF, points=1), "points"),
     ("as_menu, discount", lambda: L.as_menu(HALF, discount=NAN), "discount"),
     ("measure one bidder", lambda: L.measure(HALF, VALUES[:1, :1]), "values.shape"),
     *[
-        (f"sample_market({k})", lambda k=k: C.sample_market(C.SETTINGS["D"], **dict(B=2) | k), next(iter(k)))
+        (
+            f"sample_market({k})",
+            lambda k=k: CM.sample_market(CM.SETTINGS["D"], **dict(B=2) | k),
+            next(iter(k)),
+        )
         for k in (dict(B=0), dict(B=2.5), dict(n=0), dict(m=0), dict(seed=-1))
     ],
-    ("centre of one context", lambda: C.SETTINGS["D"].centre(TOKENS), "contexts"),
-    ("yardsticks of nothing", lambda: C.yardsticks(C.SETTINGS["U"], VALUES[:0]), "values.shape"),
-    ("Encoder(6, 4)", lambda: C.Encoder(6, 4), "d=6"),
+    ("centre of one context", lambda: CM.SETTINGS["D"].centre(TOKENS), "contexts"),
+    ("yardsticks of nothing", lambda: CM.yardsticks(CM.SETTINGS["U"], VALUES[:0]), "values.shape"),
+    ("Encoder(6, 4)", lambda: CN.Encoder(6, 4), "d=6"),
     *[
-        (f"CITransNet({k})", lambda k=k: C.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
+        (f"CITransNet({k})", lambda k=k: CN.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
         for k in (
             dict(d_bidder=-1),
             dict(d_model=1),
@@ -1013,41 +1032,53 @@ AUCTIONS = [
             dict(seed=-1),
         )
     ],
-    ("CIRegretNet(0, 2)", lambda: C.CIRegretNet(0, 2, 0, 0), "n=0"),
+    ("CIRegretNet(0, 2)", lambda: CN.CIRegretNet(0, 2, 0, 0), "n=0"),
     (
-        "lie_utility of other lies",
-        lambda: C.lie_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
-        "lies.shape",
+        "misreport_utility of other misreports",
+        lambda: CS.misreport_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
+        "misreports.shape",
     ),
     (
-        "near_lies, steps=-1",
-        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
+        "near_misreports, steps=-1",
+        lambda: CS.near_misreports(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
         "steps",
     ),
     (
-        "near_lies, far='no'",
-        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], far="no"),
-        "far",
+        "near_misreports, large_steps='no'",
+        lambda: CS.near_misreports(HALF, VALUES[:1], VALUES[None], VALUES[None], large_steps="no"),
+        "large_steps",
     ),
-    ("batch_regret, far='no'", lambda: C.batch_regret(HALF, [VALUES] * 4, far="no"), "far"),
-    ("compiled, on='no'", lambda: C.compiled(decoder(), on="no"), "on="),
-    ("training_step, compile='no'", lambda: C.training_step(decoder(), 0, "no"), "compile"),
-    ("batch_regret, climb=-1", lambda: C.batch_regret(HALF, [VALUES] * 4, climb=-1), "climb"),
+    (
+        "batch_regret, large_steps='no'",
+        lambda: CS.batch_regret(HALF, [VALUES] * 4, large_steps="no"),
+        "large_steps",
+    ),
+    ("compiled, on='no'", lambda: CS.compiled(decoder(), on="no"), "on="),
+    ("training_step, compile='no'", lambda: CS.training_step(decoder(), 0, "no"), "compile"),
+    (
+        "batch_regret, inner_steps=-1",
+        lambda: CS.batch_regret(HALF, [VALUES] * 4, inner_steps=-1),
+        "inner_steps",
+    ),
     ("rounded_products('no')", lambda: C.rounded_products("no").__enter__(), "on="),
     ("mix of unknown inks", lambda: AL.mix([[0.5]], ["blue"]), "role"),
     ("mix, other shares", lambda: AL.mix([[0.5, 0.5]], ["lla"]), "shares.shape"),
-    ("takings, seed", lambda: AL.takings(AL.Scene((0, 1, 2), 0), seed=-1), "seed"),
+    ("revenue_and_regret, seed", lambda: AL.revenue_and_regret(AL.Market((0, 1, 2), 0), seed=-1), "seed"),
     *[
         (
             f"hunt, {k}",
-            lambda k=k: AL.hunt(
+            lambda k=k: AL.search_misreports(
                 "one bidder, target 0.001", *dict(v1=0.4, v2=0.4, w1=0.5, w2=0.5).__or__(k).values()
             ),
             next(iter(k)),
         )
         for k in (dict(v1=2.0), dict(v2="x"), dict(w1=NAN), dict(w2=True))
     ],
-    ("takings of no auction", lambda: AL.takings(AL.Scene((0, 1, 2), 0), profiles=0), "profiles"),
+    (
+        "revenue_and_regret of no auction",
+        lambda: AL.revenue_and_regret(AL.Market((0, 1, 2), 0), profiles=0),
+        "profiles",
+    ),
     *[
         (f"allocation_figure({k})", lambda k=k: AL.allocation_figure(**k), name)
         for k, name in (
@@ -1058,8 +1089,8 @@ AUCTIONS = [
         )
     ],
     ("sellers_figure, net", lambda: AL.sellers_figure("nobody"), "net"),
-    ("lie_figure, v1=2", lambda: AL.lie_figure(v1=2.0), "v1"),
-    ("lie_figure, starts=3", lambda: AL.lie_figure(starts=3), "starts"),
+    ("misreport_figure, v1=2", lambda: AL.misreport_figure(v1=2.0), "v1"),
+    ("misreport_figure, starts=3", lambda: AL.misreport_figure(starts=3), "starts"),
     (
         "add_curve, markers='no'",
         lambda: figures.add_curve(figures.canvas("x"), [0], [0], "lla", markers="no"),
