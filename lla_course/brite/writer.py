@@ -99,7 +99,7 @@ class Hinted(Decoder):
         answer: torch.Tensor | None = None,  # of each row, [B, answer_len]; None: nothing is told
     ) -> torch.Tensor:  # logits of the next token, [B, T, vocab]
         "Read whole sequences."
-        x = self.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device), answer)
+        x = self.embed(tokens, torch.arange(tokens.shape[1], device=tokens.device), answer)
         for block in self.blocks:
             x = block(x)
         return self.read(self.norm(x))
