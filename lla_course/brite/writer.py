@@ -102,7 +102,7 @@ class Hinted(Decoder):
         x = self.embed(tokens, torch.arange(tokens.shape[1], device=tokens.device), answer)
         for block in self.blocks:
             x = block(x)
-        return self.read(self.norm(x))
+        return self.unembed(self.norm(x))
 
 
 def _told(model: Callable, answer: torch.Tensor | None) -> dict:
