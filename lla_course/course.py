@@ -52,7 +52,7 @@ from lla_course.core import (
     require_whole,
     write_atomic,
 )
-from .records import checkpoint_folder, content_hash, load, precious, results_name, save
+from .records import as_run, checkpoint_folder, content_hash, load, precious, results_name, save
 
 # %% ../nbs/02_course.ipynb #c004
 @dataclass(frozen=True)
@@ -730,7 +730,7 @@ class Recorded:
 
 # %% ../nbs/02_course.ipynb #c054
 def record_cells(
-    module: ModuleType,  # has `cells(preset) -> {name: config}` and `run(config) -> dict`
+    module: ModuleType,  # has `cells(preset) -> {name: config}` and `run(config) -> Run`
     *,
     preset: str = "full",  # "fast" or "full"
     cells: Iterable[str] | None = None,  # which ones; default all
@@ -856,12 +856,20 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
     _sweep_parts(parts)
     try:
         with checkpoint_folder(parts) as kept:
-            result = dict(module.run(cfg))
+            done = as_run(module.run(cfg))
         seconds = time.perf_counter() - start + kept["seconds"]
-        about = dict(device=result.pop("device", "cpu"), arrays=result.pop("arrays", None), preset=preset)
-        about["replace"] = True  # asked for before anything was computed
-        seed = getattr(cfg, "seed", 0)
-        save(name, result, config=cfg, seed=seed, seconds=seconds, folder=folder, **about)
+        save(
+            name,
+            done.result,
+            config=cfg,
+            seed=getattr(cfg, "seed", 0),
+            seconds=seconds,
+            preset=preset,
+            device=done.device,
+            arrays=done.arrays,
+            folder=folder,
+            replace=True,  # asked for before anything was computed
+        )
         shutil.rmtree(parts, ignore_errors=True)
     except Exception:
         return Recorded(cell, "failed", time.perf_counter() - start, traceback.format_exc())

@@ -43,8 +43,8 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['content_hash', 'results_name', 'Record', 'precious', 'check_replacement', 'save', 'checkpoint_folder', 'checkpointed',
-           'StaleRecord', 'load', 'load_all']
+__all__ = ['content_hash', 'results_name', 'Record', 'Run', 'as_run', 'precious', 'check_replacement', 'save',
+           'checkpoint_folder', 'checkpointed', 'StaleRecord', 'load', 'load_all']
 
 # %% ../nbs/05_records.ipynb #c028
 def content_hash(
@@ -135,6 +135,29 @@ class Record:
     def label(self) -> str:  # for legends and captions
         "Device and date, as every recorded curve is labelled."
         return f"recorded on {self.provenance['device']}, {self.provenance['date']}"
+
+# %% ../nbs/05_records.ipynb #r032r
+@dataclass(frozen=True)
+class Run:
+    "What `run(cfg)` of a chapter's module returns: what came out, and where it was computed."
+
+    result: dict  # numbers, texts, lists, small arrays: what the record shows
+    arrays: dict | None = None  # larger arrays by name, stored in an NPZ file beside it
+    device: torch.device | str = "cpu"  # where it ran
+
+
+def as_run(
+    returned: Run | dict,  # what `run(cfg)` returned
+) -> Run:  # the same as a `Run`
+    """Bring what a run returned to one form; of a dictionary, "arrays" and "device" are taken out.
+
+    Raises `ValueError` for anything else."""
+    if isinstance(returned, Run):
+        return returned
+    if not isinstance(returned, dict):
+        bad_argument("run(cfg)", type(returned).__name__, "a Run or a dictionary")
+    rest = {name: value for name, value in returned.items() if name not in ("arrays", "device")}
+    return Run(rest, returned.get("arrays"), returned.get("device", "cpu"))
 
 # %% ../nbs/05_records.ipynb #c032c
 def precious(

@@ -7,7 +7,7 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from lla_course.auctions.regretnet import as_menu, box_revenue, posted, report_utility, true_regret
+from helpers import parts
 
 from lla_course.auctions import lab
 from lla_course.auctions.lab import (
@@ -35,14 +35,11 @@ from lla_course.auctions.lab import (
     takings,
 )
 from lla_course.auctions.mechanisms import myerson, vcg
+from lla_course.auctions.regretnet import as_menu, box_revenue, posted, report_utility, true_regret
 from lla_course.figures import ROLES, with_slider
 
 torch.set_num_threads(1)
 NET = "one bidder, target 0.001"
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def images(figure):

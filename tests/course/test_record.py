@@ -15,7 +15,7 @@ from miniature import chapter
 
 from lla_course import course
 from lla_course.course import main, record_cells
-from lla_course.records import content_hash, load, save
+from lla_course.records import Run, as_run, content_hash, load, save
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,26 @@ def test_each_cell_is_stored_as_it_finishes(tmp_path):
     record = load("toy/c", Config(20), folder=tmp_path)
     assert record.result == {"double": 40} and record.arrays["x"].tolist() == [0, 20, 40]
     assert record.provenance["seed"] == 7 and record.provenance["preset"] == "full"
+
+
+@pytest.mark.parametrize("returned", [{"v": 1, "arrays": {"x": [2.0]}}, Run({"v": 1}, {"x": [2.0]})])
+def test_a_run_and_a_dictionary_are_recorded_alike(tmp_path, returned):
+    module = toy([])
+    module.run = lambda cfg: returned
+    assert [r.state for r in record_cells(module, cells=["a"], folder=tmp_path)] == ["recorded"]
+    record = load("toy/a", folder=tmp_path)
+    assert record.result == {"v": 1} and record.arrays["x"].tolist() == [2]
+    assert record.provenance["device"].startswith("CPU")
+
+
+def test_as_run():
+    assert as_run({"v": 1}) == Run({"v": 1})
+    assert as_run({"v": 1, "device": "cuda", "arrays": None}) == Run({"v": 1}, None, "cuda")
+    run = Run({"device": "is a result here"})
+    assert as_run(run) is run
+    for wrong in (None, 3, [("v", 1)], "v"):
+        with pytest.raises(ValueError, match=r"run\(cfg\)=.*expected a Run or a dictionary"):
+            as_run(wrong)
 
 
 def test_resumes_and_forces(tmp_path):

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
-from lla_course.ftct.interpretability import SURGERIES
+from helpers import parts
 
 from lla_course.ftct.graph import ALPHABET
+from lla_course.ftct.interpretability import SURGERIES
 from lla_course.ftct.lab import (
     explorer_figure,
     explorer_lab,
@@ -23,10 +24,6 @@ recorded = pytest.mark.skipif(
     any(load(f"51_ftct_training/small_s{s}", cells("fast")[f"small_s{s}"]) is None for s in range(3)),
     reason="not recorded",
 )
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def text(figure):

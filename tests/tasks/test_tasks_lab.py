@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers import parts
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lla_course.attention.baselines import softmax_attention
-from lla_course.tasks.online_regression import GRIDS, Config, make_sequences, predict
 
+from lla_course.attention.baselines import softmax_attention
 from lla_course.attention.dense import lla_dense, lla_weights
 from lla_course.core import seed_everything
 from lla_course.tasks.lab import (
@@ -48,10 +48,7 @@ from lla_course.tasks.lab import (
     weights_lab,
 )
 from lla_course.tasks.mixers import recurrence
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+from lla_course.tasks.online_regression import GRIDS, Config, make_sequences, predict
 
 
 def numbers(values):
