@@ -17,7 +17,7 @@ _public = {
     "LocalLinearAttention": "attention.flash",
     "SolverWarning": "attention.flash",
     "lla_decode": "kernels.lla_decode",
-    "check": "exercises",
+    "check": "course.exercises",
 }
 __all__ = [*_public, "__version__"]
 

@@ -39,9 +39,14 @@ def cells(path, kind=None):
 
 
 def number(path):
-    "12 for nbs/12_bias_variance.ipynb; index has none."
+    "12 for nbs/12_bias_variance.ipynb and for 12b_more; index has none."
     digits = re.match(r"\d+", path.stem)
     return int(digits[0]) if digits else None
+
+
+def position(path):
+    "Where a notebook stands in the book: (22, 'b') for nbs/22b_preconditioners.ipynb."
+    return number(path) or 0, re.match(r"\d*([a-z]?(?=_))?", path.stem)[1] or ""
 
 
 def default_exp(path):
@@ -72,9 +77,7 @@ PARTS = dict(regression=1, attention=2, kernels=2, models=3, tasks=3, brite=4, f
 ROOMS = dict(
     core="",
     figures="core",
-    site="core",
-    course="core records site",
-    exercises="core",
+    course="core records",
     records="core",
     training="core records",
     models="core",
@@ -87,7 +90,7 @@ ROOMS = dict(
     auctions="core records models training",
 )
 # these import what stands before them in their own part
-SIBLINGS = {"regression", "attention", "tasks", "brite", "ftct", "auctions"}
+SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions"}
 SHOWS = {
     "plotly",
     "ipywidgets",
@@ -106,7 +109,7 @@ SHOWS = {
     "traitlets",
     "tqdm",
 }
-PURE = set(ROOMS) - {"figures", "site", "course", "exercises"}
+PURE = set(ROOMS) - {"figures", "course"}
 
 
 def room(module):
@@ -126,7 +129,7 @@ def may_import(module, target, numbers):
     if is_lab(module):
         return b in {"core", "figures", a, *ROOMS[a].split()}
     if a == "solutions":
-        return b in {"core", "exercises"} or PARTS.get(b, 99) <= PARTS[module.split(".")[1]]
+        return b == "core" or target == "course.exercises" or PARTS.get(b, 99) <= PARTS[module.split(".")[1]]
     if a == "kernels":
         return b == "kernels"
     if b == "kernels":
@@ -182,10 +185,9 @@ def trespasses(source, module, numbers):
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
-            # under its own name, when it runs as `__main__`
-            if target == module and a == "course":
-                continue
-            if not may_import(module, target, numbers) or (a == "course" and target == "site" and top):
+            # whoever asks for --help does not wait for the tools of the others
+            late = module == "course.cli" and target in ("course.recorder", "course.site")
+            if not may_import(module, target, numbers) or late and top:
                 found.append(name)
         elif outside in SHOWS:
             if not (
@@ -193,7 +195,7 @@ def trespasses(source, module, numbers):
                 and a == "figures"
                 or is_lab(module)
                 and outside in {"plotly", "ipywidgets", "anywidget", "IPython"}
-                or (a in ("course", "site") or (a, outside) == ("figures", "ipywidgets"))
+                or (a == "course" or (a, outside) == ("figures", "ipywidgets"))
                 and not top
             ):
                 found.append(name)
@@ -209,7 +211,7 @@ def trespasses(source, module, numbers):
 
 @pytest.mark.parametrize("module", MODULES)
 def test_a_module_imports_only_what_stands_below_it(module):
-    numbers = {m: number(p) for m, p in MODULES.items()}
+    numbers = {m: position(p) for m, p in MODULES.items()}
     assert trespasses(generated(module), module, numbers) == []
 
 
@@ -226,13 +228,18 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("regression.kernel", "def f():\n    import plotly"),
         ("regression.kernel", "import pandas"),
         ("regression.kernel", "import triton"),
-        ("regression.kernel", "from ..exercises import check"),
+        ("regression.kernel", "from ..course.exercises import check"),
         ("attention.oracle", "from lla_course.kernels.fwd import f"),
         ("brite.a", "from ..ftct.b import f"),
-        ("course", "import papermill"),
-        ("course", "from .site import build_site"),
-        ("site", "import plotly"),
-        ("exercises", "from .solutions.regression import x"),
+        ("course.runner", "import papermill"),
+        ("course.runner", "from .cli import main"),
+        ("course.runner", "def f():\n    from .recorder import record_cells"),
+        ("course.cli", "from .site import build_site"),
+        ("course.cli", "from lla_course.course.recorder import record_cells"),
+        ("course.site", "import plotly"),
+        ("course.site", "from ..regression.kernel import x"),
+        ("course.exercises", "from ..solutions.regression import x"),
+        ("solutions.regression", "from ..course.runner import x"),
         ("solutions.regression", "from ..attention.flash import flash_lla"),
         ("figures", "import ipywidgets"),
         ("regression.lab", "from ..attention.lab import x"),
@@ -245,7 +252,7 @@ def test_a_module_imports_only_what_stands_below_it(module):
     ],
 )
 def test_the_floor_rule_refuses(module, line):
-    numbers = {m: number(p) for m, p in MODULES.items()}
+    numbers = {m: position(p) for m, p in MODULES.items()}
     assert trespasses(line, module, numbers)
 
 
@@ -256,14 +263,15 @@ def test_the_floor_rule_refuses(module, line):
         ("regression.lab", "from ..figures import canvas\nfrom .kernel import x\nimport ipywidgets"),
         ("attention.flash", "from ..kernels.fwd import f\nfrom lla_course.regression.kernel import x"),
         ("kernels.fwd", "import triton\nfrom .runtime import x"),
-        ("course", "def f():\n    import papermill\n    from lla_course.site import build_site"),
-        ("solutions.attention", "from ..regression.kernel import x\nfrom ..exercises import close"),
+        ("course.recorder", "def f():\n    import papermill\nfrom lla_course.course.runner import Worker"),
+        ("course.cli", "def f():\n    from lla_course.course.site import build_site"),
+        ("solutions.attention", "from ..regression.kernel import x\nfrom ..course.exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
         ("tasks.online_regression", "from .mixers import mixer"),
     ],
 )
 def test_the_floor_rule_allows(module, line):
-    numbers = {m: number(p) for m, p in MODULES.items()}
+    numbers = {m: position(p) for m, p in MODULES.items()}
     assert trespasses(line, module, numbers) == []
 
 
@@ -272,6 +280,18 @@ def test_pure_rooms_neither_print_nor_import_by_name(module):
     calls = [n for n in ast.walk(ast.parse(generated(module))) if isinstance(n, ast.Call)]
     names = {c.func.id if isinstance(c.func, ast.Name) else getattr(c.func, "attr", "") for c in calls}
     assert not names & {"print", "display", "import_module", "__import__"}
+
+
+def test_the_library_is_imported_without_torch():
+    "Names come on first use, so the package itself costs nothing."
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nimport lla_course\n"
+        "seconds = time.perf_counter() - start\nassert not {'torch', 'numpy', 'scipy'} & set(sys.modules)\n"
+        "import lla_course.core, lla_course.records\nassert 'torch' not in sys.modules\nprint(seconds)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert float(done.stdout) < 3  # a hundredth of that, unless the machine is busy
 
 
 def test_pure_rooms_load_no_plotting_and_set_no_environment():
@@ -672,7 +692,7 @@ def test_every_record_is_whole_and_of_todays_settings():
     modules = {
         MODULES[m].stem: importlib.import_module(f"lla_course.{m}")
         for m in MODULES
-        if not is_lab(m) and room(m) not in ("figures", "site", "course", "solutions")
+        if not is_lab(m) and room(m) not in ("figures", "course", "solutions")
     }
     assert complaints(ROOT / "nbs" / "results", modules) == []
 

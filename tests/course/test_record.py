@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from miniature import chapter
 
-from lla_course import course
-from lla_course.course import main, record_cells
+from lla_course.course import recorder, runner
+from lla_course.course.cli import main
+from lla_course.course.recorder import record_cells
 from lla_course.records import Run, as_run, content_hash, load, save
 
 
@@ -139,7 +140,7 @@ sys.meta_path.insert(0, Blocked())
 import lla_course
 lla_course.__path__.append(sys.argv[1])
 sys.argv[0:2] = ["lla-course"]
-runpy.run_module("lla_course.course", run_name="__main__", alter_sys=True)
+runpy.run_module("lla_course.course.cli", run_name="__main__", alter_sys=True)
 """
 TOY = """
 from dataclasses import dataclass
@@ -299,7 +300,7 @@ def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
         list((tmp_path / "r.parts").rglob("*.json"))
     ) == 4
     module.run = real
-    monkeypatch.setattr(course, "_code", lambda: "other")
+    monkeypatch.setattr(recorder, "_code", lambda: "other")
     assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"] and load(
         "part_cells2/whole", folder=tmp_path / "r"
     ).result["done"] == [0, 1, 2, 3]
@@ -406,7 +407,7 @@ def test_fast_results_have_a_folder_that_git_ignores(root, monkeypatch, capsys):
     }
     assert [p for p in (root / "nbs" / "results").rglob("*") if p.is_file()] == [precious]
     assert precious.read_bytes() == before
-    assert "build/" in (Path(course.__file__).parents[1] / ".gitignore").read_text().split()
+    assert "build/" in (Path(recorder.__file__).parents[2] / ".gitignore").read_text().split()
     log.clear()
     capsys.readouterr()
     assert main(["record", "12", "--preset", "fast", "--out", "nbs/results"]) == 2
@@ -452,7 +453,7 @@ def test_a_place_that_cannot_hold_results_is_refused(tmp_path, monkeypatch):
     def full(*args, **more):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(course.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(runner.tempfile, "TemporaryDirectory", full)
     with pytest.raises(ValueError, match="Read-only file system"):
         record_cells(toy(log), folder=tmp_path / "new")
     assert log == [] and not (tmp_path / "new").exists()
