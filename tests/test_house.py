@@ -21,7 +21,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from lla_course.records import load, save
+from lla_course.records import Run, load, save
 
 ROOT = Path(__file__).resolve().parents[1]
 NBS = sorted((ROOT / "nbs").glob("*.ipynb"))
@@ -701,8 +701,10 @@ def test_a_bad_record_is_found(tmp_path):
     class local_linear:
         cells = staticmethod(lambda preset: {"a": {"n": 1}})
 
-    put = lambda name, n, **k: save(name, {"v": 1}, config={"n": n}, seed=0, seconds=1, folder=tmp_path, **k)
-    put("local_linear/a", 1, arrays={"w": [1.0, 2.0]})
+    put = lambda name, n, *arrays: save(
+        name, Run({"v": 1}, *arrays), config={"n": n}, seed=0, seconds=1, folder=tmp_path
+    )
+    put("local_linear/a", 1, {"w": [1.0, 2.0]})
     assert complaints(tmp_path, {"local_linear": local_linear}) == []
     put("local_linear/a", 2)
     assert "other settings" in complaints(tmp_path, {"local_linear": local_linear})[0]

@@ -5,9 +5,6 @@
 # %% ../../nbs/02b_recorder.ipynb #c002r
 from __future__ import annotations
 
-import hashlib
-import json
-import math
 import os
 import re
 import shutil
@@ -17,23 +14,23 @@ import traceback
 from collections.abc import Iterable, Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 from ..core import bad_argument, pick_device, repo_root, require_choice, require_flag, require_whole
-from lla_course.course.runner import (
-    TOO_MUCH,
-    Worker,
-    cpu_count,
-    one_line,
-    require_folder,
-    share_tasks,
-    tie_to_parent,
+from .runner import Worker, cpu_count, one_line, require_folder, share_tasks, tie_to_parent
+from lla_course.records import (
+    checkpoint_folder,
+    code_hash,
+    content_hash,
+    load,
+    remove_damaged_parts,
+    replacement_loss,
+    results_name,
+    save,
 )
-from ..records import as_run, checkpoint_folder, content_hash, load, precious, results_name, save
 
 # %% auto #0
 __all__ = ['Recorded', 'record_cells']
@@ -120,7 +117,7 @@ def _check_targets(room: str, table: dict, preset: str, again: bool, replace: bo
         if why:
             notes.append(f"{path} is recorded anew: {why}")
         serves = seconds is not None and not again
-        what = "" if serves else precious(f"{room}/{cell}", preset=preset, device=here, folder=folder)
+        what = "" if serves else replacement_loss(f"{room}/{cell}", preset=preset, device=here, folder=folder)
         if what:
             lost.append(f"{cell} ({what})")
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
@@ -138,55 +135,30 @@ def _recorded_seconds(name: str, cfg: Any, folder: Path) -> tuple[float | None, 
     except Exception as error:
         return None, one_line(error).partition("; record it anew")[0]  # damaged somehow
 
-# %% ../../nbs/02b_recorder.ipynb #c056
-@cache
-def _code() -> str:
-    "A hash of the package: a part of other code is no part of this recording."
-    package = sys.modules[bad_argument.__module__]
-    kernels = import_module(f"{package.__package__}.kernels").__path__  # perhaps behind a link
-    folders = [Path(package.__file__).parent, *map(Path, kernels)]
-    files = {p.resolve() for folder in folders for p in folder.rglob("*.py")}
-    return content_hash([hashlib.sha256(p.read_bytes()).hexdigest() for p in sorted(files)])
-
-
-def _sweep_parts(parts: Path) -> None:
-    "Take away what is no part; it is named."
-    for path in [*parts.rglob("*.json")]:
-        try:
-            held = json.loads(path.read_text(encoding="utf-8"))
-            sound = isinstance(held["part"], dict) and 0 <= held["seconds"] < math.inf
-            if not sound:
-                raise ValueError("it is no part")
-        except (OSError, ValueError, LookupError, TypeError, *TOO_MUCH) as error:
-            print(f"{path} is computed anew: {one_line(error)}", file=sys.stderr)
-            if path.is_dir():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
-
 # %% ../../nbs/02b_recorder.ipynb #d014
 def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bool, folder: Path) -> Recorded:
     name, start = f"{results_name(module)}/{cell}", time.perf_counter()
     seconds, _ = (None, "") if again else _recorded_seconds(name, cfg, folder)
     if seconds is not None:
         return Recorded(cell, "kept", seconds)
-    parts = _parts_folder(folder) / name / hashlib.sha256(f"{cfg!r} {_code()}".encode()).hexdigest()[:12]
+    # a part of other settings or of other code is no part of this recording
+    parts = _parts_folder(folder) / name / content_hash([repr(cfg), code_hash(module)])[:12]
     if again:
         shutil.rmtree(parts, ignore_errors=True)
-    _sweep_parts(parts)
+    for line in remove_damaged_parts(parts):
+        print(line, file=sys.stderr)
     try:
         with checkpoint_folder(parts) as kept:
-            done = as_run(module.run(cfg))
+            result = module.run(cfg)
         seconds = time.perf_counter() - start + kept["seconds"]
         save(
             name,
-            done.result,
+            result,
             config=cfg,
             seed=getattr(cfg, "seed", 0),
             seconds=seconds,
             preset=preset,
-            device=done.device,
-            arrays=done.arrays,
+            module=module,
             folder=folder,
             replace=True,  # asked for before anything was computed
         )

@@ -34,7 +34,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes
 
 import numpy as np
 
-from ..core import bad_argument, write_atomic
+from ..core import bad_argument, package_folder, write_atomic
 
 # %% ../../nbs/03_site.ipynb #c005
 WIDGET, PLOTLY = "application/vnd.jupyter.widget-view+json", "application/vnd.plotly.v1+json"
@@ -494,7 +494,7 @@ def _licence() -> str:
     "The Apache License, as this library carries it: in the checkout, or with the installed package."
     from importlib.metadata import PackageNotFoundError, files
 
-    beside = Path(sys.modules[bad_argument.__module__].__file__).parents[1] / "LICENSE"
+    beside = package_folder().parent / "LICENSE"
     try:
         found = [f.locate() for f in files("lla_course") or [] if f.name == "LICENSE"]
     except PackageNotFoundError:
@@ -524,7 +524,7 @@ def style_folder(
     notebooks: Path,  # the folder of the notebooks
 ) -> Path:  # its `_site`, else that of this library's checkout
     "Find the files that make the look of the pages. Raises `FileNotFoundError` where there are none."
-    library = Path(sys.modules[bad_argument.__module__].__file__).parents[1] / "nbs"
+    library = package_folder().parent / "nbs"
     for folder in (notebooks / "_site", library / "_site"):
         if all((folder / name).is_file() for name in STYLE):
             return folder

@@ -70,7 +70,7 @@ def test_as_run():
     run = Run({"device": "is a result here"})
     assert as_run(run) is run
     for wrong in (None, 3, [("v", 1)], "v"):
-        with pytest.raises(ValueError, match=r"run\(cfg\)=.*expected a Run or a dictionary"):
+        with pytest.raises(ValueError, match="result=.*expected a Run or a dictionary"):
             as_run(wrong)
 
 
@@ -300,7 +300,7 @@ def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
         list((tmp_path / "r.parts").rglob("*.json"))
     ) == 4
     module.run = real
-    monkeypatch.setattr(recorder, "_code", lambda: "other")
+    monkeypatch.setattr(recorder, "code_hash", lambda module: "other")
     assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"] and load(
         "part_cells2/whole", folder=tmp_path / "r"
     ).result["done"] == [0, 1, 2, 3]
