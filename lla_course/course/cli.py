@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
+from datetime import UTC, datetime
 from importlib import import_module
 from types import ModuleType
 from typing import Any
@@ -33,9 +34,10 @@ from lla_course.course.runner import (
     require_packages,
     select_chapters,
 )
+from ..records import StaleRecord, stored_records
 
 # %% auto #0
-__all__ = ['HANGUP', 'COMMANDS', 'main']
+__all__ = ['HANGUP', 'WAYS', 'COMMANDS', 'main']
 
 # %% ../../nbs/03b_command.ipynb #c060
 def _print_outcomes(count: int, outcomes: Iterator[Outcome]) -> int:
@@ -140,6 +142,33 @@ def _import_chapter(chapter: Chapter) -> ModuleType:
     except Exception as error:
         raise ImportError(f"{name} cannot be imported: {type(error).__name__}: {one_line(error)}") from error
 
+# %% ../../nbs/03b_command.ipynb #c068b
+def _age(date: str) -> str:
+    days = (datetime.now(UTC).date() - datetime.fromisoformat(date).date()).days
+    return "today" if days < 1 else f"{days} days" if days > 1 else "1 day"
+
+
+def _records(args: argparse.Namespace) -> Callable[[], int]:
+    chapter = select_chapters([args.chapter])[0].stem if args.chapter else None
+    found = stored_records(chapter)
+
+    def show() -> int:
+        wide = max(map(len, found), default=0)
+        heads = ("record", "date", "age", "device", "preset", "seconds", "code")
+        line = "{:{}}  {:10}  {:9}  {:28.28}  {:6}  {:>9}  {}"
+        print(line.format(heads[0], wide, *heads[1:]))
+        for name, record in found.items():
+            if isinstance(record, StaleRecord):
+                print(f"{name:{wide}}  damaged")
+                print(f"lla-course: {one_line(record)}", file=sys.stderr)
+                continue
+            p = record.provenance
+            rest = (p["date"], _age(p["date"]), p["device"], p["preset"], f"{p['seconds']:.1f}")
+            print(line.format(name, wide, *rest, record.code_state))
+        return 1 if any(isinstance(record, StaleRecord) for record in found.values()) else 0
+
+    return show
+
 # %% ../../nbs/03b_command.ipynb #c070
 HANGUP = """# A closed terminal ends the laboratory with its kernels.
 import os, signal
@@ -229,14 +258,29 @@ class _Parser(argparse.ArgumentParser):
         raise ValueError(message)  # one line, written by main
 
 # %% ../../nbs/03b_command.ipynb #c075
+WAYS = "number, stem, module or path"  # to name a chapter
+
+
 def _parser() -> _Parser:
     parser = _Parser(prog="lla-course", description="Run the book, record its large results, open it.")
     parser.add_argument("--version", action="version", version=import_module("lla_course").__version__)
     add = parser.add_subparsers(dest="command", required=True).add_parser
-    run = add("run", help="run chapters that are not up to date")
-    record = add("record", help="record the large runs of a chapter")
-    site, path = add("site", help="build the web pages"), "number, stem, module or path"
-    run.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{path}; none: all")
+    _run_options(add("run", help="run chapters that are not up to date"))
+    _record_options(add("record", help="record the large runs of a chapter"))
+    records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
+    records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
+    site = add("site", help="build the web pages")
+    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    pictures = add("pictures", help="photograph one figure of each chapter of the built site")
+    pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
+    add("list", help="show the chapters, their runs and their recorded results")
+    add("lab", help="open JupyterLab; further words go to it")
+    return parser
+
+# %% ../../nbs/03b_command.ipynb #d017
+def _run_options(run: _Parser) -> None:
+    run.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS}; none: all")
     run.add_argument(
         "-p",
         dest="parameter",
@@ -246,21 +290,13 @@ def _parser() -> _Parser:
         metavar="NAME=VALUE",
         help="a parameter of these chapters",
     )
-    record.add_argument("name", metavar="NAME", help=f"{path} of a chapter")
-    for command, preset in (run, "fast"), (record, "full"):
-        command.add_argument("--preset", default=preset, help=f"fast or full (default: {preset})")
-    for command in run, site:
-        command.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
-    _record_options(record)
-    pictures = add("pictures", help="photograph one figure of each chapter of the built site")
-    pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
-    add("list", help="show the chapters, their runs and their recorded results")
-    add("lab", help="open JupyterLab; further words go to it")
-    return parser
+    run.add_argument("--preset", default="fast", help="fast or full (default: fast)")
+    run.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
 
-# %% ../../nbs/03b_command.ipynb #d017
+
 def _record_options(record: _Parser) -> None:
+    record.add_argument("name", metavar="NAME", help=f"{WAYS} of a chapter")
+    record.add_argument("--preset", default="full", help="fast or full (default: full)")
     record.add_argument("--cells", nargs="+", metavar="CELL", help="only these")
     record.add_argument("--again", action="store_true", help="also cells that are recorded already")
     record.add_argument(
@@ -299,7 +335,9 @@ def _interruptible() -> Iterator[None]:
             signal.signal(number, handler)
 
 # %% ../../nbs/03b_command.ipynb #c076
-COMMANDS = dict(run=_run, record=_record, site=_site, pictures=_pictures, list=_list, lab=_lab)
+COMMANDS = dict(
+    run=_run, record=_record, records=_records, site=_site, pictures=_pictures, list=_list, lab=_lab
+)
 
 
 def main(

@@ -76,7 +76,7 @@ def test_as_run():
 
 def test_resumes_and_forces(tmp_path):
     log = []
-    run = lambda module=toy(log), **more: [r.state for r in record_cells(module, folder=tmp_path, **more)]
+    run = lambda **more: [r.state for r in record_cells(toy(log), folder=tmp_path, **more)]
     failing = list(record_cells(toy(log, broken=[10]), folder=tmp_path))
     assert [r.state for r in failing] == ["recorded", "failed", "recorded"]
     assert "RuntimeError: no 10 today" in failing[1].error and "in run" in failing[1].error
@@ -431,7 +431,7 @@ def test_no_cell_is_never_all(tmp_path, cells):
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".x", "", "a b", "a\nb", "..", "-x"])
 def test_names_of_cells_stay_in_the_folder(tmp_path, name):
-    module, log = toy([]), []
+    module = toy([])
     module.cells = lambda preset: {name: Config(1)}
     with pytest.raises(ValueError, match="cells="):
         record_cells(module, folder=tmp_path)
@@ -457,6 +457,34 @@ def test_a_place_that_cannot_hold_results_is_refused(tmp_path, monkeypatch):
     with pytest.raises(ValueError, match="Read-only file system"):
         record_cells(toy(log), folder=tmp_path / "new")
     assert log == [] and not (tmp_path / "new").exists()
+
+
+def test_the_records_as_a_table(root, capsys):
+    chapter(root, "12_toy", "1", module="part.toy")
+    folder = root / "nbs" / "results"
+    assert main(["records"]) == 0 and len(capsys.readouterr().out.splitlines()) == 1  # nothing but its head
+    held(folder, "b", 10, "full", GPU)
+    path = held(folder, "c", 20, "fast")
+    (folder / "toy").rename(folder / "12_toy")
+    for name in "b", "c":
+        path = folder / "12_toy" / f"{name}.json"
+        body = json.loads(path.read_text())
+        del body["hash"]
+        body = body | {"name": f"12_toy/{name}"}
+        body["provenance"]["date"] = "2026-01-01"
+        path.write_text(json.dumps({**body, "hash": content_hash(body)}))
+    for words in ["records"], ["records", "12"], ["records", "toy"]:
+        assert main(words) == 0
+        head, first, second = capsys.readouterr().out.splitlines()
+        assert head.split() == ["record", "date", "age", "device", "preset", "seconds", "code"]
+        assert first.split()[0] == "12_toy/b" and first.endswith("unknown") and GPU in first
+        assert "2026-01-01" in first and " days " in first and "  full  " in first and "1.0" in first
+        assert second.split()[0] == "12_toy/c" and "  fast  " in second
+    path.write_text("{")
+    assert main(["records"]) == 1
+    said = capsys.readouterr()
+    assert "12_toy/c  damaged" in said.out and str(path) in said.err and said.err.count("\n") == 1
+    assert main(["records", "none"]) == 2
 
 
 # ---- damaged parts
