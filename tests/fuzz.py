@@ -1017,8 +1017,8 @@ def judge_refused(case: Case, built: Built, doors: dict, verdict: Verdict) -> No
 
 def library() -> dict[str, Callable]:
     "The two doors of the library."
+    from lla_course.attention.decode import lla_decode
     from lla_course.attention.flash import flash_lla
-    from lla_course.kernels.lla_decode import lla_decode
 
     return dict(flash=flash_lla, decode=lla_decode)
 

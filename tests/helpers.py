@@ -1,8 +1,27 @@
-"What the tests of several rooms share."
+"What several test files need: errors, tolerances, heads, and the parts of a lab."
 
-from typing import Any
+import torch
+
+FLOOR = {
+    torch.float32: 1e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 4e-3,
+}  # error of a kernel beside its twin's
 
 
-def parts(lab: Any) -> tuple[dict[str, Any], Any, Any]:
-    "The controls of a lab by the name a reader sees, its line of complaints, and its figure."
+def relative_rms(a, b):
+    "Norm of the difference over the norm of b, in float64 on the CPU."
+    a, b = (torch.as_tensor(x).detach().double().cpu() for x in (a, b))
+    return float((a - b).norm() / b.norm().clamp_min(1e-300))
+
+
+def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
+    "One standard normal tensor a shape, drawn in float64 from one generator and rounded to the dtype."
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return [(scale * x).to(device, dtype) for x in drawn]
+
+
+def parts(lab):
+    "Controls by their label, the line of text, and the figure of a lab."
     return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]

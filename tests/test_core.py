@@ -5,6 +5,7 @@ import io
 import json
 import os
 import re
+import time
 import warnings
 import zipfile
 from dataclasses import dataclass
@@ -19,12 +20,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
 
-from lla_course import records
+from lla_course import core, records
 from lla_course.core import (
     as_tensors,
     bad_argument,
     by_preset,
     device_name,
+    inverse_softplus,
+    milliseconds,
     pick_device,
     repo_root,
     require_choice,
@@ -178,6 +181,40 @@ def test_require_finite_names_the_first_bad_entry(bad, where):
 def test_require_finite_takes_nothing_and_whole_numbers():
     for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)):
         assert require_finite("y", t) is t
+
+
+def test_the_timer_tells_long_from_short():
+    a = torch.randn(4, 4)
+    short, long = (milliseconds(lambda n=n: [a @ a for _ in range(n)], least=20) for n in (1, 200))
+    assert 0 < short < long / 20
+
+
+@pytest.mark.gpu
+def test_the_timer_reads_the_clock_of_the_gpu():
+    a = torch.randn(2048, 2048, device="cuda")
+    assert 0.01 < milliseconds(lambda: a @ a, "cuda") < 20
+
+
+def test_milliseconds_are_the_median_of_many_runs_and_of_one_at_least():
+    runs = []
+    work = lambda: (runs.append(1), time.sleep(0.005))
+    assert 5 <= milliseconds(work, least=50) < 50 and len(runs) >= 2
+    assert 5 <= milliseconds(work, "cpu", least=0.1) < 50
+    for wrong in (dict(device="gpu"), dict(least=0)):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
+            milliseconds(work, **wrong)
+
+
+@pytest.mark.parametrize("x", [1e-300, 1e-9, 0.1, 1.0, 40.0, 1000.0, 1e300])
+def test_softplus_undoes_its_inverse(x):
+    y = torch.tensor(inverse_softplus(x), dtype=torch.float64)
+    assert torch.nn.functional.softplus(y).item() == pytest.approx(x, rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [0.0, -1.0, float("nan"), True])
+def test_only_a_positive_number_has_an_inverse_softplus(x):
+    with pytest.raises(ValueError, match="^x="):
+        inverse_softplus(x)
 
 
 # ---- chance and devices
@@ -1263,3 +1300,31 @@ def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
                 checkpointed(**wrong)
     with pytest.raises(ValueError, match="^folder=None"), checkpoint_folder(None):
         pass
+
+
+# ---- signatures that `help` can read
+
+
+def described(
+    x,  # one line
+    # two
+    # lines
+    *rest: int,
+    late: str = "a",  # has a default
+    bare=1,
+) -> float:  # what comes
+    "Say it."
+
+
+def test_parameters_are_written_into_the_docstring_once():
+    for _ in range(2):
+        assert core.add_parameters(described) is described
+    assert described.__doc__.splitlines() == [
+        *("Say it.", "", "Parameters", "----------", "x : ", "    one line", "rest : int", "    two lines"),
+        *("late : str, default 'a'", "    has a default", "bare : , default 1", "    "),
+        *("", "Returns", "-------", "float", "    what comes"),
+    ]
+
+
+def test_what_has_no_source_is_left_alone():
+    assert core.add_parameters(len) is len and core.add_parameters(dict) is dict

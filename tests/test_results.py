@@ -4,16 +4,15 @@ import math
 
 import pytest
 
-from lla_course.attention import flash
+from lla_course.attention import benchmark, decode
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import reasoner
 from lla_course.ftct import training
-from lla_course.kernels import lla_decode as decode
 from lla_course.records import load, results_name
 from lla_course.tasks import in_context, language, online_regression, recall, state_tracking
 
 
-def recorded(name, chapter=flash):
+def recorded(name, chapter=benchmark):
     where = f"{results_name(chapter)}/{name}"
     record = load(where, chapter.cells("full")[name])
     if record is None:
@@ -62,7 +61,7 @@ def test_the_toy_trains_to_the_same_curve_on_both_machines():
 
 
 def test_the_faster_softmax_is_cudnn_and_local_lines_cost_7_to_66_times_as_much():
-    found = [recorded(name) for name, c in flash.cells("full").items() if c.measure == "forward"]
+    found = [recorded(name) for name, c in benchmark.cells("full").items() if c.measure == "forward"]
     times = [r["lla_ms"] / r["softmax_ms"] for r in found]
     assert 7 < min(times) and max(times) < 66.5
     for r in found:

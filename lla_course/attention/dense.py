@@ -226,16 +226,25 @@ def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.0) -> tuple[torch.T
     return s / s.sum(-1, keepdim=True), u[..., 0], kbar, logits.logsumexp(-1)
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c024
-def _all_rows(answer: Callable, heads: Heads) -> list[torch.Tensor]:
-    "Answer all queries block by block, as `in_blocks` of chapter 10 does; each result is [N, T, ...]."
+def _check_rows(rows: torch.Tensor, q: torch.Tensor) -> None:
+    T = q.shape[-2]
+    if not isinstance(rows, torch.Tensor) or rows.dtype != torch.int64 or rows.dim() != 1:
+        bad_argument("rows", type(rows).__name__, "a tensor of positions, [R], int64")
+    if rows.device != q.device:
+        bad_argument("rows.device", str(rows.device), f"{q.device}, where q is")
+    if len(rows) and not 0 <= rows.min() <= rows.max() < T:
+        bad_argument("rows", rows.tolist(), f"positions from 0 to {T - 1}")
+
+
+def _all_rows(answer: Callable, heads: Heads, rows: torch.Tensor | None = None) -> list[torch.Tensor]:
+    """Answer all queries, or those at some positions, block by block, as `in_blocks` of chapter 10 does; each
+    result is [N, T, ...]."""
     N, T, _ = heads.q.shape
-    blocks = torch.arange(N * T, device=heads.q.device).split(
-        max(1, 2**21 // max(1, math.prod(heads.k.shape[1:])))
-    )
-    return [
-        torch.cat(parts).reshape(N, T, *parts[0].shape[1:])
-        for parts in zip(*(answer(heads, r) for r in blocks))
-    ]
+    at = torch.arange(T, device=heads.q.device) if rows is None else rows
+    numbers = (T * torch.arange(N, device=at.device)[:, None] + at).flatten()
+    blocks = numbers.split(max(1, 2**21 // max(1, math.prod(heads.k.shape[1:]))))
+    answers = (answer(heads, r) for r in blocks)
+    return [torch.cat(parts).reshape(N, len(at), *parts[0].shape[1:]) for parts in zip(*answers)]
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c025
 def lla_dense(
@@ -248,8 +257,9 @@ def lla_dense(
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
     enable_gqa: bool = False,  # allow Hq to be a multiple of Hkv
     floor: float = 0.0,  # raise the ridge to `floored_ridge`; 0 takes it as it is given
+    rows: torch.Tensor | None = None,  # positions of the queries to answer, [R]; None: all
     return_info: bool = False,  # return (o, info) with info = dict(weights, u, kbar, lse) in float64
-) -> Any:  # o, like q
+) -> Any:  # o, like q; with `rows` [..., Hq, R, D]
     """Local Linear Attention, one small linear system a query, computed in float64 and returned in the dtype
     of q.
 
@@ -259,7 +269,9 @@ def lla_dense(
     heads = as_heads(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     floor = require_positive("floor", floor, zero=True)
     require_flag("return_info", return_info)
-    s, u, kbar, lse = _all_rows(lambda heads, r: _centred(heads, r, floor), heads)
+    if rows is not None:
+        _check_rows(rows, q)
+    s, u, kbar, lse = _all_rows(lambda heads, r: _centred(heads, r, floor), heads, rows)
     o = heads.restore((s @ heads.v.double().repeat_interleave(heads.group, 0)).to(q.dtype))
     info = dict(weights=s, u=u, kbar=kbar, lse=lse)
     return (o, {name: heads.restore(t) for name, t in info.items()}) if return_info else o

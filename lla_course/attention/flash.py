@@ -4,48 +4,36 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'flash_forward', 'flash_backward', 'SolverWarning',
-           'flash_lla', 'rotary', 'LocalLinearAttention', 'Toy', 'toy_losses', 'Config', 'cells', 'benchmark_heads',
-           'exact_rows', 'milliseconds', 'measure_forward', 'measure_training', 'measure_memory', 'measure_suite',
-           'run']
+           'flash_lla', 'rotary', 'LocalLinearAttention']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
-import math
-import os
-import re
-import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ..kernels.runtime import picks_kernels, why_not
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward
+from .decode import lla_decode  # for those who import it from here
 from .dense import Heads, as_heads, lla_dense, readable
 from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
     bad_argument,
-    by_preset,
-    pick_device,
-    repo_root,
+    inverse_softplus,
     require_choice,
     require_flag,
     require_positive,
     require_whole,
-    seed_everything,
 )
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
-from ..kernels.lla_decode import lla_decode  # for the parts above, which import no kernel
+from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")
@@ -517,7 +505,7 @@ def _raw_ridge(ridge: float, dtype: torch.dtype) -> float:
     r, kind = require_positive("ridge", ridge), torch.finfo(dtype)
     if not kind.tiny * kind.eps / 2 < r <= kind.max:
         bad_argument("ridge", ridge, f"a number > 0 that {dtype} holds")
-    return r + math.log(-math.expm1(-r))
+    return inverse_softplus(r)
 
 # %% ../../nbs/28_flash_lla.ipynb #c024e
 def _sizes(embed_dim: int, num_heads: int, num_kv_heads: int | None, even: bool) -> tuple[int, int, int, int]:
@@ -603,347 +591,3 @@ class LocalLinearAttention(nn.Module):
             **settings,
         )
         return self.to_out(o.transpose(-3, -2).flatten(-2))
-
-# %% ../../nbs/28_flash_lla.ipynb #c028
-class Toy(nn.Module):
-    "Two layers of Local Linear Attention for the in-context regression of chapter 24."
-
-    def __init__(
-        self,
-        backend: str,  # of `flash_lla`
-        d: int = 4,  # dimension of the points
-        width: int = 32,  # of the model
-    ):
-        super().__init__()
-        self.read, self.write = nn.Linear(2 * d + 1, width), nn.Linear(width, 1)
-        self.layers = nn.ModuleList(
-            LocalLinearAttention(width, 2, ridge=0.3, backend=backend) for _ in range(2)
-        )
-
-    def forward(self, tokens: torch.Tensor) -> torch.Tensor:  # [B, T, 2 d + 1] -> [B, T]
-        "Predict the value of each point from the pairs before it."
-        h = self.read(tokens)
-        for layer in self.layers:
-            h = h + layer(F.rms_norm(h, h.shape[-1:]))
-        return self.write(h)[..., 0]
-
-# %% ../../nbs/28_flash_lla.ipynb #c029
-def toy_losses(
-    backend: str,  # of `flash_lla`
-    device: torch.device,  # where
-    steps: int,  # training steps
-    seed: int,  # of weights and data, both drawn on the CPU
-) -> list[float]:  # the loss of each step
-    "Train `Toy` in float32."
-    torch.manual_seed(seed)
-    net, g = Toy(backend).to(device), torch.Generator().manual_seed(seed)
-    optimizer, losses = torch.optim.Adam(net.parameters(), 3e-3), []
-    for _ in range(steps):
-        w, x = torch.randn(8, 4, 1, generator=g), torch.randn(8, 32, 4, generator=g)
-        y = x @ w / 2
-        tokens = torch.cat([x, F.pad(torch.cat([x, y], -1)[:, :-1], (0, 0, 1, 0))], -1).to(device)
-        loss = (net(tokens) - y[..., 0].to(device)).square().mean()
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-# %% ../../nbs/28_flash_lla.ipynb #c031
-@dataclass(frozen=True)
-class Config:
-    "One measurement."
-
-    measure: str = "forward"  # "forward", "training", "memory", "tiled", "toy" or "suite"
-    kind: str = "anisotropic"  # or "isotropic"
-    d: int = 64  # head dimension
-    ridge: float = 0.1  # relative ridge
-    heads: int = 64  # heads
-    n: int = 4096  # tokens
-    rows: int = 1024  # query positions at which the error is measured; tokens for gradients
-    tol: float = 1e-2  # relative residual at which a row stops
-    steps: int = 200  # of the toy
-    seed: int = 0  # of the data
-
-
-def cells(
-    preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:  # name -> settings
-    """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; memory over n; the
-    toy; the test suite of the GPU."""
-    size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
-    kinds = ("isotropic", "anisotropic")
-    found = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind in kinds for d in (64, 128)}
-    found |= {
-        f"{kind}_d64_ridge{r:g}": Config(kind=kind, ridge=r, **size)
-        for kind in kinds
-        for r in (0.01, 1.0, 10.0)
-    }
-    found |= {
-        f"anisotropic_d{d}_tol{t:g}": Config(d=d, tol=t, **size) for d in (64, 128) for t in (3e-3, 3e-2)
-    }
-    found |= {
-        f"train_{kind}_d{d}": Config("training", kind, d, **size) for kind in kinds for d in (64, 128)
-    } | {"tiled_d64": Config("tiled", **size)}
-    lengths = by_preset(preset, fast=(64, 128), full=(1024, 4096, 16384, 65536))
-    found |= {f"memory_n{n}": Config("memory", heads=4, n=n) for n in lengths} | {
-        "toy": Config("toy", steps=by_preset(preset, fast=5, full=200))
-    }
-    return found | by_preset(preset, fast={}, full={"suite": Config("suite")})
-
-# %% ../../nbs/28_flash_lla.ipynb #c032
-def benchmark_heads(
-    cfg: Config,  # the measurement
-    device: torch.device,  # where
-) -> list[torch.Tensor]:  # q, k, v, each [1, heads, n, d], bfloat16
-    "The data of a measurement."
-    g = torch.Generator(device).manual_seed(cfg.seed)
-    normal = lambda *s: torch.randn(*s, generator=g, device=device)
-    if cfg.kind == "isotropic":
-        make = lambda: normal(cfg.heads, cfg.n, cfg.d)
-    else:
-        spread = torch.arange(1, cfg.d + 1, device=device).rsqrt()
-        turn, centres = torch.linalg.qr(normal(cfg.d, cfg.d))[0], normal(256, cfg.d) * spread
-        pick_one = lambda: centres[torch.randint(256, (cfg.heads, cfg.n), generator=g, device=device)]
-        make = lambda: (pick_one() + 0.5 * normal(cfg.heads, cfg.n, cfg.d) * spread) @ turn.T
-    unit = lambda x: x / x.square().mean(-1, keepdim=True).sqrt()
-    return [t.to(torch.bfloat16)[None] for t in (unit(make()), unit(make()), make())]
-
-# %% ../../nbs/28_flash_lla.ipynb #c034
-def exact_rows(
-    q: torch.Tensor,  # queries of one head, [n, d]
-    k: torch.Tensor,  # keys of that head, [n, d]
-    v: torch.Tensor,  # values of that head, [n, d]
-    rows: torch.Tensor,  # positions, [R]
-    ridge: float,  # relative ridge > 0
-) -> torch.Tensor:  # the causal output at those positions, [R, d], float64
-    "Local Linear Attention at some positions, in float64, 64 positions at a time."
-    q, k, v = q.double()[rows], k.double(), v.double()
-    out, eye = [], ridge * torch.eye(k.shape[1], device=k.device, dtype=k.dtype)
-    for b_q, b_i in zip(q.split(64), rows.split(64)):
-        p = (
-            (b_q @ k.T * k.shape[1] ** -0.5)
-            .masked_fill(torch.arange(len(k), device=k.device) > b_i[:, None], -torch.inf)
-            .softmax(-1)
-        )
-        kbar = p @ k
-        C = torch.stack([(k - m).T @ (w[:, None] * (k - m)) for w, m in zip(p, kbar)])
-        u = torch.linalg.solve(C + eye, b_q - kbar)
-        out.append((p * (1 + u @ k.T - (u * kbar).sum(-1, keepdim=True))) @ v)
-    return torch.cat(out)
-
-# %% ../../nbs/28_flash_lla.ipynb #c036
-def milliseconds(
-    work: Any,  # a function without arguments
-    device: torch.device,  # where it runs
-    repeats: int = 7,  # timed runs, after one that is not
-) -> float:  # the median
-    "Time a function: CUDA events on a GPU, the clock elsewhere."
-    work()
-    times = []
-    for _ in range(repeats):
-        if device.type == "cuda":
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            work()
-            end.record()
-            torch.cuda.synchronize()
-            times.append(start.elapsed_time(end))
-        else:
-            start = time.perf_counter()
-            work()
-            times.append(1e3 * (time.perf_counter() - start))
-    return sorted(times)[repeats // 2]
-
-# %% ../../nbs/28_flash_lla.ipynb #c037
-def measure_forward(
-    cfg: Config,  # the measurement
-    device: torch.device,  # where
-) -> dict:  # times in ms, steps, errors, memory
-    "Time and check the forward pass, with softmax attention beside it."
-    q, k, v = benchmark_heads(cfg, device)
-    ours = lambda **knobs: flash_lla(q, k, v, ridge=cfg.ridge, tol=cfg.tol, **knobs)
-    rows = torch.randperm(cfg.n, generator=seed_everything(cfg.seed))[: cfg.rows].sort().values.to(device)
-    rows[0] = 0
-    truth = exact_rows(q[0, 0], k[0, 0], v[0, 0], rows, cfg.ridge)
-    out, info = ours(return_info=True)
-    wrong, steps = out[0, 0][rows].double() - truth, info["steps"].float()
-    row_error = wrong.norm(dim=-1) / truth.norm(dim=-1)
-    repeats = 7 if device.type == "cuda" else 1
-    with torch.no_grad():
-        found = dict(
-            lla_ms=milliseconds(ours, device, repeats),
-            softmax_ms=milliseconds(
-                lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats
-            ),
-        )
-        for name in ("FLASH_ATTENTION", "CUDNN_ATTENTION") if device.type == "cuda" else ():
-            with sdpa_kernel(getattr(SDPBackend, name)):
-                found[f"softmax_{name.split('_')[0].lower()}_ms"] = milliseconds(
-                    lambda: F.scaled_dot_product_attention(q, k, v, is_causal=True), device, repeats
-                )
-    return found | dict(
-        error=float(wrong.norm() / truth.norm()),
-        worst_row=float(row_error.max()),
-        steps_mean=float(steps.mean()),
-        steps_max=int(steps.max()),
-        slowest_row_of_a_tile=float(
-            F.max_pool1d(steps.flatten(0, -2)[:, None], min(64, cfg.n), ceil_mode=True).mean()
-        ),
-    )
-
-# %% ../../nbs/28_flash_lla.ipynb #c038
-def _training_ms(
-    attend: Callable, tensors: list[torch.Tensor], g: torch.Tensor, device: torch.device, repeats: int
-) -> float:
-    leaves = [t.detach().requires_grad_() for t in tensors]
-
-    def step():
-        attend(*leaves).backward(g)
-        for t in leaves:
-            t.grad = None
-
-    return milliseconds(step, device, repeats)
-
-
-def measure_training(
-    cfg: Config,  # the measurement
-    device: torch.device,  # where
-) -> dict:  # ms forward and backward, errors of the gradients
-    """Time a training step; compare gradients of 2 heads and `rows` tokens with float64, and with tiles
-    rounded to the same precision."""
-    q, k, v = benchmark_heads(cfg, device)
-    g = torch.randn(q.shape, generator=torch.Generator(device).manual_seed(1), device=device).to(q.dtype)
-    repeats = 7 if device.type == "cuda" else 1
-    found = dict(
-        lla_ms=_training_ms(
-            lambda *x: flash_lla(*x, ridge=cfg.ridge, tol=cfg.tol), [q, k, v], g, device, repeats
-        ),
-        softmax_ms=_training_ms(
-            lambda *x: F.scaled_dot_product_attention(*x, is_causal=True), [q, k, v], g, device, repeats
-        ),
-    )
-    q, k, v, g = (t[:, :2, : cfg.rows] for t in (q, k, v, g))
-    leaves = [t.detach().requires_grad_() for t in (q, k, v)]
-    ridge = torch.full(q.shape[:3], cfg.ridge, device=device, requires_grad=True)
-    ours = torch.autograd.grad(flash_lla(*leaves, ridge=ridge, tol=cfg.tol), [*leaves, ridge], g)
-
-    def tiles(dtype, forward, backward, **rounding):
-        h = as_heads(q.to(dtype), k.to(dtype), v.to(dtype), ridge=cfg.ridge)
-        return lla_tiled_backward(
-            h,
-            lla_tiled(h, tol=forward, BS=256, **rounding),
-            g.to(dtype).flatten(0, 1),
-            tol=backward,
-            BS=256,
-            **rounding,
-        )
-
-    truth, twin = tiles(torch.float64, 1e-10, 1e-10), tiles(q.dtype, cfg.tol, cfg.tol / 10, round_to=q.dtype)
-    off = lambda a, b: float((a.double().reshape(b.shape) - b).norm() / b.norm())
-    return found | {
-        f"{who}_{name}": off(a, b)
-        for who, mine in (("kernel", ours), ("twin", twin))
-        for name, a, b in zip(("dq", "dk", "dv", "dridge"), mine, truth)
-    }
-
-# %% ../../nbs/28_flash_lla.ipynb #c039
-def measure_memory(
-    cfg: Config,  # the measurement
-    device: torch.device,  # where
-    # peak MB of a training step above its inputs, by implementation; None: out of memory or too slow to try
-) -> dict:
-    """Peak memory of forward and backward: Triton, tiles, autograd through the dense formula, and softmax by
-    PyTorch's flash backend."""
-
-    def softmax(*x):
-        with sdpa_kernel(SDPBackend.FLASH_ATTENTION):
-            return F.scaled_dot_product_attention(*x, is_causal=True)
-
-    def peak(attend):
-        leaves = [t.requires_grad_() for t in benchmark_heads(cfg, device)]
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats()
-        before = torch.cuda.memory_allocated()
-        try:
-            attend(*leaves).sum().backward()
-        except torch.cuda.OutOfMemoryError:
-            return None
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-
-    if device.type != "cuda":
-        return dict(note="memory is measured on CUDA only")
-    found = dict(triton=peak(flash_lla), softmax=peak(softmax))
-    return found | dict(
-        tiled=peak(lambda *x: flash_lla(*x, backend="tiled")) if cfg.n <= 4096 else None,
-        dense=peak(lambda *x: flash_lla(*x, backend="dense")),
-    )
-
-# %% ../../nbs/28_flash_lla.ipynb #c040
-def measure_suite(
-    shards: int = 14,  # processes
-    minutes: float = 5,  # after which those still running are stopped
-) -> dict:  # tests, passed, failed, not finished, and the last lines of what failed
-    """Run the tests of all kernels that are marked gpu, in parallel processes of one CPU thread each, and sum
-    up."""
-    one = os.environ | {f"{name}_NUM_THREADS": "1" for name in ("OMP", "MKL", "OPENBLAS")}
-    run = lambda *args: subprocess.Popen(
-        [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-p", "no:cacheprovider", *args],
-        cwd=repo_root(),
-        env=one,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    names = [
-        line for line in run("--collect-only", "tests/kernels").communicate()[0].splitlines() if "::" in line
-    ]
-    processes, end, texts = (
-        [run(*names[i::shards]) for i in range(min(shards, len(names)))],
-        time.monotonic() + 60 * minutes,
-        [],
-    )
-    for p in processes:
-        try:
-            texts.append(p.communicate(timeout=max(end - time.monotonic(), 0.1))[0])
-        except subprocess.TimeoutExpired:
-            p.kill()
-            texts.append(p.communicate()[0])
-    count = lambda word: sum(
-        int(n) for text in texts for n in re.findall(rf"(\d+) {word}", (text.splitlines() or [""])[-1])
-    )
-    passed, failed = count("passed"), count("failed")
-    return dict(
-        tests=len(names),
-        passed=passed,
-        failed=failed,
-        unfinished=len(names) - passed - failed,
-        failures=[line for text in texts for line in text.splitlines() if line.startswith("FAILED")][:20],
-    )
-
-# %% ../../nbs/28_flash_lla.ipynb #c041
-def run(
-    cfg: Config,  # the measurement
-) -> dict:  # what it found
-    "One cell of the measurement."
-    device = pick_device("auto")
-    on_gpu = device.type == "cuda"
-    if cfg.measure == "forward":
-        found = measure_forward(cfg, device)
-    elif cfg.measure == "training":
-        found = measure_training(cfg, device)
-    elif cfg.measure == "memory":
-        found = measure_memory(cfg, device)
-    elif cfg.measure == "suite":
-        found = measure_suite()
-    elif cfg.measure == "tiled":
-        q, k, v = benchmark_heads(cfg, device)
-        found = dict(
-            tiled_ms=milliseconds(lambda: flash_lla(q, k, v, backend="tiled", tol=cfg.tol), device, 1),
-            lla_ms=milliseconds(lambda: flash_lla(q, k, v, tol=cfg.tol), device, 1),
-        )
-    else:
-        found = dict(
-            tiled=toy_losses("tiled", torch.device("cpu"), cfg.steps, cfg.seed),
-            auto=toy_losses("triton" if on_gpu else "tiled", device, cfg.steps, cfg.seed),
-        )
-    return found | dict(device=device)

@@ -268,11 +268,11 @@ def write(
     )
     with evaluating(model):
         for k in range(task.room):
-            h = model.enter(tokens, place)
+            h = model.embed(tokens, place)
             for i, block in enumerate(model.blocks):
                 h, caches[i] = block.step(h, caches[i], place)
             rule = torch.where(since > 0, 2, int(k == task.n_max))
-            logits = model.read(model.norm(h[:, -1])).float() + rules[rule]
+            logits = model.unembed(model.norm(h[:, -1])).float() + rules[rule]
             noise = 0.0 if greedy else torch.empty_like(logits).exponential_(generator=rng).log()
             new = torch.where(since > task.says, task.pad, (logits - noise).argmax(-1))
             since = since + ((since > 0) | (new == task.stop))
@@ -600,13 +600,13 @@ class Hinted(Decoder):
         self.hint, self.answer = nn.Embedding(sizes.vocab, sizes.width), None
         nn.init.zeros_(self.hint.weight)
 
-    def enter(
+    def embed(
         self,
         tokens: torch.Tensor,  # [B, T]
         positions: torch.Tensor,  # [B, T] or [T]
     ) -> torch.Tensor:  # [B, T, C]
         "The residual stream before the first block, with the hint in it."
-        x = super().enter(tokens, positions)
+        x = super().embed(tokens, positions)
         return x if self.answer is None else x + self.hint(self.answer).sum(1, keepdim=True)
 
 

@@ -84,12 +84,11 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
     states = chapter_states(root)
 
     def show() -> int:
-        print(f"{'':3} {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
+        print(f"{'':3}  {'chapter':36}  {'module':28}  {'last run':13}  recorded results")
         for chapter, state in states:
             folder = root / "nbs" / "results" / chapter.stem
             records = sorted(p.stem for p in folder.glob("*.json")) if chapter.module else ()
-            number = "" if chapter.number is None else f"{chapter.number:02d}{chapter.letter}"
-            start = f"{number:3} {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
+            start = f"{chapter.number or '':3}  {chapter.title:36.36}  {chapter.module or '-':28}  {state:13}"
             print(f"{start}  {', '.join(records) or '-'}")
             if chapter.error:
                 print(f"lla-course: {chapter.error}", file=sys.stderr)

@@ -52,12 +52,11 @@ class Chapter:
 
     path: Path  # nbs/12_bias_variance.ipynb
     stem: str  # 12_bias_variance
-    number: int | None  # 12; None for index
+    number: str | None  # "12", or "28a" for the second half of a chapter; None for index
     title: str  # the first heading
     summary: str  # the quoted line below it
     module: str | None  # regression.bias_variance; None when nothing is exported
     error: str = ""  # why it cannot be run, with its path; empty when it can
-    letter: str = ""  # b, for the second half of a chapter, as in 22b_preconditioners
 
     @property
     def short_name(self) -> str:  # bias_variance: what it may be called on the command line
@@ -171,11 +170,10 @@ def _read_chapter(path: Path) -> Chapter:
         sources = (FENCE.sub("", c["source"]) for c in cells if c["kind"] == kind)
         return next((m[1].strip() for source in sources if (m := re.search(pattern, source, re.M))), None)
 
-    digits, letter = re.match(r"(\d*)([a-z]?(?=_))?", path.stem).groups(default="")
+    number = re.match(r"\d+[a-z]?(?=_)", path.stem)
     title, summary = find("markdown", r"^# (.+)") or path.stem, find("markdown", r"^> (.+)") or ""
     module = find("code", r"^#\| *default_exp +(\w+(?:\.\w+)*)\s*$")
-    number = int(digits) if digits else None
-    return Chapter(path, path.stem, number, title, summary, module, error, letter if digits else "")
+    return Chapter(path, path.stem, number[0] if number else None, title, summary, module, error)
 
 
 FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is no heading
@@ -193,6 +191,12 @@ def find_chapters(
     return [_read_chapter(path) for path in sorted(folder.glob("[!._]*.ipynb"))]
 
 # %% ../../nbs/02_runner.ipynb #c011
+def _plain_number(name: str | None) -> str | None:
+    "A number without leading zeros, as 7 for 07; None for what is none."
+    found = re.fullmatch(r"0*(\d+[a-z]?)", name or "")
+    return found and found[1]
+
+
 def select_chapters(
     names: Iterable[str],  # numbers, stems, modules or paths
     root: str | Path | None = None,  # the checkout
@@ -200,9 +204,10 @@ def select_chapters(
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
     for name in names:
-        digits = re.fullmatch(r"0*(\d+)([a-z]?)", name, re.ASCII)
-        numbered = (int(digits[1]), digits[2]) if digits else None
-        found = [c for c in chapters if name in (c.stem, c.module) or numbered == (c.number, c.letter)]
+        number = _plain_number(name)
+        found = [
+            c for c in chapters if name in (c.stem, c.module) or number and number == _plain_number(c.number)
+        ]
         found = found or [
             c for c in chapters if name == c.short_name or os.path.realpath(name) == str(c.path)
         ]

@@ -472,7 +472,7 @@ def contents(
     "List the chapters by part, in the order of the book. Parts without chapters do not appear."
     parts = {digit: [] for digit in PARTS}
     for name in sorted(titles):
-        number = re.match(r"\d+[a-z]?(?=_)|\d*", name)[0]
+        number = re.match(r"(\d+[a-z]?(?=_|$)|\d*)", name)[0]
         title = f"{number} {titles[name]}".strip().replace("://", ":\u2060//").replace("```", "\u02cb")
         parts[number[:1] if number[:1] in parts else ""].append(f"{title} <{name}>")
     text = ""

@@ -7,7 +7,6 @@ __all__ = ['SWEEP', 'AUTHORS', 'PUBLISHED', 'Config', 'longest', 'build', 'batch
            'evaluate', 'cells', 'as_published', 'run', 'WindowMLP']
 
 # %% ../../nbs/51_ftct_training.ipynb #c002
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
@@ -35,15 +34,8 @@ from lla_course.ftct.graph import (
     sample_batch,
     vocabulary,
 )
-from lla_course.models import (
-    Decoder,
-    DecoderConfig,
-    adamw,
-    as_tokens,
-    cross_entropy,
-    evaluating,
-    padded_prompts,
-)
+from ..models import Decoder, DecoderConfig, as_tokens, cross_entropy, evaluating, padded_prompts
+from ..training import Schedule, adamw, count_parameters, fit
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
 @dataclass(frozen=True)
@@ -165,36 +157,26 @@ def train(
     The model is given back in evaluation mode. Raises `ValueError` for settings that make no training."""
     require_whole("every", every, least=1)
     device = pick_device(device)
-    model = build(cfg).to(device).train()
-    optimizer, schedule = adamw(
-        model, rate=cfg.rate, steps=cfg.steps, warmup=cfg.warmup, decay=cfg.decay, betas=cfg.betas
-    )
+    model = build(cfg).to(device)
     run = torch.compile(model, dynamic=True) if device.type == "cuda" and cfg.kind == "transformer" else model
-    generator = torch.Generator(device).manual_seed(cfg.seed + 1)
-    history, losses, began = dict(step=[], loss=[]), [], time.perf_counter()
-    for step, (tokens, counts) in zip(range(1, cfg.steps + 1), batches(cfg, generator)):
-        with torch.autocast(device.type, torch.bfloat16, enabled=cfg.precision == "bfloat16"):
-            logits = run(tokens)
-        loss = cross_entropy(logits, tokens, counts)
-        optimizer.zero_grad()
-        loss.backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
-        losses.append(loss.detach())
-        if step == 1:
-            began = time.perf_counter()  # compiling is not training
-        late = step % 10 == 0 and time.perf_counter() - began > 60 * cfg.minutes
-        if step % every == 0 or step == cfg.steps or late:
-            history["step"].append(step)
-            history["loss"].append(round(float(torch.stack(losses).mean()), 5))
-            losses.clear()
-            if watch:
-                watch(step, model)
-                model.train()
-        if late:
-            break
-    return model.eval(), history | dict(steps=step, seconds=round(time.perf_counter() - began, 2))
+
+    def loss(model: nn.Module, tokens: torch.Tensor, counts: torch.Tensor) -> torch.Tensor:
+        return cross_entropy(run(tokens), tokens, counts)
+
+    history = fit(
+        model,
+        loss,
+        batches(cfg, torch.Generator(device).manual_seed(cfg.seed + 1)),
+        adamw(model, rate=cfg.rate, betas=cfg.betas),
+        Schedule(cfg.steps, cfg.minutes, warmup=cfg.warmup, decay=cfg.decay),
+        precision=cfg.precision,
+        replay=False,
+        watch=None if watch is None else lambda point: watch(point.step, model),
+        every=every,
+    )
+    return model.eval(), dict(step=history["at"]) | {
+        name: history[name] for name in ("loss", "steps", "seconds")
+    }
 
 # %% ../../nbs/51_ftct_training.ipynb #c015
 def pairs(
@@ -402,9 +384,7 @@ def run(
         by_k = [evaluate(model, cfg, k) for k in shots]
     finally:
         torch.set_float32_matmul_precision(before)
-    found = dict(
-        history=history, course=course, parameters=sum(p.numel() for p in model.parameters()), device=device
-    )
+    found = dict(history=history, course=course, parameters=count_parameters(model), device=device)
     return (
         found
         | {name: [round(r[name], 4) for r in by_k] for name in by_k[0]}

@@ -26,7 +26,16 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Block, DecoderConfig, SoftmaxAttention, evaluating
-from .mixers import MIXERS, LocalLinear, check_training, fit, mixer, tuned
+from .mixers import MIXERS, LocalLinear, mixer
+from lla_course.training import (
+    Schedule,
+    adamw,
+    count_parameters,
+    fit,
+    fresh_batches,
+    require_training,
+    search_rate,
+)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c007
 @dataclass(frozen=True)
@@ -54,7 +63,7 @@ class Config:
 
     def __post_init__(self) -> None:
         require_choice("mixer", self.mixer, (*MIXERS, "lines"))
-        check_training(self, d=1, length=1)
+        require_training(self, d=1, length=1)
         require_whole("segment", self.segment, least=1, most=self.length)
         require_positive("noise", self.noise, zero=True)
         require_flag("told", self.told)
@@ -68,7 +77,7 @@ class Config:
         "What a mixer is built from. Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
         require_whole("width", self.width, least=1)
-        return DecoderConfig(vocab=1, n_mlp=0, init=self.width**-0.5, **about)
+        return DecoderConfig(vocab=1, mlp_ratio=0, init=self.width**-0.5, **about)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -121,22 +130,22 @@ class Regressor(nn.Module):
         recipe = mixer(cfg.mixer, **dict(cfg.knobs))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.enter, self.read = (
+            self.embed, self.unembed = (
                 nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width),
                 nn.Linear(cfg.width, cfg.d),
             )
-            nn.init.normal_(self.enter.weight, std=cfg.d**-0.5)
-            for p in self.read.parameters():
+            nn.init.normal_(self.embed.weight, std=cfg.d**-0.5)
+            for p in self.unembed.parameters():
                 nn.init.zeros_(p)
             self.blocks = nn.ModuleList(Block(sizes, recipe(sizes)) for _ in range(cfg.layers))
 
     # each [n, L, d] -> predictions of y [n, L, d]
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         "Predict each y from its x and all pairs before it."
-        h = self.enter(make_tokens(x, y, self.told).to(self.enter.weight.dtype))
+        h = self.embed(make_tokens(x, y, self.told).to(self.embed.weight.dtype))
         for block in self.blocks:
             h = block(h)
-        return self.read(h)
+        return self.unembed(h)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c013
 def errors(
@@ -163,10 +172,18 @@ def train(
     def loss(model: nn.Module, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         return (model(x, y).float() - y).square().mean()
 
-    model = Regressor(cfg, seed=seed).to(pick_device("auto"))
-    fresh, every = lambda step, generator: draw(cfg, cfg.batch, generator), max(1, cfg.steps // 25)
-    how = dict(steps=cfg.steps, precision=cfg.precision, minutes=cfg.minutes, every=every)
-    history = fit(model, fresh, loss, rate=rate, decay=0.5, seed=seed, **how)
+    device = pick_device("auto")
+    model = Regressor(cfg, seed=seed).to(device)
+    fresh = lambda step, generator: draw(cfg, cfg.batch, generator)
+    history = fit(
+        model,
+        loss,
+        fresh_batches(fresh, seed=seed, device=device),
+        adamw(model, rate=rate),
+        Schedule(cfg.steps, cfg.minutes, decay=0.5),
+        precision=cfg.precision,
+        every=max(1, cfg.steps // 25),
+    )
     return model.eval(), history
 
 # %% ../../nbs/33_in_context_regression.ipynb #c017
@@ -332,9 +349,9 @@ def run(
             moved=ask(10_000, cfg.segment // 2),
         )
 
-    found = tuned(trial, cfg.rates, cfg.seeds)
+    found = search_rate(trial, cfg.rates, cfg.seeds)
     plain, moved = (_over_seeds([r.pop(name) for r in found["runs"]]) for name in ("test", "moved"))
-    parameters = sum(p.numel() for p in Regressor(cfg).parameters())
+    parameters = count_parameters(Regressor(cfg))
     return found | plain | dict(shifted=moved["curve"], parameters=parameters, device=device)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c023

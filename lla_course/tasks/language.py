@@ -36,7 +36,16 @@ from lla_course.core import (
 )
 from ..models import Decoder, DecoderConfig, cross_entropy, evaluating
 from ..records import checkpointed, content_hash
-from .mixers import MIXERS, LocalLinear, MatrixMemory, check_training, fit, mixer, tuned
+from .mixers import MIXERS, LocalLinear, MatrixMemory, mixer
+from lla_course.training import (
+    Schedule,
+    adamw,
+    count_parameters,
+    fit,
+    fresh_batches,
+    require_training,
+    search_rate,
+)
 
 # %% ../../nbs/36_language_model.ipynb #c007
 PARTS = ("train", "valid", "test")
@@ -343,7 +352,7 @@ def check_cell(
     "Raise `ValueError` for a mixer, budget or size that does not exist."
     require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
     require_choice("budget", cfg.budget, ("steps", "time"))
-    check_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
+    require_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
     require_whole("order", cfg.order, least=0, most=7)
     require_positive("ridge", cfg.ridge)
     texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
@@ -478,16 +487,12 @@ def train_reader(
     draw, looks = watched(draw_windows(text, cfg), model, few, max(steps // 10, 1))
     found = fit(
         model,
-        draw,
         byte_loss,
-        steps=steps,
-        rate=rate,
+        fresh_batches(draw, seed=cfg.seed, device=device),
+        adamw(model, rate=rate, weight_decay=0.1),
+        Schedule(steps, minutes or cfg.minutes, warmup=cfg.warmup),
         precision=cfg.precision,
-        minutes=minutes or cfg.minutes,
         every=max(steps // 60, 1),
-        seed=cfg.seed,
-        weight_decay=0.1,
-        warmup=cfg.warmup,
     )
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model, few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
@@ -560,10 +565,10 @@ def cache_gap(
         whole, gap = model(tokens).log_softmax(-1), 0.0
         for piece in pieces:
             at = torch.tensor(list(piece), device=tokens.device).expand(B, -1)
-            x = model.enter(tokens.gather(1, at), at)
+            x = model.embed(tokens.gather(1, at), at)
             for i, block in enumerate(model.blocks):
                 x, states[i] = block.step(x, states[i], at)
-            said = model.read(model.norm(x)).log_softmax(-1)
+            said = model.unembed(model.norm(x)).log_softmax(-1)
             gap = max(gap, float((said - whole[:, piece[0] : piece[-1] + 1]).abs().max()))
     return gap
 
@@ -624,7 +629,8 @@ def step_seconds(
                     began.append(time.perf_counter())
                 return draw(step, generator)
 
-            fit(model, stamped, byte_loss, steps=steps, rate=1e-4, precision=cfg.precision)
+            batches, optimizer = fresh_batches(stamped, device=text.device), adamw(model, rate=1e-4)
+            fit(model, byte_loss, batches, optimizer, Schedule(steps), precision=cfg.precision)
             if turn:
                 mine.append((time.perf_counter() - began[0]) / (steps - 4))
     return tuple(statistics.median(t) for t in took)
@@ -702,7 +708,7 @@ def run(
         )[1]
         return dict(score=found["score"] if math.isfinite(found["score"]) else math.inf)
 
-    chosen = tuned(trial, cfg.rates, (0,)) if len(cfg.rates) > 1 else dict(rate=cfg.rates[0], grid=[])
+    chosen = search_rate(trial, cfg.rates, (0,)) if len(cfg.rates) > 1 else dict(rate=cfg.rates[0], grid=[])
     steps = max(round(cfg.steps * seconds[0] / seconds[1]), 1) if seconds else cfg.steps
     model, found = train_reader(cfg, corpus, steps, chosen["rate"], device=device)
     finite = lambda x: x if math.isfinite(x) else None
@@ -712,7 +718,7 @@ def run(
         | dict(
             corpus=corpus.about,
             device=device,
-            parameters=sum(p.numel() for p in model.parameters()),
+            parameters=count_parameters(model),
             grid=[[r, finite(s)] for r, s in chosen["grid"]],
             step_seconds=[round(s, 5) for s in seconds] if seconds else None,
         )

@@ -24,7 +24,8 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from .mixers import check_training, chunked
+from .mixers import chunked
+from ..training import require_training
 
 # %% ../../nbs/32_test_time_regression.ipynb #c007
 @dataclass(frozen=True)
@@ -44,7 +45,7 @@ class Config:
     seeds: tuple = (0, 1, 2)  # each with sequences and choices of its own
 
     def __post_init__(self) -> None:
-        check_training(self, d=1, length=2, pieces=0, tune=1)
+        require_training(self, d=1, length=2, pieces=0, tune=1)
         require_whole("segment", self.segment, least=1, most=self.length)
         require_positive("noise", self.noise, zero=True)
 

@@ -26,7 +26,16 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
-from .mixers import MIXERS, check_training, chunked, fit, mesa_question, mixer, tuned
+from .mixers import MIXERS, chunked, mesa_query, mixer
+from lla_course.training import (
+    Schedule,
+    adamw,
+    count_parameters,
+    fit,
+    fresh_batches,
+    require_training,
+    search_rate,
+)
 
 # %% ../../nbs/34_associative_recall.ipynb #c007
 def check_sizes(
@@ -78,10 +87,10 @@ def recall_logits(
     if at.dim() != 2 or len(at) != len(text):
         bad_argument("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
     require_below("at", at, text.shape[1], "places in the text")
-    x = model.enter(text, torch.arange(text.shape[1], device=text.device))
+    x = model.embed(text, torch.arange(text.shape[1], device=text.device))
     for block in model.blocks:
         x = block(x)
-    return model.read(model.norm(x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))))
+    return model.unembed(model.norm(x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))))
 
 # %% ../../nbs/34_associative_recall.ipynb #c013
 @torch.no_grad()
@@ -186,7 +195,7 @@ class Config:
     def __post_init__(self) -> None:
         require_choice("mixer", self.mixer, MIXERS)
         check_sizes(self.tokens, self.pairs, self.vocab)
-        check_training(self, first=0, test=2)
+        require_training(self, first=0, test=2)
         if self.tol is not None:
             require_positive("tol", self.tol, zero=True)
         self.sizes()
@@ -194,7 +203,7 @@ class Config:
     def sizes(self) -> DecoderConfig:  # for a decoder
         "Raises `ValueError` for sizes that make no model."
         about = dict(width=self.width, layers=self.layers, heads=self.heads, length=self.tokens)
-        return DecoderConfig(self.vocab, n_mlp=0, positions="rotary", init=self.init, **about)
+        return DecoderConfig(self.vocab, mlp_ratio=0, positions="rotary", init=self.init, **about)
 
 # %% ../../nbs/34_associative_recall.ipynb #c020
 def train(
@@ -212,21 +221,17 @@ def train(
     draw = draw_lessons(lessons(cfg.tokens, cfg.pairs, cfg.steps, cfg.first), cfg.vocab, cfg.batch)
     report = fit(
         model,
-        draw,
         recall_loss,
-        steps=cfg.steps,
-        rate=rate,
+        fresh_batches(draw, seed=seed, device=device),
+        adamw(model, rate=rate),
+        Schedule(cfg.steps, cfg.minutes, warmup=30, decay=0.25),
         precision=cfg.precision,
-        minutes=cfg.minutes,
         every=-(-cfg.steps // 30),
-        seed=seed,
-        warmup=30,
-        decay=0.25,
     )
     fresh = lambda kind: torch.Generator(device).manual_seed(10_000 * kind + seed)
     score, _ = grade(model, cfg.test // 2, fresh(1), cfg.precision, **sizes)
     _, right = grade(model, cfg.test, fresh(2), cfg.precision, **sizes)
-    parameters = sum(p.numel() for p in model.parameters())
+    parameters = count_parameters(model)
     score, accuracy = round(score, 5) if math.isfinite(score) else math.inf, round(float(right.mean()), 5)
     return model.eval(), report | dict(parameters=parameters, score=score, accuracy=accuracy)
 
@@ -256,13 +261,13 @@ def matrix_recall(
     else:
         one, ridge = torch.ones_like(k[..., :1]), torch.full((D,), 0.01, dtype=k.dtype)
         state = chunked(method, k, k, values[which], 0 * one, one, ridge)[1]
-        o = (mesa_question(state[1][:, None], k, ridge) if method == "mesa" else k) @ state[0].mT
+        o = (mesa_query(state[1][:, None], k, ridge) if method == "mesa" else k) @ state[0].mT
     return ((o @ values.mT).argmax(-1) == which).double().mean().item()
 
 # %% ../../nbs/34_associative_recall.ipynb #c043
 def run(
     cfg: Config,  # one setting
-    # rate, grid and runs of `tuned`; tried: rate, seed, validation loss, accuracy of each training
+    # rate, grid and runs of `search_rate`; tried: rate, seed, validation loss, accuracy of each training
 ) -> dict:
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
@@ -277,7 +282,7 @@ def run(
         else x
     )
     return tidy(
-        tuned(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
+        search_rate(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
         | dict(tried=tried)
     ) | dict(device=pick_device("auto"))
 

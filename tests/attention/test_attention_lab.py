@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from helpers import parts
 
+from helpers import parts
 from lla_course.attention.conjugate_gradient import KINDS, lla_systems, make_heads
 from lla_course.attention.dense import as_heads, lla_dense, lla_weights
 from lla_course.attention.lab import (

@@ -10,12 +10,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lla_course.kernels.runtime import can_run
 
 from lla_course import flash_lla, lla_decode
 from lla_course.attention.backward import lla_attention
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import FLOOR, lla_tiled, solve_rows
+from lla_course.kernels.runtime import can_run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 f64, f32, f16, bf16 = torch.float64, torch.float32, torch.float16, torch.bfloat16
@@ -39,7 +39,7 @@ def decode(q, k, v, *, tol=None, is_causal=True, **knobs):
         n: t.reshape(1, -1, t.shape[-1]) if isinstance(t, torch.Tensor) and t.dim() else t
         for n, t in knobs.items()
     }
-    return lla_decode(*four, backend="torch", **knobs).reshape(*lead, *q.shape[-2:])
+    return lla_decode(*four, backend="tiled", **knobs).reshape(*lead, *q.shape[-2:])
 
 
 def dense(q, k, v, *, tol=None, **knobs):

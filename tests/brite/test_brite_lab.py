@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from helpers import parts
 
+from helpers import parts
 from lla_course.brite.lab import (
     brite_lab,
     coverage_figure,

@@ -120,7 +120,7 @@ def test_forced_stops_cost_nothing_and_the_answer_after_them_counts():
     cfg = R.Config(n_max=3)
     model = writer(cfg)
     with torch.no_grad():
-        model.embed.weight[cfg.stop] -= 100 * model.norm.weight
+        model.tok_embed.weight[cfg.stop] -= 100 * model.norm.weight
     x = R.ask(cfg, 20, gen()).x
     z = torch.randint(10, (20, 3), generator=gen(1))
     lp = R.log_probs(model, cfg, x, R.spell(cfg, z, torch.full((20,), 3), torch.full((20, 1), 4)))
@@ -239,7 +239,10 @@ def test_results_do_not_depend_on_what_was_trained_before():
         for u, v in zip(past["psi"].model.state_dict().values(), alone.model.state_dict().values())
     )
     assert (
-        R.train("psi", replace(cfg, seed=1)).model.embed.weight.sub(alone.model.embed.weight).abs().max()
+        R.train("psi", replace(cfg, seed=1))
+        .model.tok_embed.weight.sub(alone.model.tok_embed.weight)
+        .abs()
+        .max()
         > 1e-3
     )
 

@@ -213,22 +213,25 @@ def test_names_of_a_chapter(root):
         (found,) = select_chapters([name, name])
         assert (found.stem, found.number, found.module, found.short_name) == (
             "12_bias",
-            12,
+            "12",
             "regression.bias_variance",
             "bias_variance",
         )
         assert (found.title, found.summary) == ("Title of 12_bias", "What 12_bias does.")
 
 
-def test_a_second_half_has_a_letter(root):
-    for stem in "22_solver", "22b_preconditioners", "02b_recorder":
-        chapter(root, stem, "1", module=f"room.{stem.partition('_')[2]}")
-    for name, stem in {"22": "22_solver", "22b": "22b_preconditioners", "2b": "02b_recorder"}.items():
+def test_a_second_half_has_a_letter_and_a_number_of_its_own(root, capsys):
+    first = chapter(root, "05_flash", "1", module="attention.flash")
+    chapter(root, "05a_measured", "1", module="attention.benchmark")
+    for name, stem in {
+        "5": "05_flash",
+        "05": "05_flash",
+        "5a": "05a_measured",
+        "05a": "05a_measured",
+    }.items():
         assert [c.stem for c in select_chapters([name])] == [stem]
-    (found,) = select_chapters(["preconditioners"])
-    assert (found.number, found.letter, found.short_name) == (22, "b", "preconditioners")
-    with pytest.raises(ValueError, match="chapter='22c'"):
-        select_chapters(["22c"])
+    assert select_chapters([str(first), "05a"])[1].number == "05a"
+    assert main(["list"]) == 0 and "\n05a  Title of 05a_measured " in capsys.readouterr().out
 
 
 def test_list(root, capsys):

@@ -1,11 +1,9 @@
 "The fragments lab, driven by setting widget values."
 
 import pytest
-import torch
-from helpers import parts
 
+from helpers import parts
 from lla_course.ftct.graph import ALPHABET
-from lla_course.ftct.interpretability import SURGERIES
 from lla_course.ftct.lab import (
     explorer_figure,
     explorer_lab,

@@ -10,21 +10,24 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
 from lla_course.attention.dense import lla_dense
+from lla_course.attention import flash
+from lla_course.attention.decode import (
+    BACKENDS,
+    cells,
+    decode_statistics,
+    lla_decode,
+    lla_decode_tiled,
+    merge_statistics,
+    run,
+    sweep_solve,
+)
 from lla_course.core import repo_root
 from lla_course.kernels.lla_decode import (
     DECODE_TILES,
     DECODE_TILES_FP32,
     MERGE_TILES,
-    cells,
     choose_splits,
-    decode_solve,
-    decode_statistics,
-    lla_decode,
-    lla_decode_torch,
     lla_decode_triton,
-    merge_statistics,
-    run,
-    sweep_solve,
 )
 from lla_course.kernels.runtime import HAS_TRITON, can_run
 
@@ -239,7 +242,7 @@ def test_the_twin_is_the_dense_formula(B, Hkv, group, T, S, D, ridge, scale, spl
     )
     rows = torch.full(q.shape[:3], ridge, dtype=torch.float64)
     torch.testing.assert_close(
-        lla_decode_torch(q, k, v, rows, lengths, scale=D**-0.5 if scale is None else scale, splits=splits),
+        lla_decode_tiled(q, k, v, rows, lengths, scale=D**-0.5 if scale is None else scale, splits=splits),
         truth,
         rtol=1e-7,
         atol=1e-7,
@@ -308,12 +311,12 @@ def test_the_sweep_keeps_its_digits_whatever_the_size_of_the_diagonal(size, grad
 POWERS = [-30, -13, 9, 30]
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_unit_of_keys_does_not_matter(backend, dtype):
     q, k, v = cache(1, 2, 1, 2, 40, 16, dtype)
     expected = decode(q, k, v, ridge=0.1, scale=0.25, backend=backend)
-    for s in (2.0**n for n in (POWERS if backend == "torch" else POWERS[::3])):
+    for s in (2.0**n for n in (POWERS if backend == "tiled" else POWERS[::3])):
         got = decode(q * s, k * s, v, ridge=0.1 * s**2, scale=0.25 / s**2, backend=backend)
         torch.testing.assert_close(got, expected, rtol=1e-5, atol=1e-5)
 
@@ -333,7 +336,7 @@ def test_squares_of_keys_may_leave_float32(s, ridge):
     assert rms(got, truth) < 1e-4
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
 def test_nothing_to_correct_without_keys_and_ridge(backend):
     q, k, v = cache(1, 1, 1, 1, 20, 16, torch.float32)
     out = decode(q, 0 * k, v, ridge=0.0, backend=backend)
@@ -388,7 +391,7 @@ def test_gradients_are_those_of_the_formula(keys, shape, ridge):
         def answer(q, k, v, r):
             if splits is None:
                 return lla_decode(q, k, v, ridge=r, cache_seqlens=lengths)
-            return lla_decode_torch(q, k, v, r.expand(q.shape[:3]), lengths, scale=D**-0.5, splits=splits)
+            return lla_decode_tiled(q, k, v, r.expand(q.shape[:3]), lengths, scale=D**-0.5, splits=splits)
 
         for got, right, name in zip(gradients(answer, q, k, v, ridge), truth, ("q", "k", "v", "ridge")):
             assert (got - right).norm() <= 1e-6 * max(right.norm(), 1e-3), (name, splits)
@@ -424,7 +427,7 @@ def test_what_nobody_sees_or_weighs_has_no_gradient_and_spoils_none():
     def answer(splits):
         lengths = torch.tensor([9])
         knobs = dict(scale=0.5, splits=splits)
-        return lambda q, k, v, r: lla_decode_torch(q, k, v, r.expand(q.shape[:3]), lengths, **knobs)
+        return lambda q, k, v, r: lla_decode_tiled(q, k, v, r.expand(q.shape[:3]), lengths, **knobs)
 
     for splits in (1, 4, 12):
         grads = gradients(answer(splits), q, k, v, torch.tensor(0.1, dtype=torch.float64))
@@ -447,7 +450,7 @@ def test_two_parts_survive_a_sharp_softmax_and_one_does_not(dtype):
     truth = dense(q, k, v)
     error = {
         parts: rms(
-            lla_decode_torch(
+            lla_decode_tiled(
                 *(t.float() for t in (q, k, v)),
                 torch.full((1, 1, 1), 0.1),
                 None,
@@ -505,7 +508,7 @@ def test_the_kernels_are_as_good_as_their_twin(case, splits, nan_empty):
         for b, n in enumerate(lengths):
             k[b, :, n:], v[b, :, n:] = torch.nan, torch.inf
     rounding = {} if dtype == torch.float32 else dict(round_to=dtype, parts=2)
-    twin = lla_decode_torch(q, k, v, rows, lengths, scale=q.shape[3] ** -0.5, splits=splits, **rounding)
+    twin = lla_decode_tiled(q, k, v, rows, lengths, scale=q.shape[3] ** -0.5, splits=splits, **rounding)
     if dtype == torch.float32:
         twin = one_pass(q, k, v, lengths, ridge)
     move = lambda t: None if t is None else t.to(DEVICE)
@@ -530,7 +533,7 @@ def test_strides_and_ridges_of_every_form():
         out, decode(q, wide[..., ::2], v, ridge=ridge, backend="triton")
     )
     assert rms(out, dense(q, k, v, ridge=ridge)) < 1e-4
-    for backend in ("triton", "torch"):
+    for backend in ("triton", "tiled"):
         assert torch.equal(
             decode(q, k, v, ridge=0.2, backend=backend),
             decode(q, k, v, ridge=torch.tensor(0.2), backend=backend),
@@ -570,7 +573,7 @@ def test_a_wrong_guess_is_done_again(dtype, first):
     truth, out, twin = (
         dense(q, k, v, scale=1.0),
         decode(q, k, v, scale=1.0, backend="triton"),
-        decode(q, k, v, scale=1.0, backend="torch"),
+        decode(q, k, v, scale=1.0, backend="tiled"),
     )
     assert out.isfinite().all() and rms(out, truth) < 3 * rms(twin, truth) + 4 * max(FLOOR[dtype], 1e-4)
 
@@ -609,9 +612,9 @@ def test_equal_keys_give_softmax_whatever_the_ridge(dtype, D, S):
     q, k, v = cache(1, 1, 1, 1, S, D, dtype)
     k, truth = k[:, :, :1].expand_as(k), v.double().mean(2, keepdim=True)
     for ridge in (0.0, 1e-8, 1e-4, 1e-2, 0.1, 1.0, 1e3):
-        error = {b: rms(decode(q, k, v, ridge=ridge, backend=b), truth) for b in ("triton", "torch")}
+        error = {b: rms(decode(q, k, v, ridge=ridge, backend=b), truth) for b in ("triton", "tiled")}
         assert error["triton"] < max(1e-3 if ridge == 1e-2 else 1e-4, 3 * FLOOR[dtype])
-        assert error["torch"] < max(1e-6, 3 * FLOOR[dtype])
+        assert error["tiled"] < max(1e-6, 3 * FLOOR[dtype])
 
 
 @runs
@@ -630,11 +633,11 @@ def test_nearly_equal_keys_stay_sane(spread, far):
             assert within(out, truth, bound, torch.float32) and rms(out, truth) < 1e-3
         assert out.isfinite().all() and out.abs().amax() <= 3 * max(truth.abs().amax(), softmax)
         twin, bound = by_rows(q, k, v, ridge=ridge, bound=rounding_bound(EPS32))
-        assert within(decode(q, k, v, ridge=ridge, backend="torch"), twin, bound, torch.float32)
+        assert within(decode(q, k, v, ridge=ridge, backend="tiled"), twin, bound, torch.float32)
 
 
 HUGE = {torch.float64: 1e30, torch.float32: 1e30, torch.bfloat16: 1e30, torch.float16: 6e4}
-BOTH = [("torch", t) for t in HUGE]
+BOTH = [("tiled", t) for t in HUGE]
 BOTH += [pytest.param("triton", t, marks=runs) for t in HUGE if t != torch.float64]
 
 
@@ -646,7 +649,7 @@ def test_a_key_without_weight_changes_nothing_wherever_it_stands(backend, dtype,
     q, k, v = cache(1, 1, 1, 1, 65, 16, dtype)
     q[..., 0] = 30.0
     rows, scale = torch.full((1, 1, 1), 0.1), 1.0
-    work = dict(torch=lla_decode_torch, triton=lla_decode_triton)[backend]
+    work = dict(tiled=lla_decode_tiled, triton=lla_decode_triton)[backend]
 
     def answer(first, rest, splits):
         k[:, :, where, 0], k[:, :, where, 1:] = -first, rest
@@ -726,7 +729,7 @@ def test_constant_values_are_reproduced():
     )
 
 
-@pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
 def test_nothing_to_do(backend):
     q, k, v = cache(1, 2, 1, 1, 5, 16, torch.float32)
     none = torch.zeros(0, dtype=torch.int32)
@@ -820,7 +823,7 @@ BAD = [
     (dict(cache_seqlens=tensor([2**32 + 9, 9])), "cache_seqlens=4294967305"),
     (dict(cache_seqlens=tensor([9, 9]).to_sparse()), "cache_seqlens.layout"),
     (dict(cache_seqlens=meta(tensor([9, 9]))), "cache_seqlens.device='meta'"),
-    (dict(backend="dense"), "backend='dense'"),
+    (dict(backend="numpy"), "backend='numpy'"),
     (dict(backend=None), "backend=None"),
     (dict(backend=["torch"]), "backend=['torch']"),
     (dict(backend="triton", q=q.double(), k_cache=k.double(), v_cache=v.double()), "backend='triton'"),
@@ -839,6 +842,20 @@ def test_refusals(change, message):
     assert message in str(told.value) and "expected" in str(told.value)
 
 
+def test_backends_have_the_names_they_have_for_whole_sequences():
+    assert BACKENDS == flash.BACKENDS
+    given = dict(q=q, k_cache=k, v_cache=v, cache_seqlens=tensor([9, 5]))
+    tiled, truth = lla_decode(**given, backend="tiled"), dense(q, k, v, tensor([9, 5]))
+    assert torch.equal(tiled, lla_decode(**given, backend="torch"))  # its old name
+    exact = lla_decode(**given, backend="dense")
+    assert exact.dtype == torch.float32 and rms(exact, truth) < 1e-7 < rms(tiled, truth) < 1e-5
+    wide = [t.double() for t in (q, k, v)]
+    assert rms(lla_decode(*wide, backend="dense"), dense(q, k, v)) < 1e-12
+    far = q + 100, k + 100, v  # the floor of the ridge is that of float32, in every backend
+    want = lla_decode(*far, ridge=0.0, backend="tiled")
+    torch.testing.assert_close(lla_decode(*far, ridge=0.0, backend="dense"), want, rtol=1e-2, atol=1e-2)
+
+
 def test_numbers_of_every_kind_are_numbers():
     expected = lla_decode(q, k, v, ridge=0.25, scale=0.5)
     for number in (np.float64, np.float32, np.float16):
@@ -853,7 +870,7 @@ def test_numbers_of_every_kind_are_numbers():
     torch.testing.assert_close(wide, by_rows(q, k, v, ridge=1e39))
 
 
-@pytest.mark.parametrize("backend, dtype", [b for b in BOTH if "torch" in str(b) or "float32" in str(b)])
+@pytest.mark.parametrize("backend, dtype", [b for b in BOTH if "tiled" in str(b) or "float32" in str(b)])
 def test_the_default_dtype_has_no_say(backend, dtype):
     names = zip(("q", "k_cache", "v_cache"), (q, k, v))
     given = {name: t[:, :1].to(DEVICE, dtype) for name, t in names} | dict(backend=backend)
@@ -971,7 +988,7 @@ def test_the_kernels_give_nan_too():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
-@pytest.mark.parametrize("backend", ["torch", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
 def test_autocast_casts_as_attention_of_pytorch_does(dtype, backend):
     if backend == "triton" and dtype == torch.float64:
         pytest.skip("the kernels take 32 bits at most")
@@ -1108,7 +1125,7 @@ def test_on_the_gpu(D, dtype, sharp, nan_empty):
             if dtype == torch.float32:
                 twin = one_pass(q, k, v, lengths, ridge)
             else:
-                twin = lla_decode_torch(q, k, v, rows, lengths, scale=D**-0.5, **rounding)
+                twin = lla_decode_tiled(q, k, v, rows, lengths, scale=D**-0.5, **rounding)
             out = decode(q, k, v, lengths, ridge=ridge, backend="triton")
             # three tf32 products keep 21 of the 24 bits of the twin
             times = 8 if dtype == torch.float32 else 2

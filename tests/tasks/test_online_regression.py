@@ -1,13 +1,15 @@
 """Test-time regression: the worlds, the methods against their definitions, no look ahead, and the claim of
 the chapter with its margin."""
 
-import math
 from dataclasses import replace
 
 import pytest
 import torch
 import torch.nn.functional as F
+
 from lla_course.attention.baselines import mesa_attention
+from lla_course.attention.dense import lla_dense
+from lla_course.tasks import online_regression
 from lla_course.tasks.online_regression import (
     GRIDS,
     Config,
@@ -21,9 +23,6 @@ from lla_course.tasks.online_regression import (
     run,
     verdicts,
 )
-
-from lla_course.attention.dense import lla_dense
-from lla_course.tasks import online_regression
 
 gen = lambda s=0: torch.Generator().manual_seed(s)
 SMALL = Config(4, 16, length=64, tune=2, test=3, seeds=(0, 1))
