@@ -14,7 +14,6 @@ from contextlib import nullcontext
 from typing import Any
 
 import torch
-from ..kernels.runtime import picks_kernels, why_not
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -34,6 +33,7 @@ from lla_course.core import (
 )
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")

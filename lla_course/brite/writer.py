@@ -83,14 +83,14 @@ class Hinted(Decoder):
         self.hint = nn.Embedding(sizes.vocab, sizes.width)
         nn.init.zeros_(self.hint.weight)
 
-    def enter(
+    def embed(
         self,
         tokens: torch.Tensor,  # [B, T]
         positions: torch.Tensor,  # [B, T] or [T]
         answer: torch.Tensor | None = None,  # of each row, [B, answer_len]; None: nothing is told
     ) -> torch.Tensor:  # [B, T, C]
         "The residual stream before the first block, with the hint in it."
-        x = super().enter(tokens, positions)
+        x = super().embed(tokens, positions)
         return x if answer is None else x + self.hint(answer).sum(1, keepdim=True)
 
     def forward(
@@ -99,10 +99,10 @@ class Hinted(Decoder):
         answer: torch.Tensor | None = None,  # of each row, [B, answer_len]; None: nothing is told
     ) -> torch.Tensor:  # logits of the next token, [B, T, vocab]
         "Read whole sequences."
-        x = self.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device), answer)
+        x = self.embed(tokens, torch.arange(tokens.shape[1], device=tokens.device), answer)
         for block in self.blocks:
             x = block(x)
-        return self.read(self.norm(x))
+        return self.unembed(self.norm(x))
 
 
 def _told(model: Callable, answer: torch.Tensor | None) -> dict:
@@ -145,11 +145,11 @@ def write(
     place = torch.arange(task.prompt_len, device=x.device).expand(len(x), -1)
     with evaluating(model):
         for k in range(task.text_len):
-            h = model.enter(tokens, place, **told)
+            h = model.embed(tokens, place, **told)
             for i, block in enumerate(model.blocks):
                 h, caches[i] = block.step(h, caches[i], place)
             rule = torch.where(since > 0, 2, int(k == task.n_max))
-            logits = model.read(model.norm(h[:, -1])).float() + rules[rule]
+            logits = model.unembed(model.norm(h[:, -1])).float() + rules[rule]
             noise = 0.0 if greedy else torch.empty_like(logits).exponential_(generator=rng).log()
             new = torch.where(since > task.answer_len, task.pad, (logits - noise).argmax(-1))
             since = since + ((since > 0) | (new == task.stop))

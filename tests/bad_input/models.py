@@ -119,7 +119,7 @@ CONFIGS = [
             heads=COUNT,
             width=(15, 2.5),
             length=COUNT,
-            n_mlp=(-1, 0.5),
+            mlp_ratio=(-1, 0.5),
             tied=FLAG,
             positions=("alibi", None, ["none"]),
             dropout=("x", -0.1, 1.0, NAN, True),
@@ -364,13 +364,13 @@ DECODER = [
     ("Decoder, too long", lambda: decoder()(torch.ones(1, 33, dtype=torch.long)), "length=32"),
     (
         "enter, place beyond the positions",
-        lambda: decoder().enter(TOKENS, torch.arange(5) + 28),
+        lambda: decoder().embed(TOKENS, torch.arange(5) + 28),
         "positions=32",
     ),
-    ("rotate, odd D", lambda: M.rotate(normal(1, 2, 4, 3), torch.arange(4)), "x.shape"),
-    ("rotate, D = 1", lambda: M.rotate(normal(1, 2, 4, 1), torch.arange(4)), "x.shape"),
-    ("rotate, other positions", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(3)), "positions.shape"),
-    ("rotate, base 0", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(4), 0.0), "base"),
+    ("rotary, odd D", lambda: M.rotary(normal(1, 2, 4, 3), torch.arange(4)), "x.shape"),
+    ("rotary, D = 1", lambda: M.rotary(normal(1, 2, 4, 1), torch.arange(4)), "x.shape"),
+    ("rotary, other positions", lambda: M.rotary(normal(1, 2, 4, 6), torch.arange(3)), "positions.shape"),
+    ("rotary, base 0", lambda: M.rotary(normal(1, 2, 4, 6), torch.arange(4), 0.0), "base"),
     ("cross_entropy of one token", lambda: M.cross_entropy(normal(2, 1, 11), TOKENS[:, :1]), "tokens.shape"),
     ("cross_entropy of no text", lambda: M.cross_entropy(normal(0, 5, 11), TOKENS[:0]), "tokens.shape"),
     ("cross_entropy, other shapes", lambda: M.cross_entropy(normal(5, 2, 11), TOKENS), "logits.shape"),
@@ -385,7 +385,11 @@ DECODER = [
         lambda: M.cross_entropy(normal(2, 5, 11), TOKENS * 11),
         "tokens=11",
     ),
-    ("look at a mixer without weights", lambda: M.look(M.Decoder(CFG, X.mixer("linear")), TOKENS), "mixer"),
+    (
+        "run_with_cache of a mixer without weights",
+        lambda: M.run_with_cache(M.Decoder(CFG, X.mixer("linear")), TOKENS),
+        "mixer",
+    ),
     *[
         (f"replaced_heads of {h}", lambda h=h: M.replaced_heads(decoder(), {h: 0.0}).__enter__(), "heads")
         for h in ((2, 0), (0, -1), "ab", 3, (0,), (0.5, 0))
@@ -430,7 +434,10 @@ DECODER = [
 # ---- chapters 31 and 32
 
 MIXERS = [
-    *[(f"choose, temperature={t!r}", lambda t=t: M.choose(normal(2, 5), t), "temperature") for t in POSITIVE],
+    *[
+        (f"sample_token, temperature={t!r}", lambda t=t: M.sample_token(normal(2, 5), t), "temperature")
+        for t in POSITIVE
+    ],
     *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1.0, n), "heads") for n in COUNT],
     (
         "local_answers, scale",
@@ -458,7 +465,7 @@ MIXERS = [
     *[(f"inverse_softplus({y!r})", lambda y=y: X.inverse_softplus(y), "y=") for y in POSITIVE],
     *[
         (f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule")
-        for f in (X.recurrence, X.chunked, X.side_by_side)
+        for f in (X.recurrence, X.chunked, X.chunk_parallel)
     ],
     *[
         (
@@ -466,7 +473,7 @@ MIXERS = [
             lambda f=f: f("sum", *(x[i == 2 :] for i, x in enumerate(rule_inputs()))),
             "v.shape",
         )
-        for f in (X.recurrence, X.chunked, X.side_by_side)
+        for f in (X.recurrence, X.chunked, X.chunk_parallel)
     ],
     ("more queries than keys", lambda: X.recurrence("sum", normal(6, 3), *rule_inputs()[1:]), "q.shape"),
     (
@@ -476,9 +483,9 @@ MIXERS = [
     ),
     ("mesa without a ridge", lambda: X.chunked("mesa", *rule_inputs()), "ridge"),
     *[(f"chunk={c!r}", lambda c=c: X.chunked("sum", *rule_inputs(), chunk=c), "chunk") for c in COUNT],
-    ("side_by_side, chunk=0", lambda: X.side_by_side("sum", *rule_inputs(), chunk=0), "chunk"),
+    ("chunk_parallel, chunk=0", lambda: X.chunk_parallel("sum", *rule_inputs(), chunk=0), "chunk"),
     ("run_rule, backend", lambda: X.run_rule("sum", *rule_inputs(), backend="cudnn"), "backend"),
-    ("solved, steps=-1", lambda: X.solved(lambda x: x, normal(3), steps=-1), "steps"),
+    ("implicit_solve, steps=-1", lambda: X.implicit_solve(lambda x: x, normal(3), steps=-1), "steps"),
     ("make_sequences, n=-1", lambda: TT.make_sequences(TT.Config(2, 4, length=8), -1, rng()), "n=-1"),
     (
         "local_answers without a ridge",
@@ -574,7 +581,7 @@ TASKS = [
     ("follow, move beyond", lambda: ST.follow(ST.moves("swap3"), TOKENS * 3), "word=3"),
     ("follow_doubling, move -1", lambda: ST.follow_doubling(ST.moves("swap3"), -TOKENS), "word=-1"),
     *[(f"moves({w!r})", lambda w=w: ST.moves(w), "world") for w in ("swap1", "", None, 5, ["A5"], "swap-2")],
-    *[(f"ring({n!r})", lambda n=n: ST.ring(n), "n=") for n in COUNT],
+    *[(f"cyclic_group({n!r})", lambda n=n: ST.cyclic_group(n), "n=") for n in COUNT],
     *[(f"at_home({n!r})", lambda n=n: ST.at_home(n, 3), "n=") for n in (1, 2.5, True)],
     *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, 0.5, NAN, "x", None)],
     ("swap_machine(1)", lambda: ST.swap_machine(1), "n=1"),
@@ -876,8 +883,8 @@ FTCT = [
     ("Script of nothing", lambda: FM.Script(TOKENS[:0], TOKENS[:0], TOKENS[:0]), "tokens.shape"),
     ("script of nothing", lambda: FM.script(DATA, TOKENS[:0]), "tokens.shape"),
     (
-        "gaze at one line",
-        lambda: FM.gaze(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
+        "attention_scores of one line",
+        lambda: FM.attention_scores(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
         "s.letter.shape",
     ),
     *[

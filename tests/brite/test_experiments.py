@@ -110,7 +110,7 @@ def test_forced_stops_cost_nothing_and_the_answer_after_them_counts():
     cfg = E.Config(n_max=3)
     model = writer(cfg)
     with torch.no_grad():
-        model.embed.weight[cfg.stop] -= 100 * model.norm.weight
+        model.tok_embed.weight[cfg.stop] -= 100 * model.norm.weight
     x = T.sample_prompts(cfg, 20, gen()).x
     z = torch.randint(10, (20, 3), generator=gen(1))
     lp = W.log_probs(model, cfg, x, T.encode(cfg, z, torch.full((20,), 3), torch.full((20, 1), 4)))
@@ -232,7 +232,10 @@ def test_results_do_not_depend_on_what_was_trained_before():
         for u, v in zip(past["psi"].model.state_dict().values(), alone.model.state_dict().values())
     )
     assert (
-        E.train("psi", replace(cfg, seed=1)).model.embed.weight.sub(alone.model.embed.weight).abs().max()
+        E.train("psi", replace(cfg, seed=1))
+        .model.tok_embed.weight.sub(alone.model.tok_embed.weight)
+        .abs()
+        .max()
         > 1e-3
     )
 
