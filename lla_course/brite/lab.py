@@ -7,6 +7,7 @@ __all__ = ['STEPS', 'HABITS', 'TREE', 'digit_writer', 'half_rounds', 'thoughts_f
            'coverage_lab', 'written_texts', 'texts_figure', 'texts_lab']
 
 # %% ../../nbs/49_brite_lab.ipynb #c002
+from itertools import zip_longest
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,26 @@ def written_texts(
     return found
 
 # %% ../../nbs/49_brite_lab.ipynb #c022
+def _end(text: dict) -> str:
+    "How a text ends, in words."
+    if not text["right"]:
+        return "wrong"
+    return "right, reasoned" if text["faithful"] else "right by luck"
+
+
+def _token_table(gold: list[list], text: list[list], wide: int) -> go.Heatmap:
+    "Tokens in cells: blue where they are those of a careful writer, red where not, white behind the end."
+    nothing = [np.nan] * wide
+    as_gold = [
+        [float(g == t) for g, t in zip_longest(gs[: len(ts)], ts)] + nothing for gs, ts in zip(gold, text)
+    ]
+    look = dict(texttemplate="%{text}", textfont=dict(size=16, color="white"), xgap=3, ygap=6)
+    look |= dict(zmin=0, zmax=1, showscale=False, colorscale=[[0, colour("error")], [1, colour("lla")]])
+    look |= dict(hovertemplate="token %{x}: %{text}<extra></extra>")
+    words = [t + [""] * (wide - len(t)) for t in text]
+    return go.Heatmap(z=[row[:wide] for row in as_gold], text=words, **look)
+
+
 def texts_figure(
     run: str = "n8_0",  # a recorded run
     method: str = "psi",  # one of its methods, or "rs, kept" for what its sampler kept
@@ -211,47 +232,21 @@ def texts_figure(
     rows, grades = found[require_choice("method", method, tuple(found))]
     gold, text = ([r[key].split() for r in rows] for key in ("gold", "text"))
     wide = max(map(len, gold + text))
-    as_gold = [
-        [np.nan if i >= len(t) else float(i < len(g) and t[i] == g[i]) for i in range(wide)]
-        for g, t in zip(gold, text)
-    ]
-    ends = [
-        "right, reasoned" if r["faithful"] and r["right"] else "right by luck" if r["right"] else "wrong"
-        for r in rows
-    ]
-    fig = go.Figure(
-        go.Heatmap(
-            z=as_gold,
-            text=[t + [""] * (wide - len(t)) for t in text],
-            texttemplate="%{text}",
-            textfont=dict(size=16, color="white"),
-            xgap=3,
-            ygap=6,
-            zmin=0,
-            zmax=1,
-            showscale=False,
-            colorscale=[[0, colour("error")], [1, colour("lla")]],
-            hovertemplate="token %{x}: %{text}<extra></extra>",
-        )
-    )
-    say = lambda x, y, words, anchor, tint="#333", **more: fig.add_annotation(
-        x=x, y=y, text=words, showarrow=False, xanchor=anchor, font=dict(size=13, color=tint), **more
-    )
+    fig = go.Figure(_token_table(gold, text, wide))
+
+    def say(x: float, y: float, words: str, anchor: str, tint: str = "#333", **more: Any) -> None:
+        font = dict(size=13, color=tint)
+        fig.add_annotation(x=x, y=y, text=words, showarrow=False, xanchor=anchor, font=font, **more)
+
     # as an annotation it moves with a slider
     say(0.5, 1.14, f"{run}, {method}: {grades}", "center", xref="paper", yref="paper")
-    for k, (r, end) in enumerate(zip(rows, ends)):
+    for k, r in enumerate(rows):
         say(-0.7, k, r["prompt"], "right")
-        say(wide - 0.3, k, end, "left", colour("lla" if end == "right, reasoned" else "error"))
-    fig.update_layout(
-        template=canvas("", "").layout.template, height=440, margin=dict(l=185, r=130, t=60, b=40)
-    )
-    return fig.update_xaxes(
-        title="token of the rationale ; answer",
-        showticklabels=False,
-        showgrid=False,
-        zeroline=False,
-        ticks="",
-    ).update_yaxes(autorange="reversed", showgrid=False, showticklabels=False, zeroline=False, ticks="")
+        say(wide - 0.3, k, _end(r), "left", colour("lla" if _end(r) == "right, reasoned" else "error"))
+    margin, bare = dict(l=185, r=130, t=60, b=40), dict(showgrid=False, showticklabels=False, zeroline=False)
+    fig.update_layout(template=canvas("", "").layout.template, height=440, margin=margin)
+    fig.update_xaxes(title="token of the rationale ; answer", ticks="", **bare)
+    return fig.update_yaxes(autorange="reversed", ticks="", **bare)
 
 # %% ../../nbs/49_brite_lab.ipynb #c022b
 def texts_lab() -> Any:  # an ipywidgets box
