@@ -143,19 +143,8 @@ def _key(names: dict, sign: str = "■") -> str:
 
 def _note(fig: go.Figure, lines: Sequence[str], up: int) -> go.Figure:
     "Lines of words above all panels, so many pixels up. Short lines can be read on a narrow page."
-    return fig.add_annotation(
-        text="<br>".join(lines),
-        x=0,
-        xref="paper",
-        xanchor="left",
-        align="left",
-        y=1,
-        yref="y domain",
-        yanchor="bottom",
-        yshift=up,
-        showarrow=False,
-        font_size=13,
-    )
+    corner = dict(x=0, xref="paper", xanchor="left", align="left", y=1, yref="y domain", yanchor="bottom")
+    return fig.add_annotation(text="<br>".join(lines), yshift=up, showarrow=False, font_size=13, **corner)
 
 # %% ../../nbs/69_auction_lab.ipynb #c010
 ROLES_OF_BIDDERS = ("lla", "error", "mesa")

@@ -115,15 +115,9 @@ def thoughts_figure(
             marker=dict(color=[colour("lla" if ends[i] == answer else "error") for i in best]),
         )
     )
-    return fig.add_trace(
-        go.Scatter(
-            x=before[best],
-            y=names,
-            mode="markers",
-            name="half a round ago",
-            marker=dict(color=colour("data"), size=9, symbol="line-ns-open"),
-        )
-    )
+    ticks = dict(color=colour("data"), size=9, symbol="line-ns-open")
+    ago = dict(mode="markers", name="half a round ago", marker=ticks)
+    return fig.add_trace(go.Scatter(x=before[best], y=names, **ago))
 
 # %% ../../nbs/49_brite_lab.ipynb #c009
 def brite_lab() -> Any:  # an ipywidgets box
