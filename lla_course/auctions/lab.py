@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PAPER', 'CELLS', 'AXIS', 'SQUARE', 'ROLES_OF_BIDDERS', 'DISCOUNTS', 'NETS', 'SINGLE', 'SHOWN', 'STARTS', 'REPORTS',
-           'panels', 'mix', 'add_mixture', 'market_net', 'Scene', 'takings', 'allocation_figure', 'allocation_lab',
-           'Exhibit', 'net_exhibit', 'honest_exhibits', 'sellers_figure', 'sellers_lab', 'Hunt', 'hunt', 'lie_figure',
-           'lie_lab']
+           'panels', 'mix', 'add_mixture', 'market_net', 'Market', 'revenue_and_regret', 'allocation_figure',
+           'allocation_lab', 'SellerRow', 'net_row', 'honest_rows', 'sellers_figure', 'sellers_lab', 'FoundMisreports',
+           'search_misreports', 'misreport_figure', 'misreport_lab']
 
 # %% ../../nbs/69_auction_lab.ipynb #c002
 from collections.abc import Callable, Sequence
@@ -16,20 +16,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from lla_course.auctions.regretnet import (
-    RegretNet,
-    as_menu,
-    box_revenue,
-    climb,
-    find_lies,
-    guarantee,
-    posted,
-    report_utility,
-    train_menu,
-    train_net,
-    true_regret,
-)
-from .regretnet import cells as net_cells
 from torch import nn
 
 from .citransnet import SETTINGS, build
@@ -37,6 +23,20 @@ from .citransnet import cells as market_cells
 from .citransnet import measure as measure_market
 from .citransnet import train as train_market
 from .mechanisms import Distribution, myerson, truncated_normal, vcg
+from lla_course.auctions.regretnet import (
+    RegretNet,
+    as_menu,
+    best_misreports,
+    box_revenue,
+    guarantee,
+    posted,
+    projected_ascent,
+    report_utility,
+    train_menu,
+    train_net,
+    true_regret,
+)
+from .regretnet import cells as net_cells
 from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     DIVERGING,
@@ -207,13 +207,13 @@ def market_net() -> tuple[nn.Module, dict, str]:
             n_heads=2,
             groups=16,
             size=16,
-            wide=4,
+            n_wide=4,
             steps=300,
             rate=1e-2,
-            pull=0.1,
+            dual_rate=0.1,
             target=3e-3,
             minutes=30.0,
-            strong=50,
+            n_regret=50,
             grid=101,
             profiles=2000,
         )
@@ -226,7 +226,7 @@ def market_net() -> tuple[nn.Module, dict, str]:
 
 # %% ../../nbs/69_auction_lab.ipynb #c011
 @dataclass(frozen=True)
-class Scene:
+class Market:
     "Three bidders and an item, by their types; what each mechanism makes of a table of bids."
 
     bidders: tuple  # types of the bidders, three numbers from 0 to 4
@@ -282,8 +282,8 @@ class Scene:
 
 # %% ../../nbs/69_auction_lab.ipynb #c013
 @remembered(256)
-def takings(
-    scene: Scene,  # the contexts
+def revenue_and_regret(
+    scene: Market,  # the contexts
     *,
     profiles: int = 400,  # auctions for the revenue
     judged: int = 8,  # of these, how many for the regret
@@ -318,9 +318,9 @@ def allocation_figure(
     "Who gets the item, for all bids of bidders 1 and 2. Raises `ValueError` for types or a bid out of range."
     if require_positive("third", third, zero=True) > 1:
         bad_argument("third", third, "a bid from 0 to 1")
-    scene = Scene((x1, x2, x3), y)
+    scene = Market((x1, x2, x3), y)
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third), dtype=torch.float32)], 1)[..., None]
-    earned, (lines_x, lines_y), (c1, c2, c3) = takings(scene), scene.borders(third), scene.centres
+    earned, (lines_x, lines_y), (c1, c2, c3) = revenue_and_regret(scene), scene.borders(third), scene.centres
     titles = [
         f"<b>{name.replace(' w', '<br>w')}</b><br>revenue {paid:.3f}<br>true regret<br>{leak:.5f}"
         for name, (paid, leak) in earned.items()
@@ -387,7 +387,7 @@ DISCOUNTS = (0.0, 0.01, 0.02, 0.03, 0.05, 0.08)
 
 
 @dataclass(frozen=True)
-class Exhibit:
+class SellerRow:
     "A mechanism on the unit cube, and what is known about it."
 
     mechanism: Callable  # bids [B, n, 2] -> allocation [B, n, 2], payment [B, n]
@@ -414,9 +414,9 @@ SINGLE = tuple(label for label in NETS if label.startswith("one"))
 
 # %% ../../nbs/69_auction_lab.ipynb #c024
 @remembered()
-def net_exhibit(
+def net_row(
     label: str,  # a name of NETS
-) -> Exhibit:  # the recorded net, or a small one trained now
+) -> SellerRow:  # the recorded net, or a small one trained now
     "RegretNet from the records of chapter 61. Raises `ValueError` for an unknown name."
     name = NETS[require_choice("label", label, NETS)]
     cfg = net_cells("full")[name]
@@ -427,7 +427,7 @@ def net_exhibit(
             stored.result,
         )
         net.load_state_dict({key: torch.as_tensor(t) for key, t in stored.arrays.items()})
-        return Exhibit(
+        return SellerRow(
             net,
             cfg.n,
             r["revenue"],
@@ -457,13 +457,13 @@ def net_exhibit(
         if cfg.n == 1
         else {}
     )
-    return Exhibit(
+    return SellerRow(
         net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second"
     )
 
 # %% ../../nbs/69_auction_lab.ipynb #c025
 @remembered()
-def honest_exhibits() -> dict[str, Exhibit]:  # name -> exhibit
+def honest_rows() -> dict[str, SellerRow]:  # name -> exhibit
     "Three sellers who need no trust: their true regret is zero by construction."
     learned, free = train_menu([0, 0], [1, 1], steps=1500), dict.fromkeys(DISCOUNTS)
     offers = {
@@ -472,7 +472,7 @@ def honest_exhibits() -> dict[str, Exhibit]:  # name -> exhibit
         "learned menu": (*learned.entries(), box_revenue(learned, 0, 1, log2_points=15), "trained here"),
     }
     return {
-        name: Exhibit(
+        name: SellerRow(
             posted(*(torch.as_tensor(t).float() for t in (shares, prices))),
             1,
             earned,
@@ -497,7 +497,7 @@ def sellers_figure(
     require_choice("shown", shown, SHOWN)
     if isinstance(discount, bool) or discount not in DISCOUNTS:
         bad_argument("discount", discount, f"one of {DISCOUNTS}")
-    shops = honest_exhibits() | {"RegretNet": net_exhibit(net)}
+    shops = honest_rows() | {"RegretNet": net_row(net)}
     told = lambda shop: (
         f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made"
         f" honest<br>{shop.honest[discount]:.4f}"
@@ -539,7 +539,7 @@ def sellers_figure(
             _key({"lla": "item 1", "softmax": "item 2", "truth": "both"}),
             f"RegretNet: {net}, {shown}",
             f"discount {discount:.0%} when made honest",
-            net_exhibit(net).source,
+            net_row(net).source,
         ],
         126,
     )
@@ -557,12 +557,12 @@ def sellers_lab() -> Any:  # an ipywidgets box
 
 # %% ../../nbs/69_auction_lab.ipynb #c038
 @dataclass(frozen=True)
-class Hunt:
+class FoundMisreports:
     "One bidder, and what the searches find for him."
 
     values: torch.Tensor  # of all bidders, [1, n, 2]; the first one lies
     surface: torch.Tensor  # gain over the truth, [61, 61]: report for item 1, report for item 2
-    lie: torch.Tensor  # best of the grid, [2]
+    misreport: torch.Tensor  # best of the grid, [2]
     found: dict[str, float]  # search -> gain
     ends: dict[str, torch.Tensor]  # "careless" and "long": where the climbs found their best, [100, 2]
     pays: tuple[float, float]  # at the truth, and with the grid's lie
@@ -578,44 +578,44 @@ def _check_bids(**bids: float) -> None:
 
 
 @remembered(64)
-def hunt(
+def search_misreports(
     net: str,  # a name of NETS
     v1: float,  # true value of item 1
     v2: float,  # true value of item 2
     w1: float,  # bid of the other bidder for item 1, if there is one
     w2: float,  # bid of the other bidder for item 2
     seed: int = 0,  # of the starts
-) -> Hunt:  # the surface, the best lie, and what weaker searches find
+) -> FoundMisreports:  # the surface, the best lie, and what weaker searches find
     """Search for the best lie of one bidder by grid and by climbs.
 
     Raises `ValueError` for an unknown net and for values outside [0, 1]."""
-    shop = net_exhibit(net)
+    shop = net_row(net)
     require_whole("seed", seed, least=0)
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     values = torch.tensor([[[v1, v2], [w1, w2]]], dtype=torch.float32)[:, : shop.bidders]
-    gains, lies = find_lies(shop.mechanism, values)
+    gains, misreports = best_misreports(shop.mechanism, values)
     gain = lambda reports: report_utility(shop.mechanism, values, 0, reports)
-    told = gain(torch.stack([values[0, 0], lies[0, 0]])[None])[0]
+    told = gain(torch.stack([values[0, 0], misreports[0, 0]])[None])[0]
     start = torch.rand(1, max(STARTS), 2, generator=torch.Generator().manual_seed(seed), dtype=torch.float32)
     zero, found, ends = torch.zeros(1, 1, 2, dtype=torch.float32), {}, {}
     for name, steps, step in (("careless", 25, 1e-3), ("long", 100, 0.1)):
-        best, where = climb(gain, start, zero, zero + 1, steps=steps, step=step)
+        best, where = projected_ascent(gain, start, zero, zero + 1, steps=steps, step=step)
         found |= {f"{name}, {k}": max(0.0, float(best[0, :k].max() - told[0])) for k in STARTS}
         ends[name] = where[0]
-    reports = torch.stack([values[0, 0], lies[0, 0]])[:, None]
+    reports = torch.stack([values[0, 0], misreports[0, 0]])[:, None]
     bids = torch.cat([reports, values[:, 1:].expand(2, -1, 2)], 1)
     paid = shop.mechanism(bids)[1][:, 0].tolist()
-    return Hunt(
+    return FoundMisreports(
         values,
         (gain(torch.cartesian_prod(REPORTS, REPORTS)[None])[0] - told[0]).view(61, 61),
-        lies[0, 0],
+        misreports[0, 0],
         found | {"grid": float(gains[0, 0])},
         ends,
         tuple(paid),
     )
 
 # %% ../../nbs/69_auction_lab.ipynb #c039
-def _surface(fig: go.Figure, h: Hunt, starts: int, top: float) -> go.Figure:
+def _surface(fig: go.Figure, h: FoundMisreports, starts: int, top: float) -> go.Figure:
     axis, dots = REPORTS.double().numpy().round(4), lambda t: t.double().numpy().round(4).T
     fig.add_trace(
         go.Heatmap(
@@ -633,7 +633,7 @@ def _surface(fig: go.Figure, h: Hunt, starts: int, top: float) -> go.Figure:
         ("careless climbs", h.ends["careless"][:starts], "data", "circle", 6),
         ("long climbs", h.ends["long"][:starts], "light", "circle", 7),
         ("the truth", h.values[0, :1], "truth", "x", 12),
-        ("best lie of the grid", h.lie[None], "truth", "diamond-open", 15),
+        ("best lie of the grid", h.misreport[None], "truth", "diamond-open", 15),
     )
     for name, points, role, symbol, size in marks:
         x, y = dots(points)
@@ -676,7 +676,7 @@ def _race(fig: go.Figure, found: dict[str, float]) -> go.Figure:
     )
 
 # %% ../../nbs/69_auction_lab.ipynb #c040
-def lie_figure(
+def misreport_figure(
     v1: float = 0.45,  # true value of item 1
     v2: float = 0.45,  # true value of item 2
     net: str = "one bidder, target 0.001",  # a name of NETS
@@ -692,7 +692,7 @@ def lie_figure(
     if isinstance(starts, bool) or starts not in STARTS:
         bad_argument("starts", starts, f"one of {STARTS}")
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
-    h, shop = hunt(net, v1, v2, w1, w2, seed), net_exhibit(net)
+    h, shop = search_misreports(net, v1, v2, w1, w2, seed), net_row(net)
     fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, 0.002)
     fig.update_layout(
         xaxis2=dict(
@@ -719,7 +719,7 @@ def lie_figure(
         selector=dict(anchor="x"),
     )
     _race(fig, h.found)
-    told, paid, gain = h.lie.tolist(), h.pays, h.found["grid"]
+    told, paid, gain = h.misreport.tolist(), h.pays, h.found["grid"]
     moved = (
         f"he reports ({told[0]:.2f}, {told[1]:.2f}),<br>gains {gain:.5f} and pays {paid[1]:.3f} instead of"
         f" {paid[0]:.3f}"
@@ -752,11 +752,11 @@ def lie_figure(
     return fig
 
 # %% ../../nbs/69_auction_lab.ipynb #c041
-def lie_lab() -> Any:  # an ipywidgets box
+def misreport_lab() -> Any:  # an ipywidgets box
     """The third bench, live: true values, the net, how many climbs are drawn, bids of a rival and the seed of
     the starts."""
     return live(
-        lie_figure,
+        misreport_figure,
         v1=slider("value, item 1", 0.45, 0.0, 1.0, 0.05),
         v2=slider("value, item 2", 0.45, 0.0, 1.0, 0.05),
         net=choice("RegretNet", NETS, "one bidder, target 0.001"),

@@ -6,7 +6,7 @@
 __all__ = ['PROBLEMS', 'highest_wins', 'first_price', 'second_price', 'utility', 'grid_regret', 'Distribution', 'uniform',
            'exponential', 'truncated_normal', 'myerson', 'myerson_revenue', 'piecewise_uniform', 'raw_virtual', 'vcg',
            'itemwise_myerson', 'menu', 'straight_jacket', 'by_size', 'LPResult', 'as_types', 'incentive_rows',
-           'neighbours', 'best_lies', 'solve_lazily', 'optimal_lp', 'type_grid', 'richardson', 'read_menu',
+           'neighbours', 'best_misreport_pairs', 'solve_lazily', 'optimal_lp', 'type_grid', 'richardson', 'read_menu',
            'optimal_pair_lp', 'Config', 'cells', 'run']
 
 # %% ../../nbs/60_mechanisms.ipynb #c002
@@ -124,9 +124,9 @@ def grid_regret(
     honest = utility(v, *mechanism(v))
     best = honest.clone()
     for i in range(v.shape[1]):
-        for lie in r:
+        for misreport in r:
             bids = v.clone()
-            bids[:, i] = lie
+            bids[:, i] = misreport
             best[:, i] = torch.maximum(best[:, i], utility(v, *mechanism(bids))[:, i])
     return back(best - honest) if isinstance(values, torch.Tensor) else (best - honest).numpy()
 
@@ -681,7 +681,7 @@ def neighbours(
     return np.c_[np.repeat(pairs, opponents, 0), np.tile(np.arange(opponents), len(pairs))]
 
 # %% ../../nbs/60_mechanisms.ipynb #c072
-def best_lies(
+def best_misreport_pairs(
     types: np.ndarray,  # [T, m]
     u: np.ndarray,  # utilities, [T, b]
     x: np.ndarray,  # shares, [T, b, m]
@@ -725,8 +725,10 @@ def solve_lazily(
         found = linprog(-objective, *upper, *level, bounds=bounds, method="highs-ds")
         if found.status:
             raise RuntimeError(f"HiGHS: {found.message}")
-        lies = best_lies(types, found.x[:N].reshape(T, -1), found.x[N : N * (1 + m)].reshape(T, -1, m))
-        grown = np.unique(np.r_[pairs, lies], axis=0)
+        misreports = best_misreport_pairs(
+            types, found.x[:N].reshape(T, -1), found.x[N : N * (1 + m)].reshape(T, -1, m)
+        )
+        grown = np.unique(np.r_[pairs, misreports], axis=0)
         if len(grown) == len(pairs):
             return -found.fun, found.x, len(pairs)
         pairs = grown
@@ -880,7 +882,6 @@ class Config:
     problem: str  # a name of PROBLEMS
     size: int  # cells along each axis
     where: str  # "low" or "mid"
-    seed: int = 0  # unused: nothing here is random
 
 # %% ../../nbs/60_mechanisms.ipynb #c098
 def cells(

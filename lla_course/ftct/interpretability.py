@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'SURGERIES', 'KINDS', 'NEAR', 'IS', 'MATCH', 'NEVER', 'cells', 'run', 'recorded_model', 'Script', 'script',
-           'letter_of', 'knows', 'gaze', 'write_lines', 'chain_values', 'operate', 'outcomes', 'shares', 'kinds',
-           'usual_heads', 'ablate_heads', 'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden', 'probe_table',
-           'hand_slots', 'set_head', 'by_hand', 'write_order', 'write_parent', 'write_reading', 'decoys', 'believes']
+           'letter_of', 'knows', 'attention_scores', 'write_lines', 'chain_values', 'operate', 'outcomes', 'shares',
+           'kinds', 'usual_heads', 'ablate_heads', 'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden',
+           'probe_table', 'hand_slots', 'set_head', 'by_hand', 'write_order', 'write_parent', 'write_reading', 'decoys',
+           'expectation']
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c002
 import math
@@ -48,7 +49,7 @@ from lla_course.models import (
     DecoderConfig,
     as_tokens,
     evaluating,
-    look,
+    run_with_cache,
     replaced_heads,
     require_below,
 )
@@ -166,7 +167,7 @@ LOOKS = ("successor", "list", "path", "parent")
 
 
 @torch.no_grad()
-def gaze(
+def attention_scores(
     model: Decoder,  # with softmax mixers
     data: DataConfig,  # its settings
     s: Script,  # complete sentences of two lines or more
@@ -180,7 +181,7 @@ def gaze(
         bad_argument("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
     rows, found = torch.arange(len(s.tokens))[:, None], {}
     here, ask = s.value[:, -1, :-1], s.letter[:, -1, 1:]
-    for l, layer in enumerate(look(model, s.tokens).weights):
+    for l, layer in enumerate(run_with_cache(model, s.tokens).weights):
         for h in range(layer.shape[1]):
             from_value, cum = layer[:, h][rows, here], layer[:, h][rows, here].cumsum(-1)
             # context word, letter and value
@@ -375,7 +376,7 @@ def usual_heads(
     tokens: torch.Tensor,  # sentences to average over, [n, L]
 ) -> dict[tuple[int, int], torch.Tensor]:  # (layer, head) -> its mean result at each kind of token, [4, D]
     "What a head usually says, by the kind of the token that asks."
-    heads, kind = look(model, tokens).heads, kinds(data, tokens)
+    heads, kind = run_with_cache(model, tokens).heads, kinds(data, tokens)
     return {
         (l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))])
         for l, layer in enumerate(heads)
@@ -411,7 +412,7 @@ def ablate_heads(
         says = {}
         for layer in sorted({l for l, _ in group}):  # later layers hear what earlier ones no longer say
             with replaced_heads(model, says):
-                said = look(model, s.tokens).heads[layer]
+                said = run_with_cache(model, s.tokens).heads[layer]
             says |= {
                 (l, h): torch.where(off, usual[l, h][kind.clamp_min(0)], said[:, h])
                 for l, h in group
@@ -423,7 +424,7 @@ def ablate_heads(
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c044
 def find_heads(
-    looks: dict,  # of `gaze`
+    looks: dict,  # of `attention_scores`
 ) -> dict[str, tuple[int, int]]:  # "parent", "path" -> (layer, head)
     """Name heads by what they look at: the largest weight on the value of the parent, and on the letters of
     the own line."""
@@ -473,7 +474,7 @@ def last_hidden(
 ) -> torch.Tensor:  # [B, T, C]
     "What the last layer leaves, before the logits are read off."
     with evaluating(model):
-        x = model.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+        x = model.embed(tokens, torch.arange(tokens.shape[1], device=tokens.device))
         for block in model.blocks:
             x = block(x)
         return model.norm(x)
@@ -576,7 +577,7 @@ def by_hand(
         bad_argument("data.equals", data.equals, "the pair format, equals=False")
     slots, C = hand_slots(data)
     sizes = DecoderConfig(
-        len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], n_mlp=0, tied=False
+        len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], mlp_ratio=0, tied=False
     )
     model = Decoder(sizes).float()  # scores of 1e7 need it, whatever the usual dtype is
     for p in model.parameters():
@@ -584,8 +585,8 @@ def by_hand(
     model.norm = nn.Identity()
     for block in model.blocks:
         block.norm_mix = nn.Identity()
-    model.embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
-    model.place.weight[:, slots["place"]] = _eye(model.cfg.length)
+    model.tok_embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
+    model.pos_embed.weight[:, slots["place"]] = _eye(model.cfg.length)
     write_order(model, data, slots)
     write_parent(model, data, slots, parent)
     write_reading(model, data, slots)
@@ -633,7 +634,7 @@ def write_parent(
     key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)  # the nearer the better
     key[values, -1] = 3 * IS * torch.tensor([v in of_graph for v in words.values]).float()  # large only
     for v, letter in enumerate(world.letter):
-        model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
+        model.tok_embed.weight[words.letter + letter, slots["number"]] = world.op[v]
         # edges of the graph
         if v and parent == "named":
             query[words.letter + letter, world.letter[world.parent[v]]] = 1
@@ -649,7 +650,7 @@ def write_reading(
 ) -> None:
     """Logits: after a letter the value nearest to the number, after a value the next letter, after a context
     word its owner."""
-    words, read, owner = vocabulary(data), model.read.weight, letter_of(data)
+    words, read, owner = vocabulary(data), model.unembed.weight, letter_of(data)
     letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), _numbers(words)
     read[letters, slots["next"]] = _eye(data.letters)
     read[values, slots["number"]] = 2 * v
@@ -690,7 +691,7 @@ def decoys(
 
 
 @torch.no_grad()
-def believes(
+def expectation(
     model: nn.Module,  # trained
     case: dict,  # of `decoys`
     # parts of the prompts in which the value follows from the parent, and from the noise

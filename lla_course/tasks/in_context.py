@@ -77,7 +77,7 @@ class Config:
         "What a mixer is built from. Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, positions=self.positions)
         require_whole("width", self.width, least=1)
-        return DecoderConfig(vocab=1, n_mlp=0, init=self.width**-0.5, **about)
+        return DecoderConfig(vocab=1, mlp_ratio=0, init=self.width**-0.5, **about)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c008
 def draw(
@@ -130,22 +130,22 @@ class Regressor(nn.Module):
         recipe = mixer(cfg.mixer, **dict(cfg.knobs))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.enter, self.read = (
+            self.embed, self.unembed = (
                 nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width),
                 nn.Linear(cfg.width, cfg.d),
             )
-            nn.init.normal_(self.enter.weight, std=cfg.d**-0.5)
-            for p in self.read.parameters():
+            nn.init.normal_(self.embed.weight, std=cfg.d**-0.5)
+            for p in self.unembed.parameters():
                 nn.init.zeros_(p)
             self.blocks = nn.ModuleList(Block(sizes, recipe(sizes)) for _ in range(cfg.layers))
 
     # each [n, L, d] -> predictions of y [n, L, d]
     def forward(self, x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
         "Predict each y from its x and all pairs before it."
-        h = self.enter(make_tokens(x, y, self.told).to(self.enter.weight.dtype))
+        h = self.embed(make_tokens(x, y, self.told).to(self.embed.weight.dtype))
         for block in self.blocks:
             h = block(h)
-        return self.read(h)
+        return self.unembed(h)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c013
 def errors(

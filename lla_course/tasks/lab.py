@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['RULES', 'CONTEST', 'LENGTH', 'STAY', 'FADINGS', 'KNOBS', 'LETTERS', 'ASKED', 'MEMORY', 'PAIRS', 'LAYOUTS', 'answers',
-           'in_force', 'two_pieces', 'changing', 'tuning', 'opinion', 'circle_figure', 'circle_lab', 'recovery',
+           'in_force', 'two_pieces', 'changing', 'tuning', 'prediction', 'circle_figure', 'circle_lab', 'recovery',
            'recovery_figure', 'recovery_lab', 'recall_keys', 'recall_prompt', 'read_out', 'recall_figure', 'recall_lab',
            'recalled', 'capacity_figure', 'capacity_lab', 'line_keys', 'line_weights', 'weights_figure', 'weights_lab']
 
@@ -35,7 +35,7 @@ from lla_course.figures import (
     slider,
     with_slider,
 )
-from .mixers import chunked, mesa_question
+from .mixers import chunked, mesa_query
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
 RULES = dict(  # rule -> role, name, dash; dashed is what fades
@@ -81,7 +81,7 @@ def answers(
     if "mesa" not in rule:
         return q @ read("delta" if "delta" in rule else "sum", v, step).mT
     H = read("sum", k, 1.0)  # each key stored as its own value
-    return mesa_question(H[..., None, :, :], q, q.new_full(q.shape[-1:], ridge)) @ read("sum", v, 1.0).mT
+    return mesa_query(H[..., None, :, :], q, q.new_full(q.shape[-1:], ridge)) @ read("sum", v, 1.0).mT
 
 # %% ../../nbs/39_tasks_lab.ipynb #c010
 LENGTH, STAY = 256, 64  # tokens in a sequence; tokens that B lasts if A comes back
@@ -169,7 +169,7 @@ def tuning(
     )[require_choice("rule", rule, CONTEST)]
 
 # %% ../../nbs/39_tasks_lab.ipynb #c015
-def opinion(
+def prediction(
     rule: str,  # of CONTEST
     setting: tuple,  # from `tuning`
     q: torch.Tensor,  # questions, [M, d]
@@ -192,7 +192,7 @@ def opinion(
     )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c016
-def _opinion(fig: go.Figure, rule: str, x: Any, y: Any) -> go.Figure:
+def _draw_prediction(fig: go.Figure, rule: str, x: Any, y: Any) -> go.Figure:
     role, name, dash = RULES[rule]
     return add_curve(fig, x, y, role, name, dash=dash, width=3 if rule == "lla" else 2)
 
@@ -236,7 +236,9 @@ def circle_figure(
         mine = which[:now] == piece
         add_points(fig, degrees(k[mine]), v[mine, 0], role, "", size=7, opacity=0.35)
     for rule in CONTEST:
-        _opinion(fig, rule, angle.rad2deg(), opinion(rule, tuning(rule, **KNOBS | knobs), q, k, v)[:, 0])
+        _draw_prediction(
+            fig, rule, angle.rad2deg(), prediction(rule, tuning(rule, **KNOBS | knobs), q, k, v)[:, 0]
+        )
     return (
         fig.update_xaxes(range=[-180, 180], dtick=60).update_yaxes(range=[-3, 3]).update_layout(margin_t=76)
     )

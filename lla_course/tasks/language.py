@@ -565,10 +565,10 @@ def cache_gap(
         whole, gap = model(tokens).log_softmax(-1), 0.0
         for piece in pieces:
             at = torch.tensor(list(piece), device=tokens.device).expand(B, -1)
-            x = model.enter(tokens.gather(1, at), at)
+            x = model.embed(tokens.gather(1, at), at)
             for i, block in enumerate(model.blocks):
                 x, states[i] = block.step(x, states[i], at)
-            said = model.read(model.norm(x)).log_softmax(-1)
+            said = model.unembed(model.norm(x)).log_softmax(-1)
             gap = max(gap, float((said - whole[:, piece[0] : piece[-1] + 1]).abs().max()))
     return gap
 

@@ -26,7 +26,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
-from .mixers import MIXERS, chunked, mesa_question, mixer
+from .mixers import MIXERS, chunked, mesa_query, mixer
 from lla_course.training import (
     Schedule,
     adamw,
@@ -87,10 +87,10 @@ def recall_logits(
     if at.dim() != 2 or len(at) != len(text):
         bad_argument("at.shape", tuple(at.shape), f"[B, pairs] with B = {len(text)}")
     require_below("at", at, text.shape[1], "places in the text")
-    x = model.enter(text, torch.arange(text.shape[1], device=text.device))
+    x = model.embed(text, torch.arange(text.shape[1], device=text.device))
     for block in model.blocks:
         x = block(x)
-    return model.read(model.norm(x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))))
+    return model.unembed(model.norm(x.gather(1, at[..., None].expand(-1, -1, x.shape[-1]))))
 
 # %% ../../nbs/34_associative_recall.ipynb #c013
 @torch.no_grad()
@@ -203,7 +203,7 @@ class Config:
     def sizes(self) -> DecoderConfig:  # for a decoder
         "Raises `ValueError` for sizes that make no model."
         about = dict(width=self.width, layers=self.layers, heads=self.heads, length=self.tokens)
-        return DecoderConfig(self.vocab, n_mlp=0, positions="rotary", init=self.init, **about)
+        return DecoderConfig(self.vocab, mlp_ratio=0, positions="rotary", init=self.init, **about)
 
 # %% ../../nbs/34_associative_recall.ipynb #c020
 def train(
@@ -261,7 +261,7 @@ def matrix_recall(
     else:
         one, ridge = torch.ones_like(k[..., :1]), torch.full((D,), 0.01, dtype=k.dtype)
         state = chunked(method, k, k, values[which], 0 * one, one, ridge)[1]
-        o = (mesa_question(state[1][:, None], k, ridge) if method == "mesa" else k) @ state[0].mT
+        o = (mesa_query(state[1][:, None], k, ridge) if method == "mesa" else k) @ state[0].mT
     return ((o @ values.mT).argmax(-1) == which).double().mean().item()
 
 # %% ../../nbs/34_associative_recall.ipynb #c043

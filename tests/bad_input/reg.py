@@ -437,7 +437,9 @@ refused(
     auction.neighbours, dict(types=[[1.0]], count=1), dict(types=[[[NAN]]], count=[0, 1.5], opponents=[0])
 )
 refused(
-    auction.best_lies, dict(types=[[1.0]], u=[[1.0]], x=[[[1.0]]]), dict(types=["a"], u=[[1.0]], x=[[[1.0]]])
+    auction.best_misreport_pairs,
+    dict(types=[[1.0]], u=[[1.0]], x=[[[1.0]]]),
+    dict(types=["a"], u=[[1.0]], x=[[[1.0]]]),
 )
 refused(
     auction.solve_lazily,

@@ -17,8 +17,8 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
-from lla_course.course import find_chapters
-from lla_course.site import PLOTLY, WIDGET, broken_links, build_site, lighten
+from lla_course.course.runner import find_chapters
+from lla_course.course.site import PLOTLY, WIDGET, broken_links, build_site, lighten
 
 MATH = r"""# Averages
 

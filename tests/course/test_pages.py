@@ -4,6 +4,7 @@ import base64
 import multiprocessing
 import os
 import re
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -16,9 +17,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output, new_raw_cell
 
-from lla_course import course, site
-from lla_course.course import main
-from lla_course.site import broken_links, build_site, page_names, site_place
+from lla_course.course import runner, site
+from lla_course.course.cli import main
+from lla_course.course.site import broken_links, build_site, page_names, site_place
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*MystReferenceResolver")
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -268,7 +269,7 @@ def test_what_is_there_or_no_address_is_not_complained_of(nbs, text):
 
 
 def test_dead_links_and_pictures_stop_the_command_before_anything_runs(root, capsys, monkeypatch):
-    monkeypatch.setattr(course, "_outcomes", lambda *args: pytest.fail("it was started"))
+    monkeypatch.setattr(runner, "_outcomes", lambda *args: pytest.fail("it was started"))
     for text in "![p](gone.png)", "![p](attachment:gone.png)", "[l](gone.ipynb)", "[l](#Gone)":
         write(root / "nbs", **{"10_a": [md(f"# A\n\n{text}")]})
         assert main(["site"]) == 2
@@ -353,6 +354,18 @@ def test_drafts_of_killed_builds_are_swept_and_others_are_not(tmp_path):
     builds[1][1].set()
     builds[1][0].join()
     assert not drafts() & alive
+
+
+def test_the_look_is_that_of_the_checkout_or_of_this_library(tmp_path, monkeypatch):
+    own = Path(site.__file__).parents[2] / "nbs" / "_site"
+    assert site.style_folder(tmp_path) == own and {p.name for p in own.glob("*.*")} == set(site.STYLE)
+    shutil.copytree(own, tmp_path / "_site")
+    assert site.style_folder(tmp_path) == tmp_path / "_site"
+    (tmp_path / "_site" / "house.css").unlink()
+    assert site.style_folder(tmp_path) == own
+    monkeypatch.setattr(site, "STYLE", (*site.STYLE, "none.css"))
+    with pytest.raises(FileNotFoundError, match="none.css"):
+        site.style_folder(tmp_path)
 
 
 def test_the_licence_of_mathjax_travels_along(tmp_path):

@@ -118,7 +118,7 @@ def test_a_token_holds_a_question_and_the_answer_to_the_last_one():
 @pytest.mark.parametrize("told", [True, False])
 def test_nobody_sees_an_answer_before_it_was_given(name, told):
     model, (x, y) = Regressor(replace(SMALL, mixer=name, told=told), seed=1), draw(SMALL, 2, gen())
-    torch.nn.init.normal_(model.read.weight)
+    torch.nn.init.normal_(model.unembed.weight)
     other = y.clone()
     other[:, 11:] += 3
     with torch.no_grad():
@@ -297,7 +297,7 @@ def test_measuring_gives_the_mode_back_and_removes_its_hooks():
     errors(model, x, y)
     inside(SMALL, model, x, y)
     assert [m.training for m in model.modules()] == before
-    model.read = torch.nn.Linear(3, 3)  # does not fit
+    model.unembed = torch.nn.Linear(3, 3)  # does not fit
     for work in (lambda: errors(model, x, y), lambda: inside(SMALL, model, x, y)):
         with pytest.raises(RuntimeError):
             work()

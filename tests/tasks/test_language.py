@@ -494,7 +494,7 @@ def test_lla_falls_as_softmax_does_and_a_small_ridge_takes_twice_the_steps(corpu
 def test_reading_and_writing_give_modes_and_backends_back():
     model = make_reader(replace(TINY, mixer="gated_deltanet", dropout=0.5), 0).train()
     model.blocks[0].eval()
-    model.blocks[1].mixer.backend = "side_by_side"
+    model.blocks[1].mixer.backend = "chunk_parallel"
     state = lambda: ([m.training for m in model.modules()], [b.mixer.backend for b in model.blocks])
     before, text, file = state(), torch.zeros(1, 12, dtype=torch.long), b"abc" * 20
     assert read_files(model, [file], 16) == read_files(model, [file], 16)

@@ -26,7 +26,7 @@ from lla_course.tasks.mixers import (
     inverse_softplus,
     mixer,
     recurrence,
-    side_by_side,
+    chunk_parallel,
 )
 
 CFG = DecoderConfig(vocab=11, layers=2, heads=2, width=32, length=40, init=0.3)
@@ -115,7 +115,7 @@ def test_pieces_are_the_loop(rule, T, chunk, channels, seed):
     if rule == "mesa":
         state = (state[0], state[1] @ state[1].mT)
     a = recurrence(rule, *t, ridge, state)
-    for f in (chunked, side_by_side):
+    for f in (chunked, chunk_parallel):
         b = f(rule, *t, ridge, state, chunk=chunk)
         torch.testing.assert_close(a[0], b[0], rtol=1e-7, atol=1e-8)
         for x, y in zip(a[1], b[1]):
@@ -133,7 +133,7 @@ def test_a_long_text_can_be_read_in_two_parts(rule):
         torch.testing.assert_close(x, y)
 
 
-@pytest.mark.parametrize("pieces", [chunked, side_by_side])
+@pytest.mark.parametrize("pieces", [chunked, chunk_parallel])
 @pytest.mark.parametrize("channels", [False, True])
 def test_strong_fading_overflows_nowhere(channels, pieces):
     q, k, v, g, beta, _ = tokens(33, channels=channels, dtype=torch.float32)
@@ -149,7 +149,7 @@ def test_gradients_of_pieces_are_those_of_the_loop(rule):
     used = inputs if rule == "mesa" else inputs[:5]
     grads = [
         torch.autograd.grad(f(rule, *inputs, **knobs)[0].square().sum(), used)
-        for f, knobs in ((recurrence, {}), (chunked, dict(chunk=4)), (side_by_side, dict(chunk=4)))
+        for f, knobs in ((recurrence, {}), (chunked, dict(chunk=4)), (chunk_parallel, dict(chunk=4)))
     ]
     for other in grads[1:]:
         for a, b in zip(grads[0], other):
@@ -161,7 +161,7 @@ def test_thirty_steps_are_enough_for_mesanet_in_single_precision():
     q, k, v, g, beta, ridge = tokens(150, 64, 64, dtype=torch.float32)
     k = torch.nn.functional.normalize(k, dim=-1)
     want = chunked("mesa", *(x.double() for x in (q, k, v, g, beta, ridge)))[0]
-    assert (side_by_side("mesa", q, k, v, g, beta, ridge)[0] - want).norm() < 1e-4 * want.norm()
+    assert (chunk_parallel("mesa", q, k, v, g, beta, ridge)[0] - want).norm() < 1e-4 * want.norm()
 
 
 def test_weights_read_off_one_hot_values():
@@ -280,7 +280,7 @@ def test_sixteen_bits_under_autocast():
         (lambda: MatrixMemory(CFG, gate="door"), "gate"),
         (lambda: MatrixMemory(CFG, write="twice"), "write"),
         (lambda: chunked("sum", *tokens()[:5], chunk=0), "chunk"),
-        (lambda: side_by_side("sum", *tokens()[:5], chunk=0), "chunk"),
+        (lambda: chunk_parallel("sum", *tokens()[:5], chunk=0), "chunk"),
         (lambda: recurrence("max", *tokens()[:5]), "rule"),
         (lambda: mixers.run_rule("sum", *tokens()[:5], backend="cudnn"), "backend"),
         (lambda: LocalLinear(CFG, backend="best")(x()), "backend"),
@@ -327,10 +327,10 @@ def test_a_text_over_a_cache_in_pieces_of_any_size_is_the_text(name, size):
     with torch.no_grad():
         for lo, hi in zip(edges, edges[1:]):
             at = torch.arange(lo, hi).expand(2, -1)
-            h = model.enter(t[:, lo:hi], at)
+            h = model.embed(t[:, lo:hi], at)
             for i, block in enumerate(model.blocks):
                 h, states[i] = block.step(h, states[i], at)
-            parts.append(model.read(model.norm(h)))
+            parts.append(model.unembed(model.norm(h)))
         torch.testing.assert_close(torch.cat(parts, 1), model(t), rtol=1e-7, atol=1e-7)
 
 
@@ -432,7 +432,7 @@ def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
 
     def quick(*given):
         calls.append("compiled")
-        return mixers._pieces(*given)
+        return mixers._chunk_parallel_forward(*given)
 
     def broken(*given):
         o, state = quick(*given)
@@ -445,13 +445,13 @@ def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
         monkeypatch.setattr(mixers, "_compiles", {})
         calls.clear()
         given = parts()
-        want = mixers._pieces(*given)[0]
+        want = mixers._chunk_parallel_forward(*given)[0]
         if compiled is broken:
             with pytest.warns(UserWarning, match="not compiled"):
-                got = mixers._fused(*given)[0]
+                got = mixers._compiled_chunks(*given)[0]
         else:
-            got = mixers._fused(*given)[0]
-        torch.testing.assert_close(mixers._fused(*given)[0], want)
+            got = mixers._compiled_chunks(*given)[0]
+        torch.testing.assert_close(mixers._compiled_chunks(*given)[0], want)
         torch.testing.assert_close(got, want)
         got.sum().backward()
         assert given[1].grad.isfinite().all() and calls == expected
@@ -462,7 +462,7 @@ def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
 def test_a_compiled_and_replayed_step_is_the_step(name, monkeypatch):
     quick, weights = train_a_little(name, "cuda")
     monkeypatch.setattr(training, "replayed", lambda step: step)
-    monkeypatch.setattr(mixers, "_fused", mixers._pieces)
+    monkeypatch.setattr(mixers, "_compiled_chunks", mixers._chunk_parallel_forward)
     slow, same = train_a_little(name, "cuda")
     assert quick["loss"] == pytest.approx(slow["loss"], rel=2e-3) and quick["solver_steps"] == (
         slow["solver_steps"] if name != "lla" else pytest.approx(slow["solver_steps"], abs=0.3)

@@ -17,7 +17,7 @@ from lla_course.tasks.state_tracking import (
     answers,
     at_home,
     cells,
-    even,
+    is_even,
     follow,
     follow_doubling,
     grade,
@@ -100,7 +100,9 @@ def test_only_a5_cannot_be_taken_apart(world, sizes):
 
 def test_swaps_are_odd_undo_themselves_and_touch_two_places():
     m = moves("swap6")
-    assert not any(even(tuple(r)) for r in m.tolist()) and all(even(tuple(r)) for r in moves("A5").tolist())
+    assert not any(is_even(tuple(r)) for r in m.tolist()) and all(
+        is_even(tuple(r)) for r in moves("A5").tolist()
+    )
     assert (compose(m, m) == torch.arange(6)).all() and ((m != torch.arange(6)).sum(1) == 2).all()
 
 

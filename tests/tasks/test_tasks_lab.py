@@ -32,7 +32,7 @@ from lla_course.tasks.lab import (
     in_force,
     line_keys,
     line_weights,
-    opinion,
+    prediction,
     read_out,
     recall_figure,
     recall_keys,
@@ -174,7 +174,7 @@ def test_an_opinion_is_the_prediction_of_chapter_32(rule):
     o = next(predict(rule, [setting], k[:, :60], v[:, :60]))[1][0]
     for t in (1, 20, 59):
         torch.testing.assert_close(
-            opinion(rule, setting, k[0, t : t + 1], k[0, :t], v[0, :t])[0], o[t - 1], rtol=1e-7, atol=1e-9
+            prediction(rule, setting, k[0, t : t + 1], k[0, :t], v[0, :t])[0], o[t - 1], rtol=1e-7, atol=1e-9
         )
     assert len(setting) == len(GRIDS[rule][0])
 
@@ -188,7 +188,7 @@ def test_the_curves_of_the_circle_are_opinions_and_matrices_make_sine_waves():
     for rule in CONTEST:
         shown = numbers(next(t for t in figure.data if t.name == RULES[rule][1]).y)
         np.testing.assert_allclose(
-            shown, opinion(rule, tuning(rule, **KNOBS), q, k[0, :130], v[0, :130])[:, 0], atol=1e-12
+            shown, prediction(rule, tuning(rule, **KNOBS), q, k[0, :130], v[0, :130])[:, 0], atol=1e-12
         )
         rest = shown - wave @ np.linalg.lstsq(wave, shown, rcond=None)[0]
         assert (np.abs(rest).max() < 1e-9) == (rule not in ("softmax", "lla")), rule
@@ -204,7 +204,7 @@ def test_place_remembers_and_the_clock_forgets():
         q, _, W = two_pieces(2, 0.5, 1, 7)
         q = q[0, piece]
         return float(
-            (opinion(rule, tuning(rule, **KNOBS), q, k[0, :now], v[0, :now]) - q @ W[0, piece].mT)
+            (prediction(rule, tuning(rule, **KNOBS), q, k[0, :now], v[0, :now]) - q @ W[0, piece].mT)
             .square()
             .mean()
         )
