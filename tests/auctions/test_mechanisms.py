@@ -49,7 +49,7 @@ from lla_course.auctions.mechanisms import (
     utility,
     vcg,
 )
-from lla_course.records import load
+from lla_course.records import load_all
 
 near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
 random = lambda *shape, seed=0: torch.rand(
@@ -710,12 +710,9 @@ def test_cells_and_run():
     ],
 )
 def test_recorded_programs(problem, coarse, fine, exact):
-    table = cells("full")
+    records = load_all(module)
     for where in ("low", "mid"):
-        got = [
-            load(f"60_mechanisms/{problem}_{K}_{where}", table[f"{problem}_{K}_{where}"])
-            for K in (coarse, fine)
-        ]
+        got = [records[f"{problem}_{K}_{where}"] for K in (coarse, fine)]
         if None in got:
             pytest.skip("not recorded yet")
         value = richardson(*(r.result["revenue"] for r in got))
