@@ -17,7 +17,6 @@ from functools import partial
 from typing import Any
 
 import torch
-from ..kernels.runtime import picks_kernels, why_not
 from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
@@ -25,6 +24,7 @@ from .dense import floored_ridge
 from .tiled import FLOOR
 from ..core import bad_argument, by_preset, require_choice
 from ..kernels.lla_decode import DECODE_TILES, choose_splits, lla_decode_triton
+from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/27_decoding.ipynb #c010
 @dataclass(frozen=True)

@@ -22,7 +22,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from ..kernels.runtime import picks_kernels, why_not
 from torch import nn
 from torch.autograd import forward_ad
 from torch.nn import functional as F
@@ -30,7 +29,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward
-from .decode import lla_decode  # for those who import it from here
+from .decode import lla_decode  # noqa: F401, for those who import it from here
 from .dense import Heads, as_heads, lla_dense, readable
 from .tiled import FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -46,6 +45,7 @@ from lla_course.core import (
 )
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
 BACKENDS = ("auto", "triton", "tiled", "dense")
