@@ -49,9 +49,9 @@ from lla_course.models import (
     DecoderConfig,
     as_tokens,
     evaluating,
-    run_with_cache,
     replaced_heads,
     require_below,
+    run_with_cache,
 )
 from ..records import load
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from .online_regression import GRIDS, paired_ratio, predict, unit_rms
 from torch import nn
 
 from lla_course.core import (
@@ -27,6 +26,7 @@ from lla_course.core import (
 )
 from ..models import Block, DecoderConfig, SoftmaxAttention, evaluating
 from .mixers import MIXERS, LocalLinear, mixer
+from .online_regression import GRIDS, paired_ratio, predict, unit_rms
 from lla_course.training import (
     Schedule,
     adamw,

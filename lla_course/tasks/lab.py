@@ -16,7 +16,6 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
-from .online_regression import Config, make_sequences, predict, unit_rms
 
 from ..attention.dense import lla_weights
 from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
@@ -36,6 +35,7 @@ from lla_course.figures import (
     with_slider,
 )
 from .mixers import chunked, mesa_query
+from .online_regression import Config, make_sequences, predict, unit_rms
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
 RULES = dict(  # rule -> role, name, dash; dashed is what fades

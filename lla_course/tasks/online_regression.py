@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
-from ..attention.baselines import linear_attention, softmax_attention
 
+from ..attention.baselines import linear_attention, softmax_attention
 from lla_course.core import (
     bad_argument,
     by_preset,
