@@ -19,12 +19,12 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ..attention.baselines import write_delta
 from torch import nn
 from torch.utils._pytree import tree_map
 
-from ..attention.dense import lla_weights
+from ..attention.baselines import write_delta
 from ..attention.decode import lla_decode
+from ..attention.dense import lla_weights
 from ..attention.flash import BACKENDS, flash_lla
 from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
 from ..models import DecoderConfig, MultiHead, SoftmaxAttention, init_weights, write_cache
