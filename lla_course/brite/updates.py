@@ -8,7 +8,7 @@ __all__ = ['UpdateConfig', 'train_loop', 'nll', 'imitate', 'sample', 'Kept', 'ac
 
 # %% ../../nbs/41d_updates.ipynb #c002
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -17,7 +17,8 @@ from torch import nn
 from .task import Prompts, Task, encode, grade
 from .writer import WriterConfig, log_probs, write
 from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
-from ..models import Decoder
+from ..models import Decoder, evaluating
+from ..training import Point, Schedule, fit
 
 # %% ../../nbs/41d_updates.ipynb #c020
 @dataclass(frozen=True)
@@ -59,20 +60,25 @@ def train_loop(
 
     Raises `ValueError` for fewer than 0 steps and a rate that is not positive."""
     require_whole("steps", steps, least=0)
-    require_positive("rate", rate)
-    adam, seen = torch.optim.Adam(model.parameters(), lr=rate, betas=(0.9, 0.98)), []
-    for step in range(steps):
-        if until is not None and time.perf_counter() > until:
-            break
-        for group in adam.param_groups:
-            group["lr"] = rate * min(1.0, (step + 1) / 20, (steps - step) / (0.2 * steps))
-        kept = loss()
-        adam.zero_grad()
-        kept[0].backward()
-        nn.utils.clip_grad_norm_(model.parameters(), 1.0)
-        adam.step()
-        seen.append(torch.stack([t.detach() for t in kept]))
-    return torch.stack(seen).T.tolist() if seen else []
+    adam = torch.optim.Adam(model.parameters(), lr=require_positive("rate", rate), betas=(0.9, 0.98))
+    if not steps:
+        return []
+    seen, plan = [], Schedule(steps, warmup=20, decay=0.2)
+
+    def named(model: nn.Module) -> dict:
+        first, *more = loss()
+        return dict(loss=first, **{str(k): number for k, number in enumerate(more)})
+
+    def in_time() -> Iterator[tuple]:
+        while until is None or time.perf_counter() <= until:
+            yield ()
+
+    def watch(point: Point) -> None:
+        seen.append([float(number) for number in point.numbers.values()])
+
+    with evaluating(model):  # modes are given back; there is no dropout in these models
+        fit(model, named, in_time(), adam, plan, replay=False, watch=watch, every=1)
+    return [list(numbers) for numbers in zip(*seen)]
 
 # %% ../../nbs/41d_updates.ipynb #c024
 def nll(
@@ -87,7 +93,7 @@ def nll(
         bad_argument("text.shape", tuple(text.shape), "at least one text")
     return -log_probs(model, task, x, text, answer).sum() / (text != task.pad).sum()
 
-
+# %% ../../nbs/41d_updates.ipynb #c024b
 def imitate(
     model: Decoder,  # changed in place
     cfg: UpdateConfig,  # batch, rate
@@ -127,7 +133,7 @@ def sample(
 
     return torch.cat([some(r) for r in rows.split(8192)]).view(draws, len(data.x), task.text_len)
 
-
+# %% ../../nbs/41d_updates.ipynb #c026b
 @dataclass(frozen=True)
 class Kept:
     "What survived the check."
@@ -242,7 +248,7 @@ def theta_data(
     text = sample(thinker, task, data, 1, rng)[0]
     return encode(task, text[:, : task.n_max], (text == task.stop).long().argmax(1), data.y)
 
-
+# %% ../../nbs/41d_updates.ipynb #c038b
 def dpo(
     model: Decoder,  # changed in place
     frozen: Decoder,  # P_0

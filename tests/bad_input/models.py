@@ -300,6 +300,23 @@ CONFIGS = [
         dict(n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE),
     ),
     *fields(
+        CS.BatchSearch,
+        dict(inner_steps=1),
+        dict(
+            groups=COUNT,
+            size=COUNT,
+            n_wide=(-1, 0.5),
+            inner_steps=(-1, True),
+            drop_item=FLAG,
+            large_steps=FLAG,
+        ),
+    ),
+    *fields(CS.BatchSearch, {}, dict(drop_item=(True,), large_steps=(True,))),
+    *fields(C.Config, dict(setting="A"), dict(near_share=(0.5,))),
+    *fields(C.Config, dict(setting="D"), dict(grid=(101,))),
+    *fields(L.Config, dict(rule="log_ratio"), dict(growth=(0.5,))),
+    *fields(L.MisreportSearch, dict(method="grid"), dict(near_share=(0.5,))),
+    *fields(
         C.Config,
         {},
         dict(
@@ -1071,7 +1088,7 @@ AUCTIONS = [
         "large_steps",
     ),
     ("compiled, on='no'", lambda: CS.compiled(decoder(), on="no"), "on="),
-    ("training_step, compile='no'", lambda: CS.training_step(decoder(), 0, "no"), "compile"),
+    ("batch_loss, compile='no'", lambda: CS.batch_loss(decoder(), CS.BatchSearch(), "no"), "compile"),
     (
         "batch_regret, inner_steps=-1",
         lambda: CS.batch_regret(HALF, [VALUES] * 4, inner_steps=-1),

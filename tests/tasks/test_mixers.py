@@ -9,25 +9,25 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from lla_course import training
 from lla_course.attention.baselines import delta_attention, linear_attention, mesa_attention
 from lla_course.attention.dense import lla_dense
-from lla_course import training
 from lla_course.models import Decoder, DecoderConfig, cross_entropy
-from lla_course.training import Schedule, adamw, fit, fresh_batches
 from lla_course.tasks import mixers
 from lla_course.tasks.mixers import (
     MIXERS,
     RULES,
     LocalLinear,
     MatrixMemory,
+    chunk_parallel,
     chunked,
     effective_weights,
     empty_state,
     inverse_softplus,
     mixer,
     recurrence,
-    chunk_parallel,
 )
+from lla_course.training import Schedule, adamw, fit, fresh_batches
 
 CFG = DecoderConfig(vocab=11, layers=2, heads=2, width=32, length=40, init=0.3)
 
