@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['PARTS', 'SKIP', 'PACKAGES', 'PROMPT', 'part_of', 'Corpus', 'read_corpus', 'squeezed', 'count_contexts', 'count_bits',
-           'windows', 'read_files', 'per_byte', 'Config', 'check_cell', 'make_reader', 'draw_windows', 'byte_loss',
-           'look_inside', 'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds',
-           'run_counts', 'written', 'run', 'compare', 'growth', 'verdicts']
+           'windows', 'read_files', 'per_byte', 'Config', 'make_reader', 'draw_windows', 'byte_loss', 'look_inside',
+           'watched', 'train_reader', 'cells', 'cache_gap', 'readable', 'write', 'step_seconds', 'run_counts',
+           'written', 'run', 'compare', 'growth', 'verdicts']
 
 # %% ../../nbs/36_language_model.ipynb #c002
 import hashlib
@@ -91,17 +91,16 @@ class Corpus:
         )
 
 # %% ../../nbs/36_language_model.ipynb #c010
-SKIP = {
-    "test",
-    "tests",
-    "idle_test",
-    "site-packages",
-    "dist-packages",
-    "ensurepip",
-    "encodings",
-    "pydoc_data",
-    "__pycache__",
-}
+SKIP = set(
+    "test tests idle_test site-packages dist-packages ensurepip encodings pydoc_data __pycache__".split()
+)
+
+
+def _left_out(name: str, only: Sequence[str]) -> bool:
+    "Whether a file of the library does not count: tests, what is installed, what differs between machines."
+    *folders, file = name.split("/")
+    machine = file.startswith("_sysconfigdata") or name.startswith("config-")
+    return bool(SKIP & set(folders)) or machine or bool(only) and name.split("/")[0] not in only
 
 
 def read_corpus(
@@ -123,14 +122,7 @@ def read_corpus(
         )
     names = sorted(p.relative_to(root).as_posix() for p in root.rglob("*.py"))
     for name in names:
-        *folders, file = name.split("/")
-        if (
-            SKIP & set(folders)
-            or file.startswith("_sysconfigdata")
-            or name.startswith("config-")
-            or only
-            and name.split("/")[0] not in only
-        ):
+        if _left_out(name, only):
             continue
         try:
             parts[part_of(name)][name] = (root / name).read_bytes()
@@ -311,7 +303,9 @@ def per_byte(
 # %% ../../nbs/36_language_model.ipynb #c032
 @dataclass(frozen=True)
 class Config:
-    "One training on the standard library."
+    """One training on the standard library.
+
+    Raises `ValueError` for a mixer, budget or size that does not exist."""
 
     mixer: str = "lla"  # of MIXERS, or "counts" for the yardsticks
     # "steps": as many as all others; "time": as many as fit into the time that softmax attention takes
@@ -337,29 +331,21 @@ class Config:
     letters: int = 300  # bytes to write at each temperature
 
     def __post_init__(self) -> None:
-        check_cell(self)
+        require_choice("mixer", self.mixer, (*MIXERS, "counts"))
+        require_choice("budget", self.budget, ("steps", "time"))
+        require_training(self, trial_steps=1, warmup=0, letters=1, length=2)
+        require_whole("order", self.order, least=0, most=7)
+        require_positive("ridge", self.ridge)
+        texts = isinstance(self.only, tuple) and all(isinstance(name, str) for name in self.only)
+        if not texts:
+            bad_argument("only", self.only, "a tuple of package names, as ('json',)")
+        self.sizes()
 
     def sizes(self) -> DecoderConfig:  # for a decoder of bytes
         "Raises `ValueError` for sizes that make no model."
         about = dict(layers=self.layers, heads=self.heads, width=self.width, length=self.length)
         about |= dict(positions=self.positions, dropout=self.dropout, init=self.init)
         return DecoderConfig(256, **about)
-
-# %% ../../nbs/36_language_model.ipynb #c032c
-def check_cell(
-    cfg: Config,  # to check
-) -> Config:  # the same
-    "Raise `ValueError` for a mixer, budget or size that does not exist."
-    require_choice("mixer", cfg.mixer, (*MIXERS, "counts"))
-    require_choice("budget", cfg.budget, ("steps", "time"))
-    require_training(cfg, trial_steps=1, warmup=0, letters=1, length=2)
-    require_whole("order", cfg.order, least=0, most=7)
-    require_positive("ridge", cfg.ridge)
-    texts = isinstance(cfg.only, tuple) and all(isinstance(name, str) for name in cfg.only)
-    if not texts:
-        bad_argument("only", cfg.only, "a tuple of package names, as ('json',)")
-    cfg.sizes()
-    return cfg
 
 # %% ../../nbs/36_language_model.ipynb #c033
 def make_reader(
@@ -618,21 +604,26 @@ def step_seconds(
         require_whole(name, value, least=least)
     both = [replace(cfg, mixer=m) for m in ("softmax", cfg.mixer)]
     models, took = [make_reader(c, 0, text.device) for c in both], ([], [])
+
+    def once(c: Config, model: Decoder) -> float:
+        draw, began = draw_windows(text, c), []
+
+        def stamped(step: int, generator: torch.Generator) -> tuple:
+            if step == 4:
+                if text.is_cuda:
+                    torch.cuda.synchronize(text.device)
+                began.append(time.perf_counter())
+            return draw(step, generator)
+
+        batches, optimizer = fresh_batches(stamped, device=text.device), adamw(model, rate=1e-4)
+        fit(model, byte_loss, batches, optimizer, Schedule(steps), precision=cfg.precision)
+        return (time.perf_counter() - began[0]) / (steps - 4)
+
     for turn in range(rounds + 1):
         for c, model, mine in zip(both, models, took):
-            draw, began = draw_windows(text, c), []
-
-            def stamped(step: int, generator: torch.Generator) -> tuple:
-                if step == 4:
-                    if text.is_cuda:
-                        torch.cuda.synchronize(text.device)
-                    began.append(time.perf_counter())
-                return draw(step, generator)
-
-            batches, optimizer = fresh_batches(stamped, device=text.device), adamw(model, rate=1e-4)
-            fit(model, byte_loss, batches, optimizer, Schedule(steps), precision=cfg.precision)
+            seconds = once(c, model)
             if turn:
-                mine.append((time.perf_counter() - began[0]) / (steps - 4))
+                mine.append(seconds)
     return tuple(statistics.median(t) for t in took)
 
 # %% ../../nbs/36_language_model.ipynb #c057
@@ -685,8 +676,8 @@ def run(
 ) -> dict:  # see `train_reader`, `written`, `run_counts`; corpus, parameters, grid, ratio
     """Choose a learning rate, train, read the test files, write.
 
-    Raises `ValueError` as `check_cell` and `read_corpus` do."""
-    corpus, device = read_corpus(check_cell(cfg).only), pick_device("auto")
+    Raises `ValueError` as `read_corpus` does."""
+    corpus, device = read_corpus(cfg.only), pick_device("auto")
     if cfg.mixer == "counts":
         return run_counts(cfg, corpus) | dict(corpus=corpus.about)
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)

@@ -302,27 +302,14 @@ def cells(
     }
     short = {
         f"short_{m}_{steps}": Config(m, 64, 4, first=0, steps=steps, batch=256)
-        for m, steps in (
-            ("softmax", 2500),
-            ("lla", 2500),
-            ("softmax_normed", 2500),
-            ("softmax", 600),
-            ("softmax", 6000),
-            ("lla", 600),
+        for m, steps in zip(
+            ("softmax", "lla", "softmax_normed", "softmax", "softmax", "lla"),
+            (2500, 2500, 2500, 600, 6000, 600),
         )
     }
+    small = dict(vocab=256, width=32, heads=1, steps=300, rates=(4e-3,), seeds=(1, 2), test=200)
     seeds = {
-        f"small_{name}": Config(
-            vocab=256,
-            width=32,
-            heads=1,
-            steps=300,
-            rates=(4e-3,),
-            seeds=(1, 2),
-            precision="float32",
-            test=200,
-            **one,
-        )
+        f"small_{name}": Config(precision="float32", **small | one)
         for name, one in dict(
             softmax=dict(mixer="softmax", batch=32),
             normed=dict(mixer="softmax_normed", batch=32),
@@ -331,20 +318,10 @@ def cells(
         ).items()
     }
     names = list(race)[:8] + list(short)[:4] + list(race)[8:] + list(short)[4:]
-    tiny = dict(
-        vocab=32,
-        width=32,
-        heads=1,
-        batch=16,
-        steps=30,
-        rates=(3e-3,),
-        seeds=(0, 1),
-        precision="float32",
-        test=100,
-    )
+    tiny = dict(vocab=32, width=32, heads=1, batch=16, steps=30, rates=(3e-3,), seeds=(0, 1), test=100)
     return by_preset(
         preset,
-        fast={m: Config(m, 16, 4, **tiny) for m in ("softmax", "lla")},
+        fast={m: Config(m, 16, 4, precision="float32", **tiny) for m in ("softmax", "lla")},
         full={name: (race | short)[name] for name in names} | seeds,
     )
 

@@ -338,21 +338,20 @@ def cells(
 ) -> dict[str, Config]:  # world and mixer -> contest
     """Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with
     longer words."""
-    nine, four, small = (
-        ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"),
-        ("softmax", "lla", "deltanet_2", "deltanet"),
-        dict(
-            width=32,
-            length=12,
-            test=48,
-            steps=200,
-            batch=32,
-            words=128,
-            rates=(1e-2,),
-            seeds=(0,),
-            minutes=5.0,
-        ),
+    nine = (
+        "softmax",
+        "lla",
+        "deltanet_2",
+        "deltanet",
+        "gated_deltanet",
+        "mamba2",
+        "gla",
+        "mesanet",
+        "linear",
     )
+    four = ("softmax", "lla", "deltanet_2", "deltanet")
+    small = dict(width=32, length=12, test=48, steps=200, batch=32, words=128)
+    small |= dict(rates=(1e-2,), seeds=(0,), minutes=5.0)
     table = lambda worlds, mixers, **knobs: {
         f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers
     }
@@ -378,10 +377,8 @@ def cells(
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {
         "swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")
     }
-    more, longer = (
-        small | dict(seeds=tuple(range(6))),
-        small | dict(length=16, test=64, batch=64, rates=(5e-3,)),
-    )
+    more = small | dict(seeds=tuple(range(6)))
+    longer = small | dict(length=16, test=64, batch=64, rates=(5e-3,))
     full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {
         f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four
     }

@@ -17,7 +17,6 @@ from lla_course.tasks.language import (
     Config,
     cache_gap,
     cells,
-    check_cell,
     compare,
     count_bits,
     count_contexts,
@@ -311,12 +310,12 @@ def test_a_run_has_what_a_record_needs(at_home):
 
 def test_the_table_of_cells():
     full = cells("full")
-    assert (
-        len(full) <= 48
-        and all(check_cell(c) for c in full.values())
-        and {c.mixer for c in list(full.values())[1:12]}
-        == {"softmax", "lla", "softmax_normed", "gated_deltanet"}
-    )
+    assert len(full) <= 48 and {c.mixer for c in list(full.values())[1:12]} == {
+        "softmax",
+        "lla",
+        "softmax_normed",
+        "gated_deltanet",
+    }
     for a, b in (("softmax", "lla"), ("lla", "gated_deltanet"), ("lla", "softmax_normed")):
         assert full[f"steps_{a}_s1"] == replace(full[f"steps_{b}_s1"], mixer=a)
     count = {
