@@ -37,7 +37,7 @@ export: setup   ## after editing a notebook: regenerate the library, strip outpu
 	$(RUN)nbdev_clean
 
 pictures: site  ## one PNG a chapter for the README (needs Chromium)
-	$(RUN)python -m lla_course.site pictures
+	$(RUN)lla-course pictures
 
 setup: .venv/.ready
 .venv/.ready: settings.ini constraints.txt setup.py pyproject.toml

@@ -8,7 +8,6 @@ __all__ = ['TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel',
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 import torch
-from .runtime import tl, triton
 
 from lla_course.kernels.flash_lla_forward import (
     Forward,
@@ -23,6 +22,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_solve,
     lla_span,
 )
+from .runtime import tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit

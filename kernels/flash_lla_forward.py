@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+
 from .runtime import EXACT, can_run, describe_gpu, fitting, tile_precision, tl, triton
 
 # %% ../nbs/25_flash_forward.ipynb #c009

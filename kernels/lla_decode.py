@@ -10,9 +10,9 @@ __all__ = ['DECODE_TILES', 'DECODE_TILES_FP32', 'MERGE_TILES', 'lla_moment_sweep
 from typing import Any
 
 import torch
-from .runtime import tile_precision, tl, triton
 
 from .flash_lla_forward import lla_key_tile
+from .runtime import tile_precision, tl, triton
 
 # %% ../nbs/27b_decoding_kernels.ipynb #c029
 @triton.jit

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 if _TYPE_CHECKING:
     from .attention.flash import LocalLinearAttention, SolverWarning, flash_lla
-    from .exercises import check
-    from .kernels.lla_decode import lla_decode
+    from .course.exercises import check
+    from .attention.decode import lla_decode
     from .regression.kernel import nadaraya_watson
     from .regression.local_linear import local_linear
 
@@ -26,7 +26,7 @@ _public = {
     "LocalLinearAttention": "attention.flash",
     "SolverWarning": "attention.flash",
     "lla_decode": "attention.decode",
-    "check": "exercises",
+    "check": "course.exercises",
 }
 __all__ = [  # noqa: F822  (imported on first use)
     "LocalLinearAttention",

@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch takes two seconds to import: whoever only wants a num
 # %% auto #0
 __all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'inverse_softplus',
            'require_finite', 'seed_everything', 'pick_device', 'device_name', 'milliseconds', 'refuse_masked',
-           'as_tensors', 'add_parameters', 'write_atomic', 'repo_root']
+           'as_tensors', 'add_parameters', 'write_atomic', 'repo_root', 'package_folder']
 
 # %% ../nbs/00_core.ipynb #c005
 def bad_argument(
@@ -371,3 +371,8 @@ def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
         if (folder / "settings.ini").is_file() and (folder / "nbs" / "00_core.ipynb").is_file():
             return folder
     raise FileNotFoundError("no checkout of lla_course found here: run this inside a clone of the repository")
+
+
+def package_folder() -> Path:  # where this file lies, and the rooms beside it
+    "The folder of this library's modules: in the checkout, or where it is installed."
+    return Path(__file__).resolve().parent

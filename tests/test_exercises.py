@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 import torch
 
-import lla_course.exercises as exercises
-from lla_course.exercises import GRADERS, PARTS, check, close, exercise
+import lla_course.course.exercises as exercises
+from lla_course.course.exercises import GRADERS, PARTS, check, close, exercise
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -590,7 +590,7 @@ PART_2 = [n for n in named_in_chapters() if "20" <= n < "30"]
 
 
 def test_the_solutions_of_part_2_are_right(executed):
-    from lla_course.course import select_chapters
+    from lla_course.course.runner import select_chapters
 
     notebook = json.loads(executed(select_chapters(["92"])[0]).output.read_text())
     said = "".join(
@@ -684,7 +684,7 @@ def test_a_new_exercise(monkeypatch, capsys):
 
 
 def test_an_answer_that_is_no_number_is_not_too_small():
-    from lla_course.exercises import close
+    from lla_course.course.exercises import close
 
     assert "not a finite number" in close(float("nan"), 2.0) and "not a finite number" in close(
         float("inf"), 2.0

@@ -55,6 +55,22 @@ from ..records import load
 # %% ../../nbs/69_auction_lab.ipynb #c007
 # the style of the house; a figure made from it needs no slow updates
 PAPER = canvas("").layout.to_plotly_json()
+_LINE = dict(showline=True, linecolor="#444", ticks="outside", ticklen=4, showgrid=False, zeroline=False)
+_LINE |= dict(range=[0, 1], dtick=0.5, constrain="domain", title_standoff=6, title_font_size=13)
+_LINE |= dict(tickfont_size=11)
+
+
+def _axes(k: int, across: int, rows: Sequence[str], x: str) -> dict:
+    "Both axes of panel k, counted along the rows."
+    wide, high = (1 - 0.035 * (across - 1)) / across, (1 - 0.08 * (len(rows) - 1)) / len(rows)
+    (r, c), n = divmod(k, across), k + 1 if k else ""
+    left, bottom = c * (wide + 0.035), (len(rows) - 1 - r) * (high + 0.08)
+    last, first = r == len(rows) - 1, c == 0
+    across_ = dict(_LINE, anchor=f"y{n}", domain=[left, left + wide], showticklabels=last)
+    up = dict(_LINE, anchor=f"x{n}", domain=[bottom, bottom + high], showticklabels=first, autorange=False)
+    up |= dict(scaleanchor=f"x{n}", constraintoward="top" if last else "bottom")
+    titles = dict(title_text=x if last and first else ""), dict(title_text=rows[r] if first else "")
+    return {f"xaxis{n}": across_ | titles[0], f"yaxis{n}": up | titles[1]}
 
 
 def panels(
@@ -65,59 +81,14 @@ def panels(
 ) -> go.Figure:  # empty square panels, both axes from 0 to 1
     """Square panels in the style of the house, titles above, packed around the middle where the page is
     narrow."""
-    across = len(titles)
-    wide, high = (1 - 0.035 * (across - 1)) / across, (1 - 0.08 * (len(rows) - 1)) / len(rows)
-    line = dict(
-        showline=True,
-        linecolor="#444",
-        ticks="outside",
-        ticklen=4,
-        showgrid=False,
-        zeroline=False,
-        range=[0, 1],
-        dtick=0.5,
-        constrain="domain",
-        title_standoff=6,
-        title_font_size=13,
-        tickfont_size=11,
-    )
-    axes = {}
+    across, layout = len(titles), dict(height=height, showlegend=False)
     for k in range(across * len(rows)):
-        (r, c), n = divmod(k, across), k + 1 if k else ""
-        left, bottom = c * (wide + 0.035), (len(rows) - 1 - r) * (high + 0.08)
-        last, first = r == len(rows) - 1, c == 0
-        axes[f"xaxis{n}"] = dict(
-            line,
-            anchor=f"y{n}",
-            domain=[left, left + wide],
-            showticklabels=last,
-            title_text=x if last and first else "",
-        )
-        axes[f"yaxis{n}"] = dict(
-            line,
-            anchor=f"x{n}",
-            domain=[bottom, bottom + high],
-            scaleanchor=f"x{n}",
-            constraintoward="top" if last else "bottom",
-            autorange=False,
-            showticklabels=first,
-            title_text=rows[r] if first else "",
-        )
-    names = [
-        dict(
-            text=t,
-            x=0.5,
-            xref=f"x{k or ''} domain".replace("x1 ", "x "),
-            y=1,
-            yref="y domain",
-            yanchor="bottom",
-            yshift=4,
-            showarrow=False,
-            font_size=13 if across < 4 else 11,
-        )
-        for k, t in enumerate(titles, 1)
-    ]
-    return go.Figure(layout=PAPER | axes | dict(height=height, annotations=names, showlegend=False))
+        layout |= _axes(k, across, rows, x)
+    above = dict(x=0.5, y=1, yref="y domain", yanchor="bottom", yshift=4, showarrow=False)
+    above |= dict(font_size=13 if across < 4 else 11)
+    domains = [f"x{k if k > 1 else ''} domain" for k in range(1, across + 1)]
+    layout["annotations"] = [dict(above, text=t, xref=d) for t, d in zip(titles, domains)]
+    return go.Figure(layout=PAPER | layout)
 
 # %% ../../nbs/69_auction_lab.ipynb #c008
 CELLS = 40
@@ -197,32 +168,15 @@ def market_net() -> tuple[nn.Module, dict, str]:
     cfg = market_cells("full")["citransnet_A_0"]
     stored = load("62_citransnet/citransnet_A_0", cfg)
     if stored:
-        net, about, source = build(cfg), stored.result["tests"][0], stored.label
+        net = build(cfg)
         net.load_state_dict({name: torch.as_tensor(t) for name, t in stored.arrays.items()})
-    else:
-        small = replace(
-            cfg,
-            d_model=16,
-            n_layers=1,
-            n_heads=2,
-            groups=16,
-            size=16,
-            n_wide=4,
-            steps=300,
-            rate=1e-2,
-            dual_rate=0.1,
-            target=3e-3,
-            minutes=30.0,
-            n_regret=50,
-            grid=101,
-            profiles=2000,
-        )
-        net, _ = train_market(small)
-        about, source = (
-            measure_market(net, small, 3, 1),
-            "not recorded yet: a small network, trained here for a few seconds",
-        )
-    return net.requires_grad_(False), about, source
+        return net.requires_grad_(False), stored.result["tests"][0], stored.label
+    small = dict(d_model=16, n_layers=1, n_heads=2, groups=16, size=16, n_wide=4, steps=300, rate=1e-2)
+    small |= dict(dual_rate=0.1, target=3e-3, minutes=30.0, n_regret=50, grid=101, profiles=2000)
+    cfg = replace(cfg, **small)
+    net, _ = train_market(cfg)
+    source = "not recorded yet: a small network, trained here for a few seconds"
+    return net.requires_grad_(False), measure_market(net, cfg, 3, 1), source
 
 # %% ../../nbs/69_auction_lab.ipynb #c011
 @dataclass(frozen=True)
@@ -283,7 +237,7 @@ class Market:
 # %% ../../nbs/69_auction_lab.ipynb #c013
 @remembered(256)
 def revenue_and_regret(
-    scene: Market,  # the contexts
+    market: Market,  # the contexts
     *,
     profiles: int = 400,  # auctions for the revenue
     judged: int = 8,  # of these, how many for the regret
@@ -297,17 +251,26 @@ def revenue_and_regret(
     require_whole("judged", judged, least=1, most=profiles)
     require_whole("seed", seed, least=0)
     u = torch.rand(profiles, 3, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1)[
-        ..., None
-    ].float()
-    regret = lambda name, f: (
-        float(true_regret(f, values[:judged], grid=grid).mean()) if name == "CITransNet" else 0.0
-    )
-    return {
-        name: (float(f(values)[1].sum(1).mean()), regret(name, f)) for name, f in scene.mechanisms().items()
-    }
+    drawn = [d.quantile(u[:, i]) for i, d in enumerate(market.distributions)]
+    values, found = torch.stack(drawn, 1)[..., None].float(), {}
+    for name, f in market.mechanisms().items():
+        regret = true_regret(f, values[:judged], grid=grid) if name == "CITransNet" else torch.zeros(1)
+        found[name] = float(f(values)[1].sum(1).mean()), float(regret.mean())
+    return found
 
 # %% ../../nbs/69_auction_lab.ipynb #c014
+def _add_borders(fig: go.Figure, market: Market, third: float, panel: int) -> None:
+    "Myerson's borders, and the middle of the values of bidders 1 and 2."
+    n = panel if panel > 1 else ""
+    place = dict(xaxis=f"x{n}", yaxis=f"y{n}")
+    x, y = market.borders(third)
+    line = dict(color=colour("truth"), width=2)
+    fig.add_trace(go.Scatter(x=x, y=y, mode="lines", name="Myerson's borders", line=line, **place))
+    cross = dict(color=colour("truth"), symbol="x-thin-open", size=11, line_width=2)
+    (c1, c2, _), name = market.centres, "middle of the values"
+    fig.add_trace(go.Scatter(x=[c1], y=[c2], mode="markers", name=name, marker=cross, **place))
+
+
 def allocation_figure(
     x1: int = 2,  # type of bidder 1
     x2: int = 3,  # type of bidder 2
@@ -318,56 +281,27 @@ def allocation_figure(
     "Who gets the item, for all bids of bidders 1 and 2. Raises `ValueError` for types or a bid out of range."
     if require_positive("third", third, zero=True) > 1:
         bad_argument("third", third, "a bid from 0 to 1")
-    scene = Market((x1, x2, x3), y)
+    market = Market((x1, x2, x3), y)
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), float(third), dtype=torch.float32)], 1)[..., None]
-    earned, (lines_x, lines_y), (c1, c2, c3) = revenue_and_regret(scene), scene.borders(third), scene.centres
     titles = [
         f"<b>{name.replace(' w', '<br>w')}</b><br>revenue {paid:.3f}<br>true regret<br>{leak:.5f}"
-        for name, (paid, leak) in earned.items()
+        for name, (paid, leak) in revenue_and_regret(market).items()
     ]
     fig = panels(titles, ["bid of bidder 2"], "bid of bidder 1", 580)
-    for k, f in enumerate(scene.mechanisms().values(), 1):
-        n = k if k > 1 else ""
-        place = dict(xaxis=f"x{n}", yaxis=f"y{n}")
+    for k, f in enumerate(market.mechanisms().values(), 1):
         add_mixture(fig, f(bids)[0][..., 0], ROLES_OF_BIDDERS, panel=k)
-        fig.add_trace(
-            go.Scatter(
-                x=lines_x,
-                y=lines_y,
-                mode="lines",
-                name="Myerson's borders",
-                line=dict(color=colour("truth"), width=2),
-                **place,
-            )
-        )
-        fig.add_trace(
-            go.Scatter(
-                x=[c1],
-                y=[c2],
-                mode="markers",
-                name="middle of the values",
-                marker=dict(color=colour("truth"), symbol="x-thin-open", size=11, line_width=2),
-                **place,
-            )
-        )
+        _add_borders(fig, market, third, k)
     _, about, source = market_net()
-    known = (
+    lines = [
+        _key(dict(zip(ROLES_OF_BIDDERS, ("bidder 1", "bidder 2", "bidder 3")))),
+        "<b>—</b> Myerson's borders &nbsp;<b>×</b> middle of the values",
+        f"bidder 3 bids {third:.2f}, his values lie around {market.centres[2]:.2f}",
+        "over all contexts, revenue and true regret:",
         f"CITransNet {about['revenue']:.3f} and {about['regret']:.5f},",
         f"Myerson {about['myerson']:.3f} and 0, VCG {about['vcg']:.3f} and 0",
-    )
-    _note(
-        fig,
-        [
-            _key(dict(zip(ROLES_OF_BIDDERS, ("bidder 1", "bidder 2", "bidder 3")))),
-            "<b>—</b> Myerson's borders &nbsp;<b>×</b> middle of the values",
-            f"bidder 3 bids {third:.2f}, his values lie around {c3:.2f}",
-            "over all contexts, revenue and true regret:",
-            *known,
-            source,
-        ],
-        94,
-    )
-    return fig.update_layout(margin_t=232)
+        source,
+    ]
+    return _note(fig, lines, 94).update_layout(margin_t=232)
 
 # %% ../../nbs/69_auction_lab.ipynb #c015
 def allocation_lab() -> Any:  # an ipywidgets box
@@ -422,44 +356,22 @@ def net_row(
     cfg = net_cells("full")[name]
     stored = load(f"61_learned_auctions/{name}", cfg)
     if stored:
-        net, r = (
-            RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers).requires_grad_(False),
-            stored.result,
-        )
+        r, net = stored.result, RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers)
         net.load_state_dict({key: torch.as_tensor(t) for key, t in stored.arrays.items()})
-        return SellerRow(
-            net,
-            cfg.n,
-            r["revenue"],
-            r["regret"],
-            {float(e): p for e, p in r.get("honest", {}).items()},
-            stored.label,
-        )
-    net, _ = train_net(
-        replace(
-            cfg,
-            search="batch",
-            steps=400,
-            groups=4 if cfg.n > 1 else 1,
-            size=64 if cfg.n > 1 else 256,
-            hidden=32,
-            rate=5e-3,
-        )
-    )
+        honest = {float(e): p for e, p in r.get("honest", {}).items()}
+        net.requires_grad_(False)
+        return SellerRow(net, cfg.n, r["revenue"], r["regret"], honest, stored.label)
+    groups, size = (4, 64) if cfg.n > 1 else (1, 256)
+    small = dict(search="batch", steps=400, groups=groups, size=size, hidden=32, rate=5e-3)
+    net, _ = train_net(replace(cfg, **small))
     net.requires_grad_(False)
     values = torch.rand(20_000, cfg.n, 2, generator=torch.Generator().manual_seed(9), dtype=torch.float32)
-    revenue, regret = (
-        float(net(values)[1].sum(1).mean()),
-        float(true_regret(net, values[:50], grid=41).mean()),
-    )
-    honest = (
-        {e: box_revenue(posted(*as_menu(net, discount=e)), 0, 1, log2_points=12) for e in DISCOUNTS}
-        if cfg.n == 1
-        else {}
-    )
-    return SellerRow(
-        net, cfg.n, revenue, regret, honest, "not recorded yet: a small net, trained here for a second"
-    )
+    revenue, regret = net(values)[1].sum(1).mean(), true_regret(net, values[:50], grid=41).mean()
+    honest = {}
+    for e in DISCOUNTS if cfg.n == 1 else ():
+        honest[e] = box_revenue(posted(*as_menu(net, discount=e)), 0, 1, log2_points=12)
+    source = "not recorded yet: a small net, trained here for a second"
+    return SellerRow(net, cfg.n, float(revenue), float(regret), honest, source)
 
 # %% ../../nbs/69_auction_lab.ipynb #c025
 @remembered()
@@ -487,6 +399,16 @@ def honest_rows() -> dict[str, SellerRow]:  # name -> exhibit
 SHOWN = ("at honest bids", "made honest")
 
 
+def _add_payments(fig: go.Figure, paid: torch.Tensor, panel: int, scale: bool) -> None:
+    "A heat map of what each type pays."
+    axis = AXIS.double().numpy().round(4)
+    bar = dict(title="pays", thickness=12, len=0.45, y=0.23)
+    say = "values (%{x:.2f}, %{y:.2f}): pays %{z:.3f}<extra></extra>"
+    z = paid.view(CELLS, CELLS).T.double().numpy().round(3)
+    look = dict(zmin=0, zmax=0.9, colorscale=RISING, colorbar=bar, showscale=scale, hovertemplate=say)
+    fig.add_trace(go.Heatmap(z=z, x=axis, y=axis, xaxis=f"x{panel}", yaxis=f"y{panel}", **look))
+
+
 def sellers_figure(
     net: str = "one bidder, target 0.001",  # a name of SINGLE
     shown: str = "at honest bids",  # a name of SHOWN
@@ -498,52 +420,27 @@ def sellers_figure(
     if isinstance(discount, bool) or discount not in DISCOUNTS:
         bad_argument("discount", discount, f"one of {DISCOUNTS}")
     shops = honest_rows() | {"RegretNet": net_row(net)}
-    told = lambda shop: (
-        f"revenue<br>{shop.revenue:.4f}<br>true regret<br>{shop.regret:.5f}<br>made"
-        f" honest<br>{shop.honest[discount]:.4f}"
-    )
-    fig = panels(
-        [f"<b>{name.replace(' ', '<br>')}</b><br>{told(shop)}" for name, shop in shops.items()],
-        ["value of item 2"] * 2,
-        "value of item 1",
-        760,
-    )
-    axis = AXIS.double().numpy().round(4)
+    titles = [
+        f"<b>{name.replace(' ', '<br>')}</b><br>revenue<br>{shop.revenue:.4f}<br>true regret<br>"
+        f"{shop.regret:.5f}<br>made honest<br>{shop.honest[discount]:.4f}"
+        for name, shop in shops.items()
+    ]
+    fig = panels(titles, ["value of item 2"] * 2, "value of item 1", 760)
     for k, (name, shop) in enumerate(shops.items(), 1):
-        f = (
-            posted(*as_menu(shop.mechanism, discount=discount))
-            if (name, shown) == ("RegretNet", "made honest")
-            else shop.mechanism
-        )
+        f = shop.mechanism
+        if (name, shown) == ("RegretNet", "made honest"):
+            f = posted(*as_menu(f, discount=discount))
         with torch.no_grad():
             shares, paid = f(SQUARE[:, None])
         add_mixture(fig, shares[:, 0], ("lla", "softmax"), panel=k)
-        fig.add_trace(
-            go.Heatmap(
-                z=paid.view(CELLS, CELLS).T.double().numpy().round(3),
-                x=axis,
-                y=axis,
-                zmin=0,
-                zmax=0.9,
-                colorscale=RISING,
-                colorbar=dict(title="pays", thickness=12, len=0.45, y=0.23),
-                showscale=k == len(shops),
-                hovertemplate="values (%{x:.2f}, %{y:.2f}): pays %{z:.3f}<extra></extra>",
-                xaxis=f"x{k + len(shops)}",
-                yaxis=f"y{k + len(shops)}",
-            )
-        )
-    _note(
-        fig,
-        [
-            _key({"lla": "item 1", "softmax": "item 2", "truth": "both"}),
-            f"RegretNet: {net}, {shown}",
-            f"discount {discount:.0%} when made honest",
-            net_row(net).source,
-        ],
-        126,
-    )
-    return fig.update_layout(margin_t=212)
+        _add_payments(fig, paid, k + len(shops), k == len(shops))
+    lines = [
+        _key({"lla": "item 1", "softmax": "item 2", "truth": "both"}),
+        f"RegretNet: {net}, {shown}",
+        f"discount {discount:.0%} when made honest",
+        net_row(net).source,
+    ]
+    return _note(fig, lines, 126).update_layout(margin_t=212)
 
 # %% ../../nbs/69_auction_lab.ipynb #c028
 def sellers_lab() -> Any:  # an ipywidgets box
@@ -616,19 +513,12 @@ def search_misreports(
 
 # %% ../../nbs/69_auction_lab.ipynb #c039
 def _surface(fig: go.Figure, h: FoundMisreports, starts: int, top: float) -> go.Figure:
-    axis, dots = REPORTS.double().numpy().round(4), lambda t: t.double().numpy().round(4).T
-    fig.add_trace(
-        go.Heatmap(
-            z=h.surface.clamp(-top, top).T.double().numpy().round(6),
-            x=axis,
-            y=axis,
-            zmin=-top,
-            zmax=top,
-            colorscale=DIVERGING,
-            colorbar=dict(title="gain", thickness=12, x=0.76, y=1, yanchor="top", len=0.6),
-            hovertemplate="report (%{x:.2f}, %{y:.2f}): gain %{z:.5f}<extra></extra>",
-        )
-    )
+    axis = REPORTS.double().numpy().round(4)
+    bar = dict(title="gain", thickness=12, x=0.76, y=1, yanchor="top", len=0.6)
+    look = dict(zmin=-top, zmax=top, colorscale=DIVERGING, colorbar=bar)
+    look |= dict(hovertemplate="report (%{x:.2f}, %{y:.2f}): gain %{z:.5f}<extra></extra>")
+    z = h.surface.clamp(-top, top).T.double().numpy().round(6)
+    fig.add_trace(go.Heatmap(z=z, x=axis, y=axis, **look))
     marks = (
         ("careless climbs", h.ends["careless"][:starts], "data", "circle", 6),
         ("long climbs", h.ends["long"][:starts], "light", "circle", 7),
@@ -636,21 +526,10 @@ def _surface(fig: go.Figure, h: FoundMisreports, starts: int, top: float) -> go.
         ("best lie of the grid", h.misreport[None], "truth", "diamond-open", 15),
     )
     for name, points, role, symbol, size in marks:
-        x, y = dots(points)
-        fig.add_scatter(
-            x=x,
-            y=y,
-            mode="markers",
-            name=name,
-            marker=dict(
-                color=colour(role),
-                symbol=symbol,
-                size=size,
-                line=dict(
-                    width=2 if "open" in symbol else 0.5, color=colour(role) if "open" in symbol else "#444"
-                ),
-            ),
-        )
+        x, y = points.double().numpy().round(4).T
+        rim = dict(width=2, color=colour(role)) if "open" in symbol else dict(width=0.5, color="#444")
+        marker = dict(color=colour(role), symbol=symbol, size=size, line=rim)
+        fig.add_scatter(x=x, y=y, mode="markers", name=name, marker=marker)
     return fig
 
 
@@ -659,23 +538,24 @@ def _race(fig: go.Figure, found: dict[str, float]) -> go.Figure:
     share = [100 * g / best if best > 1e-7 else 0.0 for g in found.values()]
     roles = dict(careless="data", long="light", grid="truth")
     names = [name if name == "grid" else f"{name} start" + "s" * (not name.endswith(" 1")) for name in found]
-    return fig.add_trace(
-        go.Bar(
-            x=share,
-            y=names,
-            orientation="h",
-            marker_color=[colour(roles[n.split(",")[0]]) for n in found],
-            texttemplate="%{x:.0f}%",
-            textposition="outside",
-            cliponaxis=False,
-            showlegend=False,
-            hoverinfo="skip",
-            xaxis="x2",
-            yaxis="y2",
-        )
-    )
+    tint = [colour(roles[n.split(",")[0]]) for n in found]
+    look = dict(orientation="h", marker_color=tint, texttemplate="%{x:.0f}%", textposition="outside")
+    look |= dict(cliponaxis=False, showlegend=False, hoverinfo="skip", xaxis="x2", yaxis="y2")
+    return fig.add_trace(go.Bar(x=share, y=names, **look))
 
 # %% ../../nbs/69_auction_lab.ipynb #c040
+def _two_panels(fig: go.Figure) -> go.Figure:
+    "A square above, and bars below."
+    below = dict(domain=[0.28, 0.92], anchor="y2", range=[0, 112], zeroline=False, gridcolor="#eceef1")
+    below |= dict(title=dict(text="part of the best gain found (%)", standoff=4), tickvals=[0, 50, 100])
+    bars = dict(domain=[0, 0.26], anchor="x2", autorange="reversed", ticks="", tickfont_size=12)
+    fig.update_layout(xaxis2=below, yaxis2=bars, margin_t=170, showlegend=False)
+    square = dict(range=[0, 1], constrain="domain")
+    right = dict(domain=[0, 0.74], constraintoward="right", selector=dict(anchor="y"))
+    top = dict(domain=[0.4, 1], scaleanchor="x", constraintoward="top", selector=dict(anchor="x"))
+    return fig.update_xaxes(**square, **right).update_yaxes(**square, **top)
+
+
 def misreport_figure(
     v1: float = 0.45,  # true value of item 1
     v2: float = 0.45,  # true value of item 2
@@ -694,62 +574,27 @@ def misreport_figure(
     _check_bids(v1=v1, v2=v2, w1=w1, w2=w2)
     h, shop = search_misreports(net, v1, v2, w1, w2, seed), net_row(net)
     fig = _surface(canvas("report for item 1", "report for item 2", height=830), h, starts, 0.002)
-    fig.update_layout(
-        xaxis2=dict(
-            domain=[0.28, 0.92],
-            anchor="y2",
-            range=[0, 112],
-            title=dict(text="part of the best gain found (%)", standoff=4),
-            zeroline=False,
-            gridcolor="#eceef1",
-            tickvals=[0, 50, 100],
-        ),
-        yaxis2=dict(domain=[0, 0.26], anchor="x2", autorange="reversed", ticks="", tickfont_size=12),
-        margin_t=170,
-        showlegend=False,
-    )
-    fig.update_xaxes(
-        domain=[0, 0.74], range=[0, 1], constrain="domain", constraintoward="right", selector=dict(anchor="y")
-    ).update_yaxes(
-        domain=[0.4, 1],
-        range=[0, 1],
-        scaleanchor="x",
-        constrain="domain",
-        constraintoward="top",
-        selector=dict(anchor="x"),
-    )
-    _race(fig, h.found)
+    _race(_two_panels(fig), h.found)
     told, paid, gain = h.misreport.tolist(), h.pays, h.found["grid"]
-    moved = (
-        f"he reports ({told[0]:.2f}, {told[1]:.2f}),<br>gains {gain:.5f} and pays {paid[1]:.3f} instead of"
-        f" {paid[0]:.3f}"
-        if gain > 0
-        else f"nothing to gain by a lie<br>of the grid; he pays {paid[0]:.3f}"
-    )
-    honest = (
-        f"made honest {max(shop.honest.values()):.4f}"
-        if shop.honest
-        else "item-wise Myerson: 0.8333, true regret 0"
-    )
-    keys = (
+    moved = f"nothing to gain by a lie<br>of the grid; he pays {paid[0]:.3f}"
+    if gain > 0:
+        moved = (
+            f"he reports ({told[0]:.2f}, {told[1]:.2f}),<br>gains {gain:.5f} and pays {paid[1]:.3f}"
+            f" instead of {paid[0]:.3f}"
+        )
+    honest = "item-wise Myerson: 0.8333, true regret 0"
+    if shop.honest:
+        honest = f"made honest {max(shop.honest.values()):.4f}"
+    lines = [
         _key({"data": "careless climbs", "light": "long climbs"}, "●"),
-        _key({"truth": "the truth"}, "✕"),
-        _key({"truth": "best lie of the grid"}, "◇"),
-    )
-    _note(
-        fig,
-        [
-            keys[0],
-            " &nbsp;".join(keys[1:]),
-            f"<b>values ({v1:.2f}, {v2:.2f})</b>: {moved}",
-            f"<b>the whole net</b> ({net}):",
-            f"revenue {shop.revenue:.4f}, true regret of a bidder {shop.regret:.5f},",
-            honest,
-            shop.source,
-        ],
-        6,
-    )
-    return fig
+        _key({"truth": "the truth"}, "✕") + " &nbsp;" + _key({"truth": "best lie of the grid"}, "◇"),
+        f"<b>values ({v1:.2f}, {v2:.2f})</b>: {moved}",
+        f"<b>the whole net</b> ({net}):",
+        f"revenue {shop.revenue:.4f}, true regret of a bidder {shop.regret:.5f},",
+        honest,
+        shop.source,
+    ]
+    return _note(fig, lines, 6)
 
 # %% ../../nbs/69_auction_lab.ipynb #c041
 def misreport_lab() -> Any:  # an ipywidgets box

@@ -8,8 +8,9 @@ __all__ = ['posted', 'as_box', 'count_items', 'LearnedMenu', 'train_menu', 'box_
            'Config', 'AugmentedLagrangian', 'LogRatio', 'train_net', 'as_menu', 'guarantee', 'cells', 'measure', 'run']
 
 # %% ../../nbs/61_learned_auctions.ipynb #c002
+import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..training import Point, Schedule, adamw, fit, thinned
 
 # %% ../../nbs/61_learned_auctions.ipynb #c007
 def posted(
@@ -149,19 +151,19 @@ def train_menu(
         require_positive("beta", value)
     require_positive("rate", rate)
     net, rng = LearnedMenu(low, high, size=size, seed=seed), torch.Generator().manual_seed(seed + 1)
-    adam = torch.optim.Adam(
-        [dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)], fused=True
-    )
-    slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, steps)
-    for step in range(steps):
-        if watch:
-            watch(step, net)
-        sharp = beta[0] * (beta[1] / beta[0]) ** (step / steps) / top
-        adam.zero_grad()
-        u = torch.rand(batch, len(a), generator=rng, dtype=torch.float32)
-        (-net.soft_revenue(a + span * u, sharp)).backward()
-        adam.step()
-        slower.step()
+
+    def batches() -> Iterator[tuple]:
+        for step in itertools.count():
+            if watch:
+                watch(step, net)
+            sharp = beta[0] * (beta[1] / beta[0]) ** (step / steps) / top
+            u = torch.rand(batch, len(a), generator=rng, dtype=torch.float32)
+            yield a + span * u, torch.tensor(sharp, dtype=torch.float64)
+
+    groups = [dict(params=[net.logits], lr=2 * rate), dict(params=[net.prices], lr=rate * top)]
+    plan = Schedule(steps, warmup=0, fall="cosine")
+    loss = lambda net, values, sharp: -net.soft_revenue(values, sharp)
+    fit(net, loss, batches(), torch.optim.Adam(groups, fused=True), plan, clip=None, replay=False)
     if watch:
         watch(steps, net)
     return net
@@ -660,23 +662,26 @@ def train_net(
     rule = rules[cfg.rule]()
     device, rng = pick_device(device), torch.Generator().manual_seed(cfg.seed + 1)
     net = RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed).to(device)
-    adam = torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
-    slower = torch.optim.lr_scheduler.CosineAnnealingLR(adam, cfg.steps)
     seen = dict(revenue=[], regret=[], price=[])
-    for step in range(cfg.steps):
-        if watch:
-            watch(step, net)
+
+    def batches() -> Iterator[tuple]:
+        for step in itertools.count():
+            if watch:
+                watch(step, net)
+            yield ()
+
+    def loss(net: nn.Module) -> dict:
         revenue, regret = _batch(net, cfg, rng, device)
-        adam.zero_grad()
-        rule.loss(revenue, regret).backward()
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        adam.step()
-        slower.step()
-        now = torch.cat([revenue.detach()[None], regret.detach()]).cpu()
-        for name, value in zip(
-            seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))
-        ):
+        return dict(loss=rule.loss(revenue, regret), revenue=revenue, regret=regret)
+
+    def steer(point: Point) -> None:
+        revenue, regret = float(point.numbers["revenue"]), point.numbers["regret"]
+        price = rule.update(revenue, regret)
+        for name, value in dict(revenue=revenue, regret=float(regret.sum()), price=price).items():
             seen[name].append(value)
+
+    plan, adam = Schedule(cfg.steps, warmup=0, fall="cosine"), adamw(net, rate=cfg.rate, betas=(0.9, 0.999))
+    fit(net, loss, batches(), adam, plan, replay=False, watch=steer, every=1)
     if watch:
         watch(cfg.steps, net)
     return net, seen
@@ -798,13 +803,7 @@ def run(
             f"{e:g}": box_revenue(posted(*as_menu(cpu, discount=e)), 0, 1, log2_points=15)
             for e in (0, 0.01, 0.02, 0.03, 0.05, 0.08)
         }
-    every = max(1, cfg.steps // 200)
-    found["seen"] = {
-        name: [
-            round(float(sum(y[k : k + every]) / len(y[k : k + every])), 7) for k in range(0, cfg.steps, every)
-        ]
-        for name, y in seen.items()
-    }
+    found["seen"] = {name: thinned(y) for name, y in seen.items()}
     return found | dict(
         device=device, arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}
     )

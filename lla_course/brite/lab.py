@@ -14,8 +14,8 @@ import plotly.graph_objects as go
 from scipy.stats import binom
 
 from .algorithm import coverage, theta_update
+from .experiments import cells
 from .model import LatentModel, TokenTree, observed
-from .reasoner import cells
 from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     add_curve,

@@ -7,7 +7,6 @@ __all__ = ['TRUTHS', 'RECORDS', 'DESIGNS', 'sample', 'bench_figure', 'regression
            'bias_variance_lab']
 
 # %% ../../nbs/19_regression_lab.ipynb #c002
-import math
 from typing import Any
 
 import numpy as np

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..attention.dense import lla_dense
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 from ..regression.local_linear import global_linear
 
 # %% ../../nbs/92_attention_solutions.ipynb #c005

@@ -23,8 +23,9 @@ from torch import nn
 from torch.utils._pytree import tree_map
 
 from ..attention.baselines import write_delta
+from ..attention.decode import lla_decode
 from ..attention.dense import lla_weights
-from ..attention.flash import BACKENDS, flash_lla, lla_decode
+from ..attention.flash import BACKENDS, flash_lla
 from lla_course.core import (
     bad_argument,
     inverse_softplus,

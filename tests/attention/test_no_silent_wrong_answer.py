@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from lla_course import flash_lla, lla_decode
 from lla_course.attention.backward import lla_attention
 from lla_course.attention.dense import as_heads, lla_dense
-from lla_course.attention.tiled import FLOOR, lla_tiled, solve_rows
+from lla_course.attention.tiled import RIDGE_FLOOR, lla_tiled, solve_rows
 from lla_course.kernels.runtime import can_run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -43,7 +43,7 @@ def decode(q, k, v, *, tol=None, is_causal=True, **knobs):
 
 
 def dense(q, k, v, *, tol=None, **knobs):
-    return lla_dense(q, k, v, floor=FLOOR[q.dtype], **knobs)
+    return lla_dense(q, k, v, floor=RIDGE_FLOOR[q.dtype], **knobs)
 
 
 def tiled(q, k, v, **knobs):

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lla_course.attention.dense import as_heads, lla_dense
+from lla_course.attention.dense import as_heads, lla_dense, restore
 from lla_course.attention.tiled import (
-    FLOOR,
+    RIDGE_FLOOR,
     TOLERANCE,
     QueryTile,
     covariance_product,
@@ -92,11 +92,11 @@ def test_it_is_the_dense_formula(problem):
 def test_leading_dimensions_strides_and_plain_matrices():
     q, k, v = (t.reshape(2, 3, 40, 16) for t in draw_qkv(40, 40, 16, N=6))
     heads = as_heads(q, k, v)
-    assert torch.allclose(heads.restore(exact(heads).o), lla_dense(q, k, v), atol=1e-10)
+    assert torch.allclose(restore(exact(heads).o, q), lla_dense(q, k, v), atol=1e-10)
     strided = [t.transpose(1, 2).contiguous().transpose(1, 2).flip(0)[..., ::2] for t in (q, k, v)]
     assert not strided[0].is_contiguous()
     heads = as_heads(*strided)
-    assert torch.allclose(heads.restore(exact(heads).o), lla_dense(*strided), atol=1e-10)
+    assert torch.allclose(restore(exact(heads).o, strided[0]), lla_dense(*strided), atol=1e-10)
     assert torch.allclose(
         exact(as_heads(q[0, 0], k[0, 0], v[0, 0])).o[0], lla_dense(q[0, 0], k[0, 0], v[0, 0]), atol=1e-10
     )
@@ -263,7 +263,7 @@ def test_a_ridge_below_the_floor_is_the_floor(dtype):
         (q.double() @ k.double().mT / 4).masked_fill(torch.ones(30, 30).triu(1).bool(), -math.inf), -1
     )
     trace = p @ k.double().square().sum(-1, keepdim=True) - (p @ k.double()).square().sum(-1, keepdim=True)
-    assert torch.allclose(low.ridge[:, 1:].double(), FLOOR[dtype] * trace[:, 1:, 0] / 16, rtol=0.05)
+    assert torch.allclose(low.ridge[:, 1:].double(), RIDGE_FLOOR[dtype] * trace[:, 1:, 0] / 16, rtol=0.05)
 
 
 @pytest.mark.parametrize("shift", [0, 10, 1000])
@@ -281,7 +281,7 @@ def test_empty_problems_have_empty_answers(lead, T):
     q, k, v = torch.randn(*lead, T, 8), torch.randn(*lead, 6, 8), torch.randn(*lead, 6, 8)
     heads = as_heads(q, k, v)
     t = lla_tiled(heads)
-    assert heads.restore(t.o).shape == q.shape and t.steps.shape == heads.q.shape[:2]
+    assert restore(t.o, q).shape == q.shape and t.steps.shape == heads.q.shape[:2]
 
 
 def test_every_entry_is_written(nan_empty):

@@ -537,6 +537,12 @@ def test_markets_do_not_depend_on_the_usual_dtype(letter, usual):
         torch.set_default_dtype(torch.float32)
 
 
+def test_large_steps_are_not_asked_for_twice():
+    assert BatchSearch(inner_steps=1, drop_item=True).far and not BatchSearch(inner_steps=1).far
+    with pytest.raises(ValueError, match="^large_steps=True"):
+        BatchSearch(inner_steps=1, drop_item=True, large_steps=True)
+
+
 def test_a_market_of_no_bidder_is_not_the_usual_one():
     for name in ("n", "m"):
         with pytest.raises(ValueError, match=f"^{name}=0"):

@@ -132,7 +132,8 @@ def run_all(page, lab, name):
         """() => {
         const text = e => e.innerText.trim();
         const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(text);
-        const content = [...document.querySelectorAll('.jp-CodeCell')].map(c => c.querySelector('.cm-content'));
+        const cells = [...document.querySelectorAll('.jp-CodeCell')];
+        const content = cells.map(c => c.querySelector('.cm-content'));
         const full = content.map(c => text(c) !== '');
         return p.length && p.every((t, i) => !full[i] || /\\[\\d+\\]/.test(t)); }""",
         timeout=240_000,

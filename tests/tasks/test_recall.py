@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lla_course.models import Decoder, DecoderConfig
-from lla_course.records import save
+from lla_course.records import Run, save
 from lla_course.tasks import recall
 from lla_course.tasks.mixers import MIXERS
 from lla_course.tasks.recall import (
@@ -203,11 +203,10 @@ def test_a_run_can_be_stored_and_repeats_itself(name, tmp_path):
     device = a.pop("device")
     path = save(
         "34_associative_recall/x",
-        a,
+        Run(a, device=device),
         config=asdict(cells("fast")[name]),
         seed=0,
         seconds=1.0,
-        device=device,
         folder=tmp_path,
     )
     assert path.stat().st_size < 20_000
@@ -326,7 +325,7 @@ def test_on_a_gpu_prompts_are_born_there_and_a_run_can_be_stored(name, tmp_path)
     r = run(replace(cells("fast")["softmax"], mixer=name, precision="bfloat16"))
     device = r.pop("device")
     assert device.type == "cuda" and not r["runs"][0]["loose"] and r["runs"][0]["memory"] > 0
-    save("34_associative_recall/x", r, config={}, seed=0, seconds=1.0, device=device, folder=tmp_path)
+    save("34_associative_recall/x", Run(r, device=device), config={}, seed=0, seconds=1.0, folder=tmp_path)
 
 
 # ---- modes, dtypes, nothing
