@@ -51,7 +51,7 @@ from lla_course.models import (
     require_below,
     run_with_cache,
 )
-from ..records import load
+from ..records import Run, load
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c007
 def cells(
@@ -73,7 +73,7 @@ def cells(
 
 def run(
     cfg: Config,  # one training
-) -> dict:  # as in chapter 51
+) -> Run:  # as in chapter 51
     "Train one model and examine it."
     return training_run(cfg)
 

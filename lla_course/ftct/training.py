@@ -35,6 +35,7 @@ from lla_course.ftct.graph import (
     vocabulary,
 )
 from ..models import Decoder, DecoderConfig, as_tokens, cross_entropy, evaluating, padded_prompts
+from ..records import Run
 from ..training import Schedule, adamw, count_parameters, fit
 
 # %% ../../nbs/51_ftct_training.ipynb #c007
@@ -333,7 +334,7 @@ def as_published(
 def run(
     cfg: Config,  # one training
     # by number of examples: accuracies, each a list; history; arrays: the weights of a small model
-) -> dict:
+) -> Run:
     "Train one model and examine it. Runs on a GPU where there is one."
     device, course, shots = pick_device("auto"), {}, range(cfg.data.examples)
 
@@ -349,12 +350,9 @@ def run(
         by_k = [evaluate(model, cfg, k) for k in shots]
     finally:
         torch.set_float32_matmul_precision(before)
-    found = dict(history=history, course=course, parameters=count_parameters(model), device=device)
-    return (
-        found
-        | {name: [round(r[name], 4) for r in by_k] for name in by_k[0]}
-        | (dict(arrays=model.state_dict()) if cfg.keep else {})
-    )
+    found = dict(history=history, course=course, parameters=count_parameters(model))
+    found |= {name: [round(r[name], 4) for r in by_k] for name in by_k[0]}
+    return Run(found, arrays=model.state_dict() if cfg.keep else None, device=device)
 
 # %% ../../nbs/51_ftct_training.ipynb #c042
 class WindowMLP(nn.Module):

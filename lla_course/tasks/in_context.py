@@ -25,6 +25,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Block, DecoderConfig, SoftmaxAttention, evaluating
+from ..records import Run
 from .mixers import MIXERS, LocalLinear, mixer
 from .online_regression import GRIDS, paired_ratio, predict, sample_segments
 from lla_course.training import (
@@ -318,7 +319,7 @@ def run(
     cfg: Config,  # one cell
     models: dict | None = None,  # gets the trained models, by (rate, seed), if it is given
     # see `lines`; for a mixer errors [seeds, test], curve and shifted [L], grid, rate, parameters, runs
-) -> dict:
+) -> Run:
     """Choose a learning rate on other data with the first seed, train all seeds, and measure. An error above
     1000 counts as 1000.
 
@@ -327,7 +328,7 @@ def run(
     device, made = pick_device("auto"), {} if models is None else models
     _check_later(cfg)
     if cfg.mixer == "lines":
-        return lines(cfg) | dict(device=device)
+        return Run(lines(cfg), device=device)
 
     def trial(rate: float, seed: int) -> dict:
         probe = [a[:8] for a in held_out(cfg, seed + 20_000)]
@@ -348,7 +349,8 @@ def run(
     found = search_rate(trial, cfg.rates, cfg.seeds)
     plain, moved = (_over_seeds([r.pop(name) for r in found["runs"]]) for name in ("test", "moved"))
     parameters = count_parameters(Regressor(cfg))
-    return found | plain | dict(shifted=moved["curve"], parameters=parameters, device=device)
+    found |= plain | dict(shifted=moved["curve"], parameters=parameters)
+    return Run(found, device=device)
 
 # %% ../../nbs/33_in_context_regression.ipynb #c023
 def cells(

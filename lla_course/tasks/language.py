@@ -35,7 +35,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, cross_entropy, evaluating
-from ..records import checkpointed, content_hash
+from ..records import Run, checkpointed, content_hash
 from .mixers import MIXERS, LocalLinear, MatrixMemory, mixer
 from lla_course.training import (
     Schedule,
@@ -460,7 +460,7 @@ def train_reader(
     minutes: float | None = None,  # default cfg.minutes
     device: torch.device | str = "cpu",  # where
     # the model; score (bits per byte), bits, bytes, curve, history, inside, steps, planned, seconds, memory,
-    # loose
+    # unconverged
 ) -> tuple[Decoder, dict]:
     """Train one decoder and let it read files that it has not seen; it is given back in evaluation mode.
 
@@ -482,7 +482,7 @@ def train_reader(
     )
     looks = [l for l in (*looks, dict(at=found["steps"], **look_inside(model, few))) if l["ridge"]]
     read = read_files(model, files, cfg.length, device=device, precision=cfg.precision)
-    about = {name: found[name] for name in ("steps", "seconds", "memory", "loose")}
+    about = {name: found[name] for name in ("steps", "seconds", "memory", "unconverged")}
     about |= dict(score=round(per_byte(read["bits"], read["bytes"])[0], 4), planned=steps, rate=rate)
     return model.eval(), read | about | dict(history=_thin(found), inside=looks)
 
@@ -673,13 +673,13 @@ def written(
 # %% ../../nbs/36_language_model.ipynb #c059
 def run(
     cfg: Config,  # one cell
-) -> dict:  # see `train_reader`, `written`, `run_counts`; corpus, parameters, grid, ratio
+) -> Run:  # see `train_reader`, `written`, `run_counts`; corpus, parameters, grid, ratio
     """Choose a learning rate, train, read the test files, write.
 
     Raises `ValueError` as `read_corpus` does."""
     corpus, device = read_corpus(cfg.only), pick_device("auto")
     if cfg.mixer == "counts":
-        return run_counts(cfg, corpus) | dict(corpus=corpus.about)
+        return Run(run_counts(cfg, corpus) | dict(corpus=corpus.about))
     text = torch.frombuffer(bytearray(corpus.stream("train")), dtype=torch.uint8).to(device)
     seconds = (
         checkpointed("step_seconds", lambda: dict(step=step_seconds(cfg, text)))["step"]
@@ -703,17 +703,13 @@ def run(
     steps = max(round(cfg.steps * seconds[0] / seconds[1]), 1) if seconds else cfg.steps
     model, found = train_reader(cfg, corpus, steps, chosen["rate"], device=device)
     finite = lambda x: x if math.isfinite(x) else None
-    return (
-        found
-        | written(model, cfg.letters)
-        | dict(
-            corpus=corpus.about,
-            device=device,
-            parameters=count_parameters(model),
-            grid=[[r, finite(s)] for r, s in chosen["grid"]],
-            step_seconds=[round(s, 5) for s in seconds] if seconds else None,
-        )
+    found |= written(model, cfg.letters) | dict(
+        corpus=corpus.about,
+        parameters=count_parameters(model),
+        grid=[[r, finite(s)] for r, s in chosen["grid"]],
+        step_seconds=[round(s, 5) for s in seconds] if seconds else None,
     )
+    return Run(found, device=device)
 
 # %% ../../nbs/36_language_model.ipynb #c061
 def compare(

@@ -24,6 +24,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import Run
 from .mixers import chunked
 from ..training import require_training
 
@@ -192,7 +193,7 @@ def later(
 def run(
     cfg: Config,  # one contest
     # by method: chosen settings for each seed, error by position [L-1], first and later [seeds * test]
-) -> dict:
+) -> Run:
     """Tune each method, then measure it on other sequences. All in float64.
 
     Raises `ValueError` where nothing comes first or later."""
@@ -213,7 +214,7 @@ def run(
                 mine[name] += [round(e, 6) for e in error[:, where].mean(1).tolist()]
     for mine in found.values():
         mine["curve"] = [round(e, 5) for e in mine["curve"].tolist()]
-    return found | dict(device=device)
+    return Run(found, device=device)
 
 # %% ../../nbs/32_test_time_regression.ipynb #c019
 def cells(

@@ -26,6 +26,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
+from ..records import Run
 from .mixers import MIXERS, chunked, mesa_query, mixer
 from lla_course.training import (
     Schedule,
@@ -268,7 +269,7 @@ def matrix_recall(
 def run(
     cfg: Config,  # one setting
     # rate, grid and runs of `search_rate`; tried: rate, seed, validation loss, accuracy of each training
-) -> dict:
+) -> Run:
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
     note = lambda rate, seed, report: tried.append([rate, seed, report["score"], report["accuracy"]])
@@ -281,10 +282,8 @@ def run(
         if isinstance(x, float) and not math.isfinite(x)
         else x
     )
-    return tidy(
-        search_rate(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
-        | dict(tried=tried)
-    ) | dict(device=pick_device("auto"))
+    found = search_rate(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
+    return Run(tidy(found | dict(tried=tried)), device=pick_device("auto"))
 
 # %% ../../nbs/34_associative_recall.ipynb #c044
 EIGHT = ("softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet")

@@ -25,6 +25,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
+from ..records import Run
 from .mixers import MIXERS, MatrixMemory
 from lla_course.training import (
     Schedule,
@@ -299,7 +300,7 @@ def grade(
 def run(
     cfg: Config,  # one contestant in one world
     # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
-) -> dict:
+) -> Run:
     "Choose a learning rate, train, and grade on longer words."
     device = pick_device("auto")
     table = moves(cfg.world).to(device)
@@ -326,11 +327,8 @@ def run(
         return dict(score=round(score, 5), **test, **history)
 
     found = search_rate(trial, cfg.rates, cfg.seeds)
-    return found | dict(
-        score=[r["score"] for r in found["runs"]],
-        parameters=count_parameters(tracker(cfg)),
-        device=str(device),
-    )
+    found |= dict(score=[r["score"] for r in found["runs"]], parameters=count_parameters(tracker(cfg)))
+    return Run(found, device=device)
 
 # %% ../../nbs/35_state_tracking.ipynb #c039
 def cells(

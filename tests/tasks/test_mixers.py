@@ -414,7 +414,7 @@ def test_training_lowers_the_loss_and_notes_the_solver():
         and found["steps"] == 24
         and min(found["solver_steps"]) > 1
         and max(found["residual"]) <= 1e-5
-        and not found["loose"]
+        and not found["unconverged"]
     )
 
 
