@@ -285,7 +285,8 @@ def fit(
     The clock stands still in the first step at each shape of a batch, which may compile. `solver_steps` is
     the mean and `residual` the largest over the modules with an `info`, `None` where nothing is solved;
     `unconverged` says whether a residual was above 0.1. A loss that is not finite ends the
-    training, as `inf`. The model is left in training mode. Raises `ValueError` for settings that make none."""
+    training, as `inf`.
+    The model is left in training mode. Raises `ValueError` for settings that make no training."""
     _check_fit(optimizer, precision, clip, replay, every)
     learn, curve = _learner(model.train(), loss, optimizer, clip, precision), _Curve()
     device, batches, shapes, done = next(model.parameters()).device, iter(batches), set(), 0
