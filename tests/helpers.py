@@ -1,5 +1,7 @@
 "What several test files need: errors, tolerances, heads, and the parts of a lab."
 
+from contextlib import contextmanager
+
 import torch
 
 FLOOR = {
@@ -20,6 +22,16 @@ def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
     generator = torch.Generator().manual_seed(seed)
     drawn = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
     return [(scale * x).to(device, dtype) for x in drawn]
+
+
+@contextmanager
+def default_dtype(dtype):
+    "Within, PyTorch makes numbers of another dtype when nobody says which."
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
 
 
 def parts(lab):

@@ -289,8 +289,8 @@ def lla_tiled(
 ) -> Tiled:  # o [N, T, D] and what the backward pass needs
     """Local Linear Attention tile by tile: no array of size T x S, none of size T x D x D.
 
-    Arithmetic in float32 for 16-bit and float32 inputs, in float64 for float64. A ridge below `RIDGE_FLOOR` tr(C) /
-    D + 8 eps |kbar|^2 is raised to it.
+    Arithmetic in float32 for 16-bit and float32 inputs, in float64 for float64. A ridge below
+    `RIDGE_FLOOR` tr(C) / D + 8 eps |kbar|^2 is raised to it.
     A row that does not reach its tolerance gives the best iterate it had, with a residual of at most 1.
     Raises `ValueError` for a tolerance, number of steps or tile size that makes no sense."""
     N, T, D = heads.q.shape

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import random_heads
 from lla_course import flash_lla, lla_decode
 from lla_course.attention.backward import lla_attention
 from lla_course.attention.dense import as_heads, lla_dense
@@ -54,12 +55,11 @@ EVERY = {"dense": dense, "lla_attention": lla_attention, "flash_lla": tiled}
 rungs = pytest.mark.parametrize("rung", EVERY.values(), ids=EVERY)
 
 
-def draw(T, S, D, N=2, dtype=f64, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return [torch.randn(N, n, D, generator=g, dtype=f64).to(dtype) for n in (T, S, S)]
+def draw(T, S, D, N=2, **knobs):
+    return random_heads((N, T, D), (N, S, D), (N, S, D), **knobs)
 
 
-def oracle(q, k, v, ridge, is_causal=True, scale=None, floor=1e-8, eps=torch.finfo(f64).eps):
+def oracle(q, k, v, ridge, is_causal=True, scale=None, floor=1e-8, eps=2.0**-52):
     "One row after the other, differentiable; the floor is a constant."
     T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
     rows = torch.as_tensor(ridge, dtype=f64).expand(q.shape[:-1])
