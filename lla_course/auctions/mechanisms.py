@@ -33,6 +33,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import Run
 
 # %% ../../nbs/60_mechanisms.ipynb #c007
 def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, Callable]:
@@ -924,7 +925,7 @@ def cells(
 
 def run(
     cfg: Config,  # one program
-) -> dict:  # revenue, number of incentive constraints, for one bidder the ten entries chosen most
+) -> Run:  # revenue, number of incentive constraints, for one bidder the ten entries chosen most
     """Solve one program on the CPU. No randomness: the same settings give the same numbers.
 
     Raises `ValueError` for settings that are none."""
@@ -934,6 +935,7 @@ def run(
     types, weights = type_grid(low, high, cfg.size, cfg.where)
     if kind in ("dsic", "bic"):
         found = optimal_pair_lp(types, weights, truthful=kind)
-        return dict(revenue=found.revenue, constraints=found.constraints)
+        return Run(dict(revenue=found.revenue, constraints=found.constraints))
     found = optimal_lp(types, weights, unit_demand=kind == "unit")
-    return dict(revenue=found.revenue, constraints=found.constraints, menu=read_menu(found, weights)[:10])
+    chosen = read_menu(found, weights)[:10]
+    return Run(dict(revenue=found.revenue, constraints=found.constraints, menu=chosen))

@@ -28,6 +28,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import Run
 from ..training import Point, Schedule, adamw, fit, thinned
 
 # %% ../../nbs/61_learned_auctions.ipynb #c007
@@ -786,7 +787,7 @@ def measure(
 # %% ../../nbs/61_learned_auctions.ipynb #c091
 def run(
     cfg: Config,  # one training
-) -> dict:  # revenue, regrets, honest revenue, the course of the training; arrays: the weights
+) -> Run:  # revenue, regrets, honest revenue, the course of the training; arrays: the weights
     "Train one net and measure it. Runs on a GPU where there is one."
     device, rng = pick_device("auto"), torch.Generator().manual_seed(cfg.seed + 9)
     net, seen = train_net(cfg, device=device)
@@ -804,6 +805,5 @@ def run(
             for e in (0, 0.01, 0.02, 0.03, 0.05, 0.08)
         }
     found["seen"] = {name: thinned(y) for name, y in seen.items()}
-    return found | dict(
-        device=device, arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}
-    )
+    arrays = {name: t.detach().cpu() for name, t in net.state_dict().items()}
+    return Run(found, arrays=arrays, device=device)

@@ -48,6 +48,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, evaluating
+from ..records import Run
 
 # %% ../../nbs/42_brite_transformer.ipynb #c020
 @dataclass(frozen=True)
@@ -375,7 +376,7 @@ def run(
     cfg: Config,  # one experiment
     # for each method: grades by length, what it cost, its course, some of its texts; what was skipped for
     # want of time
-) -> dict:
+) -> Run:
     """Train the methods of `cfg` one after the other and grade them.
 
     Runs on a GPU where there is one; stops starting new ones after `cfg.limit` seconds."""
@@ -406,4 +407,4 @@ def run(
         )
         if h.kept is not None:
             found[name]["samples_kept"] = _samples(cfg, data, h.kept)
-    return dict(methods=found, skipped=skipped, device=device)
+    return Run(dict(methods=found, skipped=skipped), device=device)

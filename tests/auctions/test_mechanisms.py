@@ -671,7 +671,7 @@ def test_pair_program_contains_one_item_and_one_bidder():
 @pytest.mark.parametrize("K, low, mid", [(4, 0.8174, 1.0225), (6, 0.8381, 0.9720)])
 def test_two_by_two(K, low, mid):
     for where, value in (("low", low), ("mid", mid)):
-        assert abs(run(Config("pair_dsic", K, where))["revenue"] - value) < 1e-4
+        assert abs(run(Config("pair_dsic", K, where)).result["revenue"] - value) < 1e-4
 
 
 def test_a_menu_is_read_off_a_table():
@@ -692,7 +692,7 @@ def test_cells_and_run():
             for name, c in cells(preset).items()
         )
     found = run(Config("unit", 4, "low"))
-    assert set(found) == {"revenue", "constraints", "menu"} and run(Config("unit", 4, "low")) == found
+    assert set(found.result) == {"revenue", "constraints", "menu"} and run(Config("unit", 4, "low")) == found
 
 
 # ---- what the chapter says of its recorded runs

@@ -1,6 +1,7 @@
 "Chapter 61: mechanisms that learn, honest by construction or nearly, and the searches that say which."
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -450,9 +451,8 @@ def test_cells_and_run(monkeypatch):
     table = cells("fast")
     assert list(table) == list(cells("full")) and {c.n for c in table.values()} == {1, 2}
     for name in ("square_0.001", "pair_0.001", "eight_gradient"):
-        found = run(Config(**table[name].__dict__ | dict(steps=4)))
-        found.pop("device")
-        arrays = found.pop("arrays")
+        out = run(replace(table[name], steps=4))
+        found, arrays = out.result, out.arrays
         content_hash(found)
         assert (
             0.05 < found["revenue"] < 2
