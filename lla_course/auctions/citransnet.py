@@ -147,7 +147,7 @@ def train(
     Ends after `steps` or `minutes`, whichever is first."""
     device, sizes, seen = pick_device(device), cfg.train_sizes, dict(revenue=[], regret=[], price=[])
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    budget = dict(target=cfg.target, budget_start=cfg.budget_start, rate=cfg.dual_rate)
+    budget = dict(target=cfg.target, budget_start=cfg.budget_start, dual_rate=cfg.dual_rate)
     rules = [LogRatio(cfg.steps, **budget) for _ in sizes]
 
     def batches() -> Iterator[tuple]:

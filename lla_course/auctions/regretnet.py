@@ -591,12 +591,12 @@ class LogRatio:
         *,
         target: float = 1e-3,  # regret of all bidders over revenue, at the end
         budget_start: float = 1e-2,  # the same at the beginning; reached geometrically after two thirds
-        rate: float = 0.5,  # of the steering
+        dual_rate: float = 0.5,  # of the steering
     ) -> None:
         require_whole("steps", steps, least=1)
-        for name, value in dict(target=target, budget_start=budget_start, rate=rate).items():
+        for name, value in dict(target=target, budget_start=budget_start, dual_rate=dual_rate).items():
             require_positive(name, value)
-        self.steps, self.target, self.budget_start, self.rate = steps, target, budget_start, rate
+        self.steps, self.target, self.budget_start, self.dual_rate = steps, target, budget_start, dual_rate
         self.step, self.price = 0, 1.0
 
     def loss(
@@ -618,7 +618,7 @@ class LogRatio:
         )
         ratio = max(float(regret.sum()), 1e-9) / max(revenue, 1e-9)
         self.step += 1
-        self.price = max(0.0, self.price + self.rate * math.log(ratio / budget))
+        self.price = max(0.0, self.price + self.dual_rate * math.log(ratio / budget))
         return self.price
 
 # %% ../../nbs/61_learned_auctions.ipynb #c044

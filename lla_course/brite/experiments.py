@@ -97,7 +97,8 @@ def pretrain(
         z = noisy_rationales(cfg, p.x, cfg.p_correct, cfg.p_slip, rng)
         return (nll(model, cfg, p.x, encode(cfg, z, p.steps, final_answer(cfg, z, p.steps))),)
 
-    return model, (train_loop(model, loss, cfg.base_steps, cfg.base_rate, until) or [[]])[0]
+    curves = train_loop(model, loss, cfg.base_steps, cfg.base_rate, until)
+    return model, curves[0] if curves else []
 
 # %% ../../nbs/42_brite_transformer.ipynb #c028
 @torch.no_grad()

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.auctions.mechanisms import (
     first_price,
     grid_regret,
@@ -544,12 +545,9 @@ def test_menus_and_types_do_not_depend_on_the_usual_dtype(usual):
         return [*menus[0].entries(), *menus[1].entries(), *as_menu(sell, points=5), revenue]
 
     want = make()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
         assert torch.get_default_dtype() == usual
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_no_bids_no_allocation():
