@@ -24,4 +24,4 @@ def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
 
 def parts(lab):
     "Controls by their label, the line of text, and the figure of a lab."
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+    return {c.description: c for c in lab.controls.values()}, lab.message, lab.figure
