@@ -311,6 +311,8 @@ def _changes(old: dict, new: dict, path: str = "") -> Iterator[tuple[str, Any]]:
             yield from _changes(a or {}, b or {}, f"{path}{key}.")
         elif not _same(a, b):
             yield path + key, b
+            if key == "range" and path:  # an axis on the screen needs to be told to find its own
+                yield f"{path}autorange", new.get("autorange", True if b is None else None)
 
 
 def _set(part: Any, old: dict, new: dict) -> None:

@@ -366,7 +366,11 @@ def everything(k):
 def content(figure):
     "A figure without the names that widgets give to traces."
     plain = [{k: v for k, v in t.to_plotly_json().items() if k != "uid"} for t in figure.data]
-    return plain, figure.layout.to_plotly_json()
+    layout = figure.layout.to_plotly_json()
+    for part in layout.values():
+        if isinstance(part, dict) and part.get("autorange") is True:  # as an axis without a range has it
+            del part["autorange"]
+    return plain, layout
 
 
 def empty(value):
