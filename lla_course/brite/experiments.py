@@ -14,6 +14,19 @@ from typing import Any
 
 import torch
 
+from lla_course.core import (
+    bad_argument,
+    by_preset,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_whole,
+)
+from ..models import Decoder, evaluating
+from ..records import Run
+
+# %% ../../nbs/42_brite_transformer.ipynb #c002b
 from lla_course.brite.task import (
     Prompts,
     as_text,
@@ -38,17 +51,6 @@ from lla_course.brite.updates import (
     train_loop,
 )
 from .writer import Hinted, log_probs, new_writer, write
-from lla_course.core import (
-    bad_argument,
-    by_preset,
-    pick_device,
-    require_choice,
-    require_finite,
-    require_positive,
-    require_whole,
-)
-from ..models import Decoder, evaluating
-from ..records import Run
 
 # %% ../../nbs/42_brite_transformer.ipynb #c020
 @dataclass(frozen=True)

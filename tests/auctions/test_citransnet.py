@@ -13,7 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 
-from helpers import default_dtype
+from helpers import same_with_usual_dtype
 from lla_course.auctions import citransnet, networks
 from lla_course.auctions.citransnet import MODELS, Config, build, cells, measure, run, train
 from lla_course.auctions.markets import SETTINGS, sample_market, yardsticks
@@ -513,9 +513,7 @@ def test_markets_do_not_depend_on_the_usual_dtype(letter, usual):
         batch = draw_batch(s, cfg, s.n, s.m, torch.Generator().manual_seed(2))
         return [values, *contexts, s.centre(*contexts), *batch]
 
-    want = make()
-    with default_dtype(usual):
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
+    assert same_with_usual_dtype(make, usual)
 
 
 def test_large_steps_are_not_asked_for_twice():

@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from helpers import default_dtype
+from helpers import same_with_usual_dtype
 from lla_course.auctions.mechanisms import (
     first_price,
     grid_regret,
@@ -544,10 +544,7 @@ def test_menus_and_types_do_not_depend_on_the_usual_dtype(usual):
         revenue = torch.tensor([box_revenue(sell, 0, 1, log2_points=9)], dtype=torch.float64)
         return [*menus[0].entries(), *menus[1].entries(), *as_menu(sell, points=5), revenue]
 
-    want = make()
-    with default_dtype(usual):
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
-        assert torch.get_default_dtype() == usual
+    assert same_with_usual_dtype(make, usual)
 
 
 def test_no_bids_no_allocation():
