@@ -3,13 +3,23 @@ PYTHON ?= python3
 RUN = .venv/bin/
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: course test fuzz lab site setup export pictures clean
+.PHONY: course test test-laws test-kernels test-notebooks test-browser fuzz lab site setup export pictures clean
 
 course: setup   ## run every chapter at preset fast and build the site
 	$(RUN)lla-course site
 
 test: setup     ## the whole suite: laws, house rules, every notebook, the browser
 	$(RUN)python -m pytest -n 2 --dist loadgroup
+
+PYTEST = $(RUN)python -m pytest -n 2 --dist loadgroup
+test-laws: setup       ## the suite in four parts: everything that is neither a kernel, a notebook nor a page
+	$(PYTEST) --ignore=tests/kernels --ignore=tests/browser --ignore=tests/test_notebooks.py
+test-kernels: setup    ## the kernels, interpreted and compiled ahead of time
+	$(PYTEST) tests/kernels
+test-notebooks: setup  ## every chapter, at preset fast
+	$(PYTEST) tests/test_notebooks.py
+test-browser: setup    ## the site and the labs, in headless Chromium
+	$(PYTEST) tests/browser
 
 N ?= 1000
 fuzz: setup     ## N random cases (make fuzz N=10000) of flash_lla and lla_decode against float64, row by row
@@ -27,7 +37,7 @@ export: setup   ## after editing a notebook: regenerate the library, strip outpu
 	$(RUN)nbdev_clean
 
 pictures: site  ## one PNG a chapter for the README (needs Chromium)
-	$(RUN)python -m lla_course.site pictures
+	$(RUN)lla-course pictures
 
 setup: .venv/.ready
 .venv/.ready: settings.ini constraints.txt setup.py pyproject.toml

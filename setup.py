@@ -2,6 +2,7 @@
 
 The kernels are named by hand, with their folder: find_packages follows no links, and an archive has none."""
 
+import re
 from configparser import ConfigParser
 from pathlib import Path
 
@@ -15,6 +16,12 @@ course = cfg["course_requirements"].split()
 dev = course + cfg["dev_requirements"].split()
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in ("trl", "baselines")}
 
+# On PyPI a relative link of the README leads nowhere; pictures are shown from the raw file.
+home, branch = cfg["git_url"], cfg["branch"]
+readme = Path("README.md").read_text(encoding="utf-8")
+readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", readme)
+readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
+
 setup(
     name=lib,
     version=cfg["version"],
@@ -22,12 +29,30 @@ setup(
     license="Apache-2.0",
     author=cfg["author"],
     author_email=cfg["author_email"],
-    url=cfg["git_url"],
+    url=home,
+    project_urls={
+        "Documentation": cfg["doc_host"] + cfg["doc_baseurl"],
+        "Source": home,
+        "Changelog": f"{home}/blob/{branch}/CHANGELOG.md",
+        "Issues": f"{home}/issues",
+    },
+    classifiers=[
+        "Development Status :: 3 - Alpha",
+        "Intended Audience :: Education",
+        "Intended Audience :: Science/Research",
+        "Operating System :: OS Independent",
+        "Programming Language :: Python :: 3",
+        *[f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)],
+        "Topic :: Education",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+        "Typing :: Typed",
+    ],
     keywords=cfg["keywords"],
-    long_description=Path("README.md").read_text(encoding="utf-8"),
+    long_description=readme,
     long_description_content_type="text/markdown",
     packages=find_packages(include=[lib, lib + ".*"]) + [lib + ".kernels"],
     package_dir={lib + ".kernels": "kernels"},
+    package_data={lib: ["py.typed"]},
     python_requires=">=" + cfg["min_python"],
     install_requires=cfg["requirements"].split(),
     extras_require={"course": course, "dev": dev, **more},

@@ -5,6 +5,9 @@
 # %% ../nbs/00_core.ipynb #c002
 from __future__ import annotations
 
+import ast
+import inspect
+import io
 import math
 import numbers
 import os
@@ -12,6 +15,8 @@ import platform
 import random
 import re
 import tempfile
+import textwrap
+import tokenize
 from collections.abc import Callable
 from decimal import Decimal
 from pathlib import Path
@@ -23,8 +28,9 @@ if TYPE_CHECKING:  # torch takes two seconds to import: whoever only wants a num
     import torch
 
 # %% auto #0
-__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'require_finite',
-           'seed_everything', 'pick_device', 'device_name', 'refuse_masked', 'as_tensors', 'write_atomic', 'repo_root']
+__all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'inverse_softplus',
+           'require_finite', 'seed_everything', 'pick_device', 'device_name', 'milliseconds', 'refuse_masked',
+           'as_tensors', 'add_parameters', 'write_atomic', 'repo_root', 'package_folder']
 
 # %% ../nbs/00_core.ipynb #c005
 def bad_argument(
@@ -111,6 +117,14 @@ def require_choice(
         bad_argument(name, value, "one of " + ", ".join(map(repr, choices)))
     return value
 
+# %% ../nbs/00_core.ipynb #c017c
+def inverse_softplus(
+    x: float,  # a finite number > 0
+) -> float:  # y with log(1 + exp(y)) = x
+    "The number whose softplus is x. Raises `ValueError` for x <= 0."
+    x = require_positive("x", x)
+    return x + math.log(-math.expm1(-x))
+
 # %% ../nbs/00_core.ipynb #c019
 def require_finite(
     name: str,  # the argument's name
@@ -172,6 +186,25 @@ def device_name(
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     return f"CPU ({platform.machine()}, {torch.get_num_threads()} threads)"
+
+# %% ../nbs/00_core.ipynb #c013d
+def milliseconds(
+    work: Callable[[], Any],  # what is timed, again and again
+    device: torch.device | str = "cpu",  # where it runs
+    least: float = 100.0,  # for how many milliseconds it is repeated; once at least
+) -> float:  # the median of all runs
+    """Time a function, after a run that does not count: by Triton's `do_bench` on a GPU, by PyTorch's `Timer`
+    elsewhere. Raises `ValueError` as `pick_device` does, and for a time that is not positive."""
+    import torch
+    from torch.utils.benchmark import Timer
+
+    require_positive("least", least)
+    if pick_device(device).type == "cuda":
+        from triton.testing import do_bench
+
+        return do_bench(work, rep=least, return_mode="median")
+    timer = Timer("work()", globals=dict(work=work), num_threads=torch.get_num_threads())
+    return 1e3 * timer.blocked_autorange(min_run_time=least / 1e3).median
 
 # %% ../nbs/00_core.ipynb #c021
 def _masked(value: Any) -> tuple | None:
@@ -252,6 +285,57 @@ def as_tensors(
     back = (lambda t: t.to(kept)) if given else (lambda t: t.to(kept).detach().numpy())
     return [t.to(**to) for t in tensors.values()], back
 
+# %% ../nbs/00_core.ipynb #c023b
+def _comments(source: str) -> dict[int, str]:
+    "The comment of each line that has one."
+    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
+    return {t.start[0]: t.string.lstrip("# ") for t in tokens if t.type == tokenize.COMMENT}
+
+
+def _docment(line: int, comments: dict[int, str], taken: set[int]) -> str:
+    "What is said of a parameter: on its line, else on the lines of comment right above it."
+    if line in comments:
+        return comments[line]
+    above = []
+    while (line := line - 1) in comments and line not in taken:
+        above.insert(0, comments[line])
+    return " ".join(above)
+
+
+def add_parameters(
+    public: Any,  # a function, or a class, whose `__init__` is read
+) -> Any:  # the same, with a longer `__doc__`
+    """Write what a signature says of each parameter into the docstring, so that `help` shows it.
+
+    Nothing happens where the source is not at hand, or where it is written already."""
+    function = public.__init__ if isinstance(public, type) else public
+    try:
+        source = textwrap.dedent(inspect.getsource(function))
+    except (OSError, TypeError):
+        return public
+    written = public.__doc__ or ""
+    if "\n\nParameters\n" in written:
+        return public
+    node, comments = ast.parse(source).body[0], _comments(source)
+    a = node.args
+    arguments = [
+        x for x in [*a.posonlyargs, *a.args, a.vararg, *a.kwonlyargs, a.kwarg] if x and x.arg != "self"
+    ]
+    taken = {x.lineno for x in arguments}
+    defaults = {
+        k: p.default for k, p in inspect.signature(function).parameters.items() if p.default is not p.empty
+    }
+    lines = [inspect.cleandoc(written), "", "Parameters", "----------"]
+    for x in arguments:
+        kind = ast.unparse(x.annotation) if x.annotation else ""
+        default = f", default {defaults[x.arg]!r}" if x.arg in defaults else ""
+        lines += [f"{x.arg} : {kind}{default}", f"    {_docment(x.lineno, comments, taken)}"]
+    if node.returns and not isinstance(public, type):
+        lines += ["", "Returns", "-------", f"{ast.unparse(node.returns)}"]
+        lines += [f"    {_docment(node.returns.lineno, comments, taken)}"]
+    public.__doc__ = "\n".join(lines)
+    return public
+
 # %% ../nbs/00_core.ipynb #c025
 def write_atomic(
     path: str | Path,  # where the file should be
@@ -287,3 +371,8 @@ def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
         if (folder / "settings.ini").is_file() and (folder / "nbs" / "00_core.ipynb").is_file():
             return folder
     raise FileNotFoundError("no checkout of lla_course found here: run this inside a clone of the repository")
+
+
+def package_folder() -> Path:  # where this file lies, and the rooms beside it
+    "The folder of this library's modules: in the checkout, or where it is installed."
+    return Path(__file__).resolve().parent

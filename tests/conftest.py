@@ -73,7 +73,7 @@ def executed():
     from filelock import FileLock
 
     from lla_course.core import repo_root
-    from lla_course.course import run_chapters
+    from lla_course.course.runner import run_chapters
 
     locks = repo_root() / "build" / "locks"
     locks.mkdir(parents=True, exist_ok=True)

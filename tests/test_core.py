@@ -5,11 +5,13 @@ import io
 import json
 import os
 import re
+import time
 import warnings
 import zipfile
 from dataclasses import dataclass
 from decimal import Decimal
 from fractions import Fraction
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -24,6 +26,8 @@ from lla_course.core import (
     bad_argument,
     by_preset,
     device_name,
+    inverse_softplus,
+    milliseconds,
     pick_device,
     repo_root,
     require_choice,
@@ -36,13 +40,16 @@ from lla_course.core import (
 )
 from lla_course.records import (
     Record,
+    Run,
     StaleRecord,
     check_replacement,
     checkpoint_folder,
     checkpointed,
+    code_hash,
     content_hash,
     load,
-    save,
+    results_name,
+    stored_records,
 )
 
 # ---- arguments
@@ -174,6 +181,40 @@ def test_require_finite_names_the_first_bad_entry(bad, where):
 def test_require_finite_takes_nothing_and_whole_numbers():
     for t in (torch.zeros(0), torch.zeros(0, 3), torch.arange(3)):
         assert require_finite("y", t) is t
+
+
+def test_the_timer_tells_long_from_short():
+    a = torch.randn(4, 4)
+    short, long = (milliseconds(lambda n=n: [a @ a for _ in range(n)], least=20) for n in (1, 200))
+    assert 0 < short < long / 20
+
+
+@pytest.mark.gpu
+def test_the_timer_reads_the_clock_of_the_gpu():
+    a = torch.randn(2048, 2048, device="cuda")
+    assert 0.01 < milliseconds(lambda: a @ a, "cuda") < 20
+
+
+def test_milliseconds_are_the_median_of_many_runs_and_of_one_at_least():
+    runs = []
+    work = lambda: (runs.append(1), time.sleep(0.005))
+    assert 5 <= milliseconds(work, least=50) < 50 and len(runs) >= 2
+    assert 5 <= milliseconds(work, "cpu", least=0.1) < 50
+    for wrong in (dict(device="gpu"), dict(least=0)):
+        with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
+            milliseconds(work, **wrong)
+
+
+@pytest.mark.parametrize("x", [1e-300, 1e-9, 0.1, 1.0, 40.0, 1000.0, 1e300])
+def test_softplus_undoes_its_inverse(x):
+    y = torch.tensor(inverse_softplus(x), dtype=torch.float64)
+    assert torch.nn.functional.softplus(y).item() == pytest.approx(x, rel=1e-12)
+
+
+@pytest.mark.parametrize("x", [0.0, -1.0, float("nan"), True])
+def test_only_a_positive_number_has_an_inverse_softplus(x):
+    with pytest.raises(ValueError, match="^x="):
+        inverse_softplus(x)
 
 
 # ---- chance and devices
@@ -349,9 +390,9 @@ def test_a_masked_entry_is_refused_with_its_place_and_a_mask_that_hides_nothing_
         assert np.array_equal(as_tensors(y=masked)[0][0].numpy(), x)
         return
     place = ", ".join(map(str, np.argwhere(mask)[0]))
-    for given in (masked, masked.astype(">f4"), np.ma.array(x.astype(int), mask=mask)):
+    for array in (masked, masked.astype(">f4"), np.ma.array(x.astype(int), mask=mask)):
         with pytest.raises(ValueError, match=re.escape(f"y[{place}]=masked: expected")):
-            as_tensors(x=[1.0], y=given)
+            as_tensors(x=[1.0], y=array)
     with pytest.raises(ValueError, match=re.escape(f"y[1, {place}]=masked")):
         as_tensors(y=[x, masked])
     with pytest.raises(ValueError, match=r"^y\[2\]=masked"):
@@ -533,12 +574,15 @@ class Settings:
     widths: tuple = (1, 0.5)
 
 
+ERROR = {"error": 0.25}
+
+
 @pytest.fixture
 def save(tmp_path):
-    def save(name="chapter/cell", result=None, config=Settings(), **more):
+    def save(name="chapter/cell", result=ERROR, config=Settings(), arrays=None, device="cpu", **more):
         return records.save(
             name,
-            {"error": 0.25} if result is None else result,
+            Run(result, arrays, device) if isinstance(result, dict) else result,
             **dict(config=config, seed=1, seconds=2.0, folder=tmp_path) | more,
         )
 
@@ -604,6 +648,15 @@ def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
         == tmp_path.resolve() / "nbs" / "results" / "a" / "b.json"
     )
     assert load("a/b", {}).result == {}
+
+
+def test_a_file_has_a_line_for_each_list_and_each_entry(save, tmp_path):
+    curve = {"x": list(range(1000)), "rows": [[1.5, 2], [3]], "points": [{"b": 1, "a": None}], "none": {}}
+    text = save(result={"curve": curve, "letters": "λ\n"}).read_text(encoding="ascii")
+    assert json.loads(text)["result"] == {"curve": curve, "letters": "λ\n"}
+    assert text == text.strip() + "\n" and "  \"rows\": [[1.5,2],[3]],\n" in text
+    assert '  "points": [{"a":null,"b":1}],\n' in text and '  "none": {},\n' in text
+    assert [line[:12] for line in text.splitlines() if len(line) > 100] == ['   "x": [0,1']
 
 
 @dataclass(frozen=True)
@@ -862,10 +915,7 @@ def test_what_cannot_be_stored_is_refused_by_name(save, tmp_path, wrong, named):
     save(arrays={"w": np.ones(2)})
     before = files(tmp_path)
     with pytest.raises(ValueError, match=f"^({named})") as error:
-        records.save(
-            **dict(name="chapter/cell", result={}, config=Settings(), seed=1, seconds=2.0, folder=tmp_path)
-            | wrong
-        )
+        save(**wrong)
     assert ": expected" in str(error.value) and files(tmp_path) == before
 
 
@@ -1036,6 +1086,119 @@ def test_settings_that_are_none_are_refused(save, tmp_path, config):
         load("chapter/cell", config, folder=tmp_path)
 
 
+# ---- the code of a record
+
+
+def library(folder, monkeypatch, **sources):
+    "A library of a few modules in the place of ours."
+    for name, source in sources.items():
+        path = folder / (name.replace("__", "/") + ".py")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"# AUTOGENERATED! DO NOT EDIT! File to edit: ../nbs/{name}.ipynb.\n{source}\n")
+    monkeypatch.setattr(records, "package_folder", lambda: folder / "lla_course")
+    records._makers.cache_clear()
+
+
+@pytest.fixture
+def toy_library(tmp_path, monkeypatch):
+    folder = tmp_path / "library"
+    library(
+        folder,
+        monkeypatch,
+        lla_course__records="stores = 1",
+        lla_course__core="x = 1",
+        lla_course__room__first="from lla_course.core import x\nfrom lla_course.records import stores",
+        lla_course__room__second="def f():\n    from . import first\n    import json",
+        lla_course__room__third="import lla_course.kernels.fast as fast",
+        kernels__fast="y = 2",
+    )
+    yield folder
+    records._makers.cache_clear()
+
+
+def toy_module(folder, name):
+    module = ModuleType(f"lla_course.room.{name}")
+    module.__file__ = str(folder / "lla_course" / "room" / f"{name}.py")
+    return module
+
+
+def edit(folder, name, *pairs, newline=None):
+    path = folder / f"{name}.py"
+    text = path.read_text()
+    for old, new in pairs:
+        assert old in text
+        text = text.replace(old, new)
+    before = path.stat().st_mtime_ns
+    path.write_text(text, newline=newline)
+    os.utime(path, ns=(before + 1, before + 1))
+
+
+@pytest.mark.parametrize(
+    "module, file, touched",
+    [
+        ("first", "lla_course/room/first", True),
+        ("first", "lla_course/core", True),
+        ("second", "lla_course/core", True),  # by way of the first, which a function imports
+        ("third", "kernels/fast", True),  # behind no link
+        ("first", "lla_course/room/second", False),
+        ("third", "lla_course/core", False),
+        ("first", "lla_course/records", False),  # it stores numbers and makes none
+    ],
+)
+def test_the_hash_of_the_code_covers_what_a_module_imports(toy_library, module, file, touched):
+    before = code_hash(toy_module(toy_library, module))
+    edit(toy_library, file, ("\n", "\n\n  # a comment\n"))
+    edit(toy_library, file, ("\n", "\n"), newline="\r\n")
+    assert code_hash(toy_module(toy_library, module)) == before and re.fullmatch("[0-9a-f]{64}", before)
+    with open(toy_library / f"{file}.py", "a") as end:
+        end.write("more = 1\n")
+    assert (code_hash(toy_module(toy_library, module)) != before) == touched
+
+
+def test_a_record_of_other_code_is_shown_and_not_refused(save, toy_library, tmp_path):
+    name = "lla_course__room__first/a"
+    assert results_name(toy_module(toy_library, "first")) == name.partition("/")[0]
+    save(name)
+    read = lambda: load(name, Settings(), folder=tmp_path)
+    assert read().code_state == "unknown" and "changed" not in read().label
+    save(name, module=toy_module(toy_library, "first"))
+    assert read().code_state == "current" and "changed" not in read().label
+    edit(toy_library, "lla_course/core", ("x = 1", "x = 2"))
+    assert read().code_state == "changed" and read().label.endswith(", by code that has changed since")
+    edit(toy_library, "lla_course/core", ("x = 2", "x ="))
+    assert read().code_state == "unknown"  # it cannot be read
+    save("nobody/a", module=toy_module(toy_library, "third"))
+    assert load("nobody/a", folder=tmp_path).code_state == "unknown"
+    save("nobody/b", module=ModuleType("without_a_file"))
+    assert "code" not in load("nobody/b", folder=tmp_path).provenance
+    with pytest.raises(ValueError, match="^module='str': expected a module"):
+        save("nobody/c", module="regression.kernel")
+
+
+def test_todays_code_has_a_hash():
+    "That of flash_lla covers the kernels, that of the records' own room nothing but core."
+    import lla_course.attention.flash as flash
+
+    files = records._library_files()
+    assert files["lla_course.kernels.runtime"].is_file() and "lla_course.attention.flash" in files
+    assert code_hash(flash) == code_hash(flash) != code_hash(records)
+    assert "28_flash_lla" in records._makers()
+
+
+def test_all_that_is_stored_is_found(save, tmp_path):
+    assert stored_records(folder=tmp_path) == {} == stored_records("none", folder=tmp_path)
+    for name in "b/x", "b/h0.1", "a/y":
+        save(name, arrays={"w": [1.0]})
+    damaged = save("a/z")
+    damaged.write_text("{")
+    found = stored_records(folder=tmp_path)
+    assert list(found) == ["a/y", "a/z", "b/h0.1", "b/x"] and isinstance(found["a/z"], StaleRecord)
+    assert found["b/h0.1"].arrays["w"].tolist() == [1]
+    assert list(stored_records("b", folder=tmp_path)) == ["b/h0.1", "b/x"]
+    with pytest.raises(ValueError, match="^name='../b'"):
+        stored_records("../b", folder=tmp_path)
+
+
 def on(monkeypatch, device):
     monkeypatch.setattr(records, "device_name", lambda _="cpu": device)
 
@@ -1137,3 +1300,31 @@ def test_parts_are_read_back_and_outside_a_recording_just_computed(tmp_path):
                 checkpointed(**wrong)
     with pytest.raises(ValueError, match="^folder=None"), checkpoint_folder(None):
         pass
+
+
+# ---- signatures that `help` can read
+
+
+def described(
+    x,  # one line
+    # two
+    # lines
+    *rest: int,
+    late: str = "a",  # has a default
+    bare=1,
+) -> float:  # what comes
+    "Say it."
+
+
+def test_parameters_are_written_into_the_docstring_once():
+    for _ in range(2):
+        assert core.add_parameters(described) is described
+    assert described.__doc__.splitlines() == [
+        *("Say it.", "", "Parameters", "----------", "x : ", "    one line", "rest : int", "    two lines"),
+        *("late : str, default 'a'", "    has a default", "bare : , default 1", "    "),
+        *("", "Returns", "-------", "float", "    what comes"),
+    ]
+
+
+def test_what_has_no_source_is_left_alone():
+    assert core.add_parameters(len) is len and core.add_parameters(dict) is dict

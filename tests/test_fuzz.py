@@ -3,6 +3,7 @@
 import fuzz
 import pytest
 import torch
+
 from lla_course.kernels.runtime import can_run
 
 TRITON = 0.01 if can_run("cpu") else 0.0  # a handful

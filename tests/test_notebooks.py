@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from lla_course.course import find_chapters
+from lla_course.course.runner import find_chapters
 
 
 @pytest.mark.parametrize("chapter", find_chapters(), ids=lambda c: c.stem)

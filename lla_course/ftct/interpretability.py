@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'SURGERIES', 'KINDS', 'NEAR', 'IS', 'MATCH', 'NEVER', 'cells', 'run', 'recorded_model', 'Script', 'script',
-           'letter_of', 'knows', 'gaze', 'write_lines', 'chain_values', 'operate', 'outcomes', 'shares', 'kinds',
-           'usual_heads', 'ablate_heads', 'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden', 'probe_table',
-           'hand_slots', 'set_head', 'by_hand', 'write_order', 'write_parent', 'write_reading', 'decoys', 'believes']
+           'letter_of', 'knows', 'attention_scores', 'write_lines', 'chain_values', 'operate', 'outcomes', 'shares',
+           'kinds', 'usual_heads', 'ablate_heads', 'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden',
+           'probe_table', 'hand_slots', 'set_head', 'by_hand', 'write_order', 'write_parent', 'write_reading', 'decoys',
+           'expectation']
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c002
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -26,7 +26,6 @@ from lla_course.core import (
     require_whole,
 )
 from lla_course.ftct.graph import (
-    ALPHABET,
     NEWLINE,
     PAD,
     QUESTION,
@@ -48,11 +47,11 @@ from lla_course.models import (
     DecoderConfig,
     as_tokens,
     evaluating,
-    look,
     replaced_heads,
     require_below,
+    run_with_cache,
 )
-from ..records import load
+from ..records import Run, load
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c007
 def cells(
@@ -74,7 +73,7 @@ def cells(
 
 def run(
     cfg: Config,  # one training
-) -> dict:  # as in chapter 51
+) -> Run:  # as in chapter 51
     "Train one model and examine it."
     return training_run(cfg)
 
@@ -87,7 +86,10 @@ def recorded_model(
     Raises `ValueError` for a name that no chapter records."""
     table = {
         n: (f"{room}/{n}", cfg)
-        for room, found in (("training", training_cells("fast")), ("mechanism", cells("fast")))
+        for room, found in (
+            ("51_ftct_training", training_cells("fast")),
+            ("52_ftct_mechanism", cells("fast")),
+        )
         for n, cfg in found.items()
         if cfg.keep
     }
@@ -166,7 +168,7 @@ LOOKS = ("successor", "list", "path", "parent")
 
 
 @torch.no_grad()
-def gaze(
+def attention_scores(
     model: Decoder,  # with softmax mixers
     data: DataConfig,  # its settings
     s: Script,  # complete sentences of two lines or more
@@ -180,7 +182,7 @@ def gaze(
         bad_argument("s.letter.shape", tuple(s.letter.shape), "two lines or more, [n, E, T]")
     rows, found = torch.arange(len(s.tokens))[:, None], {}
     here, ask = s.value[:, -1, :-1], s.letter[:, -1, 1:]
-    for l, layer in enumerate(look(model, s.tokens).weights):
+    for l, layer in enumerate(run_with_cache(model, s.tokens).weights):
         for h in range(layer.shape[1]):
             from_value, cum = layer[:, h][rows, here], layer[:, h][rows, here].cumsum(-1)
             # context word, letter and value
@@ -311,10 +313,7 @@ def outcomes(
     """Which order the model writes: that of the example, or the true one.
 
     The first pairs count, as in the strict measure."""
-    words, (letters, shown) = (
-        vocabulary(data),
-        (case["letters"] + vocabulary(data).letter, case["example"] + vocabulary(data).letter),
-    )
+    letters, shown = (case[name] + vocabulary(data).letter for name in ("letters", "example"))
     if not len(letters):
         bad_argument("case", 0, "at least one prompt")
     steps = min(longest(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
@@ -375,7 +374,7 @@ def usual_heads(
     tokens: torch.Tensor,  # sentences to average over, [n, L]
 ) -> dict[tuple[int, int], torch.Tensor]:  # (layer, head) -> its mean result at each kind of token, [4, D]
     "What a head usually says, by the kind of the token that asks."
-    heads, kind = look(model, tokens).heads, kinds(data, tokens)
+    heads, kind = run_with_cache(model, tokens).heads, kinds(data, tokens)
     return {
         (l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))])
         for l, layer in enumerate(heads)
@@ -411,7 +410,7 @@ def ablate_heads(
         says = {}
         for layer in sorted({l for l, _ in group}):  # later layers hear what earlier ones no longer say
             with replaced_heads(model, says):
-                said = look(model, s.tokens).heads[layer]
+                said = run_with_cache(model, s.tokens).heads[layer]
             says |= {
                 (l, h): torch.where(off, usual[l, h][kind.clamp_min(0)], said[:, h])
                 for l, h in group
@@ -423,7 +422,7 @@ def ablate_heads(
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c044
 def find_heads(
-    looks: dict,  # of `gaze`
+    looks: dict,  # of `attention_scores`
 ) -> dict[str, tuple[int, int]]:  # "parent", "path" -> (layer, head)
     """Name heads by what they look at: the largest weight on the value of the parent, and on the letters of
     the own line."""
@@ -473,7 +472,7 @@ def last_hidden(
 ) -> torch.Tensor:  # [B, T, C]
     "What the last layer leaves, before the logits are read off."
     with evaluating(model):
-        x = model.enter(tokens, torch.arange(tokens.shape[1], device=tokens.device))
+        x = model.embed(tokens, torch.arange(tokens.shape[1], device=tokens.device))
         for block in model.blocks:
             x = block(x)
         return model.norm(x)
@@ -516,17 +515,14 @@ def hand_slots(
 ) -> tuple[dict[str, slice], int]:  # slot -> its coordinates, and how many there are
     """Who may write where in the residual stream: the token, its place, the letter before it, the next
     letter, a number."""
-    sizes, slots, at = (
-        dict(
-            token=len(vocabulary(data).names),
-            place=longest(data)[0],
-            before=data.letters,
-            next=data.letters,
-            number=1,
-        ),
-        {},
-        0,
+    sizes = dict(
+        token=len(vocabulary(data).names),
+        place=longest(data)[0],
+        before=data.letters,
+        next=data.letters,
+        number=1,
     )
+    slots, at = {}, 0
     for name, size in sizes.items():
         slots[name] = slice(at, at + size)
         at += size
@@ -543,7 +539,7 @@ def set_head(
 ) -> None:
     "Write down the matrices of one head. The score of two tokens is (x query) . (y key)."
     C, D = len(query), len(query) // mixer.heads
-    start, r, a = head * D, query.shape[1], value.shape[1]
+    start, a = head * D, value.shape[1]
     for part, matrix, scale in ((0, query, math.sqrt(D)), (C, key, 1.0), (2 * C, value, 1.0)):
         mixer.to_qkv.weight[part + start : part + start + matrix.shape[1]] = scale * matrix.mT
     mixer.to_out.weight[to, start : start + a] = _eye(a)
@@ -576,7 +572,7 @@ def by_hand(
         bad_argument("data.equals", data.equals, "the pair format, equals=False")
     slots, C = hand_slots(data)
     sizes = DecoderConfig(
-        len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], n_mlp=0, tied=False
+        len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], mlp_ratio=0, tied=False
     )
     model = Decoder(sizes).float()  # scores of 1e7 need it, whatever the usual dtype is
     for p in model.parameters():
@@ -584,8 +580,8 @@ def by_hand(
     model.norm = nn.Identity()
     for block in model.blocks:
         block.norm_mix = nn.Identity()
-    model.embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
-    model.place.weight[:, slots["place"]] = _eye(model.cfg.length)
+    model.tok_embed.weight[:, slots["token"]] = _eye(model.cfg.vocab)
+    model.pos_embed.weight[:, slots["place"]] = _eye(model.cfg.length)
     write_order(model, data, slots)
     write_parent(model, data, slots, parent)
     write_reading(model, data, slots)
@@ -633,7 +629,7 @@ def write_parent(
     key[slots["place"], -1] = NEAR * torch.arange(P, dtype=torch.float32)  # the nearer the better
     key[values, -1] = 3 * IS * torch.tensor([v in of_graph for v in words.values]).float()  # large only
     for v, letter in enumerate(world.letter):
-        model.embed.weight[words.letter + letter, slots["number"]] = world.op[v]
+        model.tok_embed.weight[words.letter + letter, slots["number"]] = world.op[v]
         # edges of the graph
         if v and parent == "named":
             query[words.letter + letter, world.letter[world.parent[v]]] = 1
@@ -649,7 +645,7 @@ def write_reading(
 ) -> None:
     """Logits: after a letter the value nearest to the number, after a value the next letter, after a context
     word its owner."""
-    words, read, owner = vocabulary(data), model.read.weight, letter_of(data)
+    words, read, owner = vocabulary(data), model.unembed.weight, letter_of(data)
     letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), _numbers(words)
     read[letters, slots["next"]] = _eye(data.letters)
     read[values, slots["number"]] = 2 * v
@@ -669,20 +665,16 @@ def decoys(
 
     Between it and its parent stands a noise letter, with another value that the parent could have."""
     require_whole("n", n, least=1)
-    world, words, r = CausalGraph(data), vocabulary(data), torch.arange(n)[:, None]
-    branch, j = (
-        torch.randint(2, (n,), generator=generator),
-        torch.randint(1, data.N, (n, 1), generator=generator),
-    )
+    world, r = CausalGraph(data), torch.arange(n)[:, None]
+    branch = torch.randint(2, (n,), generator=generator)
+    j = torch.randint(1, data.N, (n, 1), generator=generator)
     (letters, values), (_, others) = (chain_values(data, generator, branch) for _ in range(2))
     noise = torch.tensor([l for l in range(data.letters) if l not in world.letter])
     place = torch.arange(data.N + 1).expand(n, -1)
     source = (place - (place >= j).long()).clamp(max=data.N - 1)
     line, worth = letters.gather(1, source), values.gather(1, source)
-    line[r, j], worth[r, j] = (
-        noise[torch.randint(len(noise), (n, 1), generator=generator)],
-        others.gather(1, j - 1),
-    )
+    line[r, j] = noise[torch.randint(len(noise), (n, 1), generator=generator)]
+    worth[r, j] = others.gather(1, j - 1)
     tokens, lengths = write_lines(data, generator, [(line, worth)], j + 1, letter=True)
     return dict(
         tokens=tokens, lengths=lengths, parent=values.gather(1, j)[:, 0], decoy=others.gather(1, j)[:, 0]
@@ -690,7 +682,7 @@ def decoys(
 
 
 @torch.no_grad()
-def believes(
+def expectation(
     model: nn.Module,  # trained
     case: dict,  # of `decoys`
     # parts of the prompts in which the value follows from the parent, and from the noise

@@ -13,15 +13,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from lla_course.ftct.interpretability import (
-    KINDS,
-    SURGERIES,
-    ablate_heads,
-    operate,
-    recorded_model,
-    script,
-    usual_heads,
-)
 
 from ..core import bad_argument, require_choice, require_flag, require_whole
 from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
@@ -34,6 +25,15 @@ from lla_course.ftct.graph import (
     few_shot_prompts,
     sample_batch,
     vocabulary,
+)
+from lla_course.ftct.interpretability import (
+    KINDS,
+    SURGERIES,
+    ablate_heads,
+    operate,
+    recorded_model,
+    script,
+    usual_heads,
 )
 from .training import pairs
 
@@ -111,9 +111,9 @@ def explorer_lab() -> Any:  # an ipywidgets box
 
     def clicked(trace: Any, points: Any, state: Any) -> None:
         if points.point_inds:
-            box.children[0].children[0].value = points.point_inds[0]
+            box.controls["vertex"].value = points.point_inds[0]
 
-    box.children[2].data[0].on_click(clicked)
+    box.figure.data[0].on_click(clicked)
     return box
 
 # %% ../../nbs/59_ftct_lab.ipynb #c012

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from ..attention.dense import lla_dense
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 from ..regression.local_linear import global_linear
 
 # %% ../../nbs/92_attention_solutions.ipynb #c005
@@ -468,11 +468,11 @@ def _(answer: Any) -> str | None:
 def _(answer: Any) -> str | None:
     return close(
         answer,
-        9.58,
-        tolerance=0.15,
+        38,
         hints={
-            8.55: "that is the solver alone: sweeps 1 and 3 add 6 products.",
-            9.4: "sweep 3 multiplies by both halves of u: 6 products beside the solver, not 5.",
+            3: "that aligns the beginnings; here query and key share their end.",
+            37: "that is the index of its last key; keys are counted from 0.",
+            40: "that is the last query, or no causal mask at all.",
         },
     )
 
@@ -496,4 +496,31 @@ def _(answer: Any) -> str | None:
         "the first query sees only the first key: switch the causal mask off."
         if torch.allclose(got[0], v[0], atol=1e-6)
         else "all keys must have equal weight: which scale makes the logits equal? And the ridge is 0.5."
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #c067b
+@exercise("28a.1")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        9.58,
+        tolerance=0.15,
+        hints={
+            8.55: "that is the solver alone: sweeps 1 and 3 add 6 products.",
+            9.4: "sweep 3 multiplies by both halves of u: 6 products beside the solver, not 5.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #c067e
+@exercise("28a.2")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        163.3,
+        tolerance=1.5,
+        hints={
+            196: "that is the solver alone: sweeps 1 and 3 add 6 products.",
+            81.6: "a causal product computes half of the pairs.",
+            367.4: "a step of the solver is three products.",
+        },
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c005
 @exercise("60.1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 
 # %% ../../nbs/94_brite_solutions.ipynb #c005
 def _pair(answer: Any) -> np.ndarray | None:

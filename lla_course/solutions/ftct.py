@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 
 # %% ../../nbs/95_ftct_solutions.ipynb #c006
 @exercise("50.1")

@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from ..exercises import close, exercise
+from ..course.exercises import close, exercise
 
 # %% ../../nbs/93_models_solutions.ipynb #c006
 @exercise("30.1")

@@ -5,6 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from helpers import parts
 from lla_course.attention.conjugate_gradient import KINDS, lla_systems, make_heads
 from lla_course.attention.dense import as_heads, lla_dense, lla_weights
 from lla_course.attention.lab import (
@@ -26,10 +27,6 @@ from lla_course.attention.lab import (
 from lla_course.attention.tiled import lla_tiled
 from lla_course.core import seed_everything
 from lla_course.regression.local_linear import global_linear
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def traces(figure, name, kind="scatter"):

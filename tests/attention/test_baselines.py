@@ -8,17 +8,16 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
+
 from lla_course.attention.baselines import (
     delta_attention,
     linear_attention,
     mesa_attention,
     softmax_attention,
     write_cache,
-    write_delta,
     write_linear,
     write_mesa,
 )
-
 from lla_course.regression.kernel import nadaraya_watson
 
 near = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)

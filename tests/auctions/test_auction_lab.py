@@ -7,8 +7,8 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from lla_course.auctions.regretnet import as_menu, box_revenue, posted, report_utility, true_regret
 
+from helpers import parts
 from lla_course.auctions import lab
 from lla_course.auctions.lab import (
     AXIS,
@@ -19,30 +19,27 @@ from lla_course.auctions.lab import (
     SINGLE,
     SQUARE,
     STARTS,
-    Scene,
+    Market,
     allocation_figure,
     allocation_lab,
-    honest_exhibits,
-    hunt,
-    lie_figure,
-    lie_lab,
+    honest_rows,
     market_net,
+    misreport_figure,
+    misreport_lab,
     mix,
-    net_exhibit,
+    net_row,
     panels,
+    revenue_and_regret,
+    search_misreports,
     sellers_figure,
     sellers_lab,
-    takings,
 )
 from lla_course.auctions.mechanisms import myerson, vcg
+from lla_course.auctions.regretnet import as_menu, box_revenue, posted, report_utility, true_regret
 from lla_course.figures import ROLES, with_slider
 
 torch.set_num_threads(1)
 NET = "one bidder, target 0.001"
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def images(figure):
@@ -56,7 +53,7 @@ def text(figure):
 @pytest.fixture
 def no_records(monkeypatch):
     "As if nothing had ever been recorded, with the memory of the lab emptied before and after."
-    memories = (market_net, net_exhibit, takings, hunt)
+    memories = (market_net, net_row, revenue_and_regret, search_misreports)
     monkeypatch.setattr(lab, "load", lambda *a, **k: None)
     for f in memories:
         f.cache_clear()
@@ -94,7 +91,7 @@ def test_panels_are_square_and_named():
     )
 
 
-@pytest.mark.parametrize("draw", [allocation_figure, sellers_figure, lie_figure])
+@pytest.mark.parametrize("draw", [allocation_figure, sellers_figure, misreport_figure])
 def test_words_fit_a_narrow_page(draw):
     """Notes of at most 52 characters a line, titles of at most 13 in a column: a screen of 400 pixels holds
     them."""
@@ -112,8 +109,8 @@ def test_words_fit_a_narrow_page(draw):
     "types, item, third", [((2, 3, 0), 0, 0.0), ((1, 1, 4), 3, 0.7), ((4, 0, 2), 2, 0.35)]
 )
 def test_each_panel_is_its_auction(types, item, third):
-    scene, fig = Scene(types, item), allocation_figure(*types, item, third)
-    assert scene.centres == pytest.approx([((x + item) % 5 + 1) / 6 for x in types])
+    market, fig = Market(types, item), allocation_figure(*types, item, third)
+    assert market.centres == pytest.approx([((x + item) % 5 + 1) / 6 for x in types])
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), third)], 1)
     with torch.no_grad():
         net = market_net()[0](
@@ -123,7 +120,7 @@ def test_each_panel_is_its_auction(types, item, third):
         )[0][..., 0]
     for shown, shares in zip(
         images(fig),
-        (net, myerson(bids, scene.distributions)[0], vcg(bids[..., None])[0][..., 0]),
+        (net, myerson(bids, market.distributions)[0], vcg(bids[..., None])[0][..., 0]),
         strict=True,
     ):
         assert (shown.transpose(1, 0, 2).reshape(-1, 3) == mix(shares, lab.ROLES_OF_BIDDERS)).all()
@@ -131,9 +128,9 @@ def test_each_panel_is_its_auction(types, item, third):
 
 @pytest.mark.parametrize("third", [0.0, 0.5, 1.0])
 def test_the_lines_are_myersons_borders(third):
-    scene = Scene((2, 3, 3), 0)
-    x, y = scene.borders(third)
-    wins = lambda a, b: myerson(torch.tensor([[a, b, third]], dtype=torch.float64), scene.distributions)[0][
+    market = Market((2, 3, 3), 0)
+    x, y = market.borders(third)
+    wins = lambda a, b: myerson(torch.tensor([[a, b, third]], dtype=torch.float64), market.distributions)[0][
         0
     ].tolist()
     assert x[0] == x[1] and y[3] == y[4]
@@ -152,21 +149,21 @@ def test_the_lines_are_myersons_borders(third):
 
 
 def test_the_takings_are_measured():
-    scene = Scene((2, 3, 0), 0)
-    found, fig = takings(scene, profiles=200, judged=4, grid=31, seed=3), allocation_figure()
+    market = Market((2, 3, 0), 0)
+    found, fig = revenue_and_regret(market, profiles=200, judged=4, grid=31, seed=3), allocation_figure()
     u = torch.rand(200, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1).float()
+    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(market.distributions)], 1).float()
     assert found["Myerson with contexts"][0] == pytest.approx(
-        float(myerson(values, scene.distributions)[1].sum(1).mean()), abs=1e-5
+        float(myerson(values, market.distributions)[1].sum(1).mean()), abs=1e-5
     )
     assert found["VCG"][0] == pytest.approx(float(values.sort(1).values[:, 1].mean()), abs=1e-6)
     # zero for the honest ones
-    for name, f in scene.mechanisms().items():
+    for name, f in market.mechanisms().items():
         assert found[name][1] == pytest.approx(
             float(true_regret(f, values[:4, :, None], grid=31).mean()), abs=1e-6
         )
     about, said = market_net()[1], text(fig)
-    for name, (revenue, regret) in takings(scene).items():
+    for name, (revenue, regret) in revenue_and_regret(market).items():
         assert (
             f"{name.replace(' w', '<br>w')}</b><br>revenue {revenue:.3f}<br>true regret<br>{regret:.5f}"
             in said
@@ -185,7 +182,7 @@ def test_a_bad_scene_is_refused():
 
 @pytest.mark.parametrize("label", [NET, "two bidders, target 0.001"])
 def test_the_regret_of_an_exhibit_is_the_true_regret(label):
-    shop, grid = net_exhibit(label), 101 if label == NET else 61
+    shop, grid = net_row(label), 101 if label == NET else 61
     rng = torch.Generator().manual_seed(9)
     values = torch.rand(2**17, shop.bidders, 2, generator=rng)
     regret = true_regret(shop.mechanism, values[: 256 if label == NET else 24], grid=grid).mean(1)
@@ -200,13 +197,13 @@ def test_the_regret_of_an_exhibit_is_the_true_regret(label):
 
 def test_honest_sellers_leak_nothing_and_earn_what_is_said():
     values = torch.rand(40, 1, 2, generator=torch.Generator().manual_seed(1))
-    for shop in honest_exhibits().values():
+    for shop in honest_rows().values():
         assert float(true_regret(shop.mechanism, values, grid=41).max()) < 1e-6 and shop.regret == 0
         assert box_revenue(shop.mechanism, 0, 1, log2_points=14) == pytest.approx(shop.revenue, abs=2e-3)
 
 
 def test_made_honest_is_a_menu():
-    shop, e = net_exhibit(NET), 0.03
+    shop, e = net_row(NET), 0.03
     assert set(shop.honest) == set(DISCOUNTS)
     assert box_revenue(posted(*as_menu(shop.mechanism, discount=e)), 0, 1, log2_points=12) == pytest.approx(
         shop.honest[e], abs=2e-3
@@ -215,7 +212,7 @@ def test_made_honest_is_a_menu():
 
 @pytest.mark.parametrize("shown", lab.SHOWN)
 def test_columns_show_shares_payments_and_numbers(shown):
-    fig, shops = sellers_figure(NET, shown, 0.05), [*honest_exhibits().values(), net_exhibit(NET)]
+    fig, shops = sellers_figure(NET, shown, 0.05), [*honest_rows().values(), net_row(NET)]
     pays = [t for t in fig.data if t.type == "heatmap"]
     for k, shop in enumerate(shops):
         f = (
@@ -242,12 +239,12 @@ def test_columns_show_shares_payments_and_numbers(shown):
     "net, v, w", [(NET, (0.66, 0.2), (0.5, 0.5)), ("two bidders, target 0.003", (0.6, 0.5), (0.3, 0.8))]
 )
 def test_the_hunt_is_the_librarys(net, v, w):
-    h, shop = hunt(net, *v, *w), net_exhibit(net)
+    h, shop = search_misreports(net, *v, *w), net_row(net)
     values = torch.tensor([[v, w]])[:, : shop.bidders]
     assert h.found["grid"] == pytest.approx(float(true_regret(shop.mechanism, values)[0, 0]), abs=1e-9)
     truth = report_utility(shop.mechanism, values, 0, values[:, :1])[0, 0]
     gain = lambda reports: report_utility(shop.mechanism, values, 0, reports[None])[0] - truth
-    assert float(gain(h.lie[None])) == pytest.approx(h.found["grid"], abs=1e-6)
+    assert float(gain(h.misreport[None])) == pytest.approx(h.found["grid"], abs=1e-6)
     assert float(h.surface[13, 40]) == pytest.approx(
         float(gain(torch.stack([REPORTS[13], REPORTS[40]])[None])), abs=1e-6
     )
@@ -260,14 +257,18 @@ def test_the_hunt_is_the_librarys(net, v, w):
 
 
 def test_the_figure_shows_the_hunt():
-    fig, h, shop = lie_figure(0.66, 0.2, NET, 20), hunt(NET, 0.66, 0.2, 0.5, 0.5, 0), net_exhibit(NET)
+    fig, h, shop = (
+        misreport_figure(0.66, 0.2, NET, 20),
+        search_misreports(NET, 0.66, 0.2, 0.5, 0.5, 0),
+        net_row(NET),
+    )
     named = {t.name: t for t in fig.data if t.type == "scatter"}
     assert len(named["long climbs"].x) == 20 and (
         named["the truth"].x[0],
         named["the truth"].y[0],
     ) == pytest.approx((0.66, 0.2))
     assert (named["best lie of the grid"].x[0], named["best lie of the grid"].y[0]) == pytest.approx(
-        tuple(h.lie.tolist()), abs=1e-3
+        tuple(h.misreport.tolist()), abs=1e-3
     )
     surface = next(t for t in fig.data if t.type == "heatmap")
     assert np.abs(surface.z - h.surface.clamp(-0.002, 0.002).T.numpy()).max() < 1e-5
@@ -283,7 +284,7 @@ def test_the_figure_shows_the_hunt():
 def test_bad_hunts_are_refused():
     for bad in (dict(v1=1.1), dict(net="three bidders"), dict(starts=7), dict(w2=-0.1)):
         with pytest.raises(ValueError):
-            lie_figure(**bad)
+            misreport_figure(**bad)
     for bad in (dict(net="two bidders, target 0.001"), dict(discount=0.5), dict(shown="honestly")):
         with pytest.raises(ValueError):
             sellers_figure(**bad)
@@ -299,9 +300,9 @@ def test_bad_hunts_are_refused():
         (allocation_lab, "bid of 3", 0.8),
         (sellers_lab, "RegretNet", SINGLE[0]),
         (sellers_lab, "shown", "made honest"),
-        (lie_lab, "value, item 1", 0.8),
-        (lie_lab, "RegretNet", "two bidders, target 0.001"),
-        (lie_lab, "climbs drawn", 100),
+        (misreport_lab, "value, item 1", 0.8),
+        (misreport_lab, "RegretNet", "two bidders, target 0.001"),
+        (misreport_lab, "climbs drawn", 100),
     ],
 )
 def test_a_control_moves_the_figure(bench, name, value):
@@ -313,7 +314,7 @@ def test_a_control_moves_the_figure(bench, name, value):
 
 @pytest.mark.parametrize(
     "draw, controls",
-    [(allocation_figure, allocation_lab), (sellers_figure, sellers_lab), (lie_figure, lie_lab)],
+    [(allocation_figure, allocation_lab), (sellers_figure, sellers_lab), (misreport_figure, misreport_lab)],
 )
 def test_the_lab_opens_with_the_figure_of_the_page(draw, controls):
     live, still = parts(controls())[2], draw()
@@ -331,14 +332,14 @@ def test_twins_have_frames():
 def test_a_missing_record_is_said_and_replaced(no_records):
     assert "not recorded yet" in market_net()[2] and "not recorded yet" in text(allocation_figure())
     for label in (NET, "two bidders, target 0.003"):
-        assert "not recorded yet" in net_exhibit(label).source and "not recorded yet" in text(
-            lie_figure(net=label)
+        assert "not recorded yet" in net_row(label).source and "not recorded yet" in text(
+            misreport_figure(net=label)
         )
-    shop = net_exhibit(NET)
+    shop = net_row(NET)
     assert (
         "not recorded yet" in text(sellers_figure())
         and 0.4 < shop.revenue < 0.65
         and 0 <= shop.regret < 0.05
         and set(shop.honest) == set(DISCOUNTS)
     )
-    assert sum(net_exhibit(label).bidders == 2 for label in NETS) == 3
+    assert sum(net_row(label).bidders == 2 for label in NETS) == 3

@@ -12,26 +12,27 @@ import numpy as np
 import pytest
 import torch
 from hypothesis import given
-from lla_course.auctions.regretnet import true_regret
 
-import lla_course.auctions.citransnet as citransnet
-from lla_course.auctions.citransnet import *
+from helpers import same_with_usual_dtype
+from lla_course.auctions import citransnet, networks
+from lla_course.auctions.citransnet import MODELS, Config, build, cells, measure, run, train
+from lla_course.auctions.markets import SETTINGS, sample_market, yardsticks
 from lla_course.auctions.mechanisms import utility
+from lla_course.auctions.networks import BRANCHES, CITransNet, Encoder, Interaction, element_attention
+from lla_course.auctions.regretnet import true_regret
+from lla_course.auctions.search import (
+    BatchSearch,
+    batch_regret,
+    draw_batch,
+    misreport_utility,
+    near_misreports,
+    original_step,
+    twin,
+)
 from lla_course.records import content_hash
 
-TINY = dict(
-    d_model=8,
-    n_layers=1,
-    n_heads=2,
-    steps=4,
-    groups=2,
-    size=4,
-    wide=2,
-    profiles=50,
-    strong=3,
-    starts=2,
-    climbs=2,
-)
+TINY = dict(d_model=8, n_layers=1, n_heads=2, steps=4, groups=2, size=4, n_wide=2)
+TINY |= dict(profiles=50, n_regret=3, starts=2, eval_steps=2)
 sizes = dict(n=st.integers(1, 4), m=st.integers(1, 4), seed=st.integers(0, 99))
 kinds = st.sampled_from(["A", "G", "U"])
 
@@ -84,11 +85,7 @@ def test_a_twin_follows_and_has_no_gradients_of_weights():
 # ---- by construction
 
 
-@given(
-    letter=kinds,
-    maker=st.sampled_from(["citransnet", "ciregretnet", "ciequivariantnet", "equivariantnet", "regretnet"]),
-    **sizes,
-)
+@given(letter=kinds, maker=st.sampled_from(MODELS), **sizes)
 def test_every_network_is_feasible_and_rational(letter, maker, n, m, seed):
     values, _, allocation, payment = called(make(letter, maker, n, m, seed), letter, n, m, seed)
     assert allocation.shape == values.shape and payment.shape == values.shape[:2]
@@ -185,7 +182,7 @@ def test_the_random_state_is_left_alone_and_seeds_decide():
 def test_large_batches_go_through_in_pieces(monkeypatch):
     values, contexts, allocation, payment = called(net := make("G", n=3, m=2), "G", 3, 2, 5, B=50)
     sizes, plain = [], net.unchecked
-    monkeypatch.setattr(citransnet, "SEQUENCES", 21)
+    monkeypatch.setattr(networks, "SEQUENCES", 21)
     monkeypatch.setattr(net, "unchecked", lambda b, *c: sizes.append(len(b)) or plain(b, *c))
     g, p = net(values, *contexts)
     assert (
@@ -253,12 +250,12 @@ def test_yardsticks_of_even_values():
 
 def test_lie_utility_is_what_one_bidder_gets():
     net, (values, contexts) = make("G", n=3, m=2), sample_market(SETTINGS["G"], 4, n=3, m=2)
-    own, lies = torch.rand(3, 4, 5, 2), torch.rand(3, 4, 5, 2)
-    got = lie_utility(net, values, own, lies, contexts)
+    own, misreports = torch.rand(3, 4, 5, 2), torch.rand(3, 4, 5, 2)
+    got = misreport_utility(net, values, own, misreports, contexts)
     for i in range(3):
         for g in range(5):
             b = values.clone()
-            b[:, i] = lies[i, :, g]
+            b[:, i] = misreports[i, :, g]
             allocation, payment = net(b, *contexts)
             assert torch.allclose(
                 got[i, :, g], (own[i, :, g] * allocation[:, i]).sum(1) - payment[:, i], atol=1e-6
@@ -266,11 +263,11 @@ def test_lie_utility_is_what_one_bidder_gets():
 
 
 def test_the_batch_finds_no_more_than_the_grid_and_more_lies_find_more():
-    net, s, cfg = make("G", n=2, m=1), SETTINGS["G"], Config(groups=4, size=6, wide=40)
+    net, s, cfg = make("G", n=2, m=1), SETTINGS["G"], BatchSearch(groups=4, size=6, n_wide=40)
     draws = draw_batch(s, cfg, 2, 1, torch.Generator().manual_seed(0))
     others, own, wide, part, *contexts = draws
     few = batch_regret(net, (others, own, wide[:, :, :0], part, *contexts))[1]
-    more, most = batch_regret(net, draws)[1], batch_regret(net, draws, climb=3)[1]
+    more, most = batch_regret(net, draws)[1], batch_regret(net, draws, inner_steps=3)[1]
     assert (few <= more + 1e-7).all() and (more <= most + 1e-7).all()
     for i in range(2):
         v = others[:, None].repeat(1, 6, 1, 1)
@@ -285,20 +282,20 @@ def test_near_lies_climb():
     others, own, part = torch.rand(3, 2, 4), torch.rand(2, 3, 8, 4), torch.rand(2, 3, 8, 1) / 2
     net = make("U", n=2, m=4, factor=2.0)
     found = [
-        lie_utility(net, others, own, near_lies(net, others, own, part, steps=k), ()).mean()
+        misreport_utility(net, others, own, near_misreports(net, others, own, part, steps=k), ()).mean()
         for k in (0, 1, 4)
     ]
-    assert found[0] < found[1] < found[2] and (near_lies(net, others, own, part) <= 1).all()
+    assert found[0] < found[1] < found[2] and (near_misreports(net, others, own, part) <= 1).all()
     assert all(p.grad is None for p in net.parameters())
 
 
 def test_the_original_search_climbs_and_leaves_gradients_of_the_loss_only():
     net = make("G", n=2, m=2, factor=2.0)
     values, contexts = sample_market(SETTINGS["G"], 10, n=2, m=2)
-    lies = torch.rand_like(values)
-    before = lies.clone()
-    revenue, regret = original_step(net, values, lies, contexts, steps=3, step=0.01)
-    assert 0 < (lies - before).abs().max() < 0.031 and regret.shape == (2,) and (regret >= 0).all()
+    misreports = torch.rand_like(values)
+    before = misreports.clone()
+    revenue, regret = original_step(net, values, misreports, contexts, steps=3, step=0.01)
+    assert 0 < (misreports - before).abs().max() < 0.031 and regret.shape == (2,) and (regret >= 0).all()
     assert all(p.grad is None for p in net.parameters())
     (regret.sum() - revenue).backward()
     assert sum(float(p.grad.abs().sum()) for p in net.parameters() if p.grad is not None) > 0
@@ -311,10 +308,10 @@ def test_the_original_search_climbs_and_leaves_gradients_of_the_loss_only():
     "more",
     [
         dict(),
-        dict(climb=2),
+        dict(inner_steps=2),
         dict(setting="A"),
         dict(setting="U"),
-        dict(setting="D", climb=1),
+        dict(setting="D", inner_steps=1),
         dict(sizes=((2, 1), (3, 2))),
         dict(branches=("row",)),
         *(dict(model=m) for m in ("ciregretnet", "ciequivariantnet", "equivariantnet", "regretnet")),
@@ -334,20 +331,8 @@ def test_training_ends_with_its_minutes():
 
 def test_one_bidder_and_one_item_learns_a_price():
     "A single price earns a quarter; a short training comes near, with little true regret."
-    cfg = Config(
-        setting="U",
-        sizes=((1, 1),),
-        d_model=16,
-        n_layers=1,
-        n_heads=2,
-        steps=400,
-        groups=1,
-        size=256,
-        wide=0,
-        rate=1e-2,
-        target=3e-3,
-        strong=200,
-    )
+    small = dict(d_model=16, n_layers=1, n_heads=2, steps=400, groups=1, size=256, n_wide=0, rate=1e-2)
+    cfg = Config(setting="U", sizes=((1, 1),), target=3e-3, n_regret=200, **small)
     r = measure(train(cfg)[0], cfg, 1, 1)
     assert (
         0.2 < r["revenue"] < 0.28 and r["regret"] < 4e-3 and r["vcg"] == 0 and abs(r["myerson"] - 0.25) < 0.01
@@ -358,7 +343,9 @@ def test_a_price_that_rises_too_fast_sells_nothing():
     cfg = Config(
         model="equivariantnet", sizes=((3, 1),), d_model=32, groups=16, size=16, target=3e-3, steps=120
     )
-    slow, hasty = (np.mean(train(c)[1]["revenue"][-20:]) for c in (cfg, replace(cfg, first=1e-2, pull=0.5)))
+    slow, hasty = (
+        np.mean(train(c)[1]["revenue"][-20:]) for c in (cfg, replace(cfg, budget_start=1e-2, dual_rate=0.5))
+    )
     assert hasty < 1e-3 and slow > 0.1
 
 
@@ -394,7 +381,7 @@ def test_run(name, monkeypatch):
 
 
 def test_lies_that_leave_out_an_item():
-    s, cfg = SETTINGS["D"], Config(setting="D", groups=8, size=32, drop=True)
+    s, cfg = SETTINGS["D"], BatchSearch(groups=8, size=32, inner_steps=3, drop_item=True)
     others, own, wide, start, *contexts = draw_batch(s, cfg, 2, 5, torch.Generator().manual_seed(0))
     left_out = (start < 0).sum(-1)
     assert (
@@ -402,13 +389,17 @@ def test_lies_that_leave_out_an_item():
         and set(left_out.unique().tolist()) == {0, 1}
         and 0.35 < left_out.float().mean() < 0.65
     )
-    lies = near_lies(None, others, own, start, steps=0)
-    assert ((lies == 0) == (start < 0)).all() and torch.equal(lies[(start == 0)], own[(start == 0)])
+    misreports = near_misreports(None, others, own, start, steps=0)
+    assert ((misreports == 0) == (start < 0)).all() and torch.equal(
+        misreports[(start == 0)], own[(start == 0)]
+    )
     net = build(Config(setting="D", d_model=8, n_layers=1, n_heads=2))
-    value = lambda l: lie_utility(net, others, own, l, contexts).mean()
-    near, far = (near_lies(net, others, own, start, contexts, steps=3, far=far) for far in (False, True))
+    value = lambda l: misreport_utility(net, others, own, l, contexts).mean()
+    near, far = (
+        near_misreports(net, others, own, start, contexts, steps=3, large_steps=far) for far in (False, True)
+    )
     assert (
-        value(lies) < value(near)
+        value(misreports) < value(near)
         and (far - own).abs().mean() > (near - own).abs().mean()
         and 0 <= far.min()
         and far.max() <= 1
@@ -424,13 +415,13 @@ def test_cells():
         and c.n_heads == 4
         and c.minutes <= 6
         and c.starts >= 100
-        and c.climbs >= 200
+        and c.eval_steps >= 200
         and c.profiles == 5000
         for n, c in full.items()
         if not n.startswith("small")
     )
-    assert full["citransnet_A_0"].strong == full["citransnet_G_0"].strong == 5000 and all(
-        c.strong >= 256 for n, c in full.items() if not n.startswith("small")
+    assert full["citransnet_A_0"].n_regret == full["citransnet_G_0"].n_regret == 5000 and all(
+        c.n_regret >= 256 for n, c in full.items() if not n.startswith("small")
     )
 
 
@@ -511,7 +502,7 @@ def test_measuring_gives_gradients_modes_and_precision_back(monkeypatch):
     def broken(*given, **more):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(citransnet, "find_lies", broken)
+    monkeypatch.setattr(citransnet, "best_misreports", broken)
     with pytest.raises(RuntimeError, match="broken"):
         measure(net, replace(cfg, tf32=True), 2, 5)
     assert state() == before and torch.get_float32_matmul_precision() == precision
@@ -520,19 +511,20 @@ def test_measuring_gives_gradients_modes_and_precision_back(monkeypatch):
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
 @pytest.mark.parametrize("letter", ["A", "D", "G", "U"])
 def test_markets_do_not_depend_on_the_usual_dtype(letter, usual):
-    s, cfg = SETTINGS[letter], Config(**TINY | dict(setting=letter, drop=True))
+    s, cfg = SETTINGS[letter], Config(**TINY | dict(setting=letter, inner_steps=1, drop_item=True))
 
     def make():
         values, contexts = sample_market(s, 6, seed=1)
         batch = draw_batch(s, cfg, s.n, s.m, torch.Generator().manual_seed(2))
         return [values, *contexts, s.centre(*contexts), *batch]
 
-    want = make()
-    try:
-        torch.set_default_dtype(usual)
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)
+    assert same_with_usual_dtype(make, usual)
+
+
+def test_large_steps_are_not_asked_for_twice():
+    assert BatchSearch(inner_steps=1, drop_item=True).far and not BatchSearch(inner_steps=1).far
+    with pytest.raises(ValueError, match="^large_steps=True"):
+        BatchSearch(inner_steps=1, drop_item=True, large_steps=True)
 
 
 def test_a_market_of_no_bidder_is_not_the_usual_one():

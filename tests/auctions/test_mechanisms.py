@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import truncnorm
 
+from helpers import default_dtype
 from lla_course.auctions import mechanisms as module
 from lla_course.auctions.mechanisms import (
     PROBLEMS,
@@ -20,7 +21,7 @@ from lla_course.auctions.mechanisms import (
     Distribution,
     LPResult,
     as_types,
-    best_lies,
+    best_misreport_pairs,
     by_size,
     cells,
     exponential,
@@ -263,14 +264,14 @@ def test_itemwise_myerson_on_a_contextual_setting():
 # ---- the laws of honest auctions
 
 
-def best_gain(mechanism, v, lies_of):
+def best_gain(mechanism, v, misreports_of):
     "What the best of the given lies gains, all lies of a bidder in one batch: [B, n]."
     honest = utility(v, *mechanism(v))
     gain = torch.zeros_like(honest)
     for i in range(v.shape[1]):
-        lies = lies_of(i)
-        bids = v.repeat(len(lies), 1, 1)
-        bids[:, :, i] = lies[:, None]
+        misreports = misreports_of(i)
+        bids = v.repeat(len(misreports), 1, 1)
+        bids[:, :, i] = misreports[:, None]
         share, paid = (t.view(bids.shape) for t in mechanism(bids.flatten(0, 1)))
         gain[:, i] = (v[:, i] * share[:, :, i] - paid[:, :, i]).amax(0) - honest[:, i]
     return gain
@@ -365,18 +366,19 @@ def test_several_items_on_even_values(n, m):
 
 def test_regret_of_the_first_price_auction_is_the_distance_to_the_second_bid():
     v = random(300, 2)
-    lies = torch.linspace(0, 1, 401)
+    misreports = torch.linspace(0, 1, 401)
     top = v.sort(1, descending=True).values
-    found = grid_regret(first_price, v, lies)
+    found = grid_regret(first_price, v, misreports)
     assert (
         (found.amax(1) <= top[:, 0] - top[:, 1] + 1e-12).all()
         and (found.amax(1) >= top[:, 0] - top[:, 1] - 0.0026).all()
         and (found.amin(1) == 0).all()
     )
     assert (
-        grid_regret(second_price, v, lies).max() == 0 and grid_regret(first_price, v, [0.0, 1.0]).max() == 0
+        grid_regret(second_price, v, misreports).max() == 0
+        and grid_regret(first_price, v, [0.0, 1.0]).max() == 0
     )
-    assert isinstance(grid_regret(second_price, v.numpy(), lies), np.ndarray)
+    assert isinstance(grid_regret(second_price, v.numpy(), misreports), np.ndarray)
 
 
 def test_without_ironing_lies_pay():
@@ -590,7 +592,10 @@ def test_rows_say_what_the_docstring_says():
     wanted = [u[s, b] - u[t, b] + (types[t] - types[s]) @ x[s, b] for t, s, b in pairs]
     near(incentive_rows(types, pairs, 2) @ np.r_[u.ravel(), x.ravel()], wanted)
     near(
-        [types[t] @ x[s, b] - types[s] @ x[s, b] + u[s, b] - u[t, b] for t, s, b in best_lies(types, u, x)],
+        [
+            types[t] @ x[s, b] - types[s] @ x[s, b] + u[s, b] - u[t, b]
+            for t, s, b in best_misreport_pairs(types, u, x)
+        ],
         best_by_hand(types, u, x),
     )
 
@@ -948,9 +953,9 @@ def test_numbers_arrays_and_tensors_come_back_as_they_were():
             assert (
                 isinstance(f(0.25), torch.Tensor) and f(0.25).dtype == torch.float64 and f(0.25) == truth[0]
             )
-            for given in (np.array([0.25, 0.75]), np.array([0.25, 0.75], ">f8"), np.float32([0.25, 0.75])):
-                assert isinstance(f(given), np.ndarray) and f(given).dtype == given.dtype.newbyteorder("=")
-                near(f(given), truth, rtol=1e-6)
+            for array in (np.array([0.25, 0.75]), np.array([0.25, 0.75], ">f8"), np.float32([0.25, 0.75])):
+                assert isinstance(f(array), np.ndarray) and f(array).dtype == array.dtype.newbyteorder("=")
+                near(f(array), truth, rtol=1e-6)
             assert f(torch.tensor([0.25, 0.75])).dtype == torch.float32
             assert f(torch.tensor([1, 0])).dtype == torch.float64 and f(1) == f(1.0)
             with pytest.raises(ValueError, match=r"^v\[1\]=masked"):
@@ -1032,11 +1037,8 @@ def test_the_default_dtype_changes_nothing(default):
         ]
 
     before = answers()
-    torch.set_default_dtype(default)
-    try:
+    with default_dtype(default):
         after = answers()
-    finally:
-        torch.set_default_dtype(torch.float32)
     for a, b in zip(before, after, strict=True):
         assert getattr(a, "dtype", type(a)) == getattr(b, "dtype", type(b)) and np.array_equal(a, b)
 
@@ -1196,8 +1198,8 @@ R = LPResult(1.0, np.ones((2, 1)), np.ones(2), 0)
         (lambda: neighbours([[1.0]], 1.5), "count=1.5"),
         (lambda: neighbours([[1.0]], 1, "a"), "opponents='a'"),
         (lambda: neighbours([[NAN]], 1), r"types\[0, 0\]=nan"),
-        (lambda: best_lies([[1.0]], [1.0], [[[1.0]]]), "u.shape"),
-        (lambda: best_lies([[1.0]], [[1.0]], [[1.0]]), "x.shape"),
+        (lambda: best_misreport_pairs([[1.0]], [1.0], [[[1.0]]]), "u.shape"),
+        (lambda: best_misreport_pairs([[1.0]], [[1.0]], [[1.0]]), "x.shape"),
         (lambda: solve_lazily(np.ones((1, 1)), [1.0], np.zeros((0, 3), int), 1), "objective.shape"),
         (lambda: run("square"), "cfg='str'"),
         (lambda: run(Config("unit", 0, "low")), "size=0"),

@@ -8,6 +8,16 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+
+from lla_course.auctions.mechanisms import (
+    first_price,
+    grid_regret,
+    myerson,
+    second_price,
+    uniform,
+    utility,
+    vcg,
+)
 from lla_course.auctions.regretnet import (
     AugmentedLagrangian,
     Config,
@@ -16,30 +26,19 @@ from lla_course.auctions.regretnet import (
     RegretNet,
     as_box,
     as_menu,
+    best_misreports,
     box_revenue,
     cells,
-    climb,
-    find_lies,
     guarantee,
     in_batch_regret,
     measure,
     posted,
+    projected_ascent,
     report_utility,
     run,
     train_menu,
     train_net,
     true_regret,
-)
-
-from lla_course.auctions.mechanisms import (
-    first_price,
-    grid_regret,
-    menu,
-    myerson,
-    second_price,
-    uniform,
-    utility,
-    vcg,
 )
 from lla_course.records import content_hash
 
@@ -200,7 +199,7 @@ def test_greed_takes_everything():
     [("log_ratio", "batch"), ("lagrangian", "batch"), ("log_ratio", "gradient"), ("lagrangian", "gradient")],
 )
 def test_every_rule_and_search_trains(rule, search):
-    net, seen = train_net(Config(n=2, rule=rule, search=search, groups=2, size=8, steps=6, inner=2))
+    net, seen = train_net(Config(n=2, rule=rule, search=search, groups=2, size=8, steps=6, inner_steps=2))
     assert all(len(y) == 6 and np.isfinite(y).all() for y in seen.values()) and min(seen["regret"]) >= 0
 
 
@@ -229,9 +228,11 @@ def test_the_grid_agrees_with_chapter_60_on_one_item(rule):
 def test_the_grid_agrees_with_chapter_60_whatever_the_block(n, m, seed, block):
     v = random(3, n, m, seed=seed)
     axis = torch.linspace(0, 1, 6, dtype=torch.float64)
-    lies = torch.cartesian_prod(*[axis] * m).view(-1, m)
+    misreports = torch.cartesian_prod(*[axis] * m).view(-1, m)
     assert torch.allclose(
-        true_regret(smooth_first, v, grid=6, block=block), grid_regret(smooth_first, v, lies), atol=1e-12
+        true_regret(smooth_first, v, grid=6, block=block),
+        grid_regret(smooth_first, v, misreports),
+        atol=1e-12,
     )
 
 
@@ -257,20 +258,20 @@ def test_grid_and_gradient_meet(net):
 def test_near_starts_are_near_and_a_share_of_none_changes_nothing(net):
     v, search = single(30, 1, 2, seed=1), dict(method="gradient", starts=20, steps=0)
     reach = {
-        share: (find_lies(net, v, near=share, **search)[1] - v).abs().amax((1, 2))
+        share: (best_misreports(net, v, near_share=share, **search)[1] - v).abs().amax((1, 2))
         for share in (0.0, 0.5, 1.0)
     }
     assert float(reach[1.0].max()) <= 0.15 + 1e-6 < float(reach[0.0].max()) and torch.equal(
-        reach[0.0], (find_lies(net, v, **search)[1] - v).abs().amax((1, 2))
+        reach[0.0], (best_misreports(net, v, **search)[1] - v).abs().amax((1, 2))
     )
-    some, none, both = (true_regret(net, v, near=share, **search) for share in (1.0, 0.0, 0.5))
+    some, none, both = (true_regret(net, v, near_share=share, **search) for share in (1.0, 0.0, 0.5))
     assert (
         float(some.mean()) > 0 < float(none.mean())
         and (both <= torch.maximum(true_regret(net, v, grid=201), none) + 2e-4).all()
     )
     for share in (-0.1, 1.1):
         with pytest.raises(ValueError, match="near"):
-            true_regret(net, v, method="gradient", near=share)
+            true_regret(net, v, method="gradient", near_share=share)
 
 
 def test_more_starts_and_finer_nested_grids_never_find_less(net):
@@ -281,16 +282,16 @@ def test_more_starts_and_finer_nested_grids_never_find_less(net):
 
 def test_the_best_lie_is_the_one_that_gains(pair):
     v = single(15, 2, 2, seed=2)
-    gains, lies = find_lies(pair, v, grid=21)
+    gains, misreports = best_misreports(pair, v, grid=21)
     with torch.no_grad():
         honest = utility(v, *pair(v))
     for i in range(2):
         with torch.no_grad():
-            got = report_utility(pair, v, i, lies[:, i, None])[:, 0] - honest[:, i]
+            got = report_utility(pair, v, i, misreports[:, i, None])[:, 0] - honest[:, i]
         assert torch.allclose(got, gains[:, i], atol=1e-6)
     assert (gains >= 0).all()
-    gains, lies = find_lies(vcg, v.double(), grid=5)
-    assert torch.equal(lies[gains == 0], v.double()[gains == 0])  # no lie pays: the truth itself
+    gains, misreports = best_misreports(vcg, v.double(), grid=5)
+    assert torch.equal(misreports[gains == 0], v.double()[gains == 0])  # no lie pays: the truth itself
 
 
 def test_in_batch_is_a_search_over_its_own_values():
@@ -363,7 +364,7 @@ def test_small_steps_cannot_cross_the_support():
 
 
 def test_climb_keeps_the_best_report_on_the_way():
-    best, lie = climb(
+    best, misreport = projected_ascent(
         lambda z: -(z - 0.3).square().sum(2),
         torch.full((1, 1, 1), 0.29),
         torch.zeros(1, 1, 1),
@@ -371,7 +372,7 @@ def test_climb_keeps_the_best_report_on_the_way():
         steps=3,
         step=0.5,
     )
-    assert float(best) >= -1e-4 - 1e-9 and abs(float(lie) - 0.29) < 1e-6
+    assert float(best) >= -1e-4 - 1e-9 and abs(float(misreport) - 0.29) < 1e-6
 
 
 def test_lies_shared_in_a_batch_do_not_suffice_for_eight_items():
@@ -420,7 +421,7 @@ def test_the_multipliers_of_the_lagrangian():
 
 
 def test_the_log_ratio_rule_steers():
-    rule = LogRatio(100, target=1e-3, first=1e-3)
+    rule = LogRatio(100, target=1e-3, budget_start=1e-3)
     up = [rule.update(1.0, torch.tensor([0.01])) for _ in range(3)]
     down = [rule.update(1.0, torch.tensor([0.0001])) for _ in range(20)]
     assert up == sorted(up) and math.isclose(up[0], 1 + 0.5 * math.log(10), rel_tol=1e-6) and down[-1] == 0

@@ -12,11 +12,17 @@ from lla_course import figures
 from lla_course import models as M
 from lla_course.auctions import citransnet as C
 from lla_course.auctions import lab as AL
+from lla_course.auctions import markets as CM
+from lla_course.auctions import networks as CN
 from lla_course.auctions import regretnet as L
+from lla_course.auctions import search as CS
 from lla_course.brite import algorithm as B
+from lla_course.brite import experiments as BE
 from lla_course.brite import lab as BL
 from lla_course.brite import model as BM
-from lla_course.brite import reasoner as R
+from lla_course.brite import task as BT
+from lla_course.brite import updates as BU
+from lla_course.brite import writer as BW
 from lla_course.ftct import graph as G
 from lla_course.ftct import interpretability as FM
 from lla_course.ftct import lab as FL
@@ -33,8 +39,8 @@ NAN, INF = math.nan, math.inf
 SIZES = dict(vocab=11, width=16, heads=2, length=32)
 CFG = M.DecoderConfig(**SIZES)
 DATA = G.DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
-TASK = R.Task(n_max=3)
-EXPERIMENT = R.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
+TASK = BT.Task(n_max=3)
+EXPERIMENT = BE.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
 TABLE = BM.LatentModel.tabular(np.ones((2, 3, 2)))
 LINEAR = BM.LatentModel.log_linear(np.arange(24.0).reshape(2, 3, 2, 2) % 5, [0.1, 0.2])
 SIGNAL = BM.observed([0, 1], (2, 3, 2))
@@ -58,7 +64,7 @@ def reader() -> M.Decoder:
 
 @cache
 def writer() -> M.Decoder:
-    return R.new_writer(EXPERIMENT)
+    return BW.new_writer(EXPERIMENT)
 
 
 @cache
@@ -67,8 +73,8 @@ def mlp() -> FT.WindowMLP:
 
 
 @cache
-def prompts() -> R.Prompts:
-    return R.ask(TASK, 4, rng())
+def prompts() -> BT.Prompts:
+    return BT.sample_prompts(TASK, 4, rng())
 
 
 @cache
@@ -113,7 +119,7 @@ CONFIGS = [
             heads=COUNT,
             width=(15, 2.5),
             length=COUNT,
-            n_mlp=(-1, 0.5),
+            mlp_ratio=(-1, 0.5),
             tied=FLAG,
             positions=("alibi", None, ["none"]),
             dropout=("x", -0.1, 1.0, NAN, True),
@@ -207,7 +213,7 @@ CONFIGS = [
         | SWITCH,
     ),
     *fields(
-        R.Config,
+        BE.Config,
         {},
         dict(
             task=("sum", None),
@@ -217,8 +223,8 @@ CONFIGS = [
             prompts=COUNT,
             samples=(1, 2.0),
             base_steps=(-1, 0.5),
-            careful=("x", -0.1),
-            slip=(NAN, 0.9),
+            p_correct=("x", -0.1),
+            p_slip=(NAN, 0.9),
             base_rate=POSITIVE,
             beta=POSITIVE,
             bonus=(-1.0, NAN),
@@ -283,16 +289,33 @@ CONFIGS = [
             groups=COUNT,
             size=COUNT,
             rate=POSITIVE,
-            inner=(-1, 2.5),
+            inner_steps=(-1, 2.5),
             growth=(-1.0, NAN),
             seed=(-1, 0.5),
         ),
     ),
     *fields(
-        C.Setting,
+        CM.Setting,
         dict(n=2, m=2, kind="types", size=3),
         dict(n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE),
     ),
+    *fields(
+        CS.BatchSearch,
+        dict(inner_steps=1),
+        dict(
+            groups=COUNT,
+            size=COUNT,
+            n_wide=(-1, 0.5),
+            inner_steps=(-1, True),
+            drop_item=FLAG,
+            large_steps=FLAG,
+        ),
+    ),
+    *fields(CS.BatchSearch, {}, dict(drop_item=(True,), large_steps=(True,))),
+    *fields(C.Config, dict(setting="A"), dict(near_share=(0.5,))),
+    *fields(C.Config, dict(setting="D"), dict(grid=(101,))),
+    *fields(L.Config, dict(rule="log_ratio"), dict(growth=(0.5,))),
+    *fields(L.MisreportSearch, dict(method="grid"), dict(near_share=(0.5,))),
     *fields(
         C.Config,
         {},
@@ -303,22 +326,22 @@ CONFIGS = [
             branches=((), ("up",), "row"),
             d_model=(1, 8.0),
             steps=COUNT,
-            climb=(-1, 0.5),
+            inner_steps=(-1, 0.5),
             target=POSITIVE,
-            pull=POSITIVE,
+            dual_rate=POSITIVE,
             minutes=POSITIVE,
-            strong=(1, "x"),
+            n_regret=(1, "x"),
             grid=(1, 2.5),
-            near=SHARE,
+            near_share=SHARE,
             tf32=FLAG,
             keep=FLAG,
-            drop=FLAG,
-            far=FLAG,
+            drop_item=FLAG,
+            large_steps=FLAG,
         ),
     ),
     *fields(BM.TokenTree, dict(tokens=("a",), depth=1), dict(tokens=(["a"], (1,)), depth=(-1, 1.5, True))),
     *fields(
-        AL.Scene,
+        AL.Market,
         dict(bidders=(0, 1, 2), item=0),
         dict(bidders=((0, 1), (0, 1, 5), [0, 1, 2]), item=(5, True, 1.0)),
     ),
@@ -341,13 +364,13 @@ DECODER = [
     ("Decoder, too long", lambda: decoder()(torch.ones(1, 33, dtype=torch.long)), "length=32"),
     (
         "enter, place beyond the positions",
-        lambda: decoder().enter(TOKENS, torch.arange(5) + 28),
+        lambda: decoder().embed(TOKENS, torch.arange(5) + 28),
         "positions=32",
     ),
-    ("rotate, odd D", lambda: M.rotate(normal(1, 2, 4, 3), torch.arange(4)), "x.shape"),
-    ("rotate, D = 1", lambda: M.rotate(normal(1, 2, 4, 1), torch.arange(4)), "x.shape"),
-    ("rotate, other positions", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(3)), "positions.shape"),
-    ("rotate, base 0", lambda: M.rotate(normal(1, 2, 4, 6), torch.arange(4), 0.0), "base"),
+    ("rotary, odd D", lambda: M.rotary(normal(1, 2, 4, 3), torch.arange(4)), "x.shape"),
+    ("rotary, D = 1", lambda: M.rotary(normal(1, 2, 4, 1), torch.arange(4)), "x.shape"),
+    ("rotary, other positions", lambda: M.rotary(normal(1, 2, 4, 6), torch.arange(3)), "positions.shape"),
+    ("rotary, base 0", lambda: M.rotary(normal(1, 2, 4, 6), torch.arange(4), 0.0), "base"),
     ("cross_entropy of one token", lambda: M.cross_entropy(normal(2, 1, 11), TOKENS[:, :1]), "tokens.shape"),
     ("cross_entropy of no text", lambda: M.cross_entropy(normal(0, 5, 11), TOKENS[:0]), "tokens.shape"),
     ("cross_entropy, other shapes", lambda: M.cross_entropy(normal(5, 2, 11), TOKENS), "logits.shape"),
@@ -362,7 +385,11 @@ DECODER = [
         lambda: M.cross_entropy(normal(2, 5, 11), TOKENS * 11),
         "tokens=11",
     ),
-    ("look at a mixer without weights", lambda: M.look(M.Decoder(CFG, X.mixer("linear")), TOKENS), "mixer"),
+    (
+        "run_with_cache of a mixer without weights",
+        lambda: M.run_with_cache(M.Decoder(CFG, X.mixer("linear")), TOKENS),
+        "mixer",
+    ),
     *[
         (f"replaced_heads of {h}", lambda h=h: M.replaced_heads(decoder(), {h: 0.0}).__enter__(), "heads")
         for h in ((2, 0), (0, -1), "ab", 3, (0,), (0.5, 0))
@@ -402,29 +429,15 @@ DECODER = [
         "positions=4",
     ),
     ("a cache of -1 tokens", lambda: decoder().blocks[0].mixer.start(1, -1), "capacity"),
-    *[
-        (
-            f"adamw({name}={value!r})",
-            lambda k={name: value}: M.adamw(decoder(), **dict(rate=0.1, steps=3) | k),
-            name,
-        )
-        for name, values in dict(
-            rate=POSITIVE,
-            steps=COUNT,
-            warmup=(-1, 0.5),
-            decay=SHARE,
-            weight_decay=(-1.0, "x"),
-            betas=((0.9,), "xy", (0.9, 1.0)),
-        ).items()
-        for value in values
-    ],
-    ("adamw without parameters", lambda: M.adamw(torch.nn.ReLU(), rate=0.1, steps=3), "model"),
 ]
 
 # ---- chapters 31 and 32
 
 MIXERS = [
-    *[(f"choose, temperature={t!r}", lambda t=t: M.choose(normal(2, 5), t), "temperature") for t in POSITIVE],
+    *[
+        (f"sample_token, temperature={t!r}", lambda t=t: M.sample_token(normal(2, 5), t), "temperature")
+        for t in POSITIVE
+    ],
     *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1.0, n), "heads") for n in COUNT],
     (
         "local_answers, scale",
@@ -449,10 +462,9 @@ MIXERS = [
     ],
     ("delta rule with a channel gate", lambda: X.MatrixMemory(CFG, rule="delta", gate="channel"), "gate"),
     ("steps without a head gate", lambda: X.MatrixMemory(CFG, write="step"), "write"),
-    *[(f"inverse_softplus({y!r})", lambda y=y: X.inverse_softplus(y), "y=") for y in POSITIVE],
     *[
         (f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule")
-        for f in (X.recurrence, X.chunked, X.side_by_side)
+        for f in (X.recurrence, X.chunked, X.chunk_parallel)
     ],
     *[
         (
@@ -460,7 +472,7 @@ MIXERS = [
             lambda f=f: f("sum", *(x[i == 2 :] for i, x in enumerate(rule_inputs()))),
             "v.shape",
         )
-        for f in (X.recurrence, X.chunked, X.side_by_side)
+        for f in (X.recurrence, X.chunked, X.chunk_parallel)
     ],
     ("more queries than keys", lambda: X.recurrence("sum", normal(6, 3), *rule_inputs()[1:]), "q.shape"),
     (
@@ -470,33 +482,9 @@ MIXERS = [
     ),
     ("mesa without a ridge", lambda: X.chunked("mesa", *rule_inputs()), "ridge"),
     *[(f"chunk={c!r}", lambda c=c: X.chunked("sum", *rule_inputs(), chunk=c), "chunk") for c in COUNT],
-    ("side_by_side, chunk=0", lambda: X.side_by_side("sum", *rule_inputs(), chunk=0), "chunk"),
+    ("chunk_parallel, chunk=0", lambda: X.chunk_parallel("sum", *rule_inputs(), chunk=0), "chunk"),
     ("run_rule, backend", lambda: X.run_rule("sum", *rule_inputs(), backend="cudnn"), "backend"),
-    ("solved, steps=-1", lambda: X.solved(lambda x: x, normal(3), steps=-1), "steps"),
-    *[
-        (
-            f"fit({name}={value!r})",
-            lambda k={name: value}: X.fit(
-                torch.nn.Linear(2, 1),
-                lambda s, g: (normal(3, 2),),
-                lambda m, x: m(x).sum(),
-                **dict(steps=1, rate=0.1) | k,
-            ),
-            name,
-        )
-        for name, values in dict(
-            steps=COUNT, every=COUNT, seed=(-1, 0.5), minutes=POSITIVE, precision=("float8",)
-        ).items()
-        for value in values
-    ],
-    *[
-        (f"tuned(rates={r!r})", lambda r=r: X.tuned(lambda *a: dict(score=0.0), r, (0,)), "rates")
-        for r in ((), 0.1, "x", (0.0,), ("x",), None)
-    ],
-    *[
-        (f"tuned(seeds={s!r})", lambda s=s: X.tuned(lambda *a: dict(score=0.0), (0.1,), s), "seeds")
-        for s in ((), 1, (0.5,))
-    ],
+    ("implicit_solve, steps=-1", lambda: X.implicit_solve(lambda x: x, normal(3), steps=-1), "steps"),
     ("make_sequences, n=-1", lambda: TT.make_sequences(TT.Config(2, 4, length=8), -1, rng()), "n=-1"),
     (
         "local_answers without a ridge",
@@ -528,8 +516,14 @@ MIXERS = [
 WORLD = IC.Config("softmax", 8, d=4, length=24, width=16)
 PROMPTS = dict(tokens=16, pairs=2, vocab=16)
 TASKS = [
-    *[(f"draw, n={n!r}", lambda n=n: IC.draw(WORLD, n, rng()), "n=") for n in (-1, 2.5, "x", True)],
-    *[(f"draw, shift={s!r}", lambda s=s: IC.draw(WORLD, 2, rng(), shift=s), "shift") for s in (-1, 8, 0.5)],
+    *[
+        (f"sample_sequences, n={n!r}", lambda n=n: IC.sample_sequences(WORLD, n, rng()), "n=")
+        for n in (-1, 2.5, "x", True)
+    ],
+    *[
+        (f"sample_sequences, shift={s!r}", lambda s=s: IC.sample_sequences(WORLD, 2, rng(), shift=s), "shift")
+        for s in (-1, 8, 0.5)
+    ],
     ("make_tokens, told='no'", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 3, 4), "no"), "told"),
     ("make_tokens, other answers", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 4, 4), True), "y.shape"),
     (
@@ -592,7 +586,7 @@ TASKS = [
     ("follow, move beyond", lambda: ST.follow(ST.moves("swap3"), TOKENS * 3), "word=3"),
     ("follow_doubling, move -1", lambda: ST.follow_doubling(ST.moves("swap3"), -TOKENS), "word=-1"),
     *[(f"moves({w!r})", lambda w=w: ST.moves(w), "world") for w in ("swap1", "", None, 5, ["A5"], "swap-2")],
-    *[(f"ring({n!r})", lambda n=n: ST.ring(n), "n=") for n in COUNT],
+    *[(f"cyclic_group({n!r})", lambda n=n: ST.cyclic_group(n), "n=") for n in COUNT],
     *[(f"at_home({n!r})", lambda n=n: ST.at_home(n, 3), "n=") for n in (1, 2.5, True)],
     *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, 0.5, NAN, "x", None)],
     ("swap_machine(1)", lambda: ST.swap_machine(1), "n=1"),
@@ -620,7 +614,7 @@ TASKS = [
     ("read_files, none", lambda: LM.read_files(decoder(), [], 8), "files"),
     ("read_files nowhere", lambda: LM.read_files(reader(), [b"abc"], 8, device="nowhere"), "device"),
     ("make_reader nowhere", lambda: LM.make_reader(TINY_TEXT, 0, "nowhere"), "device"),
-    ("new_writer nowhere", lambda: R.new_writer(EXPERIMENT, "nowhere"), "device"),
+    ("new_writer nowhere", lambda: BW.new_writer(EXPERIMENT, "nowhere"), "device"),
     ("read_files, batch=0", lambda: LM.read_files(reader(), [b"abc"], 8, batch=0), "batch"),
     ("read_files, precision", lambda: LM.read_files(reader(), [b"abc"], 8, precision="int8"), "precision"),
     ("per_byte of one", lambda: LM.per_byte([1.0], [1.0]), "bits"),
@@ -777,58 +771,72 @@ BRITE = [
     ("half_rounds, answer 10", lambda: BL.half_rounds(1, 10, 1.0), "answer"),
     ("thoughts_figure, half 99", lambda: BL.thoughts_figure(half=99), "half"),
     ("coverage_figure, half a draw", lambda: BL.coverage_figure(draws=0.5), "draws"),
-    ("author without care", lambda: R.author(TASK, prompts().x, NAN, 0.1, rng()), "careful"),
-    ("author, more than one", lambda: R.author(TASK, prompts().x, 0.8, 0.3, rng()), "careful, slip"),
-    *[(f"ask, n={n!r}", lambda n=n: R.ask(TASK, 3, rng(), n), "n=") for n in (0, 1, 4, 2.5)],
-    *[(f"ask, count={n!r}", lambda n=n: R.ask(TASK, n, rng()), "count") for n in (-1, 2.5, True)],
-    ("write to another task", lambda: R.write(writer(), TASK, prompts().x[:, 1:], rng()), "x.shape"),
-    ("write, greedy='no'", lambda: R.write(writer(), TASK, prompts().x, rng(), greedy="no"), "greedy"),
+    (
+        "noisy_rationales without care",
+        lambda: BT.noisy_rationales(TASK, prompts().x, NAN, 0.1, rng()),
+        "p_correct",
+    ),
+    (
+        "noisy_rationales, more than one",
+        lambda: BT.noisy_rationales(TASK, prompts().x, 0.8, 0.3, rng()),
+        "p_correct, p_slip",
+    ),
+    *[
+        (f"sample_prompts, n={n!r}", lambda n=n: BT.sample_prompts(TASK, 3, rng(), n), "n=")
+        for n in (0, 1, 4, 2.5)
+    ],
+    *[
+        (f"sample_prompts, count={n!r}", lambda n=n: BT.sample_prompts(TASK, n, rng()), "count")
+        for n in (-1, 2.5, True)
+    ],
+    ("write to another task", lambda: BW.write(writer(), TASK, prompts().x[:, 1:], rng()), "x.shape"),
+    ("write, greedy='no'", lambda: BW.write(writer(), TASK, prompts().x, rng(), greedy="no"), "greedy"),
     (
         "accept, checked='no'",
-        lambda: R.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
+        lambda: BU.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
         "checked",
     ),
-    ("improve, steps=-1", lambda: R.improve(writer(), None, -1, 0.1), "steps"),
+    ("train_loop, steps=-1", lambda: BU.train_loop(writer(), None, -1, 0.1), "steps"),
     (
         "imitate nothing",
-        lambda: R.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
+        lambda: BU.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
         "text.shape",
     ),
     (
         "nats of nothing",
-        lambda: R.nats(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
+        lambda: BU.nll(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
         "text.shape",
     ),
     *[
-        (f"sample, draws={n!r}", lambda n=n: R.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
+        (f"sample, draws={n!r}", lambda n=n: BU.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
         for n in COUNT
     ],
-    ("accept nothing", lambda: R.accept(EXPERIMENT, prompts(), torch.zeros(0, 4, 5), rng()), "texts.shape"),
+    ("accept nothing", lambda: BU.accept(EXPERIMENT, prompts(), torch.zeros(0, 4, 5), rng()), "texts.shape"),
     (
         "returns_of, reward",
-        lambda: R.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
+        lambda: BU.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
         "reward",
     ),
     (
         "psi_update, reward",
-        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
+        lambda: BU.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
         "reward",
     ),
     (
         "psi_update of nobody",
-        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
+        lambda: BU.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
         "data",
     ),
     (
         "prefer nothing",
-        lambda: R.prefer(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
+        lambda: BU.dpo(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
         "x.shape",
     ),
-    ("train by luck", lambda: R.train("luck", EXPERIMENT), "method"),
-    ("run by luck", lambda: R.run(replace(EXPERIMENT, methods=("luck",))), "methods"),
-    ("by_length of others", lambda: R.by_length(prompts(), torch.ones(3)), "values.shape"),
-    ("evidence of 2", lambda: R.evidence(torch.tensor([2.0]), 1.0), "success"),
-    ("evidence, bonus", lambda: R.evidence(torch.tensor([0.5]), NAN), "bonus"),
+    ("train by luck", lambda: BE.train("luck", EXPERIMENT), "method"),
+    ("run by luck", lambda: BE.run(replace(EXPERIMENT, methods=("luck",))), "methods"),
+    ("by_length of others", lambda: BT.by_length(prompts(), torch.ones(3)), "values.shape"),
+    ("evidence of 2", lambda: BE.evidence(torch.tensor([2.0]), 1.0), "success"),
+    ("evidence, bonus", lambda: BE.evidence(torch.tensor([0.5]), NAN), "bonus"),
 ]
 
 # ---- Part 5
@@ -880,8 +888,8 @@ FTCT = [
     ("Script of nothing", lambda: FM.Script(TOKENS[:0], TOKENS[:0], TOKENS[:0]), "tokens.shape"),
     ("script of nothing", lambda: FM.script(DATA, TOKENS[:0]), "tokens.shape"),
     (
-        "gaze at one line",
-        lambda: FM.gaze(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
+        "attention_scores of one line",
+        lambda: FM.attention_scores(decoder(), DATA, FM.Script(TOKENS, PAIRS[:, None], PAIRS[:, None])),
         "s.letter.shape",
     ),
     *[
@@ -980,32 +988,44 @@ AUCTIONS = [
         (f"report_utility of bidder {i!r}", lambda i=i: L.report_utility(HALF, VALUES, i, VALUES), "i=")
         for i in (-1, 2, 0.5)
     ],
-    ("report_utility of other lies", lambda: L.report_utility(HALF, VALUES, 0, VALUES[:2]), "lies.shape"),
     (
-        "climb, steps=-1",
-        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1, step=0.1),
+        "report_utility of other misreports",
+        lambda: L.report_utility(HALF, VALUES, 0, VALUES[:2]),
+        "misreports.shape",
+    ),
+    (
+        "projected_ascent, steps=-1",
+        lambda: L.projected_ascent(
+            lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=-1, step=0.1
+        ),
         "steps",
     ),
     (
-        "climb, step=0",
-        lambda: L.climb(lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1, step=0),
+        "projected_ascent, step=0",
+        lambda: L.projected_ascent(
+            lambda z: z.sum(2), VALUES, torch.zeros(1), torch.ones(1), steps=1, step=0
+        ),
         "step",
     ),
     *[
-        (f"find_lies({name}={value!r})", lambda k={name: value}: L.find_lies(HALF, VALUES, **k), name)
+        (
+            f"best_misreports({name}={value!r})",
+            lambda k={name: value}: L.best_misreports(HALF, VALUES, **k),
+            name,
+        )
         for name, values in dict(
             method=("guess", None),
             grid=(1, 2.5),
             starts=COUNT,
             steps=(-1, 0.5),
             step=POSITIVE,
-            near=SHARE,
+            near_share=SHARE,
             seed=(-1,),
             block=COUNT,
         ).items()
         for value in values
     ],
-    ("find_lies of nobody", lambda: L.find_lies(HALF, VALUES[:0]), "values.shape"),
+    ("best_misreports of nobody", lambda: L.best_misreports(HALF, VALUES[:0]), "values.shape"),
     (
         "in_batch_regret of nothing",
         lambda: L.in_batch_regret(HALF, VALUES[:1], VALUES.view(2, 1, 4, 2)[:, :, :0]),
@@ -1022,20 +1042,24 @@ AUCTIONS = [
     ],
     *[
         (f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
-        for k in (dict(steps=0), dict(target=0), dict(first=NAN), dict(rate=0.0))
+        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(rate=0.0))
     ],
     ("as_menu, one point", lambda: L.as_menu(HALF, points=1), "points"),
     ("as_menu, discount", lambda: L.as_menu(HALF, discount=NAN), "discount"),
     ("measure one bidder", lambda: L.measure(HALF, VALUES[:1, :1]), "values.shape"),
     *[
-        (f"sample_market({k})", lambda k=k: C.sample_market(C.SETTINGS["D"], **dict(B=2) | k), next(iter(k)))
+        (
+            f"sample_market({k})",
+            lambda k=k: CM.sample_market(CM.SETTINGS["D"], **dict(B=2) | k),
+            next(iter(k)),
+        )
         for k in (dict(B=0), dict(B=2.5), dict(n=0), dict(m=0), dict(seed=-1))
     ],
-    ("centre of one context", lambda: C.SETTINGS["D"].centre(TOKENS), "contexts"),
-    ("yardsticks of nothing", lambda: C.yardsticks(C.SETTINGS["U"], VALUES[:0]), "values.shape"),
-    ("Encoder(6, 4)", lambda: C.Encoder(6, 4), "d=6"),
+    ("centre of one context", lambda: CM.SETTINGS["D"].centre(TOKENS), "contexts"),
+    ("yardsticks of nothing", lambda: CM.yardsticks(CM.SETTINGS["U"], VALUES[:0]), "values.shape"),
+    ("Encoder(6, 4)", lambda: CN.Encoder(6, 4), "d=6"),
     *[
-        (f"CITransNet({k})", lambda k=k: C.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
+        (f"CITransNet({k})", lambda k=k: CN.CITransNet(**dict(d_bidder=0, d_item=0) | k), next(iter(k)))
         for k in (
             dict(d_bidder=-1),
             dict(d_model=1),
@@ -1047,41 +1071,53 @@ AUCTIONS = [
             dict(seed=-1),
         )
     ],
-    ("CIRegretNet(0, 2)", lambda: C.CIRegretNet(0, 2, 0, 0), "n=0"),
+    ("CIRegretNet(0, 2)", lambda: CN.CIRegretNet(0, 2, 0, 0), "n=0"),
     (
-        "lie_utility of other lies",
-        lambda: C.lie_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
-        "lies.shape",
+        "misreport_utility of other misreports",
+        lambda: CS.misreport_utility(HALF, VALUES[:1], VALUES[None], VALUES[None, :2]),
+        "misreports.shape",
     ),
     (
-        "near_lies, steps=-1",
-        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
+        "near_misreports, steps=-1",
+        lambda: CS.near_misreports(HALF, VALUES[:1], VALUES[None], VALUES[None], steps=-1),
         "steps",
     ),
     (
-        "near_lies, far='no'",
-        lambda: C.near_lies(HALF, VALUES[:1], VALUES[None], VALUES[None], far="no"),
-        "far",
+        "near_misreports, large_steps='no'",
+        lambda: CS.near_misreports(HALF, VALUES[:1], VALUES[None], VALUES[None], large_steps="no"),
+        "large_steps",
     ),
-    ("batch_regret, far='no'", lambda: C.batch_regret(HALF, [VALUES] * 4, far="no"), "far"),
-    ("compiled, on='no'", lambda: C.compiled(decoder(), on="no"), "on="),
-    ("training_step, compile='no'", lambda: C.training_step(decoder(), 0, "no"), "compile"),
-    ("batch_regret, climb=-1", lambda: C.batch_regret(HALF, [VALUES] * 4, climb=-1), "climb"),
+    (
+        "batch_regret, large_steps='no'",
+        lambda: CS.batch_regret(HALF, [VALUES] * 4, large_steps="no"),
+        "large_steps",
+    ),
+    ("compiled, on='no'", lambda: CS.compiled(decoder(), on="no"), "on="),
+    ("batch_loss, compile='no'", lambda: CS.batch_loss(decoder(), CS.BatchSearch(), "no"), "compile"),
+    (
+        "batch_regret, inner_steps=-1",
+        lambda: CS.batch_regret(HALF, [VALUES] * 4, inner_steps=-1),
+        "inner_steps",
+    ),
     ("rounded_products('no')", lambda: C.rounded_products("no").__enter__(), "on="),
     ("mix of unknown inks", lambda: AL.mix([[0.5]], ["blue"]), "role"),
     ("mix, other shares", lambda: AL.mix([[0.5, 0.5]], ["lla"]), "shares.shape"),
-    ("takings, seed", lambda: AL.takings(AL.Scene((0, 1, 2), 0), seed=-1), "seed"),
+    ("revenue_and_regret, seed", lambda: AL.revenue_and_regret(AL.Market((0, 1, 2), 0), seed=-1), "seed"),
     *[
         (
             f"hunt, {k}",
-            lambda k=k: AL.hunt(
+            lambda k=k: AL.search_misreports(
                 "one bidder, target 0.001", *dict(v1=0.4, v2=0.4, w1=0.5, w2=0.5).__or__(k).values()
             ),
             next(iter(k)),
         )
         for k in (dict(v1=2.0), dict(v2="x"), dict(w1=NAN), dict(w2=True))
     ],
-    ("takings of no auction", lambda: AL.takings(AL.Scene((0, 1, 2), 0), profiles=0), "profiles"),
+    (
+        "revenue_and_regret of no auction",
+        lambda: AL.revenue_and_regret(AL.Market((0, 1, 2), 0), profiles=0),
+        "profiles",
+    ),
     *[
         (f"allocation_figure({k})", lambda k=k: AL.allocation_figure(**k), name)
         for k, name in (
@@ -1092,8 +1128,8 @@ AUCTIONS = [
         )
     ],
     ("sellers_figure, net", lambda: AL.sellers_figure("nobody"), "net"),
-    ("lie_figure, v1=2", lambda: AL.lie_figure(v1=2.0), "v1"),
-    ("lie_figure, starts=3", lambda: AL.lie_figure(starts=3), "starts"),
+    ("misreport_figure, v1=2", lambda: AL.misreport_figure(v1=2.0), "v1"),
+    ("misreport_figure, starts=3", lambda: AL.misreport_figure(starts=3), "starts"),
     (
         "add_curve, markers='no'",
         lambda: figures.add_curve(figures.canvas("x"), [0], [0], "lla", markers="no"),

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers import parts
 from lla_course.brite.lab import (
     brite_lab,
     coverage_figure,
@@ -14,10 +15,6 @@ from lla_course.brite.lab import (
     thoughts_figure,
     written_texts,
 )
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def test_half_rounds_are_distributions_and_thinking_is_faithful_more_often():

@@ -11,8 +11,9 @@ import pytest
 from miniature import PARAMETERS, chapter
 
 import lla_course
-from lla_course import course
-from lla_course.course import main, select_chapters
+from lla_course.course import cli, runner
+from lla_course.course.cli import main
+from lla_course.course.runner import select_chapters
 
 TOY = SimpleNamespace(
     cells=lambda preset: {"one": {"n": 1}, "two": {"n": 2}}, run=lambda cfg: {"x": cfg["n"]}
@@ -212,11 +213,25 @@ def test_names_of_a_chapter(root):
         (found,) = select_chapters([name, name])
         assert (found.stem, found.number, found.module, found.short_name) == (
             "12_bias",
-            12,
+            "12",
             "regression.bias_variance",
             "bias_variance",
         )
         assert (found.title, found.summary) == ("Title of 12_bias", "What 12_bias does.")
+
+
+def test_a_second_half_has_a_letter_and_a_number_of_its_own(root, capsys):
+    first = chapter(root, "05_flash", "1", module="attention.flash")
+    chapter(root, "05a_measured", "1", module="attention.benchmark")
+    for name, stem in {
+        "5": "05_flash",
+        "05": "05_flash",
+        "5a": "05a_measured",
+        "05a": "05a_measured",
+    }.items():
+        assert [c.stem for c in select_chapters([name])] == [stem]
+    assert select_chapters([str(first), "05a"])[1].number == "05a"
+    assert main(["list"]) == 0 and "\n05a  Title of 05a_measured " in capsys.readouterr().out
 
 
 def test_list(root, capsys):
@@ -260,8 +275,8 @@ def test_lab(root, monkeypatch):
 
 
 def test_site(root, monkeypatch, capsys):
-    from lla_course import site
-    from lla_course.course import Outcome
+    from lla_course.course import site
+    from lla_course.course.runner import Outcome
 
     built = []
     monkeypatch.setattr(
@@ -271,9 +286,9 @@ def test_site(root, monkeypatch, capsys):
     def outcome(state, error=""):
         return lambda plan, jobs, out, root: iter([Outcome(plan[0][0], state, 1.0, out / "x.ipynb", error)])
 
-    monkeypatch.setattr(course, "_outcomes", outcome("failed", "cell 1: Oh: no"))
+    monkeypatch.setattr(runner, "_outcomes", outcome("failed", "cell 1: Oh: no"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
-    monkeypatch.setattr(course, "_outcomes", outcome("ok"))
+    monkeypatch.setattr(runner, "_outcomes", outcome("ok"))
     more = dict(chapters=["00_core"], folder=root / "nbs")
     assert main(["site"]) == 0 and built == [
         (root / "build" / "runs" / "fast", root / "build" / "site", more)
@@ -282,14 +297,40 @@ def test_site(root, monkeypatch, capsys):
 
 
 def test_missing_papermill_is_said_at_once(root, monkeypatch, capsys):
-    monkeypatch.setattr(course, "find_spec", lambda name: None)
+    monkeypatch.setattr(runner, "find_spec", lambda name: None)
     assert main(["run"]) == 2 and "papermill is not installed" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["wrong"]])
+def test_whoever_only_asks_does_not_wait(words, tmp_path):
+    "The first words of the command import neither torch nor what draws, runs or builds."
+    heavy = {"torch", "scipy", "plotly", "papermill", "nbformat", "sphinx", "IPython", "tqdm"}
+    code = (
+        "import sys, time\nstart = time.perf_counter()\nfrom lla_course.course.cli import main\n"
+        f"main({words})\nprint(time.perf_counter() - start, *{heavy} & set(sys.modules))"
+    )
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, env=env, capture_output=True, text=True)
+    seconds, *loaded = done.stdout.splitlines()[-1].split()
+    assert loaded == [] and float(seconds) < 5  # a tenth of that, unless the machine is busy
+
+
+def test_pictures_need_a_site_and_a_browser(root, capsys):
+    assert main(["pictures"]) == 2 and "is no built site" in capsys.readouterr().err
+    (root / "build" / "site").mkdir(parents=True)
+    (root / "build" / "site" / "index.html").touch()
+    assert main(["pictures", "--chromium", str(root / "none")]) == 1
+    assert "expected the path of an installed Chromium browser" in capsys.readouterr().err
+
+
 def test_the_module_is_a_command(root):
-    env = {**os.environ, "PYTHONPATH": str(Path(course.__file__).parents[1])}
+    env = {**os.environ, "PYTHONPATH": str(Path(cli.__file__).parents[2])}
     run = lambda *words: subprocess.run(
-        [sys.executable, "-m", "lla_course.course", *words], cwd=root, env=env, capture_output=True, text=True
+        [sys.executable, "-m", "lla_course.course.cli", *words],
+        cwd=root,
+        env=env,
+        capture_output=True,
+        text=True,
     )
     assert (done := run("list")).returncode == 0 and "Title of 00_core" in done.stdout and done.stderr == ""
     assert run("--help").returncode == 0

@@ -12,14 +12,14 @@ from pathlib import Path
 
 import psutil
 import pytest
-from miniature import PARAMETERS, chapter, printed
+from miniature import chapter
 
-from lla_course import course
-from lla_course.course import Chapter, find_chapters, main, run_chapters
-from lla_course.records import load
+from lla_course.course import runner
+from lla_course.course.cli import main
+from lla_course.course.runner import Chapter, find_chapters, run_chapters
 
-LIBRARY = str(Path(course.__file__).parents[1])
-COMMAND = [sys.executable, "-m", "lla_course.course"]
+LIBRARY = str(Path(runner.__file__).parents[2])
+COMMAND = [sys.executable, "-m", "lla_course.course.cli"]
 
 
 def environment(**more):
@@ -148,7 +148,7 @@ RECORD = """
 import os, sys
 if "BARE" in os.environ: sys.modules["psutil"] = None   # as on a machine without Jupyter
 import lla_course
-from lla_course.course import main
+from lla_course.course.cli import main
 lla_course.__path__.append(os.environ["TMPDIR"])
 if __name__ == "__main__": raise SystemExit(main())
 """
@@ -245,15 +245,15 @@ def quick(monkeypatch):
     "Chapters are not run, but count as run."
 
     def in_parallel(todo, jobs, root):
-        for each, _, key, target in todo:
-            yield course.Outcome(each, "ok", 1.0, target)
+        for each, _, _, target in todo:
+            yield runner.Outcome(each, "ok", 1.0, target)
 
-    monkeypatch.setattr(course, "_in_parallel", in_parallel)
+    monkeypatch.setattr(runner, "_run_in_parallel", in_parallel)
 
 
 @pytest.mark.parametrize("damage", [*DAMAGED, *PLACES])
 def test_a_damaged_notebook_costs_itself(root, capsys, quick, monkeypatch, damage):
-    from lla_course import site
+    from lla_course.course import site
 
     path = root / "nbs" / "12_bad.ipynb"
     if damage in PLACES:
@@ -344,8 +344,8 @@ def test_a_run_that_was_altered_runs_again(root, capsys, quick):
     path, draft = root / "build" / "runs" / "fast" / "00_core.ipynb", root / "draft.ipynb"
     (book,) = find_chapters(root)
     draft.write_text(cell(outputs=[{"output_type": "stream", "name": "stdout", "text": ["fast 0\n"]}]))
-    key = course._key(book, {"preset": "fast"}, course._world(root))
-    course._store(draft, course.Outcome(book, "ok", 1.0, path), key=key)
+    key = runner._run_key(book, {"preset": "fast"}, runner._library_hash(root))
+    runner._store_run(draft, runner.Outcome(book, "ok", 1.0, path), key=key)
     assert [o.state for o in run_chapters(None)] == ["kept"] and capsys.readouterr().err == ""
     path.write_text(path.read_text().replace("fast 0", "fast 1"))
     assert [o.state for o in run_chapters(None)] == ["ok"]
@@ -370,7 +370,7 @@ def test_a_full_disk_says_so(tmp_path, monkeypatch):
         raise full
 
     monkeypatch.setattr(papermill, "execute_notebook", half)
-    outcome = course._execute(book, {}, "key", target, None)
+    outcome = runner._execute(book, {}, "key", target, None)
     assert outcome.state == "failed" and "No space left on device" in outcome.error
     assert "JSON" not in outcome.error
     monkeypatch.setattr(
@@ -382,8 +382,8 @@ def test_a_full_disk_says_so(tmp_path, monkeypatch):
     def no_room(*args):
         raise full
 
-    monkeypatch.setattr(course, "write_atomic", no_room)
-    outcome = course._execute(book, {}, "key", target, None)
+    monkeypatch.setattr(runner, "write_atomic", no_room)
+    outcome = runner._execute(book, {}, "key", target, None)
     assert outcome.state == "failed" and outcome.error == f"{target}: No space left on device"
     assert not [*tmp_path.iterdir()]
 
@@ -396,7 +396,7 @@ def test_a_place_that_cannot_be_written_to_is_refused(root, capsys, monkeypatch,
         def refuse(*args, **more):
             raise OSError(errno.EROFS, "Read-only file system")
 
-        monkeypatch.setattr(course.tempfile, "TemporaryDirectory", refuse)
+        monkeypatch.setattr(runner.tempfile, "TemporaryDirectory", refuse)
     else:
         (root / place).parent.mkdir(exist_ok=True)
         (root / place).touch()
@@ -439,12 +439,12 @@ def test_the_temporary_folder_may_have_a_long_name(root):
 
 
 def test_where_sockets_may_lie(monkeypatch):
-    monkeypatch.setattr(course.tempfile, "gettempdir", lambda: "/" + "ü" * 40)
-    assert len(course._short_place()) <= 70
+    monkeypatch.setattr(runner.tempfile, "gettempdir", lambda: "/" + "ü" * 40)
+    assert len(runner._socket_folder()) <= 70
     monkeypatch.setattr(os, "access", lambda place, how: False)
-    assert course._short_place() is None
+    assert runner._socket_folder() is None
     pytest.importorskip("traitlets")
-    assert "transport" not in course._settings("/x/y", None)["config"]["KernelManager"]
+    assert "transport" not in runner._papermill_settings("/x/y", None)["config"]["KernelManager"]
 
 
 def test_a_reader_who_leaves_stops_nothing(root):

@@ -13,9 +13,10 @@ import numpy as np
 import pytest
 from miniature import chapter
 
-from lla_course import course
-from lla_course.course import main, record_cells
-from lla_course.records import content_hash, load, save
+from lla_course.course import recorder, runner
+from lla_course.course.cli import main
+from lla_course.course.recorder import record_cells
+from lla_course.records import Run, as_run, content_hash, load, save
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,29 @@ def test_each_cell_is_stored_as_it_finishes(tmp_path):
     assert record.provenance["seed"] == 7 and record.provenance["preset"] == "full"
 
 
+@pytest.mark.parametrize("returned", [{"v": 1, "arrays": {"x": [2.0]}}, Run({"v": 1}, {"x": [2.0]})])
+def test_a_run_and_a_dictionary_are_recorded_alike(tmp_path, returned):
+    module = toy([])
+    module.run = lambda cfg: returned
+    assert [r.state for r in record_cells(module, cells=["a"], folder=tmp_path)] == ["recorded"]
+    record = load("toy/a", folder=tmp_path)
+    assert record.result == {"v": 1} and record.arrays["x"].tolist() == [2]
+    assert record.provenance["device"].startswith("CPU")
+
+
+def test_as_run():
+    assert as_run({"v": 1}) == Run({"v": 1})
+    assert as_run({"v": 1, "device": "cuda", "arrays": None}) == Run({"v": 1}, None, "cuda")
+    run = Run({"device": "is a result here"})
+    assert as_run(run) is run
+    for wrong in (None, 3, [("v", 1)], "v"):
+        with pytest.raises(ValueError, match="result=.*expected a Run or a dictionary"):
+            as_run(wrong)
+
+
 def test_resumes_and_forces(tmp_path):
     log = []
-    run = lambda module=toy(log), **more: [r.state for r in record_cells(module, folder=tmp_path, **more)]
+    run = lambda **more: [r.state for r in record_cells(toy(log), folder=tmp_path, **more)]
     failing = list(record_cells(toy(log, broken=[10]), folder=tmp_path))
     assert [r.state for r in failing] == ["recorded", "failed", "recorded"]
     assert "RuntimeError: no 10 today" in failing[1].error and "in run" in failing[1].error
@@ -119,7 +140,7 @@ sys.meta_path.insert(0, Blocked())
 import lla_course
 lla_course.__path__.append(sys.argv[1])
 sys.argv[0:2] = ["lla-course"]
-runpy.run_module("lla_course.course", run_name="__main__", alter_sys=True)
+runpy.run_module("lla_course.course.cli", run_name="__main__", alter_sys=True)
 """
 TOY = """
 from dataclasses import dataclass
@@ -279,7 +300,7 @@ def test_parts_of_other_code_or_settings_are_not_used(tmp_path, monkeypatch):
         list((tmp_path / "r.parts").rglob("*.json"))
     ) == 4
     module.run = real
-    monkeypatch.setattr(course, "_code", lambda: "other")
+    monkeypatch.setattr(recorder, "code_hash", lambda module: "other")
     assert [r.state for r in record_cells(module, folder=tmp_path / "r")] == ["recorded"] and load(
         "part_cells2/whole", folder=tmp_path / "r"
     ).result["done"] == [0, 1, 2, 3]
@@ -386,7 +407,7 @@ def test_fast_results_have_a_folder_that_git_ignores(root, monkeypatch, capsys):
     }
     assert [p for p in (root / "nbs" / "results").rglob("*") if p.is_file()] == [precious]
     assert precious.read_bytes() == before
-    assert "build/" in (Path(course.__file__).parents[1] / ".gitignore").read_text().split()
+    assert "build/" in (Path(recorder.__file__).parents[2] / ".gitignore").read_text().split()
     log.clear()
     capsys.readouterr()
     assert main(["record", "12", "--preset", "fast", "--out", "nbs/results"]) == 2
@@ -410,7 +431,7 @@ def test_no_cell_is_never_all(tmp_path, cells):
 
 @pytest.mark.parametrize("name", ["../x", "/x", "a/b", ".x", "", "a b", "a\nb", "..", "-x"])
 def test_names_of_cells_stay_in_the_folder(tmp_path, name):
-    module, log = toy([]), []
+    module = toy([])
     module.cells = lambda preset: {name: Config(1)}
     with pytest.raises(ValueError, match="cells="):
         record_cells(module, folder=tmp_path)
@@ -432,10 +453,38 @@ def test_a_place_that_cannot_hold_results_is_refused(tmp_path, monkeypatch):
     def full(*args, **more):
         raise OSError(30, "Read-only file system")
 
-    monkeypatch.setattr(course.tempfile, "TemporaryDirectory", full)
+    monkeypatch.setattr(runner.tempfile, "TemporaryDirectory", full)
     with pytest.raises(ValueError, match="Read-only file system"):
         record_cells(toy(log), folder=tmp_path / "new")
     assert log == [] and not (tmp_path / "new").exists()
+
+
+def test_the_records_as_a_table(root, capsys):
+    chapter(root, "12_toy", "1", module="part.toy")
+    folder = root / "nbs" / "results"
+    assert main(["records"]) == 0 and len(capsys.readouterr().out.splitlines()) == 1  # nothing but its head
+    held(folder, "b", 10, "full", GPU)
+    path = held(folder, "c", 20, "fast")
+    (folder / "toy").rename(folder / "12_toy")
+    for name in "b", "c":
+        path = folder / "12_toy" / f"{name}.json"
+        body = json.loads(path.read_text())
+        del body["hash"]
+        body = body | {"name": f"12_toy/{name}"}
+        body["provenance"]["date"] = "2026-01-01"
+        path.write_text(json.dumps({**body, "hash": content_hash(body)}))
+    for words in ["records"], ["records", "12"], ["records", "toy"]:
+        assert main(words) == 0
+        head, first, second = capsys.readouterr().out.splitlines()
+        assert head.split() == ["record", "date", "age", "device", "preset", "seconds", "code"]
+        assert first.split()[0] == "12_toy/b" and first.endswith("unknown") and GPU in first
+        assert "2026-01-01" in first and " days " in first and "  full  " in first and "1.0" in first
+        assert second.split()[0] == "12_toy/c" and "  fast  " in second
+    path.write_text("{")
+    assert main(["records"]) == 1
+    said = capsys.readouterr()
+    assert "12_toy/c  damaged" in said.out and str(path) in said.err and said.err.count("\n") == 1
+    assert main(["records", "none"]) == 2
 
 
 # ---- damaged parts

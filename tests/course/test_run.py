@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from miniature import PARAMETERS, chapter, printed
 
-from lla_course import course
 from lla_course.core import repo_root
-from lla_course.course import Chapter, chapter_parameters, find_chapters, main, run_chapters, select_chapters
+from lla_course.course import runner
+from lla_course.course.cli import main
+from lla_course.course.runner import Chapter, chapter_parameters, find_chapters, run_chapters, select_chapters
 
 SEES = """import os, threading
 import beside
@@ -51,12 +52,12 @@ def test_kept_until_something_changes(root):
 
 
 def test_what_the_key_covers(root):
-    from lla_course.course import _key, _world
+    from lla_course.course.runner import _library_hash, _run_key
 
     (root / "lla_course").mkdir()
     (root / "kernels").mkdir()
     (root / "nbs" / "results").mkdir()
-    key = lambda **values: _key(find_chapters(root)[0], values, _world(root))
+    key = lambda **values: _run_key(find_chapters(root)[0], values, _library_hash(root))
     keys = [key()]
     for name in "lla_course/a.py", "kernels/b.py", "nbs/results/c.json":
         (root / name).write_text("1")
@@ -162,7 +163,7 @@ def nested(inner):
 def test_a_plain_value_arrives_as_it_was_given(value):
     from papermill.translators import PythonTranslator
 
-    assert course._is_plain(value)
+    assert runner._is_plain(value)
     found = {}
     exec(PythonTranslator.codify({"x": value}), found)
     assert repr(found["x"]) == repr(value)
@@ -172,7 +173,7 @@ def test_a_plain_value_arrives_as_it_was_given(value):
 def test_what_json_cannot_hold_does_not_reach_a_chapter(value):
     book = Chapter(Path("10_a.ipynb"), "10_a", 10, "A", "", None)
     with pytest.raises(ValueError, match="x=.*: expected a plain value"):
-        course._check_type(book, "x", value, None)
+        runner._check_type(book, "x", value, None)
 
 
 def test_lists_without_end_are_refused():
@@ -182,5 +183,5 @@ def test_lists_without_end_are_refused():
     for _ in range(10_000):
         deep = [deep]
     for value in endless, deep:
-        assert not course._is_plain(value)
-    assert not course._is_plain({"a": [endless]})
+        assert not runner._is_plain(value)
+    assert not runner._is_plain({"a": [endless]})

@@ -1,9 +1,8 @@
 "The fragments lab, driven by setting widget values."
 
 import pytest
-import torch
-from lla_course.ftct.interpretability import SURGERIES
 
+from helpers import parts
 from lla_course.ftct.graph import ALPHABET
 from lla_course.ftct.lab import (
     explorer_figure,
@@ -23,10 +22,6 @@ recorded = pytest.mark.skipif(
     any(load(f"51_ftct_training/small_s{s}", cells("fast")[f"small_s{s}"]) is None for s in range(3)),
     reason="not recorded",
 )
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def text(figure):

@@ -2,17 +2,19 @@
 
 import pytest
 import torch
+
+from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.interpretability import (
     KINDS,
     LOOKS,
     SURGERIES,
     ablate_heads,
-    believes,
+    attention_scores,
     by_hand,
     cells,
     decoys,
+    expectation,
     find_heads,
-    gaze,
     kinds,
     knows,
     letter_of,
@@ -26,11 +28,8 @@ from lla_course.ftct.interpretability import (
     shares,
     usual_heads,
 )
-
-from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.training import Config, evaluate
 from lla_course.ftct.training import cells as training_cells
-from lla_course.models import look
 from lla_course.records import load
 
 SEEDS = range(3)
@@ -152,8 +151,8 @@ def test_two_layers_by_hand_write_every_chain(seed):
 
 def test_by_hand_the_parent_is_the_last_number_or_the_one_of_its_name():
     data = DataConfig(overlap=True, noise_values=20)
-    assert believes(by_hand(data), decoys(data, rng(), 100)) == (0, 1)
-    assert believes(by_hand(data, parent="named"), decoys(data, rng(), 100)) == (1, 0)
+    assert expectation(by_hand(data), decoys(data, rng(), 100)) == (0, 1)
+    assert expectation(by_hand(data, parent="named"), decoys(data, rng(), 100)) == (1, 0)
     cfg = Config(data)
     assert evaluate(by_hand(data, parent="named"), cfg, 1, n=100)["whole_strict"] == 1
 
@@ -162,9 +161,9 @@ def test_by_hand_the_parent_is_the_last_number_or_the_one_of_its_name():
 
 
 def test_no_head_looks_at_the_successor_and_the_first_layer_reads_a_list(models, small, texts):
-    looks = [gaze(m, c.data, t) for (c, m), t in zip(small, texts)]
+    looks = [attention_scores(m, c.data, t) for (c, m), t in zip(small, texts)]
     looks += [
-        gaze(m, c.data, script(c.data, few_shot_prompts(c.data, rng(11), 200, 1).full))
+        attention_scores(m, c.data, script(c.data, few_shot_prompts(c.data, rng(11), 200, 1).full))
         for c, m in (models["long_s0"], models["copying_s0"])
     ]
     column = lambda g, name, layer: [w[LOOKS.index(name)] for (l, _), w in g.items() if l == layer]
@@ -179,7 +178,7 @@ def test_no_head_looks_at_the_successor_and_the_first_layer_reads_a_list(models,
 
 def test_order_and_values_are_lost_separately(small, texts):
     for (c, m), t in zip(small, texts):
-        names = find_heads(gaze(m, c.data, t))
+        names = find_heads(attention_scores(m, c.data, t))
         assert names["parent"][0] == 0 and names["path"][0] == 1
         usual = usual_heads(m, c.data, sample_batch(c.data, rng(12), 400)[0])
         off = {
@@ -239,7 +238,7 @@ def test_only_the_parent_can_be_read(small):
 def test_noise_that_looks_like_a_parent_is_believed_less_where_ranges_overlap(models):
     for s in SEEDS:
         (parent, noise), (named, fooled) = (
-            believes(models[f"{kind}_s{s}"][1], decoys(models[f"{kind}_s{s}"][0].data, rng(15), 300))
+            expectation(models[f"{kind}_s{s}"][1], decoys(models[f"{kind}_s{s}"][0].data, rng(15), 300))
             for kind in ("small", "overlap")
         )
         assert noise > 0.7 and parent < 0.25 and named > parent + 0.2 and fooled < noise - 0.2
@@ -262,7 +261,6 @@ def test_overlapping_ranges_cost_chains():
 def test_examining_a_model_gives_its_modes_back():
     cfg = Config(DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2), width=16)
     from lla_course.ftct.interpretability import last_hidden
-
     from lla_course.ftct.training import build
 
     model, s = build(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)
@@ -272,11 +270,11 @@ def test_examining_a_model_gives_its_modes_back():
     damaged, noisy = operate(cfg.data, rng(), 5, "clean"), decoys(cfg.data, rng(), 20)
     for work in (
         lambda: knows(model, cfg.data, s),
-        lambda: gaze(model, cfg.data, s),
+        lambda: attention_scores(model, cfg.data, s),
         lambda: shares(model, cfg.data, s),
         lambda: outcomes(model, cfg.data, damaged),
         lambda: last_hidden(model, s.tokens),
-        lambda: believes(model, noisy),
+        lambda: expectation(model, noisy),
         lambda: ablate_heads(model, cfg.data, s, usual=usual),
     ):
         work()

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from helpers import parts
 from lla_course.regression.lab import (
     DESIGNS,
     RECORDS,
@@ -13,10 +14,6 @@ from lla_course.regression.lab import (
     regression_lab,
     sample,
 )
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
 
 
 def curve(figure, name):

@@ -8,10 +8,10 @@ import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from lla_course.attention.baselines import softmax_attention
-from lla_course.tasks.online_regression import GRIDS, Config, make_sequences, predict
 
-from lla_course.attention.dense import lla_dense, lla_weights
+from helpers import parts
+from lla_course.attention.baselines import softmax_attention
+from lla_course.attention.dense import lla_dense
 from lla_course.core import seed_everything
 from lla_course.tasks.lab import (
     ASKED,
@@ -32,7 +32,7 @@ from lla_course.tasks.lab import (
     in_force,
     line_keys,
     line_weights,
-    opinion,
+    prediction,
     read_out,
     recall_figure,
     recall_keys,
@@ -48,10 +48,7 @@ from lla_course.tasks.lab import (
     weights_lab,
 )
 from lla_course.tasks.mixers import recurrence
-
-
-def parts(lab):
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+from lla_course.tasks.online_regression import GRIDS, Config, make_sequences, predict
 
 
 def numbers(values):
@@ -177,7 +174,7 @@ def test_an_opinion_is_the_prediction_of_chapter_32(rule):
     o = next(predict(rule, [setting], k[:, :60], v[:, :60]))[1][0]
     for t in (1, 20, 59):
         torch.testing.assert_close(
-            opinion(rule, setting, k[0, t : t + 1], k[0, :t], v[0, :t])[0], o[t - 1], rtol=1e-7, atol=1e-9
+            prediction(rule, setting, k[0, t : t + 1], k[0, :t], v[0, :t])[0], o[t - 1], rtol=1e-7, atol=1e-9
         )
     assert len(setting) == len(GRIDS[rule][0])
 
@@ -191,7 +188,7 @@ def test_the_curves_of_the_circle_are_opinions_and_matrices_make_sine_waves():
     for rule in CONTEST:
         shown = numbers(next(t for t in figure.data if t.name == RULES[rule][1]).y)
         np.testing.assert_allclose(
-            shown, opinion(rule, tuning(rule, **KNOBS), q, k[0, :130], v[0, :130])[:, 0], atol=1e-12
+            shown, prediction(rule, tuning(rule, **KNOBS), q, k[0, :130], v[0, :130])[:, 0], atol=1e-12
         )
         rest = shown - wave @ np.linalg.lstsq(wave, shown, rcond=None)[0]
         assert (np.abs(rest).max() < 1e-9) == (rule not in ("softmax", "lla")), rule
@@ -207,7 +204,7 @@ def test_place_remembers_and_the_clock_forgets():
         q, _, W = two_pieces(2, 0.5, 1, 7)
         q = q[0, piece]
         return float(
-            (opinion(rule, tuning(rule, **KNOBS), q, k[0, :now], v[0, :now]) - q @ W[0, piece].mT)
+            (prediction(rule, tuning(rule, **KNOBS), q, k[0, :now], v[0, :now]) - q @ W[0, piece].mT)
             .square()
             .mean()
         )

@@ -1,0 +1,54 @@
+"The measurements of chapter 28a, at sizes that a CPU can do."
+
+import pytest
+import torch
+
+from lla_course.attention import benchmark
+from lla_course.attention.benchmark import Config, benchmark_heads, cells, run, toy_losses
+
+CPU = torch.device("cpu")
+SMALL = dict(heads=2, n=70, rows=16, d=16)
+
+
+@pytest.mark.parametrize("kind", benchmark.KINDS)
+def test_a_forward_pass_is_timed_and_checked(kind):
+    found = benchmark.measure_forward(Config(kind=kind, **SMALL), CPU)
+    assert found["lla_ms"] > 0 and found["softmax_ms"] > 0 and 0 < found["error"] <= found["worst_row"] < 0.1
+    assert 0 < found["steps_mean"] <= found["slowest_row_of_a_tile"] <= found["steps_max"] <= 32
+
+
+def test_gradients_are_compared_with_float64():
+    found = benchmark.measure_training(Config("training", **SMALL), CPU)
+    assert all(0 < found[f"{who}_{name}"] < 0.1 for who in ("kernel", "twin") for name in ("dq", "dk", "dv"))
+
+
+def test_every_measurement_has_a_function():
+    assert "note" in run(Config("memory", n=64)).result or torch.cuda.is_available()
+    assert {c.measure for c in cells("full").values()} == set(benchmark.MEASURES)
+    found = run(Config("tiled", **SMALL)).result
+    assert found["tiled_ms"] > 0 and found["lla_ms"] > 0
+
+
+def test_data_are_normalised_and_drawn_from_their_seed():
+    for kind in benchmark.KINDS:
+        q, k, v = benchmark_heads(Config(kind=kind, **SMALL), CPU)
+        again = benchmark_heads(Config(kind=kind, **SMALL), CPU)
+        assert q.shape == (1, 2, 70, 16) and q.dtype == torch.bfloat16
+        assert all(torch.equal(a, b) for a, b in zip((q, k, v), again))
+        assert all((t.float().square().mean(-1) - 1).abs().max() < 0.02 for t in (q, k))
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [dict(measure="backward"), dict(kind="sharp"), dict(n=0), dict(d=64.0), dict(ridge=-1.0), dict(seed=-1)],
+)
+def test_settings_that_make_no_sense_are_refused(wrong):
+    with pytest.raises(ValueError, match=f"^{next(iter(wrong))}="):
+        Config(**wrong)
+
+
+def test_the_toy_learns():
+    "Over forty steps the loss falls by more than four standard errors of its mean."
+    losses = torch.tensor(toy_losses("tiled", CPU, 60, 0))
+    first, last = losses[:20], losses[-20:]
+    assert (first.mean() - last.mean()) / (first.var() / 20 + last.var() / 20).sqrt() > 4

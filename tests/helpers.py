@@ -1,0 +1,46 @@
+"What several test files need: errors, tolerances, heads, and the parts of a lab."
+
+from contextlib import contextmanager
+
+import torch
+
+FLOOR = {
+    torch.float32: 1e-6,
+    torch.float16: 1e-3,
+    torch.bfloat16: 4e-3,
+}  # error of a kernel beside its twin's
+
+
+def relative_rms(a, b):
+    "Norm of the difference over the norm of b, in float64 on the CPU."
+    a, b = (torch.as_tensor(x).detach().double().cpu() for x in (a, b))
+    return float((a - b).norm() / b.norm().clamp_min(1e-300))
+
+
+def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
+    "One standard normal tensor a shape, drawn in float64 from one generator and rounded to the dtype."
+    generator = torch.Generator().manual_seed(seed)
+    drawn = (torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes)
+    return [(scale * x).to(device, dtype) for x in drawn]
+
+
+@contextmanager
+def default_dtype(dtype):
+    "Within, PyTorch makes numbers of another dtype when nobody says which."
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+def parts(lab):
+    "Controls by their label, the line of text, and the figure of a lab."
+    return {c.description: c for c in lab.controls.values()}, lab.message, lab.figure
+
+
+def same_with_usual_dtype(make, usual):
+    "Whether a function gives the same tensors, in the same dtypes, when torch's usual dtype is another one."
+    want = make()
+    with default_dtype(usual):
+        return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want, strict=True))
