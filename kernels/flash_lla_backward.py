@@ -248,8 +248,8 @@ def lla_dkv_sweep(
             b_r = b_gv - b_b * b_yn[None, :] + b_ct[None, :]
             b_a, b_r = tl.where(b_p > 0, b_a, 0.0), tl.where(b_p > 0, b_r, 0.0)  # 0 x inf is not 0
             b_pr, b_w = b_p * b_r, b_p * b_a
-            b_ds = scale * (b_pr * b_a - b_p * b_e[None, :])
             b_dv = tl.dot(cast_saturating(b_w, b_k.dtype), b_g, b_dv, input_precision=META.PREC)
+            b_ds = scale * (b_pr * b_a - b_p * b_e[None, :])
             b_dk = tl.dot(cast_saturating(b_ds, b_k.dtype), b_q, b_dk, input_precision=META.PREC)
             b_du, b_dy = b_pr * b_un[None, :], -b_w * b_yn[None, :]
             b_dk = tl.dot(cast_saturating(b_du, b_k.dtype), b_u, b_dk, input_precision=META.PREC)

@@ -407,8 +407,8 @@ def lla_covariance_sweep(
             b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
             # [BT, BS]
             b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
-            b_kd = tl.dot(b_d, tl.trans(b_k), input_precision=META.PREC)
-            b_w = tl.exp2(b_s - b_m[:, None]) * (b_kd - b_c[:, None])
+            b_w = tl.exp2(b_s - b_m[:, None])
+            b_w = b_w * (tl.dot(b_d, tl.trans(b_k), input_precision=META.PREC) - b_c[:, None])
             # the same rounded weights in both sums, or they would not cancel
             b_w16 = cast_saturating(b_w, b_k.dtype)
             b_sum = lla_add_rows(b_w16, b_sum, META)
@@ -511,6 +511,7 @@ def lla_solve_kernel(
     t, redo = tl.atomic_add(counter, 1), 0
     while t < NT * N:
         it, n = NT - 1 - t // N, (t % N).to(tl.int64)
+        own_keys = lla_head(keys, n // GROUP, S)
         tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
         o_d = dims[0]
         # [BT]
@@ -531,7 +532,7 @@ def lla_solve_kernel(
             (kbar + o_nd, m_id),
             (b_m, b_il, b_ridge, m_i),
             tile,
-            lla_head(keys, n // GROUP, S),
+            own_keys,
             dims,
             span,
             (tol2, max_steps, b_limit),
