@@ -823,7 +823,7 @@ def test_a_layer_is_worth_several_swaps_to_local_lines_and_one_to_softmax():
         and round(state_tracking.mean_rows(normed, 1, 32), 2) == 0.24
     )
     assert [
-        any(one["loose"] or one["test_residual"] > 0.1 for one in runs("lla", n)["runs"])
+        any(one["unconverged"] or one["test_residual"] > 0.1 for one in runs("lla", n)["runs"])
         for n in (1, 2, 3, 4, 6)
     ] == [True, False, True, False, False]
 
@@ -852,7 +852,7 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     for r in runs("steps", "lla"):
         last = r["inside"][-1]
         assert (
-            not r["loose"]
+            not r["unconverged"]
             and 0.7 < min(map(min, last["ridge"])) < 0.9
             and 1.8 < max(map(max, last["ridge"])) < 2.2
         )
@@ -885,7 +885,7 @@ def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
         assert (
             all(low < min(r) and max(r) < high for r in inside(start, "ridge"))
             and all(least < min(r) and max(r) < most for r in inside(start, "steps"))
-            and not any(r["loose"] for r in runs(start))
+            and not any(r["unconverged"] for r in runs(start))
         )
     assert all(
         sum(0.15 < v < 0.351 for v in r) > 16 and round(max(r), 2) in (0.83, 0.84)

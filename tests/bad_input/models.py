@@ -462,7 +462,6 @@ MIXERS = [
     ],
     ("delta rule with a channel gate", lambda: X.MatrixMemory(CFG, rule="delta", gate="channel"), "gate"),
     ("steps without a head gate", lambda: X.MatrixMemory(CFG, write="step"), "write"),
-    *[(f"inverse_softplus({y!r})", lambda y=y: X.inverse_softplus(y), "y=") for y in POSITIVE],
     *[
         (f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule")
         for f in (X.recurrence, X.chunked, X.chunk_parallel)
@@ -517,8 +516,14 @@ MIXERS = [
 WORLD = IC.Config("softmax", 8, d=4, length=24, width=16)
 PROMPTS = dict(tokens=16, pairs=2, vocab=16)
 TASKS = [
-    *[(f"draw, n={n!r}", lambda n=n: IC.draw(WORLD, n, rng()), "n=") for n in (-1, 2.5, "x", True)],
-    *[(f"draw, shift={s!r}", lambda s=s: IC.draw(WORLD, 2, rng(), shift=s), "shift") for s in (-1, 8, 0.5)],
+    *[
+        (f"sample_sequences, n={n!r}", lambda n=n: IC.sample_sequences(WORLD, n, rng()), "n=")
+        for n in (-1, 2.5, "x", True)
+    ],
+    *[
+        (f"sample_sequences, shift={s!r}", lambda s=s: IC.sample_sequences(WORLD, 2, rng(), shift=s), "shift")
+        for s in (-1, 8, 0.5)
+    ],
     ("make_tokens, told='no'", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 3, 4), "no"), "told"),
     ("make_tokens, other answers", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 4, 4), True), "y.shape"),
     (
