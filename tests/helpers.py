@@ -36,4 +36,11 @@ def default_dtype(dtype):
 
 def parts(lab):
     "Controls by their label, the line of text, and the figure of a lab."
-    return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+    return {c.description: c for c in lab.controls.values()}, lab.message, lab.figure
+
+
+def same_with_usual_dtype(make, usual):
+    "Whether a function gives the same tensors, in the same dtypes, when torch's usual dtype is another one."
+    want = make()
+    with default_dtype(usual):
+        return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want, strict=True))

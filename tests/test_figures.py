@@ -4,18 +4,21 @@ hold the axes still."""
 import json
 import re
 
+import ipywidgets
 import numpy as np
 import plotly.graph_objects as go
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
+from lla_course.core import bad_argument
 from lla_course.figures import (
     DIVERGING,
     RISING,
     ROLES,
+    Live,
     add_band,
     add_curve,
     add_points,
@@ -26,6 +29,7 @@ from lla_course.figures import (
     graph,
     heat_map,
     live,
+    log_axes,
     log_log,
     remembered,
     simplex,
@@ -283,8 +287,6 @@ def test_the_figures_given_are_not_changed():
 
 
 def test_a_live_figure_follows_its_controls():
-    import ipywidgets
-
     seen = []
 
     def draw(k, shift):
@@ -294,7 +296,9 @@ def test_a_live_figure_follows_its_controls():
         return add_query(add_curve(canvas("x", "y"), X + shift, k * Y, "lla", f"k = {k}"), k)
 
     k, shift = ipywidgets.IntSlider(value=1, max=9), ipywidgets.FloatText(value=0.0)
-    grid, message, shown = live(draw, k=k, shift=shift).children
+    lab = live(draw, k=k, shift=shift)
+    grid, message, shown = lab.children
+    assert (lab.message, lab.figure) == (message, shown)
     assert grid.children == (k, shift) and seen == [(1, 0)] and np.array_equal(shown.data[0].y, Y)
     k.value = 2
     shift.value = 0.5
@@ -313,13 +317,11 @@ def test_a_live_figure_follows_its_controls():
 
 
 def test_whatever_goes_wrong_is_said():
-    import ipywidgets
-
     def draw(k):
         if k == 1:
             raise KeyError("<gone>")
         if k == 2:
-            return add_points(add_curve(canvas("x", "y"), X, Y, "lla"), X, Y)
+            bad_argument("k", k, "another one")
         if k == 3:
             return {}["no figure"]
         if k == 4:
@@ -330,7 +332,7 @@ def test_whatever_goes_wrong_is_said():
     _, message, shown = live(draw, k=k).children
     for value, said in (
         (1, "KeyError: &#x27;&lt;gone&gt;&#x27;"),
-        (2, "traces=2: expected 1"),
+        (2, "k=2: expected another one"),
         (3, "KeyError: &#x27;no figure&#x27;"),
         (4, "AttributeError: "),
     ):
@@ -340,9 +342,99 @@ def test_whatever_goes_wrong_is_said():
     assert message.value == "" and np.array_equal(shown.data[0].y, 5 * Y)
 
 
-def test_a_live_matrix():
-    import ipywidgets
+STYLES = (None, "dot", "dash")
 
+
+def everything(k):
+    "A drawing of which each position of a slider changes another part."
+    fig = add_curve(canvas("x", f"height {k}", height=300 + k), X, k * Y, "lla", dash=STYLES[k % 3])
+    if k % 2:
+        fig.update_xaxes(range=[0, k]).update_layout(title_text=f"title {k}", showlegend=False)
+    if k in (2, 3, 7):
+        add_points(fig, X, Y, size=k).update_traces(hovertext=f"{k}", selector=dict(mode="markers"))
+    if k in (3, 5):
+        fig.add_trace(go.Heatmap(z=k * np.eye(2)))
+    if k == 4:
+        log_axes(add_query(fig, 1.0), "y").add_annotation(text="four", x=1, y=1)
+    if k == 5:
+        fig = go.Figure(go.Heatmap(z=np.eye(3), colorscale=[(0, "red"), (1, "blue")], showscale=False))
+    if k == 6:
+        fig = add_curve(canvas("a", "b", "c"), X, Y, "mesa", row=2)
+    return fig
+
+
+def content(figure):
+    "A figure without the names that widgets give to traces."
+    plain = [{k: v for k, v in t.to_plotly_json().items() if k != "uid"} for t in figure.data]
+    layout = figure.layout.to_plotly_json()
+    for part in layout.values():
+        if isinstance(part, dict) and part.get("autorange") is True:  # as an axis without a range has it
+            del part["autorange"]
+    return plain, layout
+
+
+def empty(value):
+    if isinstance(value, (dict, list, tuple)):
+        return all(map(empty, value.values() if isinstance(value, dict) else value))
+    return value is None
+
+
+def alike(a, b):
+    "Whether two parts of a figure say the same; what is empty says nothing."
+    if isinstance(a, dict) and isinstance(b, dict):
+        return all(alike(a.get(k), b.get(k)) for k in {*a, *b})
+    if isinstance(a, (list, tuple)) and isinstance(b, (list, tuple)):
+        return len(a) == len(b) and all(map(alike, a, b))
+    return empty(a) and empty(b) or bool(np.array_equal(a, b))
+
+
+@settings(max_examples=15)
+@given(st.lists(st.integers(0, 7), min_size=1, max_size=5))
+def test_a_live_figure_is_the_one_that_would_be_drawn(moves):
+    "Whatever was shown before: axes, titles, dashes, and traces that come, go and change their kind."
+    k = ipywidgets.IntSlider(value=0, max=9)
+    lab = live(everything, k=k)
+    for k.value in moves:
+        assert lab.message.value == "" and all(map(alike, content(lab.figure), content(everything(k.value))))
+
+
+def test_ranges_titles_and_dashes_move():
+    k = ipywidgets.IntSlider(value=0, max=9)
+    lab = live(everything, k=k)
+    assert isinstance(lab, Live) and lab.controls == {"k": k} and lab.values == {"k": 0}
+    shown = lab.figure
+    k.value = 1
+    assert tuple(shown.layout.xaxis.range) == (0, 1) and shown.layout.title.text == "title 1"
+    assert shown.layout.yaxis.title.text == "height 1" and shown.data[0].line.dash == "dot"
+    assert shown.layout.height == 301 and shown.layout.showlegend is False
+    k.value = 2
+    assert shown.layout.xaxis.range is None and shown.layout.title.text is None
+    assert shown.data[0].line.dash == "dash" and len(shown.data) == 2 and shown.data[1].hovertext == "2"
+    k.value = 0
+    assert shown.data[0].line.dash is None and len(shown.data) == 1 and shown is lab.figure
+
+
+def test_what_a_reader_has_changed_stays_until_the_drawing_changes_it():
+    k = ipywidgets.IntSlider(value=0, max=9)
+    lab = live(everything, k=k)
+    curve = lab.figure.data[0]
+    lab.figure.update_xaxes(range=[0.2, 0.3])
+    curve.visible = "legendonly"
+    k.value = 2
+    assert tuple(lab.figure.layout.xaxis.range) == (0.2, 0.3) and curve.visible == "legendonly"
+    assert lab.figure.data[0] is curve  # so that a click on it is still heard
+    k.value = 3
+    assert tuple(lab.figure.layout.xaxis.range) == (0, 3)
+
+
+def test_a_figure_that_is_changed_in_place_moves_too():
+    fig, k = everything(0), ipywidgets.IntSlider(value=0, max=9)
+    lab = live(lambda k: fig.update_layout(title_text=f"now {k}"), k=k)
+    k.value = 4
+    assert lab.figure.layout.title.text == "now 4"
+
+
+def test_a_live_matrix():
     n = ipywidgets.IntSlider(value=1)
     shown = live(lambda n: heat_map(n * np.eye(2), x="j", y="i"), n=n).children[2]
     n.value = 5
@@ -350,8 +442,6 @@ def test_a_live_matrix():
 
 
 def test_live_markers_and_surfaces():
-    import ipywidgets
-
     n = ipywidgets.IntSlider(value=1)
 
     def draw(n):
@@ -492,8 +582,6 @@ def test_a_simplex_draws_the_path_in_its_order():
 
 
 def test_controls_choose_their_kind():
-    import ipywidgets
-
     from lla_course.figures import choice, slider
 
     assert isinstance(slider("n", 3, 1, 9, 1), ipywidgets.IntSlider) and isinstance(

@@ -111,9 +111,9 @@ def explorer_lab() -> Any:  # an ipywidgets box
 
     def clicked(trace: Any, points: Any, state: Any) -> None:
         if points.point_inds:
-            box.children[0].children[0].value = points.point_inds[0]
+            box.controls["vertex"].value = points.point_inds[0]
 
-    box.children[2].data[0].on_click(clicked)
+    box.figure.data[0].on_click(clicked)
     return box
 
 # %% ../../nbs/59_ftct_lab.ipynb #c012

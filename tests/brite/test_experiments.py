@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import same_with_usual_dtype
 from lla_course.brite import experiments as E
 from lla_course.brite import task as T
 from lla_course.brite import updates as U
@@ -355,9 +356,4 @@ def test_prompts_and_rules_do_not_depend_on_the_usual_dtype(usual):
         x = T.sample_prompts(TASKS[0], 30, gen()).x
         return x, T.noisy_rationales(TASKS[0], x, 0.3, 0.4, gen(1)), W.allowed(TASKS[0])
 
-    want = make()
-    try:
-        torch.set_default_dtype(usual)
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)
+    assert same_with_usual_dtype(make, usual)

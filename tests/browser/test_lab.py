@@ -23,13 +23,22 @@ LABS = sorted((repo_root() / "nbs").glob("[1-8]9_*lab.ipynb"))
 # without it JupyterLab asks, in a dialog
 KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
 TINY = """
-import plotly.graph_objects as go
-from ipywidgets import FloatSlider, VBox
-figure = go.FigureWidget(go.Scatter(y=[1, 2, 3]))
-slope = FloatSlider(value=1, min=0, max=5, step=.1, description="slope", continuous_update=False)
-def move(change): figure.data[0].y = [change.new * x for x in (1, 2, 3)]
-slope.observe(move, "value")
-VBox([slope, figure])"""
+from lla_course.figures import add_curve, add_points, canvas, live, slider
+def draw(k):
+    fig = canvas("x", f"height {k}")
+    add_curve(fig, [1, 2, 3], [k, 2 * k, 3 * k], "lla", dash=[None, "dot"][k % 2])
+    if k % 2:
+        fig.update_xaxes(range=[0, 10 * k]).update_layout(title_text=f"title {k}")
+        fig.add_annotation(text="odd", x=1, y=1)
+        add_points(fig, [1, 2], [k, k], name="points")
+    return fig
+live(draw, k=slider("k", 0, 0, 9, 1))"""
+WHOLE = """(() => {
+    const g = document.querySelector('.jupyter-widgets .js-plotly-plot, .jupyter-widgets.js-plotly-plot');
+    const l = g._fullLayout;
+    return [l.yaxis.title.text,
+            g.querySelector('.gtitle')?.textContent || '', g._fullData[0].line.dash, g._fullData.length,
+            l.xaxis.range[1] > 5, (l.annotations || []).length]; })()"""
 DATA = """JSON.stringify([...document.querySelectorAll(
         '.jupyter-widgets .js-plotly-plot, .jupyter-widgets.js-plotly-plot')]
     .map(g => g._fullData.map(t => ['x', 'y', 'z'].map(k => Array.from(t[k] || []).flat()))))"""
@@ -145,18 +154,38 @@ def run_all(page, lab, name):
     assert not [t for t in error.all_inner_texts() if "Traceback" in t or "Error" in t]
 
 
+def write_tiny(path):
+    cell = nbformat.v4.new_code_cell(TINY)
+    nbformat.write(nbformat.v4.new_notebook(cells=[cell], metadata={"kernelspec": KERNEL}), path)
+
+
+def test_all_of_a_live_figure_follows_its_slider(lab, page):
+    "Ranges, titles, dashes, annotations and traces come and go on the screen."
+    write_tiny(lab[2] / "whole.ipynb")
+    run_all(page, lab, "whole.ipynb")
+    page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
+    handle = page.locator(".noUi-handle").first
+    for k, key in (0, None), (1, "ArrowRight"), (2, "ArrowRight"), (3, "ArrowRight"), (2, "ArrowLeft"):
+        odd = k % 2
+        expected = [f"height {k}", f"title {k}" * odd, "dot" if odd else "solid", 1 + odd, bool(odd), odd]
+        if key:
+            handle.focus()
+            page.keyboard.press(key)
+        until(
+            lambda expected=expected: page.evaluate(WHOLE) == expected,
+            30,
+            lambda expected=expected: f"{page.evaluate(WHOLE)} is not {expected}",
+        )
+    assert not page.complaints
+
+
 @pytest.mark.parametrize("source", [None, *LABS], ids=lambda p: p.stem if p else "tiny")
 def test_slider_moves_the_figure(source, lab, page):
     name = source.name if source else "tiny.ipynb"
     if source:
         shutil.copy(source, lab[2] / name)
     else:
-        nbformat.write(
-            nbformat.v4.new_notebook(
-                cells=[nbformat.v4.new_code_cell(TINY)], metadata={"kernelspec": KERNEL}
-            ),
-            lab[2] / name,
-        )
+        write_tiny(lab[2] / name)
     run_all(page, lab, name)
     page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
     before = page.evaluate(DATA)
