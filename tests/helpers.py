@@ -1,5 +1,7 @@
 "What several test files need: errors, tolerances, heads, and the parts of a lab."
 
+from contextlib import contextmanager
+
 import torch
 
 FLOOR = {
@@ -25,3 +27,14 @@ def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
 def parts(lab):
     "Controls by their label, the line of text, and the figure of a lab."
     return {c.description: c for c in lab.children[0].children}, lab.children[1], lab.children[2]
+
+
+@contextmanager
+def default_dtype(dtype):
+    "Another default dtype inside the `with`, and the old one afterwards, whatever happened."
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)

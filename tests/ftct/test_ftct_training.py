@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.ftct.graph import NEWLINE, PAD, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.training import (
     PUBLISHED,
@@ -228,8 +229,5 @@ def test_a_pool_that_is_too_small_is_refused_before_the_first_batch():
 def test_sentences_do_not_depend_on_the_usual_dtype(usual):
     make = lambda: (*sample_batch(DATA, rng(), 200), few_shot_prompts(DATA, rng(), 50, 1).full)
     want = make()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)

@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from helpers import default_dtype
 from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.interpretability import (
     KINDS,
@@ -284,12 +285,9 @@ def test_examining_a_model_gives_its_modes_back():
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
 def test_the_machine_is_right_whatever_the_usual_dtype(usual):
     cfg = Config(DataConfig())
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         for parent in ("recent", "named"):
             assert evaluate(by_hand(cfg.data, parent=parent), cfg, 1, n=40)["whole_strict"] == 1
-    finally:
-        torch.set_default_dtype(torch.float32)
 
 
 def test_a_kind_of_token_that_was_never_averaged_over_is_not_ablated():

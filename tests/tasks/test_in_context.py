@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.tasks import in_context
 from lla_course.tasks.in_context import (
     Config,
@@ -322,9 +323,6 @@ def test_no_sequence_and_no_token():
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
 def test_the_data_do_not_depend_on_the_usual_dtype(usual):
     want = sample_sequences(SMALL, 3, gen(), shift=2)
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(sample_sequences(SMALL, 3, gen(), shift=2), want))
         assert Regressor(SMALL)(*want).dtype == usual
-    finally:
-        torch.set_default_dtype(torch.float32)

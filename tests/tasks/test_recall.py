@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.models import Decoder, DecoderConfig
 from lla_course.records import save
 from lla_course.tasks import recall
@@ -355,8 +356,5 @@ def test_no_prompt():
 def test_prompts_do_not_depend_on_the_usual_dtype(usual):
     make = lambda: make_prompts(30, tokens=64, pairs=8, vocab=64, generator=gen())
     want = make()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.models import DecoderConfig
 from lla_course.tasks.mixers import recurrence
 from lla_course.tasks.state_tracking import (
@@ -400,8 +401,5 @@ def test_a_move_that_does_not_exist_is_not_the_last_one():
 
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
 def test_the_hand_built_machine_is_right_whatever_the_usual_dtype(usual):
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert grade(swap_machine(5), moves("swap5"), 20, 60, gen())["rows"][-1] == 1
-    finally:
-        torch.set_default_dtype(torch.float32)
