@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['LOOKS', 'SURGERIES', 'KINDS', 'NEAR', 'IS', 'MATCH', 'NEVER', 'cells', 'run', 'recorded_model', 'Script', 'script',
-           'letter_of', 'knows', 'attention_scores', 'write_lines', 'chain_values', 'operate', 'outcomes', 'shares',
-           'kinds', 'usual_heads', 'ablate_heads', 'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden',
-           'probe_table', 'hand_slots', 'set_head', 'by_hand', 'write_order', 'write_parent', 'write_reading', 'decoys',
-           'expectation']
+           'letter_of_token', 'next_token_accuracy', 'attention_scores', 'write_lines', 'chain_values',
+           'damaged_prompts', 'written_order', 'probability_shares', 'token_kinds', 'mean_head_outputs', 'ablate_heads',
+           'find_heads', 'perfect_probe', 'linear_probe', 'last_hidden', 'probe_table', 'hand_slots', 'set_head',
+           'handmade_model', 'write_order', 'write_parent', 'write_reading', 'decoys', 'expectation']
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c002
 import math
@@ -39,7 +39,7 @@ from lla_course.ftct.graph import (
     sample_batch,
     vocabulary,
 )
-from .training import Config, build, longest, pairs, train
+from .training import Config, build_model, max_length, pairs, train
 from .training import cells as training_cells
 from .training import run as training_run
 from lla_course.models import (
@@ -97,7 +97,7 @@ def recorded_model(
     record = load(where, cfg)
     if record is None:
         return cfg, train(cfg, device="cpu")[0]
-    model = build(cfg)
+    model = build_model(cfg)
     model.load_state_dict({n: torch.as_tensor(a) for n, a in record.arrays.items()})
     return cfg, model.eval()
 
@@ -137,7 +137,7 @@ def script(
     return Script(tokens, value - 1 - int(data.equals), value)
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c012
-def letter_of(
+def letter_of_token(
     data: DataConfig,  # settings
 ) -> torch.Tensor:  # [vocab], -1 for tokens of no letter
     "Which letter a token names: a letter itself, a context word its owner."
@@ -148,7 +148,7 @@ def letter_of(
 
 
 @torch.no_grad()
-def knows(
+def next_token_accuracy(
     model: nn.Module,  # trained
     data: DataConfig,  # its settings
     s: Script,  # complete sentences
@@ -156,7 +156,7 @@ def knows(
 ) -> tuple[float, float]:
     "Ask for each next vertex and for each value of the last line, all before it being given."
     with evaluating(model):
-        guess, names = model(s.tokens).argmax(-1), letter_of(data)
+        guess, names = model(s.tokens).argmax(-1), letter_of_token(data)
     at, letter, value = s.value[:, -1, :-1], s.letter[:, -1, 1:], s.value[:, -1, 1:]
     vertex = names[guess.gather(1, at)] == names[s.tokens.gather(1, letter)]
     return vertex.float().mean().item(), (
@@ -264,7 +264,7 @@ def chain_values(
     return torch.tensor(world.letter)[vertex], token[root + torch.tensor(world.offset)[vertex]]
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c026
-def operate(
+def damaged_prompts(
     data: DataConfig,  # settings
     generator: torch.Generator,  # for everything
     n: int,  # prompts
@@ -304,10 +304,10 @@ def operate(
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c028
 @torch.no_grad()
-def outcomes(
+def written_order(
     model: nn.Module,  # with generate
     data: DataConfig,  # its settings
-    case: dict,  # of `operate`
+    case: dict,  # of `damaged_prompts`
     # parts of the prompts: as the example has it, as the graph has it (letters), whole chain right
 ) -> dict[str, float]:
     """Which order the model writes: that of the example, or the true one.
@@ -316,7 +316,7 @@ def outcomes(
     letters, shown = (case[name] + vocabulary(data).letter for name in ("letters", "example"))
     if not len(letters):
         bad_argument("case", 0, "at least one prompt")
-    steps = min(longest(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
+    steps = min(max_length(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
     found = dict.fromkeys(("example", "graph", "whole"), 0)
     written = model.generate(case["tokens"], steps, lengths=case["lengths"])
     for row, right, above, values in zip(*(t.tolist() for t in (written, letters, shown, case["values"]))):
@@ -329,14 +329,14 @@ def outcomes(
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c033
 @torch.no_grad()
-def shares(
+def probability_shares(
     model: nn.Module,  # trained
     data: DataConfig,  # its settings
     s: Script,  # complete sentences
 ) -> torch.Tensor:  # [N - 1, 4]
     """How the probability after each value is shared: the right vertex, the other branch, other vertices of
     this branch, noise."""
-    names, world = letter_of(data), CausalGraph(data)
+    names, world = letter_of_token(data), CausalGraph(data)
     with evaluating(model):
         logits = model(s.tokens)
     p = logits.softmax(-1).gather(1, s.value[:, -1, :-1, None].expand(-1, -1, len(names)))
@@ -351,7 +351,7 @@ def shares(
 KINDS = ("letter", "value", "context", "mark")
 
 
-def kinds(
+def token_kinds(
     data: DataConfig,  # settings
     tokens: torch.Tensor,  # [n, L]
 ) -> torch.Tensor:  # numbers into KINDS, -1 for padding, [n, L]
@@ -368,13 +368,13 @@ def kinds(
 
 
 @torch.no_grad()
-def usual_heads(
+def mean_head_outputs(
     model: Decoder,  # with softmax mixers
     data: DataConfig,  # its settings
     tokens: torch.Tensor,  # sentences to average over, [n, L]
 ) -> dict[tuple[int, int], torch.Tensor]:  # (layer, head) -> its mean result at each kind of token, [4, D]
     "What a head usually says, by the kind of the token that asks."
-    heads, kind = run_with_cache(model, tokens).heads, kinds(data, tokens)
+    heads, kind = run_with_cache(model, tokens).heads, token_kinds(data, tokens)
     return {
         (l, h): torch.stack([layer[:, h][kind == i].mean(0) for i in range(len(KINDS))])
         for l, layer in enumerate(heads)
@@ -388,7 +388,7 @@ def ablate_heads(
     data: DataConfig,  # its settings
     s: Script,  # complete sentences, on which it is examined
     *,
-    usual: dict,  # of `usual_heads`
+    usual: dict,  # of `mean_head_outputs`
     # sets of (layer, head) to switch off; default the empty set and each head alone
     heads: Sequence | None = None,
     at: Sequence[str] = KINDS,  # at which kinds of tokens
@@ -400,7 +400,7 @@ def ablate_heads(
         require_choice("at", name, KINDS)
     for head in {head for group in heads or () for head in group} - set(usual):
         bad_argument("heads", head, f"heads of {list(usual)}")
-    kind, found = kinds(data, s.tokens), {}
+    kind, found = token_kinds(data, s.tokens), {}
     off = torch.isin(kind, torch.tensor([KINDS.index(name) for name in at]))[..., None]
     silent = {i for u in usual.values() for i in u.isnan().any(1).nonzero()[:, 0].tolist()}
     unknown = [KINDS[i] for i in sorted(silent) if (off[..., 0] & (kind == i)).any()]
@@ -417,7 +417,7 @@ def ablate_heads(
                 if l == layer
             }
         with replaced_heads(model, says):
-            found[tuple(group)] = knows(model, data, s)
+            found[tuple(group)] = next_token_accuracy(model, data, s)
     return found
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c044
@@ -517,7 +517,7 @@ def hand_slots(
     letter, a number."""
     sizes = dict(
         token=len(vocabulary(data).names),
-        place=longest(data)[0],
+        place=max_length(data)[0],
         before=data.letters,
         next=data.letters,
         number=1,
@@ -558,7 +558,7 @@ def _numbers(words: Vocabulary) -> torch.Tensor:
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c055
 @torch.no_grad()
-def by_hand(
+def handmade_model(
     data: DataConfig,  # settings, pair format
     *,
     # whom a letter takes for its parent: the last large number, or the vertex of this name: "named"
@@ -572,7 +572,7 @@ def by_hand(
         bad_argument("data.equals", data.equals, "the pair format, equals=False")
     slots, C = hand_slots(data)
     sizes = DecoderConfig(
-        len(vocabulary(data).names), heads=2, width=C, length=longest(data)[0], mlp_ratio=0, tied=False
+        len(vocabulary(data).names), heads=2, width=C, length=max_length(data)[0], mlp_ratio=0, tied=False
     )
     model = Decoder(sizes).float()  # scores of 1e7 need it, whatever the usual dtype is
     for p in model.parameters():
@@ -645,7 +645,7 @@ def write_reading(
 ) -> None:
     """Logits: after a letter the value nearest to the number, after a value the next letter, after a context
     word its owner."""
-    words, read, owner = vocabulary(data), model.unembed.weight, letter_of(data)
+    words, read, owner = vocabulary(data), model.unembed.weight, letter_of_token(data)
     letters, values, v = slice(words.letter, words.value), slice(words.value, words.context), _numbers(words)
     read[letters, slots["next"]] = _eye(data.letters)
     read[values, slots["number"]] = 2 * v
