@@ -1059,7 +1059,7 @@ AUCTIONS = [
     ],
     *[
         (f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
-        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(rate=0.0))
+        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(dual_rate=0.0))
     ],
     ("as_menu, one point", lambda: L.as_menu(HALF, points=1), "points"),
     ("as_menu, discount", lambda: L.as_menu(HALF, discount=NAN), "discount"),
