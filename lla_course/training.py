@@ -278,13 +278,14 @@ def fit(
     watch: Callable | None = None,  # gets a `Point` every `every` steps, and at the end
     every: int = 50,  # steps between two points of the history
     # at, loss and other numbers (means since the last point), solver_steps, residual, steps, seconds, memory
-    # (bytes, on CUDA), loose
+    # (bytes, on CUDA), unconverged
 ) -> dict:
     """Train a model.
 
     The clock stands still in the first step at each shape of a batch, which may compile. `solver_steps` is
     the mean and `residual` the largest over the modules with an `info`, `None` where nothing is solved;
-    `loose` says whether a residual was above 0.1. A loss that is not finite ends the training, as `inf`.
+    `unconverged` says whether a residual was above 0.1. A loss that is not finite ends the
+    training, as `inf`.
     The model is left in training mode. Raises `ValueError` for settings that make no training."""
     _check_fit(optimizer, precision, clip, replay, every)
     learn, curve = _learner(model.train(), loss, optimizer, clip, precision), _Curve()
@@ -326,7 +327,7 @@ def fit(
         steps=done,
         seconds=round(time.perf_counter() - began, 2),
         memory=torch.cuda.max_memory_allocated(device) if device.type == "cuda" else None,
-        loose=any(r > 0.1 for r in residuals),
+        unconverged=any(r > 0.1 for r in residuals),
     )
 
 # %% ../nbs/07_training.ipynb #t018

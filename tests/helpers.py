@@ -1,5 +1,7 @@
 "What several test files need: errors, tolerances, heads, and the parts of a lab."
 
+from contextlib import contextmanager
+
 import torch
 
 FLOOR = {
@@ -22,6 +24,23 @@ def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
     return [(scale * x).to(device, dtype) for x in drawn]
 
 
+@contextmanager
+def default_dtype(dtype):
+    "Within, PyTorch makes numbers of another dtype when nobody says which."
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
 def parts(lab):
     "Controls by their label, the line of text, and the figure of a lab."
     return {c.description: c for c in lab.controls.values()}, lab.message, lab.figure
+
+
+def same_with_usual_dtype(make, usual):
+    "Whether a function gives the same tensors, in the same dtypes, when torch's usual dtype is another one."
+    want = make()
+    with default_dtype(usual):
+        return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want, strict=True))

@@ -116,7 +116,7 @@ def test_it_is_the_loop_that_one_writes_by_hand():
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), model.parameters()))
     assert found["loss"] == pytest.approx([sum(losses[k : k + 10]) / 10 for k in (0, 10, 20)], abs=1e-5)
     assert found["at"] == [10, 20, 30] and found["steps"] == 30 and found["memory"] is None
-    assert found["solver_steps"] == found["residual"] == [None] * 3 and not found["loose"]
+    assert found["solver_steps"] == found["residual"] == [None] * 3 and not found["unconverged"]
 
 
 def test_it_ends_with_its_batches_and_leaves_no_gradient():
@@ -179,7 +179,7 @@ def test_a_module_with_an_info_is_asked():
 
     model = nn.Sequential(nn.Linear(2, 2), Solver(2, 2), Solver(2, 1))
     found = fit(model, squared, fresh_batches(draw), adamw(model, rate=1e-2), Schedule(4), every=2)
-    assert found["solver_steps"] == [3.0, 3.0] and found["residual"] == [0.25, 0.25] and found["loose"]
+    assert found["solver_steps"] == [3.0, 3.0] and found["residual"] == [0.25, 0.25] and found["unconverged"]
     assert set(found) >= {"at", "loss", "steps", "seconds"}
 
 

@@ -35,6 +35,7 @@ from lla_course.core import (
     require_whole,
     seed_everything,
 )
+from ..records import Run
 
 # %% ../../nbs/28a_measurements.ipynb #c031
 MEASURES = ("forward", "training", "memory", "tiled", "toy", "suite")
@@ -363,7 +364,7 @@ def measure_toy(
 # %% ../../nbs/28a_measurements.ipynb #c041b
 def run(
     cfg: Config,  # the measurement
-) -> dict:  # what it found, and the device
+) -> Run:  # what it found
     "One cell of the measurements."
     device = pick_device("auto")
     measures = dict(
@@ -374,4 +375,4 @@ def run(
         toy=measure_toy,
         suite=lambda cfg, device: measure_suite(),
     )
-    return measures[cfg.measure](cfg, device) | dict(device=device)
+    return Run(measures[cfg.measure](cfg, device), device=device)

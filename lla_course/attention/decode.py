@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .dense import floored_ridge
-from .tiled import FLOOR
+from .tiled import RIDGE_FLOOR
 from ..core import bad_argument, by_preset, require_choice
 from ..kernels.lla_decode import DECODE_TILES, choose_splits, lla_decode_triton
 from ..kernels.runtime import picks_kernels, why_not
@@ -164,7 +164,7 @@ def lla_decode_tiled(
 
     rows = [report(h, t) for h in range(group) for t in range(T)]
     b_q, b_lam, *whole = (torch.stack(part, 2) for part in zip(*rows))
-    o = decode_solve(b_q, Statistics(*whole), b_lam, FLOOR[q.dtype], eps)
+    o = decode_solve(b_q, Statistics(*whole), b_lam, RIDGE_FLOOR[q.dtype], eps)
     return o.reshape(B, H, T, D).to(q.dtype)
 
 # %% ../../nbs/27_decoding.ipynb #c044a

@@ -29,7 +29,6 @@ from lla_course.figures import (
     ROLES,
     add_curve,
     add_points,
-    add_query,
     add_weights,
     canvas,
     choice,
@@ -413,38 +412,41 @@ def _state(walk: list[Moment], at: int) -> np.ndarray:
     return state
 
 
+def _walk_figure(walk: list[Moment], at: int) -> go.Figure:
+    "The tiles in their states, over a grey field of those that no program visits."
+    fig = tiles(_state(walk, at), x="tile of keys", y="tile of queries")
+    fig.update_layout(height=460, margin_t=70, plot_bgcolor="white")
+    fig.update_xaxes(domain=[0, 0.48]).update_yaxes(constraintoward="top")
+    corners = dict(x0=0, x1=1, y0=0, y1=1, xref="x domain", yref="y domain")
+    return fig.add_shape(type="rect", **corners, fillcolor=ROLES["data"], line_width=0, layer="below")
+
+# %% ../../nbs/29_attention_lab.ipynb #c045b
 def _bars(fig: go.Figure, i: int, title: str, span: list, amounts: dict) -> go.Figure:
     "Bars in a panel of their own at the right: label -> (amount, role)."
     sizes, roles = zip(*amounts.values())
-    fig.add_trace(
-        go.Bar(
-            x=list(sizes),
-            y=list(amounts),
-            orientation="h",
-            marker_color=[colour(role) for role in roles],
-            texttemplate="%{x:.0f}",
-            textposition="outside",
-            cliponaxis=False,
-            showlegend=False,
-            hoverinfo="skip",
-            xaxis=f"x{i}",
-            yaxis=f"y{i}",
-        )
-    )
-    return fig.update_layout(
-        {
-            f"xaxis{i}": dict(
-                domain=[0.75, 0.95],
-                anchor=f"y{i}",
-                title=dict(text=title, standoff=8),
-                rangemode="tozero",
-                gridcolor="#eceef1",
-                nticks=4,
-                zeroline=False,
-            ),
-            f"yaxis{i}": dict(domain=span, anchor=f"x{i}", showgrid=False, ticks="", tickfont_size=12),
-        }
-    )
+    look = dict(orientation="h", marker_color=[colour(role) for role in roles], cliponaxis=False)
+    words = dict(texttemplate="%{x:.0f}", textposition="outside", showlegend=False, hoverinfo="skip")
+    fig.add_bar(x=list(sizes), y=list(amounts), xaxis=f"x{i}", yaxis=f"y{i}", **look, **words)
+    across = dict(rangemode="tozero", gridcolor="#eceef1", nticks=4, zeroline=False)
+    across |= dict(domain=[0.75, 0.95], anchor=f"y{i}", title=dict(text=title, standoff=8))
+    down = dict(domain=span, anchor=f"x{i}", showgrid=False, ticks="", tickfont_size=12)
+    return fig.update_layout({f"xaxis{i}": across, f"yaxis{i}": down})
+
+
+def _costs(walk: list[Moment], at: int, T: int, D: int, alive: int, steps: int) -> tuple[dict, dict]:
+    "What a program holds, in kB, and how many tile products are done: label -> (amount, role)."
+    price = [2, *[3] * (steps + 1)]  # tile products of each sweep
+    memory = {
+        "one program": (alive / 1024, "lla"),
+        "keys, values": (4 * T * D / 1024, "data"),
+        "T × S logits": (4 * T * T / 1024, "softmax"),
+    }
+    products = {
+        "LLA so far": (sum(price[m.sweep] for m in walk[: at + 1]), "light"),
+        "LLA in all": (sum(price[m.sweep] for m in walk), "lla"),
+        "softmax": (2 * len(walk) // (steps + 2), "softmax"),
+    }
+    return memory, products
 
 # %% ../../nbs/29_attention_lab.ipynb #c046
 def tiles_figure(
@@ -463,53 +465,14 @@ def tiles_figure(
         bad_argument("percent", percent, "0 to 100")
     walk = tile_walk(T, BT, BS, steps)
     at = round(percent / 100 * (len(walk) - 1))
-    now = walk[at]
-    fig = tiles(_state(walk, at), x="tile of keys", y="tile of queries").update_layout(
-        height=460, margin_t=70
-    )
-    fig.update_xaxes(domain=[0, 0.48]).update_yaxes(constraintoward="top").update_layout(plot_bgcolor="white")
-    fig.add_shape(
-        type="rect",
-        xref="x domain",
-        yref="y domain",
-        x0=0,
-        x1=1,
-        y0=0,
-        y1=1,
-        fillcolor=ROLES["data"],
-        line_width=0,
-        layer="below",
-    )
-    work, price = ["mean key", *["step"] * steps, "output"], [2, *[3] * (steps + 1)]
-    _bars(
-        fig,
-        2,
-        "memory (kB)",
-        [0.62, 1],
-        {
-            "one program": (bytes_alive(D, BT, BS, work[now.sweep]) / 1024, "lla"),
-            "keys, values": (4 * T * D / 1024, "data"),
-            "T × S logits": (4 * T * T / 1024, "softmax"),
-        },
-    )
-    _bars(
-        fig,
-        3,
-        "tile products",
-        [0, 0.38],
-        {
-            "LLA so far": (sum(price[m.sweep] for m in walk[: at + 1]), "light"),
-            "LLA in all": (sum(price[m.sweep] for m in walk), "lla"),
-            "softmax": (2 * len(walk) // (steps + 2), "softmax"),
-        },
-    )
+    now, work = walk[at], ["mean key", *["step"] * steps, "output"]
+    memory, products = _costs(walk, at, T, D, bytes_alive(D, BT, BS, work[now.sweep]), steps)
+    fig = _walk_figure(walk, at)
+    _bars(fig, 2, "memory (kB)", [0.62, 1], memory)
+    _bars(fig, 3, "tile products", [0, 0.38], products)
     doing = ["mean key", *[f"solver step {i + 1} of {steps}" for i in range(steps)], "output"][now.sweep]
-    return _said(
-        fig,
-        [("truth", f"program {now.program}, sweep {now.sweep + 1}: {doing}, tile of keys {now.tile}")],
-        y=1.12,
-        yanchor="bottom",
-    )
+    line = f"program {now.program}, sweep {now.sweep + 1}: {doing}, tile of keys {now.tile}"
+    return _said(fig, [("truth", line)], y=1.12, yanchor="bottom")
 
 # %% ../../nbs/29_attention_lab.ipynb #c047
 def tiles_lab() -> Any:  # an ipywidgets box

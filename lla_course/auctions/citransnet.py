@@ -6,7 +6,7 @@
 __all__ = ['MODELS', 'check_pairs', 'Config', 'build', 'train', 'rounded_products', 'frozen', 'measure', 'run', 'cells']
 
 # %% ../../nbs/62_citransnet.ipynb #c002
-import math
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -27,15 +27,7 @@ from lla_course.auctions.networks import (
     check_branches,
 )
 from .regretnet import LogRatio, RegretNet, best_misreports, report_utility
-from lla_course.auctions.search import (
-    BatchSearch,
-    batch_regret,
-    compiled,
-    draw_batch,
-    graphed,
-    training_step,
-    twin,
-)
+from .search import BatchSearch, batch_loss, batch_regret, compiled, draw_batch, twin
 from lla_course.core import (
     bad_argument,
     by_preset,
@@ -46,6 +38,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..records import checkpointed
+from ..training import Point, Schedule, adamw, count_parameters, fit, thinned
 
 # %% ../../nbs/62_citransnet.ipynb #c037c
 MODELS = ("citransnet", "ciregretnet", "ciequivariantnet", "equivariantnet", "regretnet")
@@ -152,38 +145,29 @@ def train(
     """Train a network on fresh auctions, at one size or at several in turn.
 
     Ends after `steps` or `minutes`, whichever is first."""
-    s, device, began = SETTINGS[cfg.setting], pick_device(device), time.perf_counter()
-    sizes, limit = cfg.train_sizes, 60 * cfg.minutes
+    device, sizes, seen = pick_device(device), cfg.train_sizes, dict(revenue=[], regret=[], price=[])
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    step = training_step(net, cfg.inner_steps, compile=len(sizes) == 1, large_steps=cfg.far)
-    adam = torch.optim.Adam(net.parameters(), cfg.rate, fused=True)
     budget = dict(target=cfg.target, budget_start=cfg.budget_start, rate=cfg.dual_rate)
-    rules, steps = {z: LogRatio(cfg.steps, **budget) for z in sizes}, {}
-    seen = dict(revenue=[], regret=[], price=[])
-    for k in range(cfg.steps):
-        late = (time.perf_counter() - began) / limit
-        done = max(k / cfg.steps, 1.1 * late - 0.1)  # of the schedules; the clock rules only where it must
-        if done >= 1:
-            break
-        if watch:
-            watch(k, net)
-        z = sizes[k % len(sizes)]
-        rule = rules[z]
-        inputs = torch.tensor(rule.price, device=device), *draw_batch(s, cfg, *z, rng)
-        if z not in steps:
-            steps[z] = graphed(step, inputs) if device.type == "cuda" and hasattr(net, "unchecked") else step
-        now = steps[z](*inputs)
-        if not k:
-            began = time.perf_counter()  # compiling is not training
-        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        for group in adam.param_groups:
-            group["lr"] = cfg.rate * (1 + math.cos(math.pi * done)) / 2
-        adam.step()
-        now, rule.step = now.cpu(), int(done * cfg.steps)
-        for name, value in zip(
-            seen, (float(now[0]), float(now[1:].sum()), rule.update(float(now[0]), now[1:]))
-        ):
+    rules = [LogRatio(cfg.steps, **budget) for _ in sizes]
+
+    def batches() -> Iterator[tuple]:
+        for step, (rule, size) in enumerate(itertools.cycle(zip(rules, sizes))):
+            if watch:
+                watch(step, net)
+            price = torch.tensor(rule.price, device=device)
+            yield price, *draw_batch(SETTINGS[cfg.setting], cfg, *size, rng)
+
+    def steer(point: Point) -> None:
+        rule, revenue = rules[(point.step - 1) % len(rules)], float(point.numbers["revenue"])
+        rule.step, regret = int(point.progress * cfg.steps), point.numbers["regret"]
+        price = rule.update(revenue, regret)
+        for name, value in dict(revenue=revenue, regret=float(regret.sum()), price=price).items():
             seen[name].append(value)
+
+    # where the minutes will not do, the schedules are stretched to fit them
+    plan = Schedule(cfg.steps, minutes=cfg.minutes, warmup=0, fall="cosine", stretch=True)
+    loss, adam = batch_loss(net, cfg, len(sizes) == 1), adamw(net, rate=cfg.rate, betas=(0.9, 0.999))
+    fit(net, loss, batches(), adam, plan, replay=hasattr(net, "unchecked"), watch=steer, every=1)
     if watch:
         watch(len(seen["price"]), net)
     return net, seen
@@ -261,16 +245,6 @@ def measure(
     )
 
 # %% ../../nbs/62_citransnet.ipynb #c070
-def _course(seen: dict[str, list], every: int) -> dict[str, list[float]]:
-    "Means over so many steps each."
-
-    def thin(y: list) -> list[float]:
-        parts = (y[k : k + every] for k in range(0, len(y), every))
-        return [round(float(sum(part) / len(part)), 7) for part in parts]
-
-    return {name: thin(y) for name, y in seen.items()}
-
-
 def run(
     cfg: Config,  # one training
     # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
@@ -293,7 +267,8 @@ def run(
         tests.append(checkpointed(f"n{n}_m{m}", lambda n=n, m=m: measure(net, cfg, n, m)))
     every = max(1, steps // 200)
     found = dict(tests=tests, minutes=round(part["minutes"], 3), steps=steps, every=every)
-    found |= dict(seen=_course(part["seen"], every), parameters=sum(p.numel() for p in net.parameters()))
+    found |= dict(parameters=count_parameters(net))
+    found["seen"] = {name: thinned(y) for name, y in part["seen"].items()}
     if cfg.keep:
         found["arrays"] = {name: t.detach().cpu() for name, t in net.state_dict().items()}
     return found | dict(device=device)

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['misreport_utility', 'near_misreports', 'original_step', 'BatchSearch', 'draw_batch', 'batch_regret', 'compiled',
-           'twin', 'training_step', 'graphed']
+           'twin', 'batch_loss']
 
 # %% ../../nbs/61e_search.ipynb #c002
 import copy
@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from .markets import Setting
-from .regretnet import LogRatio, in_batch_regret
+from .regretnet import in_batch_regret
 from ..core import bad_argument, require_flag, require_positive, require_whole
 
 # %% ../../nbs/61e_search.ipynb #c035
@@ -160,7 +160,7 @@ def draw_batch(
         start = torch.where(start < 0.25, start, -F.one_hot(item, m).float())
     return others, own, wide, start, *contexts
 
-
+# %% ../../nbs/61e_search.ipynb #c041b
 def batch_regret(
     mechanism: Callable,  # (bids, *contexts) -> (allocation, payment)
     draws: Sequence[torch.Tensor],  # of `draw_batch`
@@ -202,7 +202,7 @@ def compiled(
 
     return patient
 
-
+# %% ../../nbs/61e_search.ipynb #c043b
 def twin(
     net: nn.Module,  # a network
 ) -> nn.Module:  # another with the same memory for its weights
@@ -213,52 +213,18 @@ def twin(
     return other
 
 # %% ../../nbs/61e_search.ipynb #c043e
-def training_step(
-    net: nn.Module,  # whose gradients it leaves behind
-    inner_steps: int,  # steps of `near_misreports`
+def batch_loss(
+    net: nn.Module,  # the network that will be trained
+    search: BatchSearch,  # steps of `near_misreports`, and how large they are
     compile: bool = False,  # on a GPU
-    large_steps: bool = False,  # of `near_misreports`
-) -> Callable:  # (price [], *draws) -> revenue and mean regrets, [1 + n]
-    "The part of a training step that a CUDA graph can hold: forward, search, loss, backward."
-    require_whole("inner_steps", inner_steps, least=0)
-    for name, flag in dict(compile=compile, large_steps=large_steps).items():
-        require_flag(name, flag)
+) -> Callable:  # (net, price [], *draws) -> loss [], revenue [] and regret of each bidder [n], by name
+    "A loss for `fit`: the price of regret times the regret of all bidders, minus the revenue."
+    require_flag("compile", compile)
     mechanism, still = compiled(net, on=compile), compiled(twin(net), on=compile)
-    how = dict(inner_steps=inner_steps, large_steps=large_steps, still=still)
-    for p in net.parameters():
-        p.grad = torch.zeros_like(p)
+    how = dict(inner_steps=search.inner_steps, large_steps=search.far, still=still)
 
-    def step(price: torch.Tensor, *draws: torch.Tensor) -> torch.Tensor:
-        for p in net.parameters():
-            p.grad.zero_()
+    def loss(net: nn.Module, price: torch.Tensor, *draws: torch.Tensor) -> dict:
         revenue, regret = batch_regret(mechanism, draws, **how)
-        rule = LogRatio(1)
-        rule.price = price
-        rule.loss(revenue, regret).backward()
-        return torch.cat([revenue[None], regret]).detach()
+        return dict(loss=price * regret.sum() - revenue, revenue=revenue, regret=regret)
 
-    return step
-
-# %% ../../nbs/61e_search.ipynb #c043g
-def graphed(
-    step: Callable,  # of `training_step`
-    inputs: Sequence[torch.Tensor],  # an example, on a CUDA device
-) -> Callable:  # the same function, as one launch
-    "Record all launches of a step once, and replay them."
-    held, side = [t.clone() for t in inputs], torch.cuda.Stream()
-    side.wait_stream(torch.cuda.current_stream())
-    with torch.cuda.stream(side):
-        for _ in range(3):
-            step(*held)
-    torch.cuda.current_stream().wait_stream(side)
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        out = step(*held)
-
-    def replay(*fresh: torch.Tensor) -> torch.Tensor:
-        for old, new in zip(held, fresh):
-            old.copy_(new)
-        graph.replay()
-        return out
-
-    return replay
+    return loss

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE', 'PLACE', 'MODULE', 'HEADING', 'KEPT', 'PARTS',
-           'TITLE', 'MATHJAX', 'STYLE', 'DEAD', 'lighten', 'plotly_html', 'prepare_cell', 'jupyter_slug',
-           'broken_links', 'page_names', 'prepare', 'contents', 'style_folder', 'site_place', 'build_site',
-           'read_notebook', 'front_pictures']
+           'TITLE', 'MATHJAX', 'STYLE', 'DEAD', 'TITLE_PICTURE', 'FIGURE', 'PNG_HEAD', 'lighten', 'plotly_html',
+           'prepare_cell', 'jupyter_slug', 'broken_links', 'page_names', 'prepare', 'contents', 'style_folder',
+           'site_place', 'build_site', 'without_title_picture', 'read_notebook', 'figure_mark', 'mark_picture',
+           'picture_mark', 'front_pictures']
 
 # %% ../../nbs/03_site.ipynb #c002
 import hashlib
@@ -16,11 +17,13 @@ import os
 import posixpath
 import re
 import shutil
+import struct
 import sys
 import tempfile
 import time
 import unicodedata
 import warnings
+import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -629,7 +632,8 @@ def build_site(
     for a file that is not a notebook, and for a target that holds anything but an earlier site."""
     runs, out = Path(runs), site_place(out)
     found = (p for p in sorted(runs.glob("[!.]*.ipynb")) if not p.stem.endswith(".failed"))
-    notebooks = {p.stem: read_notebook(p) for p in found if chapters is None or p.stem in set(chapters)}
+    wanted = [p for p in found if chapters is None or p.stem in set(chapters)]
+    notebooks = {p.stem: without_title_picture(read_notebook(p)) for p in wanted}
     if not notebooks:
         bad_argument("runs", str(runs), "a folder with executed notebooks")
     folder = Path(folder or runs)
@@ -638,6 +642,20 @@ def build_site(
     with _draft(out) as work:
         _swap(_build(notebooks, work, folder), out)
     return out / "index.html"
+
+
+TITLE_PICTURE = re.compile(r"(\A# [^\n]*\n\n> [^\n]*\n)\n!\[[^\]\n]*\]\(pictures/[^)\s]+\.png\)\n")
+
+
+def without_title_picture(
+    notebook: Any,  # an executed notebook
+) -> Any:  # the same notebook, changed in place
+    "Take the picture of a figure from under the title where the page shows the figure itself."
+    drawn = any(PLOTLY in out.get("data", {}) for c in notebook.cells for out in c.get("outputs", ()))
+    for cell in notebook.cells if drawn else ():
+        if cell.cell_type == "markdown":
+            cell.source = TITLE_PICTURE.sub(r"\1", cell.source)
+    return notebook
 
 
 def read_notebook(
@@ -675,6 +693,44 @@ def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
         print("site:", warning, file=sys.stderr)
     return work / "site"
 
+# %% ../../nbs/03_site.ipynb #p002
+# what a reader would recognise a figure by; numbers in its words may change from run to run
+FIGURE = """g => JSON.stringify([
+    g.data.map(t => [t.type || 'scatter', t.name || '']),
+    Object.keys(g.layout).filter(k => /^[xyz]axis/.test(k)).sort()
+        .map(k => ((g.layout[k] || {}).title || {}).text || ''),
+]).replace(/[-\\u2212]?[0-9][0-9.,e]*/g, '#')"""
+
+
+def figure_mark(
+    figure: Any,  # a plotly figure on a page, as playwright finds it
+) -> str:  # 16 hexadecimal digits
+    "A mark of a figure: the same for the same traces, names and titles of axes, whatever the numbers."
+    return hashlib.sha256(figure.evaluate(FIGURE).encode()).hexdigest()[:16]
+
+
+def mark_picture(
+    png: bytes,  # a PNG file
+    mark: str,  # of `figure_mark`
+) -> bytes:  # the same picture, with the mark in a chunk of text
+    "Write a mark into a PNG. Raises `ValueError` for what is none."
+    if png[:8] != PNG_HEAD or png[12:16] != b"IHDR":
+        bad_argument("png", png[:8], "a PNG file")
+    chunk = b"tEXtfigure\0" + mark.encode("latin-1")
+    size, check = struct.pack(">I", len(chunk) - 4), struct.pack(">I", zlib.crc32(chunk))
+    return png[:33] + size + chunk + check + png[33:]  # behind the header, which is 8 + 25 bytes long
+
+
+def picture_mark(
+    png: bytes,  # a PNG file
+) -> str:  # the mark in it; empty where there is none
+    "Read the mark of the figure that a picture was taken from."
+    found = re.match(rb".{37}tEXtfigure\0([0-9a-f]{16})", png, re.S)
+    return found[1].decode() if found else ""
+
+
+PNG_HEAD = b"\x89PNG\r\n\x1a\n"
+
 # %% ../../nbs/03_site.ipynb #c047
 def front_pictures(
     site: Path,  # a built site
@@ -702,7 +758,8 @@ def front_pictures(
             figure = (marked if marked.count() else every).first
             figure.scroll_into_view_if_needed()
             page.wait_for_timeout(500)
-            figure.screenshot(path=(target := out / f"{chapter.stem}.png"))
+            mark = figure_mark(figure)
+            target = write_atomic(out / f"{chapter.stem}.png", mark_picture(figure.screenshot(), mark))
             made.append(target)
         browser.close()
     return made

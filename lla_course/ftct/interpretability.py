@@ -13,7 +13,6 @@ __all__ = ['LOOKS', 'SURGERIES', 'KINDS', 'NEAR', 'IS', 'MATCH', 'NEVER', 'cells
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 import torch
 from torch import nn
@@ -27,7 +26,6 @@ from lla_course.core import (
     require_whole,
 )
 from lla_course.ftct.graph import (
-    ALPHABET,
     NEWLINE,
     PAD,
     QUESTION,
@@ -49,11 +47,11 @@ from lla_course.models import (
     DecoderConfig,
     as_tokens,
     evaluating,
-    run_with_cache,
     replaced_heads,
     require_below,
+    run_with_cache,
 )
-from ..records import load
+from ..records import Run, load
 
 # %% ../../nbs/52_ftct_mechanism.ipynb #c007
 def cells(
@@ -75,7 +73,7 @@ def cells(
 
 def run(
     cfg: Config,  # one training
-) -> dict:  # as in chapter 51
+) -> Run:  # as in chapter 51
     "Train one model and examine it."
     return training_run(cfg)
 
@@ -88,7 +86,10 @@ def recorded_model(
     Raises `ValueError` for a name that no chapter records."""
     table = {
         n: (f"{room}/{n}", cfg)
-        for room, found in (("training", training_cells("fast")), ("mechanism", cells("fast")))
+        for room, found in (
+            ("51_ftct_training", training_cells("fast")),
+            ("52_ftct_mechanism", cells("fast")),
+        )
         for n, cfg in found.items()
         if cfg.keep
     }
@@ -312,10 +313,7 @@ def outcomes(
     """Which order the model writes: that of the example, or the true one.
 
     The first pairs count, as in the strict measure."""
-    words, (letters, shown) = (
-        vocabulary(data),
-        (case["letters"] + vocabulary(data).letter, case["example"] + vocabulary(data).letter),
-    )
+    letters, shown = (case[name] + vocabulary(data).letter for name in ("letters", "example"))
     if not len(letters):
         bad_argument("case", 0, "at least one prompt")
     steps = min(longest(data)[1], (data.N - 1) * (data.context[1] + 2 + 2 * data.equals))
@@ -517,17 +515,14 @@ def hand_slots(
 ) -> tuple[dict[str, slice], int]:  # slot -> its coordinates, and how many there are
     """Who may write where in the residual stream: the token, its place, the letter before it, the next
     letter, a number."""
-    sizes, slots, at = (
-        dict(
-            token=len(vocabulary(data).names),
-            place=longest(data)[0],
-            before=data.letters,
-            next=data.letters,
-            number=1,
-        ),
-        {},
-        0,
+    sizes = dict(
+        token=len(vocabulary(data).names),
+        place=longest(data)[0],
+        before=data.letters,
+        next=data.letters,
+        number=1,
     )
+    slots, at = {}, 0
     for name, size in sizes.items():
         slots[name] = slice(at, at + size)
         at += size
@@ -544,7 +539,7 @@ def set_head(
 ) -> None:
     "Write down the matrices of one head. The score of two tokens is (x query) . (y key)."
     C, D = len(query), len(query) // mixer.heads
-    start, r, a = head * D, query.shape[1], value.shape[1]
+    start, a = head * D, value.shape[1]
     for part, matrix, scale in ((0, query, math.sqrt(D)), (C, key, 1.0), (2 * C, value, 1.0)):
         mixer.to_qkv.weight[part + start : part + start + matrix.shape[1]] = scale * matrix.mT
     mixer.to_out.weight[to, start : start + a] = _eye(a)
@@ -670,20 +665,16 @@ def decoys(
 
     Between it and its parent stands a noise letter, with another value that the parent could have."""
     require_whole("n", n, least=1)
-    world, words, r = CausalGraph(data), vocabulary(data), torch.arange(n)[:, None]
-    branch, j = (
-        torch.randint(2, (n,), generator=generator),
-        torch.randint(1, data.N, (n, 1), generator=generator),
-    )
+    world, r = CausalGraph(data), torch.arange(n)[:, None]
+    branch = torch.randint(2, (n,), generator=generator)
+    j = torch.randint(1, data.N, (n, 1), generator=generator)
     (letters, values), (_, others) = (chain_values(data, generator, branch) for _ in range(2))
     noise = torch.tensor([l for l in range(data.letters) if l not in world.letter])
     place = torch.arange(data.N + 1).expand(n, -1)
     source = (place - (place >= j).long()).clamp(max=data.N - 1)
     line, worth = letters.gather(1, source), values.gather(1, source)
-    line[r, j], worth[r, j] = (
-        noise[torch.randint(len(noise), (n, 1), generator=generator)],
-        others.gather(1, j - 1),
-    )
+    line[r, j] = noise[torch.randint(len(noise), (n, 1), generator=generator)]
+    worth[r, j] = others.gather(1, j - 1)
     tokens, lengths = write_lines(data, generator, [(line, worth)], j + 1, letter=True)
     return dict(
         tokens=tokens, lengths=lengths, parent=values.gather(1, j)[:, 0], decoy=others.gather(1, j)[:, 0]

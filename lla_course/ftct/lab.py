@@ -13,15 +13,6 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import torch
-from lla_course.ftct.interpretability import (
-    KINDS,
-    SURGERIES,
-    ablate_heads,
-    operate,
-    recorded_model,
-    script,
-    usual_heads,
-)
 
 from ..core import bad_argument, require_choice, require_flag, require_whole
 from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
@@ -34,6 +25,15 @@ from lla_course.ftct.graph import (
     few_shot_prompts,
     sample_batch,
     vocabulary,
+)
+from lla_course.ftct.interpretability import (
+    KINDS,
+    SURGERIES,
+    ablate_heads,
+    operate,
+    recorded_model,
+    script,
+    usual_heads,
 )
 from .training import pairs
 

@@ -7,7 +7,6 @@ __all__ = ['TRUTHS', 'RECORDS', 'DESIGNS', 'sample', 'bench_figure', 'regression
            'bias_variance_lab']
 
 # %% ../../nbs/19_regression_lab.ipynb #c002
-import math
 from typing import Any
 
 import numpy as np
@@ -95,23 +94,11 @@ def bench_figure(
     grid, at = np.linspace(0, 1, 161), np.array([query])
     knobs = dict(bandwidth=bandwidth, kernel=kernel)
     ridged = knobs | dict(ridge=ridge * bandwidth**2)
-    fig = canvas(
-        "position x (scaled to 0 … 1)",
-        "response y",
-        "avg. weight",
-        "line weight",
-        heights=[0.58, 0.21, 0.21],
-        height=640,
-    )
+    axes = "position x (scaled to 0 … 1)", "response y", "avg. weight", "line weight"
+    fig = canvas(*axes, heights=[0.58, 0.21, 0.21], height=640)
     add_points(fig, x, y, size=5)
-    add_curve(
-        fig,
-        grid,
-        TRUTHS[data](grid) if data in TRUTHS else np.full(161, np.nan),
-        "truth",
-        width=1.5,
-        dash="dot",
-    )
+    truth = TRUTHS[data](grid) if data in TRUTHS else np.full(161, np.nan)
+    add_curve(fig, grid, truth, "truth", width=1.5, dash="dot")
     add_curve(fig, grid, nadaraya_watson(grid, x, y, **knobs), "local_constant", "average")
     add_curve(fig, grid, local_linear(grid, x, y, **ridged), "local_linear", "line")
     add_curve(fig, grid, global_linear(grid, x, y), "global_linear", "one global line", width=1.5)
@@ -146,13 +133,16 @@ def regression_lab() -> Any:  # an ipywidgets box
     )
 
 # %% ../../nbs/19_regression_lab.ipynb #c017
-DESIGNS = {
-    "even": lambda n: (torch.arange(n, dtype=torch.float64) + 0.5) / n,
-    "crowded left": lambda n: ((torch.arange(n, dtype=torch.float64) + 0.5) / n) ** 2,
-    "gap in the middle": lambda n: (lambda u: torch.where(u < 0.5, 0.7 * u, 0.3 + 0.7 * u))(
-        (torch.arange(n, dtype=torch.float64) + 0.5) / n
-    ),
-}
+def _even(n: int) -> torch.Tensor:
+    return (torch.arange(n, dtype=torch.float64) + 0.5) / n
+
+
+def _with_a_gap(n: int) -> torch.Tensor:
+    x = _even(n)
+    return torch.where(x < 0.5, 0.7 * x, 0.3 + 0.7 * x)
+
+
+DESIGNS = {"even": _even, "crowded left": lambda n: _even(n) ** 2, "gap in the middle": _with_a_gap}
 
 # %% ../../nbs/19_regression_lab.ipynb #c018
 def bias_variance_figure(
@@ -171,19 +161,20 @@ def bias_variance_figure(
     require_choice("truth", truth, TRUTHS)
     require_positive("bandwidth", bandwidth)
     require_positive("ridge", ridge, zero=True)
-    f = lambda t: torch.from_numpy(TRUTHS[truth](t.numpy()))
+    knobs = dict(bandwidth=bandwidth, kernel=kernel)
+
+    def f(t):
+        return torch.from_numpy(TRUTHS[truth](t.numpy()))
+
+    def average(q, x):
+        return kernel_weights(q, x, **knobs)
+
+    def line(q, x):
+        return equivalent_kernel(q, x, ridge=ridge * bandwidth**2, **knobs)
+
     grid = torch.linspace(0, 1, 161, dtype=torch.float64)
     fig = canvas("position x₀", "squared bias", "variance", "mean squared error", height=640)
-    for role, name, weights in (
-        ("local_constant", "average", lambda q, x: kernel_weights(q, x, bandwidth=bandwidth, kernel=kernel)),
-        (
-            "local_linear",
-            "line",
-            lambda q, x: equivalent_kernel(
-                q, x, bandwidth=bandwidth, ridge=ridge * bandwidth**2, kernel=kernel
-            ),
-        ),
-    ):
+    for role, name, weights in (("local_constant", "average", average), ("local_linear", "line", line)):
         bias, variance = bias_variance(weights, grid, x, f, noise=noise)
         total = bias**2 + variance
         add_curve(fig, grid, bias**2, role, f"{name}: mean squared error {total.mean():.4f}")

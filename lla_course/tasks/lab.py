@@ -16,7 +16,6 @@ import numpy as np
 import plotly.graph_objects as go
 import torch
 import torch.nn.functional as F
-from .online_regression import Config, make_sequences, predict, unit_rms
 
 from ..attention.dense import lla_weights
 from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
@@ -36,6 +35,7 @@ from lla_course.figures import (
     with_slider,
 )
 from .mixers import chunked, mesa_query
+from .online_regression import predict, sample_segments
 
 # %% ../../nbs/39_tasks_lab.ipynb #c006
 RULES = dict(  # rule -> role, name, dash; dashed is what fades
@@ -119,11 +119,7 @@ def two_pieces(
     require_whole("n", n, least=1)
     require_positive("spread", spread)
     require_positive("noise", noise, zero=True)
-    draw = _draw(seed)
-    normal = lambda *shape: torch.randn(*shape, generator=draw, dtype=torch.float64)
-    centre, W = normal(n, 2, 1, d), normal(n, 2, d, d) / d**0.5
-    k = unit_rms(centre + spread * normal(n, 2, LENGTH, d))
-    return k, k @ W.mT + noise * normal(n, 2, LENGTH, d), W
+    return sample_segments((n, 2, LENGTH, d), _draw(seed), noise=noise, spread=spread)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c012
 def changing(
@@ -628,41 +624,18 @@ def weights_figure(
     Raises `ValueError` as `line_keys` and `line_weights` do."""
     places = line_keys(layout, n, seed)
     all_x = torch.linspace(-1.4, 1.4, 113, dtype=torch.float64)
-    fig = canvas(
-        "place of keys and query",
-        "mean key",
-        "softmax weight",
-        "LLA weight",
-        heights=[0.36, 0.32, 0.32],
-        height=680,
-    )
+    names = "mean key", "softmax weight", "LLA weight"
+    fig = canvas("place of keys and query", *names, heights=[0.36, 0.32, 0.32], height=680)
     add_curve(fig, all_x, all_x, "truth", "the query itself", width=1.5, dash="dot")
-    for row, role, w, every in zip(
-        (2, 3),
-        ("softmax", "lla"),
-        line_weights([x], places, scale=scale, ridge=ridge),
-        line_weights(all_x, places, scale=scale, ridge=ridge),
-    ):
-        w, mean = w[0], float(w[0] @ places)
-        add_curve(
-            fig,
-            all_x,
-            every @ places,
-            role,
-            f"{'LLA' if role == 'lla' else role}: mean key {mean:.2f}".replace("-", "−"),
-        )
+    minus = lambda text: text.replace("-", "−")
+    one, every = (line_weights(at, places, scale=scale, ridge=ridge) for at in ([x], all_x))
+    for row, role, name, (w,), all_w in zip((2, 3), ("softmax", "lla"), ("softmax", "LLA"), one, every):
+        mean, below = float(w @ places), w.clamp_max(0)
+        add_curve(fig, all_x, all_w @ places, role, minus(f"{name}: mean key {mean:.2f}"))
         add_points(fig, [x], [mean], role, "", size=10, opacity=1)
-        for sign, part in ((1, role), (-1, "error")):
-            add_weights(
-                fig,
-                places,
-                w.clamp_min(0) if sign > 0 else w.clamp_max(0),
-                part,
-                ""
-                if sign > 0 or row == 2
-                else f"negative: {float(w.clamp_max(0).sum()):.2f}".replace("-", "−"),
-                row=row,
-            )
+        add_weights(fig, places, w.clamp_min(0), role, "", row=row)
+        label = minus(f"negative: {float(below.sum()):.2f}") if role == "lla" else ""
+        add_weights(fig, places, below, "error", label, row=row)
         add_points(fig, [mean], [0.0], role, "", row=row, size=14, opacity=1, symbol="diamond")
     fig.update_traces(line_width=5, row=2).update_traces(line_width=5, row=3)
     return add_query(

@@ -6,7 +6,7 @@
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_query',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'implicit_solve', 'chunk_parallel',
            'choose_kernels', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
-           'NormedSoftmax', 'inverse_softplus', 'raw_ridges', 'LocalLinear', 'mixer']
+           'NormedSoftmax', 'raw_ridges', 'LocalLinear', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math
@@ -19,13 +19,21 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from ..attention.baselines import write_delta
 from torch import nn
 from torch.utils._pytree import tree_map
 
+from ..attention.baselines import write_delta
+from ..attention.decode import lla_decode
 from ..attention.dense import lla_weights
-from ..attention.flash import BACKENDS, flash_lla, lla_decode
-from ..core import bad_argument, require_choice, require_flag, require_positive, require_whole
+from ..attention.flash import BACKENDS, flash_lla
+from lla_course.core import (
+    bad_argument,
+    inverse_softplus,
+    require_choice,
+    require_flag,
+    require_positive,
+    require_whole,
+)
 from ..models import DecoderConfig, MultiHead, SoftmaxAttention, init_weights, write_cache
 
 # %% ../../nbs/31_mixers.ipynb #c007
@@ -229,7 +237,10 @@ class _Solved(torch.autograd.Function):
 
 
 def _conjugate_gradient(times: Callable, b: torch.Tensor, steps: int) -> torch.Tensor:
-    "Solve times(x) = b for each row [..., D]; times is symmetric and positive."
+    """Solve times(x) = b for each row [..., D]; times is symmetric and positive.
+
+    So many steps in any case: unlike the solver of chapter 22 it never asks how far it is, so that a GPU can
+    record it."""
     x, r, tiny = torch.zeros_like(b), b, torch.finfo(b.dtype).tiny
     d, size = r, r.square().sum(-1, keepdim=True)
     for _ in range(steps):
@@ -366,7 +377,7 @@ def choose_kernels(
     if x.device.type != "cuda":
         return "chunked"
     try:
-        import fla.ops.mesa_net
+        import fla.ops.mesa_net  # noqa: F401
     except ImportError:
         return "chunk_parallel"
     wrong = torch.cuda.get_device_capability(x.device)[0] == 9 and (3, 4, 0) <= tuple(
@@ -518,7 +529,7 @@ class RuleInputs(MultiHead):
             self.to_beta = nn.Linear(cfg.width, H)
             init_weights(self.to_beta, cfg)
         if rule == "mesa":
-            self.raw_ridge = nn.Parameter(torch.full((H * D,), math.log(math.expm1(0.75))))
+            self.raw_ridge = nn.Parameter(torch.full((H * D,), inverse_softplus(0.75)))
         self.skip = nn.Parameter(torch.ones(H)) if skip else None
         self.norm = nn.RMSNorm(D) if out_norm else nn.Identity()
         self.gate = dict(none=lambda cfg: None, head=HeadGate, channel=ChannelGate)[gate](cfg)
@@ -601,16 +612,6 @@ class NormedSoftmax(SoftmaxAttention):
         )
 
 # %% ../../nbs/31_mixers.ipynb #c035b
-def inverse_softplus(
-    y: float,  # > 0
-) -> float:  # x with softplus(x) = y
-    """The raw number of a positive one; nothing overflows.
-
-    Raises `ValueError` unless y is finite and positive."""
-    y = require_positive("y", y)
-    return y + math.log(-math.expm1(-y))
-
-
 def raw_ridges(
     ridge: float,  # > 0, where training begins
     heads: int,  # H

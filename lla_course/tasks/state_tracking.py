@@ -25,6 +25,7 @@ from lla_course.core import (
     require_whole,
 )
 from ..models import Decoder, DecoderConfig, evaluating, require_below
+from ..records import Run
 from .mixers import MIXERS, MatrixMemory
 from lla_course.training import (
     Schedule,
@@ -299,7 +300,7 @@ def grade(
 def run(
     cfg: Config,  # one contestant in one world
     # rate, grid, runs (for each seed score, rows, balls, at, loss, ...), score by seed, parameters, device
-) -> dict:
+) -> Run:
     "Choose a learning rate, train, and grade on longer words."
     device = pick_device("auto")
     table = moves(cfg.world).to(device)
@@ -326,11 +327,8 @@ def run(
         return dict(score=round(score, 5), **test, **history)
 
     found = search_rate(trial, cfg.rates, cfg.seeds)
-    return found | dict(
-        score=[r["score"] for r in found["runs"]],
-        parameters=count_parameters(tracker(cfg)),
-        device=str(device),
-    )
+    found |= dict(score=[r["score"] for r in found["runs"]], parameters=count_parameters(tracker(cfg)))
+    return Run(found, device=device)
 
 # %% ../../nbs/35_state_tracking.ipynb #c039
 def cells(
@@ -338,21 +336,20 @@ def cells(
 ) -> dict[str, Config]:  # world and mixer -> contest
     """Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with
     longer words."""
-    nine, four, small = (
-        ("softmax", "lla", "deltanet_2", "deltanet", "gated_deltanet", "mamba2", "gla", "mesanet", "linear"),
-        ("softmax", "lla", "deltanet_2", "deltanet"),
-        dict(
-            width=32,
-            length=12,
-            test=48,
-            steps=200,
-            batch=32,
-            words=128,
-            rates=(1e-2,),
-            seeds=(0,),
-            minutes=5.0,
-        ),
+    nine = (
+        "softmax",
+        "lla",
+        "deltanet_2",
+        "deltanet",
+        "gated_deltanet",
+        "mamba2",
+        "gla",
+        "mesanet",
+        "linear",
     )
+    four = ("softmax", "lla", "deltanet_2", "deltanet")
+    small = dict(width=32, length=12, test=48, steps=200, batch=32, words=128)
+    small |= dict(rates=(1e-2,), seeds=(0,), minutes=5.0)
     table = lambda worlds, mixers, **knobs: {
         f"{w}_{m}": Config(w, m, **knobs) for w in worlds for m in mixers
     }
@@ -378,10 +375,8 @@ def cells(
     full |= {f"swap5_{m}_no_positions": Config("swap5", m, positions="none") for m in four[:2]} | {
         "swap5_deltanet_2_exact": Config("swap5", "deltanet_2", backend="chunked")
     }
-    more, longer = (
-        small | dict(seeds=tuple(range(6))),
-        small | dict(length=16, test=64, batch=64, rates=(5e-3,)),
-    )
+    more = small | dict(seeds=tuple(range(6)))
+    longer = small | dict(length=16, test=64, batch=64, rates=(5e-3,))
     full |= {f"small_swap{n}_deltanet_2": Config(f"swap{n}", "deltanet_2", **more) for n in (3, 5)} | {
         f"small_swap3_{m}_longer": Config("swap3", m, **longer | dict(seeds=(0, 1, 2, 3))) for m in four
     }

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lla_course.attention.dense import Heads, as_heads, lla_dense, lla_paper, lla_weights
+from lla_course.attention.dense import Heads, as_heads, lla_dense, lla_paper, lla_weights, restore
 from lla_course.regression.local_linear import equivalent_kernel, global_linear
 
 near = partial(torch.testing.assert_close, rtol=1e-9, atol=1e-9)
@@ -385,15 +385,26 @@ def test_heads():
         and torch.equal(h.ridge[7], rows[1].expand(5))
     )
     assert (
-        h.restore(h.q).shape == q.shape
-        and h.restore(h.ridge).shape == (2, 6, 5)
-        and torch.equal(h.restore(h.q), q)
+        restore(h.q, q).shape == q.shape
+        and restore(h.ridge, q).shape == (2, 6, 5)
+        and torch.equal(restore(h.q, q), q)
     )
     with pytest.raises(AttributeError):
         h.group = 3
-    assert as_heads(q[0, 0], k[0, 0], v[0, 0]).q.shape == (1, 5, 4) and as_heads(
-        q[0, 0], k[0, 0], v[0, 0]
-    ).restore(torch.ones(1, 5)).shape == (5,)
+    assert as_heads(q[0, 0], k[0, 0], v[0, 0]).q.shape == (1, 5, 4)
+    assert restore(torch.ones(1, 5), q[0, 0]).shape == (5,)
+
+
+@given(problems())
+def test_rows_are_those_of_the_whole(problem):
+    q, k, v, knobs = problem
+    rows = torch.tensor([q.shape[-2] - 1, 0, q.shape[-2] // 2])
+    (o, info), (whole, all_info) = (
+        lla_dense(q, k, v, **knobs, rows=r, return_info=True) for r in (rows, None)
+    )
+    near(o, whole[..., rows, :])
+    for name, axis in dict(weights=-2, u=-2, kbar=-2, lse=-1).items():
+        near(info[name], all_info[name].index_select(axis, rows))
 
 
 @pytest.mark.parametrize(

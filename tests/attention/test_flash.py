@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 import lla_course
+from helpers import relative_rms
 from lla_course import LocalLinearAttention, SolverWarning, flash_lla
 from lla_course.attention.dense import lla_dense
 from lla_course.attention.flash import BACKENDS, choose_backend, rotary
@@ -30,7 +31,6 @@ def inputs(*lead, T=20, S=20, D=16, Hkv=None, dtype=torch.float32, seed=0):
     return make(lead, T), make(kv, S), make(kv, S)
 
 
-rms = lambda a, b: float((a.double() - b.double()).norm() / b.double().norm())
 loss = lambda q, k, v, ridge: flash_lla(q, k, v, ridge=ridge).square().mean()
 
 
@@ -60,9 +60,9 @@ def test_backends_agree_on_every_shape(lead, knobs, is_causal):
         sees = sees.tril(k.shape[-2] - q.shape[-2])
     for backend in ("tiled", "auto"):
         o = flash_lla(q, k, v, backend=backend, **settings)
-        assert o.shape == q.shape and rms(o, flash_lla(q, k, v, backend="dense", **settings)) < 1e-4
+        assert o.shape == q.shape and relative_rms(o, flash_lla(q, k, v, backend="dense", **settings)) < 1e-4
     softmax = F.scaled_dot_product_attention(q, k, v, attn_mask=sees, enable_gqa=settings["enable_gqa"])
-    assert rms(flash_lla(q, k, v, max_steps=0, **settings), softmax) < 1e-5
+    assert relative_rms(flash_lla(q, k, v, max_steps=0, **settings), softmax) < 1e-5
 
 
 @pytest.mark.skipif(not INTERPRET, reason="needs the interpreter")
@@ -77,7 +77,7 @@ def test_triton_through_the_door_with_its_gradients():
         )
 
     for ours, tiles in zip(grads("triton"), grads("tiled")):
-        assert rms(ours, tiles) < 1e-4
+        assert relative_rms(ours, tiles) < 1e-4
 
 
 def test_gradcheck_through_the_operator():
@@ -139,7 +139,7 @@ def test_it_compiles_with_any_ridge(backend, kind, dynamic):
     for T in (5, 9):
         tensors = inputs(2, T=T, S=9, D=4)
         for a, b in zip(*(value_and_gradients(f, tensors, RIDGES[kind]) for f in (compiled, flash_lla))):
-            assert rms(a, b) < (1e-12 if backend == "aot_eager" else 1e-5)
+            assert relative_rms(a, b) < (1e-12 if backend == "aot_eager" else 1e-5)
 
 
 @pytest.mark.parametrize("dynamic", [False, True])
@@ -179,7 +179,7 @@ def test_a_layer_compiles(backend, dynamic):
             f(x).square().mean().backward()
             found.append([p.grad.clone() for p in layer.parameters()])
         for a, b in zip(*found):
-            assert rms(a, b) < (1e-12 if backend == "aot_eager" else 1e-4)
+            assert relative_rms(a, b) < (1e-12 if backend == "aot_eager" else 1e-4)
 
 
 def test_compiled_under_autocast():
@@ -676,7 +676,7 @@ def test_a_gpu_with_little_memory_gives_the_same_answers(dtype, D, kB, monkeypat
     usual = answer()
     monkeypatch.setattr(kernels, "describe_gpu", lambda device: Gpu((8, 6), kB * 1024))
     for a, b in zip(answer(), usual):
-        assert rms(a, b) < (1e-5 if dtype == torch.float32 else 2e-2)
+        assert relative_rms(a, b) < (1e-5 if dtype == torch.float32 else 2e-2)
 
 
 @pytest.mark.slow
@@ -687,7 +687,7 @@ def test_the_output_kernel_of_a_gpu_with_little_memory(monkeypatch):
     tensors = inputs(1, T=40, S=45, D=128)
     usual = flash_lla(*tensors, backend="triton")
     monkeypatch.setattr(kernels, "describe_gpu", lambda device: Gpu((8, 6), 99 * 1024))
-    assert rms(flash_lla(*tensors, backend="triton"), usual) < 1e-6
+    assert relative_rms(flash_lla(*tensors, backend="triton"), usual) < 1e-6
     leaves = [t.requires_grad_() for t in tensors]
     with pytest.raises(ValueError, match="shared memory"):
         flash_lla(*leaves, backend="triton").sum().backward()
@@ -941,7 +941,7 @@ def test_a_floored_ridge_has_no_gradient_and_dense_has_the_same_floor(dtype):
         assert g[0] == 0 and g[1] != 0
         if backend == "tiled":
             reference = o
-        assert rms(o, reference) < (1e-3 if dtype == torch.float32 else 1e-6)
+        assert relative_rms(o, reference) < (1e-3 if dtype == torch.float32 else 1e-6)
 
 
 def test_a_layer_is_causal_and_learns_its_ridge():

@@ -11,10 +11,11 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import random_heads
 from lla_course import flash_lla, lla_decode
 from lla_course.attention.backward import lla_attention
 from lla_course.attention.dense import as_heads, lla_dense
-from lla_course.attention.tiled import FLOOR, lla_tiled, solve_rows
+from lla_course.attention.tiled import RIDGE_FLOOR, lla_tiled, solve_rows
 from lla_course.kernels.runtime import can_run
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
@@ -43,7 +44,7 @@ def decode(q, k, v, *, tol=None, is_causal=True, **knobs):
 
 
 def dense(q, k, v, *, tol=None, **knobs):
-    return lla_dense(q, k, v, floor=FLOOR[q.dtype], **knobs)
+    return lla_dense(q, k, v, floor=RIDGE_FLOOR[q.dtype], **knobs)
 
 
 def tiled(q, k, v, **knobs):
@@ -54,12 +55,11 @@ EVERY = {"dense": dense, "lla_attention": lla_attention, "flash_lla": tiled}
 rungs = pytest.mark.parametrize("rung", EVERY.values(), ids=EVERY)
 
 
-def draw(T, S, D, N=2, dtype=f64, seed=0):
-    g = torch.Generator().manual_seed(seed)
-    return [torch.randn(N, n, D, generator=g, dtype=f64).to(dtype) for n in (T, S, S)]
+def draw(T, S, D, N=2, **knobs):
+    return random_heads((N, T, D), (N, S, D), (N, S, D), **knobs)
 
 
-def oracle(q, k, v, ridge, is_causal=True, scale=None, floor=1e-8, eps=torch.finfo(f64).eps):
+def oracle(q, k, v, ridge, is_causal=True, scale=None, floor=1e-8, eps=2.0**-52):
     "One row after the other, differentiable; the floor is a constant."
     T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
     rows = torch.as_tensor(ridge, dtype=f64).expand(q.shape[:-1])

@@ -9,9 +9,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from lla_course.attention.dense import as_heads, lla_dense
+from helpers import random_heads, relative_rms
+from lla_course.attention.dense import as_heads, lla_dense, restore
 from lla_course.attention.tiled import (
-    FLOOR,
+    RIDGE_FLOOR,
     TOLERANCE,
     QueryTile,
     covariance_product,
@@ -21,20 +22,8 @@ from lla_course.attention.tiled import (
 )
 
 
-def draw_qkv(T, S, D, *, N=2, group=1, seed=0, dtype=torch.float64, size=1.0):
-    g = torch.Generator().manual_seed(seed)
-    return [
-        (size * torch.randn(n, L, D, generator=g, dtype=torch.float64)).to(dtype)
-        for n, L in ((N * group, T), (N, S), (N, S))
-    ]
-
-
-def rms(x):
-    return x.double().square().mean().sqrt()
-
-
-def error(o, truth):
-    return float(rms(o.double() - truth.double()) / rms(truth))
+def draw_qkv(T, S, D, *, N=2, group=1, **knobs):
+    return random_heads((N * group, T, D), (N, S, D), (N, S, D), **knobs)
 
 
 def exact(heads, **knobs):
@@ -92,11 +81,11 @@ def test_it_is_the_dense_formula(problem):
 def test_leading_dimensions_strides_and_plain_matrices():
     q, k, v = (t.reshape(2, 3, 40, 16) for t in draw_qkv(40, 40, 16, N=6))
     heads = as_heads(q, k, v)
-    assert torch.allclose(heads.restore(exact(heads).o), lla_dense(q, k, v), atol=1e-10)
+    assert torch.allclose(restore(exact(heads).o, q), lla_dense(q, k, v), atol=1e-10)
     strided = [t.transpose(1, 2).contiguous().transpose(1, 2).flip(0)[..., ::2] for t in (q, k, v)]
     assert not strided[0].is_contiguous()
     heads = as_heads(*strided)
-    assert torch.allclose(heads.restore(exact(heads).o), lla_dense(*strided), atol=1e-10)
+    assert torch.allclose(restore(exact(heads).o, strided[0]), lla_dense(*strided), atol=1e-10)
     assert torch.allclose(
         exact(as_heads(q[0, 0], k[0, 0], v[0, 0])).o[0], lla_dense(q[0, 0], k[0, 0], v[0, 0]), atol=1e-10
     )
@@ -113,9 +102,9 @@ def test_lower_precision_stays_near_the_truth(T, S, D, causal, dtype, floor):
     t = lla_tiled(as_heads(*qkv, is_causal=causal))
     assert t.o.dtype == dtype and t.u.dtype == torch.float32 and t.steps.dtype == torch.int32
     assert (t.residual <= TOLERANCE[dtype]).all()
-    assert error(t.o, truth) <= 2 * TOLERANCE[dtype] + floor
+    assert relative_rms(t.o, truth) <= 2 * TOLERANCE[dtype] + floor
     rounded = lla_tiled(as_heads(*qkv, is_causal=causal), round_to=dtype)
-    assert error(rounded.o, truth) <= 2 * error(t.o, truth) + 4 * floor
+    assert relative_rms(rounded.o, truth) <= 2 * relative_rms(t.o, truth) + 4 * floor
 
 
 @pytest.mark.parametrize("ridge", [0.1, 0.01])
@@ -125,7 +114,7 @@ def test_the_first_rows_survive_bfloat16(ridge):
     q, k, v = draw_qkv(64, 64, 64, dtype=torch.bfloat16)
     heads = as_heads(q, k, v, ridge=ridge)
     truth = lla_dense(*(t.double() for t in (q, k, v)), ridge=ridge)
-    assert error(lla_tiled(heads, round_to=torch.bfloat16).o[:, :8], truth[:, :8]) < (
+    assert relative_rms(lla_tiled(heads, round_to=torch.bfloat16).o[:, :8], truth[:, :8]) < (
         0.04 if ridge == 0.1 else 0.12
     )
 
@@ -227,7 +216,7 @@ def test_identical_keys_give_the_mean_value(dtype, ridge):
 def test_the_result_is_always_finite(dtype, ridge, kind):
     S = 1 if kind == "one key" else 30
     q, k, v = draw_qkv(
-        30, S, 40, dtype=dtype, size={"huge logits": 60.0, "tiny": 1e-4, "zeros": 0.0}.get(kind, 1.0)
+        30, S, 40, dtype=dtype, scale={"huge logits": 60.0, "tiny": 1e-4, "zeros": 0.0}.get(kind, 1.0)
     )
     if kind == "key twice":
         k[:, 1::2] = k[:, ::2]
@@ -263,7 +252,7 @@ def test_a_ridge_below_the_floor_is_the_floor(dtype):
         (q.double() @ k.double().mT / 4).masked_fill(torch.ones(30, 30).triu(1).bool(), -math.inf), -1
     )
     trace = p @ k.double().square().sum(-1, keepdim=True) - (p @ k.double()).square().sum(-1, keepdim=True)
-    assert torch.allclose(low.ridge[:, 1:].double(), FLOOR[dtype] * trace[:, 1:, 0] / 16, rtol=0.05)
+    assert torch.allclose(low.ridge[:, 1:].double(), RIDGE_FLOOR[dtype] * trace[:, 1:, 0] / 16, rtol=0.05)
 
 
 @pytest.mark.parametrize("shift", [0, 10, 1000])
@@ -281,7 +270,7 @@ def test_empty_problems_have_empty_answers(lead, T):
     q, k, v = torch.randn(*lead, T, 8), torch.randn(*lead, 6, 8), torch.randn(*lead, 6, 8)
     heads = as_heads(q, k, v)
     t = lla_tiled(heads)
-    assert heads.restore(t.o).shape == q.shape and t.steps.shape == heads.q.shape[:2]
+    assert restore(t.o, q).shape == q.shape and t.steps.shape == heads.q.shape[:2]
 
 
 def test_every_entry_is_written(nan_empty):

@@ -109,8 +109,8 @@ def test_words_fit_a_narrow_page(draw):
     "types, item, third", [((2, 3, 0), 0, 0.0), ((1, 1, 4), 3, 0.7), ((4, 0, 2), 2, 0.35)]
 )
 def test_each_panel_is_its_auction(types, item, third):
-    scene, fig = Market(types, item), allocation_figure(*types, item, third)
-    assert scene.centres == pytest.approx([((x + item) % 5 + 1) / 6 for x in types])
+    market, fig = Market(types, item), allocation_figure(*types, item, third)
+    assert market.centres == pytest.approx([((x + item) % 5 + 1) / 6 for x in types])
     bids = torch.cat([SQUARE, torch.full((len(SQUARE), 1), third)], 1)
     with torch.no_grad():
         net = market_net()[0](
@@ -120,7 +120,7 @@ def test_each_panel_is_its_auction(types, item, third):
         )[0][..., 0]
     for shown, shares in zip(
         images(fig),
-        (net, myerson(bids, scene.distributions)[0], vcg(bids[..., None])[0][..., 0]),
+        (net, myerson(bids, market.distributions)[0], vcg(bids[..., None])[0][..., 0]),
         strict=True,
     ):
         assert (shown.transpose(1, 0, 2).reshape(-1, 3) == mix(shares, lab.ROLES_OF_BIDDERS)).all()
@@ -128,9 +128,9 @@ def test_each_panel_is_its_auction(types, item, third):
 
 @pytest.mark.parametrize("third", [0.0, 0.5, 1.0])
 def test_the_lines_are_myersons_borders(third):
-    scene = Market((2, 3, 3), 0)
-    x, y = scene.borders(third)
-    wins = lambda a, b: myerson(torch.tensor([[a, b, third]], dtype=torch.float64), scene.distributions)[0][
+    market = Market((2, 3, 3), 0)
+    x, y = market.borders(third)
+    wins = lambda a, b: myerson(torch.tensor([[a, b, third]], dtype=torch.float64), market.distributions)[0][
         0
     ].tolist()
     assert x[0] == x[1] and y[3] == y[4]
@@ -149,21 +149,21 @@ def test_the_lines_are_myersons_borders(third):
 
 
 def test_the_takings_are_measured():
-    scene = Market((2, 3, 0), 0)
-    found, fig = revenue_and_regret(scene, profiles=200, judged=4, grid=31, seed=3), allocation_figure()
+    market = Market((2, 3, 0), 0)
+    found, fig = revenue_and_regret(market, profiles=200, judged=4, grid=31, seed=3), allocation_figure()
     u = torch.rand(200, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
-    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(scene.distributions)], 1).float()
+    values = torch.stack([d.quantile(u[:, i]) for i, d in enumerate(market.distributions)], 1).float()
     assert found["Myerson with contexts"][0] == pytest.approx(
-        float(myerson(values, scene.distributions)[1].sum(1).mean()), abs=1e-5
+        float(myerson(values, market.distributions)[1].sum(1).mean()), abs=1e-5
     )
     assert found["VCG"][0] == pytest.approx(float(values.sort(1).values[:, 1].mean()), abs=1e-6)
     # zero for the honest ones
-    for name, f in scene.mechanisms().items():
+    for name, f in market.mechanisms().items():
         assert found[name][1] == pytest.approx(
             float(true_regret(f, values[:4, :, None], grid=31).mean()), abs=1e-6
         )
     about, said = market_net()[1], text(fig)
-    for name, (revenue, regret) in revenue_and_regret(scene).items():
+    for name, (revenue, regret) in revenue_and_regret(market).items():
         assert (
             f"{name.replace(' w', '<br>w')}</b><br>revenue {revenue:.3f}<br>true regret<br>{regret:.5f}"
             in said

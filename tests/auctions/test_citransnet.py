@@ -13,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 
+from helpers import same_with_usual_dtype
 from lla_course.auctions import citransnet, networks
 from lla_course.auctions.citransnet import MODELS, Config, build, cells, measure, run, train
 from lla_course.auctions.markets import SETTINGS, sample_market, yardsticks
@@ -330,20 +331,8 @@ def test_training_ends_with_its_minutes():
 
 def test_one_bidder_and_one_item_learns_a_price():
     "A single price earns a quarter; a short training comes near, with little true regret."
-    cfg = Config(
-        setting="U",
-        sizes=((1, 1),),
-        d_model=16,
-        n_layers=1,
-        n_heads=2,
-        steps=400,
-        groups=1,
-        size=256,
-        n_wide=0,
-        rate=1e-2,
-        target=3e-3,
-        n_regret=200,
-    )
+    small = dict(d_model=16, n_layers=1, n_heads=2, steps=400, groups=1, size=256, n_wide=0, rate=1e-2)
+    cfg = Config(setting="U", sizes=((1, 1),), target=3e-3, n_regret=200, **small)
     r = measure(train(cfg)[0], cfg, 1, 1)
     assert (
         0.2 < r["revenue"] < 0.28 and r["regret"] < 4e-3 and r["vcg"] == 0 and abs(r["myerson"] - 0.25) < 0.01
@@ -529,12 +518,13 @@ def test_markets_do_not_depend_on_the_usual_dtype(letter, usual):
         batch = draw_batch(s, cfg, s.n, s.m, torch.Generator().manual_seed(2))
         return [values, *contexts, s.centre(*contexts), *batch]
 
-    want = make()
-    try:
-        torch.set_default_dtype(usual)
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)
+    assert same_with_usual_dtype(make, usual)
+
+
+def test_large_steps_are_not_asked_for_twice():
+    assert BatchSearch(inner_steps=1, drop_item=True).far and not BatchSearch(inner_steps=1).far
+    with pytest.raises(ValueError, match="^large_steps=True"):
+        BatchSearch(inner_steps=1, drop_item=True, large_steps=True)
 
 
 def test_a_market_of_no_bidder_is_not_the_usual_one():

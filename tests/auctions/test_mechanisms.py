@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import quad
 from scipy.stats import truncnorm
 
+from helpers import default_dtype
 from lla_course.auctions import mechanisms as module
 from lla_course.auctions.mechanisms import (
     PROBLEMS,
@@ -1036,11 +1037,8 @@ def test_the_default_dtype_changes_nothing(default):
         ]
 
     before = answers()
-    torch.set_default_dtype(default)
-    try:
+    with default_dtype(default):
         after = answers()
-    finally:
-        torch.set_default_dtype(torch.float32)
     for a, b in zip(before, after, strict=True):
         assert getattr(a, "dtype", type(a)) == getattr(b, "dtype", type(b)) and np.array_equal(a, b)
 

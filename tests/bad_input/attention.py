@@ -238,7 +238,7 @@ for setting, bad in [
     ("scale", math.inf),
     ("scale", True),
     ("scale", "1"),
-    ("backend", "tiled"),
+    ("backend", "cuda"),
     ("backend", None),
     ("cache_seqlens", torch.tensor([7, 6])),
     ("cache_seqlens", torch.tensor([0, 6])),

@@ -17,9 +17,12 @@ from lla_course.auctions import networks as CN
 from lla_course.auctions import regretnet as L
 from lla_course.auctions import search as CS
 from lla_course.brite import algorithm as B
+from lla_course.brite import experiments as BE
 from lla_course.brite import lab as BL
 from lla_course.brite import model as BM
-from lla_course.brite import reasoner as R
+from lla_course.brite import task as BT
+from lla_course.brite import updates as BU
+from lla_course.brite import writer as BW
 from lla_course.ftct import graph as G
 from lla_course.ftct import interpretability as FM
 from lla_course.ftct import lab as FL
@@ -36,8 +39,8 @@ NAN, INF = math.nan, math.inf
 SIZES = dict(vocab=11, width=16, heads=2, length=32)
 CFG = M.DecoderConfig(**SIZES)
 DATA = G.DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
-TASK = R.Task(n_max=3)
-EXPERIMENT = R.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
+TASK = BT.Task(n_max=3)
+EXPERIMENT = BE.Config(n_max=3, width=16, heads=2, layers=1, prompts=10, batch=4, group=2, samples=2, test=4)
 TABLE = BM.LatentModel.tabular(np.ones((2, 3, 2)))
 LINEAR = BM.LatentModel.log_linear(np.arange(24.0).reshape(2, 3, 2, 2) % 5, [0.1, 0.2])
 SIGNAL = BM.observed([0, 1], (2, 3, 2))
@@ -61,7 +64,7 @@ def reader() -> M.Decoder:
 
 @cache
 def writer() -> M.Decoder:
-    return R.new_writer(EXPERIMENT)
+    return BW.new_writer(EXPERIMENT)
 
 
 @cache
@@ -70,8 +73,8 @@ def mlp() -> FT.WindowMLP:
 
 
 @cache
-def prompts() -> R.Prompts:
-    return R.ask(TASK, 4, rng())
+def prompts() -> BT.Prompts:
+    return BT.sample_prompts(TASK, 4, rng())
 
 
 @cache
@@ -210,7 +213,7 @@ CONFIGS = [
         | SWITCH,
     ),
     *fields(
-        R.Config,
+        BE.Config,
         {},
         dict(
             task=("sum", None),
@@ -220,8 +223,8 @@ CONFIGS = [
             prompts=COUNT,
             samples=(1, 2.0),
             base_steps=(-1, 0.5),
-            careful=("x", -0.1),
-            slip=(NAN, 0.9),
+            p_correct=("x", -0.1),
+            p_slip=(NAN, 0.9),
             base_rate=POSITIVE,
             beta=POSITIVE,
             bonus=(-1.0, NAN),
@@ -296,6 +299,23 @@ CONFIGS = [
         dict(n=2, m=2, kind="types", size=3),
         dict(n=COUNT, m=COUNT, kind=("colours", None), size=COUNT, sd=POSITIVE),
     ),
+    *fields(
+        CS.BatchSearch,
+        dict(inner_steps=1),
+        dict(
+            groups=COUNT,
+            size=COUNT,
+            n_wide=(-1, 0.5),
+            inner_steps=(-1, True),
+            drop_item=FLAG,
+            large_steps=FLAG,
+        ),
+    ),
+    *fields(CS.BatchSearch, {}, dict(drop_item=(True,), large_steps=(True,))),
+    *fields(C.Config, dict(setting="A"), dict(near_share=(0.5,))),
+    *fields(C.Config, dict(setting="D"), dict(grid=(101,))),
+    *fields(L.Config, dict(rule="log_ratio"), dict(growth=(0.5,))),
+    *fields(L.MisreportSearch, dict(method="grid"), dict(near_share=(0.5,))),
     *fields(
         C.Config,
         {},
@@ -442,7 +462,6 @@ MIXERS = [
     ],
     ("delta rule with a channel gate", lambda: X.MatrixMemory(CFG, rule="delta", gate="channel"), "gate"),
     ("steps without a head gate", lambda: X.MatrixMemory(CFG, write="step"), "write"),
-    *[(f"inverse_softplus({y!r})", lambda y=y: X.inverse_softplus(y), "y=") for y in POSITIVE],
     *[
         (f"{f.__name__}, rule", lambda f=f: f("max", *rule_inputs()), "rule")
         for f in (X.recurrence, X.chunked, X.chunk_parallel)
@@ -497,8 +516,14 @@ MIXERS = [
 WORLD = IC.Config("softmax", 8, d=4, length=24, width=16)
 PROMPTS = dict(tokens=16, pairs=2, vocab=16)
 TASKS = [
-    *[(f"draw, n={n!r}", lambda n=n: IC.draw(WORLD, n, rng()), "n=") for n in (-1, 2.5, "x", True)],
-    *[(f"draw, shift={s!r}", lambda s=s: IC.draw(WORLD, 2, rng(), shift=s), "shift") for s in (-1, 8, 0.5)],
+    *[
+        (f"sample_sequences, n={n!r}", lambda n=n: IC.sample_sequences(WORLD, n, rng()), "n=")
+        for n in (-1, 2.5, "x", True)
+    ],
+    *[
+        (f"sample_sequences, shift={s!r}", lambda s=s: IC.sample_sequences(WORLD, 2, rng(), shift=s), "shift")
+        for s in (-1, 8, 0.5)
+    ],
     ("make_tokens, told='no'", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 3, 4), "no"), "told"),
     ("make_tokens, other answers", lambda: IC.make_tokens(normal(2, 3, 4), normal(2, 4, 4), True), "y.shape"),
     (
@@ -589,7 +614,7 @@ TASKS = [
     ("read_files, none", lambda: LM.read_files(decoder(), [], 8), "files"),
     ("read_files nowhere", lambda: LM.read_files(reader(), [b"abc"], 8, device="nowhere"), "device"),
     ("make_reader nowhere", lambda: LM.make_reader(TINY_TEXT, 0, "nowhere"), "device"),
-    ("new_writer nowhere", lambda: R.new_writer(EXPERIMENT, "nowhere"), "device"),
+    ("new_writer nowhere", lambda: BW.new_writer(EXPERIMENT, "nowhere"), "device"),
     ("read_files, batch=0", lambda: LM.read_files(reader(), [b"abc"], 8, batch=0), "batch"),
     ("read_files, precision", lambda: LM.read_files(reader(), [b"abc"], 8, precision="int8"), "precision"),
     ("per_byte of one", lambda: LM.per_byte([1.0], [1.0]), "bits"),
@@ -746,58 +771,72 @@ BRITE = [
     ("half_rounds, answer 10", lambda: BL.half_rounds(1, 10, 1.0), "answer"),
     ("thoughts_figure, half 99", lambda: BL.thoughts_figure(half=99), "half"),
     ("coverage_figure, half a draw", lambda: BL.coverage_figure(draws=0.5), "draws"),
-    ("author without care", lambda: R.author(TASK, prompts().x, NAN, 0.1, rng()), "careful"),
-    ("author, more than one", lambda: R.author(TASK, prompts().x, 0.8, 0.3, rng()), "careful, slip"),
-    *[(f"ask, n={n!r}", lambda n=n: R.ask(TASK, 3, rng(), n), "n=") for n in (0, 1, 4, 2.5)],
-    *[(f"ask, count={n!r}", lambda n=n: R.ask(TASK, n, rng()), "count") for n in (-1, 2.5, True)],
-    ("write to another task", lambda: R.write(writer(), TASK, prompts().x[:, 1:], rng()), "x.shape"),
-    ("write, greedy='no'", lambda: R.write(writer(), TASK, prompts().x, rng(), greedy="no"), "greedy"),
+    (
+        "noisy_rationales without care",
+        lambda: BT.noisy_rationales(TASK, prompts().x, NAN, 0.1, rng()),
+        "p_correct",
+    ),
+    (
+        "noisy_rationales, more than one",
+        lambda: BT.noisy_rationales(TASK, prompts().x, 0.8, 0.3, rng()),
+        "p_correct, p_slip",
+    ),
+    *[
+        (f"sample_prompts, n={n!r}", lambda n=n: BT.sample_prompts(TASK, 3, rng(), n), "n=")
+        for n in (0, 1, 4, 2.5)
+    ],
+    *[
+        (f"sample_prompts, count={n!r}", lambda n=n: BT.sample_prompts(TASK, n, rng()), "count")
+        for n in (-1, 2.5, True)
+    ],
+    ("write to another task", lambda: BW.write(writer(), TASK, prompts().x[:, 1:], rng()), "x.shape"),
+    ("write, greedy='no'", lambda: BW.write(writer(), TASK, prompts().x, rng(), greedy="no"), "greedy"),
     (
         "accept, checked='no'",
-        lambda: R.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
+        lambda: BU.accept(TASK, prompts(), torch.zeros(1, 4, 5), rng(), checked="no"),
         "checked",
     ),
-    ("improve, steps=-1", lambda: R.improve(writer(), None, -1, 0.1), "steps"),
+    ("train_loop, steps=-1", lambda: BU.train_loop(writer(), None, -1, 0.1), "steps"),
     (
         "imitate nothing",
-        lambda: R.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
+        lambda: BU.imitate(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0], rng()),
         "text.shape",
     ),
     (
         "nats of nothing",
-        lambda: R.nats(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
+        lambda: BU.nll(writer(), EXPERIMENT, prompts().x[:0], prompts().gold[:0]),
         "text.shape",
     ),
     *[
-        (f"sample, draws={n!r}", lambda n=n: R.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
+        (f"sample, draws={n!r}", lambda n=n: BU.sample(writer(), EXPERIMENT, prompts(), n, rng()), "draws")
         for n in COUNT
     ],
-    ("accept nothing", lambda: R.accept(EXPERIMENT, prompts(), torch.zeros(0, 4, 5), rng()), "texts.shape"),
+    ("accept nothing", lambda: BU.accept(EXPERIMENT, prompts(), torch.zeros(0, 4, 5), rng()), "texts.shape"),
     (
         "returns_of, reward",
-        lambda: R.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
+        lambda: BU.returns_of(writer(), writer(), EXPERIMENT, prompts(), None, "praise"),
         "reward",
     ),
     (
         "psi_update, reward",
-        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
+        lambda: BU.psi_update(writer(), writer(), EXPERIMENT, prompts(), rng(), "praise"),
         "reward",
     ),
     (
         "psi_update of nobody",
-        lambda: R.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
+        lambda: BU.psi_update(writer(), writer(), EXPERIMENT, prompts()[:0], rng()),
         "data",
     ),
     (
         "prefer nothing",
-        lambda: R.prefer(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
+        lambda: BU.dpo(writer(), writer(), EXPERIMENT, *[prompts().x[:0]] * 3, rng()),
         "x.shape",
     ),
-    ("train by luck", lambda: R.train("luck", EXPERIMENT), "method"),
-    ("run by luck", lambda: R.run(replace(EXPERIMENT, methods=("luck",))), "methods"),
-    ("by_length of others", lambda: R.by_length(prompts(), torch.ones(3)), "values.shape"),
-    ("evidence of 2", lambda: R.evidence(torch.tensor([2.0]), 1.0), "success"),
-    ("evidence, bonus", lambda: R.evidence(torch.tensor([0.5]), NAN), "bonus"),
+    ("train by luck", lambda: BE.train("luck", EXPERIMENT), "method"),
+    ("run by luck", lambda: BE.run(replace(EXPERIMENT, methods=("luck",))), "methods"),
+    ("by_length of others", lambda: BT.by_length(prompts(), torch.ones(3)), "values.shape"),
+    ("evidence of 2", lambda: BE.evidence(torch.tensor([2.0]), 1.0), "success"),
+    ("evidence, bonus", lambda: BE.evidence(torch.tensor([0.5]), NAN), "bonus"),
 ]
 
 # ---- Part 5
@@ -1054,7 +1093,7 @@ AUCTIONS = [
         "large_steps",
     ),
     ("compiled, on='no'", lambda: CS.compiled(decoder(), on="no"), "on="),
-    ("training_step, compile='no'", lambda: CS.training_step(decoder(), 0, "no"), "compile"),
+    ("batch_loss, compile='no'", lambda: CS.batch_loss(decoder(), CS.BatchSearch(), "no"), "compile"),
     (
         "batch_regret, inner_steps=-1",
         lambda: CS.batch_regret(HALF, [VALUES] * 4, inner_steps=-1),

@@ -104,9 +104,15 @@ refused(
         seed=[None, "0", 1.5],
         seconds=[None, "1", -1, NAN],
         preset=[None, "none", "Full"],
-        device=["mps", 3],
         folder=[5],
         replace=["yes", 1],
+    ),
+)
+refused(
+    lambda **parts: records.save(**RECORD | dict(result=records.Run({"v": 1}, **parts))),
+    {},
+    dict(
+        device=["mps", 3],
         arrays=[
             [1],
             {"w": ["a"]},
@@ -207,9 +213,8 @@ for function in (line.centred_moments, line.first_order_weights):
             p=[None, torch.ones(3)], x0=[[0.0], torch.zeros(5, 1)], x=[np.zeros((3, 1))], ridge=[-1, "a", NAN]
         ),
     )
-refused(
-    line.run, {}, dict(cfg=["full", None, named(line.Config(n=0), "n=0"), named(line.Config(d=1.5), "d=1.5")])
-)
+refused(line.Config, {}, dict(n=[0, "9"], m=[-1], d=[1.5], seed=[-1]))
+refused(line.run, {}, dict(cfg=["full", None]))
 refused(line.cells, {}, dict(preset=[None, "medium"]))
 
 # ---- bias and variance
@@ -256,25 +261,15 @@ CURVE = errors.Config("local_linear", 1, (9,))
 refused(
     errors.integrated_error,
     dict(bandwidth=0.1, side=9, cfg=CURVE),
-    dict(
-        bandwidth=[0, "a", NAN],
-        side=[0, 1.5],
-        cfg=["line", named(errors.Config("line", 1, (9,)), "estimator='line'")],
-        device=["mps"],
-    ),
+    dict(bandwidth=[0, "a", NAN], side=[0, 1.5], cfg=["line"], device=["mps"]),
 )
 refused(errors.oracle, dict(side=9, cfg=CURVE), dict(side=[0, "9"], cfg=[None]))
 refused(
-    errors.run,
-    {},
-    dict(
-        cfg=[
-            "d1",
-            named(errors.Config("local_linear", 1, ()), "sides="),
-            named(errors.Config("local_linear", 0, (9,)), "d=0"),
-        ]
-    ),
+    errors.Config,
+    dict(estimator="local_linear", d=1, sides=(9,)),
+    dict(estimator=["line", None], d=[0, 1.5], sides=[(), (0,), 9], noise=[-1]),
 )
+refused(errors.run, {}, dict(cfg=["d1"]))
 refused(
     errors.decade_slopes,
     dict(n=[10, 100], error=[1.0, 0.1]),

@@ -22,8 +22,17 @@ nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
 
+from lla_course.core import repo_root
 from lla_course.course.runner import find_chapters
-from lla_course.course.site import PLOTLY, WIDGET, broken_links, build_site, lighten
+from lla_course.course.site import (
+    PLOTLY,
+    WIDGET,
+    broken_links,
+    build_site,
+    figure_mark,
+    lighten,
+    picture_mark,
+)
 
 MATH = r"""# Averages
 
@@ -394,3 +403,16 @@ def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
                 stuck.append(f"{chapter.name}: figure {nth}")
     assert stuck == []
     assert_quiet(page, base)
+
+
+def test_every_picture_is_of_todays_figure(book, page):
+    "What GitHub shows under a title is the figure that the page shows: `make pictures` takes it anew."
+    old = {}
+    for picture in sorted((repo_root() / "nbs" / "pictures").glob("[1-8]*.png")):
+        page.goto((book / f"{picture.stem}.html").as_uri())
+        marked, every = page.locator(".tag_picture .js-plotly-plot"), page.locator(".js-plotly-plot")
+        assert page.locator("article img[src*=pictures]").count() == 0
+        mark = figure_mark((marked if marked.count() else every).first)
+        if picture_mark(picture.read_bytes()) != mark:
+            old[picture.name] = mark
+    assert old == {}

@@ -19,7 +19,15 @@ from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_outp
 
 from lla_course.course import runner, site
 from lla_course.course.cli import main
-from lla_course.course.site import broken_links, build_site, page_names, site_place
+from lla_course.course.site import (
+    broken_links,
+    build_site,
+    mark_picture,
+    page_names,
+    picture_mark,
+    site_place,
+    without_title_picture,
+)
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*MystReferenceResolver")
 PNG = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
@@ -375,3 +383,21 @@ def test_the_licence_of_mathjax_travels_along(tmp_path):
     assert "Apache License" in text and "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in text
     assert (tmp_path / "tex-svg-full.js").stat().st_size > 1e6
     assert "plotly.js" in (tmp_path / "plotly.min.js").read_text(encoding="utf-8")[:300]
+
+
+def test_a_picture_carries_the_mark_of_its_figure():
+    head = b"\x89PNG\r\n\x1a\n" + b"\0\0\0\rIHDR" + bytes(17)
+    png = mark_picture(head + b"rest", "0123456789abcdef")
+    assert picture_mark(png) == "0123456789abcdef" and png.startswith(head) and png.endswith(b"rest")
+    assert picture_mark(head) == ""
+    with pytest.raises(ValueError, match="^png="):
+        mark_picture(b"GIF89a", "0123456789abcdef")
+
+
+def test_the_picture_under_a_title_gives_way_to_the_figure():
+    text = "# T\n\n> line\n\n![words](pictures/10_t.png)\n\nText ![p](pictures/x.png)"
+    page = new_notebook(cells=[new_markdown_cell(text)])
+    assert without_title_picture(page).cells[0].source == text
+    figure = new_output("display_data", {"application/vnd.plotly.v1+json": {}})
+    page.cells.append(new_code_cell("fig", outputs=[figure]))
+    assert without_title_picture(page).cells[0].source == "# T\n\n> line\n\nText ![p](pictures/x.png)"

@@ -1,6 +1,7 @@
 "The backward kernels: beside their twin in the interpreter, and for real where there is a GPU."
 
-import pytest, torch
+import pytest
+import torch
 
 from lla_course.attention.backward import lla_tiled_backward
 from lla_course.attention.dense import as_heads

@@ -3,7 +3,8 @@ where there is one."""
 
 import math
 
-import pytest, torch
+import pytest
+import torch
 
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled
@@ -34,7 +35,7 @@ def launch(q, k, v, ridge=0.1, is_causal=True, scale=None, tol=None, max_steps=N
         scale=scale or q.shape[-1] ** -0.5,
         is_causal=is_causal,
         tol=tol or TOL[q.dtype],
-        max_steps=2 * q.shape[-1] if max_steps is None else max_steps
+        max_steps=2 * q.shape[-1] if max_steps is None else max_steps,
     )
     return Forward(
         **{n: t if n == "inverse" else t.view(*q.shape[:2], *t.shape[1:]) for n, t in vars(out).items()}
@@ -70,7 +71,7 @@ def test_it_is_as_good_as_its_twin(case, nan_empty):
     twin = lla_tiled(
         as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=shape[1] != shape[2]),
         tol=TOL[dtype],
-        **rounding
+        **rounding,
     ).o.view_as(q)
     assert all(torch.isfinite(t).all() for t in (out.o, out.u, out.kbar, out.lse, out.ridge, out.residual))
     assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
@@ -184,17 +185,17 @@ def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
     same."""
     import lla_course.kernels.flash_lla_forward as module
 
-    monkeypatch.setattr(module, "EVERY", 2)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
     q, k, v = heads(1, 1, 1, 256, 256, 16, torch.float32)
     spread = torch.logspace(0, -1, 16)
     q, k = q * spread, k * spread
     with_matrix = launch(q, k, v, 0.001)
-    monkeypatch.setattr(module, "EVERY", 10**6)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 10**6)
     without = launch(q, k, v, 0.001)
     late = slice(160, None)
     assert with_matrix.steps[..., late].float().mean() < 0.8 * without.steps[..., late].float().mean()
     assert rms(with_matrix.o, without.o.double().cpu()) < 1e-4
-    monkeypatch.setattr(module, "EVERY", 2)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
     # and the past still does not see the future
     for t in (q, k, v):
         t[:, :, 200:] += 1
@@ -229,7 +230,7 @@ def test_on_the_gpu(D, dtype, causal, nan_empty):
         twin = lla_tiled(
             as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True),
             tol=TOL[dtype],
-            **({} if dtype == torch.float32 else dict(round_to=dtype))
+            **({} if dtype == torch.float32 else dict(round_to=dtype)),
         ).o.view_as(q)
         assert rms(out.o, truth) <= 2 * rms(twin, truth) + FLOOR[dtype]
 
@@ -246,8 +247,9 @@ def test_addresses_have_64_bits(which, power):
         (1, 40, 16), (16, 2**power, 1)
     )
     given = {n: t.to(DEVICE) for n, t in dict(q=q, k=k, v=v).items()}
-    ridge, knobs = torch.full((1, 40), 0.1, device=DEVICE), dict(
-        scale=0.25, is_causal=True, tol=1e-2, max_steps=8
+    ridge, knobs = (
+        torch.full((1, 40), 0.1, device=DEVICE),
+        dict(scale=0.25, is_causal=True, tol=1e-2, max_steps=8),
     )
     want = lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o
     given[which] = apart.copy_(given[which])

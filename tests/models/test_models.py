@@ -15,13 +15,13 @@ from lla_course.models import (
     DecoderConfig,
     SoftmaxAttention,
     as_tokens,
-    sample_token,
     cross_entropy,
     evaluating,
     generate,
-    run_with_cache,
     replaced_heads,
     rotary,
+    run_with_cache,
+    sample_token,
 )
 
 CFG = DecoderConfig(vocab=11, layers=2, heads=2, width=16, length=40)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 
+from helpers import default_dtype
 from lla_course.regression.bias_variance import (
     Config,
     along,
@@ -119,7 +120,7 @@ def test_measured_rates(d, tolerance):
     least half the theoretical gap."""
     last = {}
     for name in ("local_constant", "local_linear", "global_linear"):
-        r = run(cells("fast")[f"d{d}_{name}"])
+        r = run(cells("fast")[f"d{d}_{name}"]).result
         last[name] = decade_slopes(r["n"], np.add(r["squared_bias"], r["variance"]))[-1][1]
     average, line = -3 / (d + 3), -4 / (d + 4)
     assert (
@@ -175,15 +176,14 @@ def test_the_default_dtype_changes_nothing(default):
             *graded_nodes(),
             *axis_weights(x0, x, 0.1, True),
             torch.tensor(integrated_error(0.2, 9, c), dtype=torch.float64),
-            torch.tensor([run(c)[k] for k in ("bandwidth", "squared_bias", "variance")], dtype=torch.float64),
+            torch.tensor(
+                [run(c).result[k] for k in ("bandwidth", "squared_bias", "variance")], dtype=torch.float64
+            ),
         ]
 
     before = answers()
-    torch.set_default_dtype(default)
-    try:
+    with default_dtype(default):
         after = answers()
-    finally:
-        torch.set_default_dtype(torch.float32)
     for a, b in zip(before, after):
         assert a.dtype == b.dtype == torch.float64 and torch.equal(a, b)
 

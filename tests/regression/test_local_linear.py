@@ -13,6 +13,7 @@ from hypothesis.extra.numpy import arrays
 from statsmodels.nonparametric.kernel_regression import KernelReg
 
 import lla_course.regression.local_linear as module
+from helpers import default_dtype
 from lla_course.regression.kernel import (
     LOG_KERNELS,
     cross_validate,
@@ -857,11 +858,8 @@ def test_the_default_dtype_changes_nothing(default, given):
         ]
 
     before = answers()
-    torch.set_default_dtype(default)
-    try:
+    with default_dtype(default):
         after = answers()
-    finally:
-        torch.set_default_dtype(torch.float32)
     for a, b in zip(before, after):
         assert a.dtype == b.dtype and torch.equal(a, b)
 
@@ -891,14 +889,15 @@ def test_what_is_no_moment_is_refused():
 
 
 def test_a_benchmark_of_nothing_is_refused():
-    for cfg, named in (
-        (Config(n=0), "n=0"),
-        (Config(m=-1), "m=-1"),
-        (Config(d=1.5), "d=1.5"),
-        (Config(n="9"), "n='9'"),
-        (Config(n=9, m=9, seed=-1), "seed=-1"),
-        ("full", "cfg='str'"),
-        (None, "cfg="),
+    for settings, named in (
+        (dict(n=0), "n=0"),
+        (dict(m=-1), "m=-1"),
+        (dict(d=1.5), "d=1.5"),
+        (dict(n="9"), "n='9'"),
+        (dict(n=9, m=9, seed=-1), "seed=-1"),
     ):
+        with pytest.raises(ValueError, match=f"^{named}"):
+            Config(**settings)
+    for cfg, named in (("full", "cfg='str'"), (None, "cfg=")):
         with pytest.raises(ValueError, match=f"^{named}"):
             run(cfg)

@@ -16,7 +16,6 @@ from lla_course.tasks.in_context import (
     Regressor,
     by_place,
     cells,
-    draw,
     errors,
     held_out,
     inside,
@@ -25,6 +24,7 @@ from lla_course.tasks.in_context import (
     make_tokens,
     own_pairs,
     run,
+    sample_sequences,
     train,
     verdicts,
 )
@@ -67,7 +67,7 @@ def one_thread():
 )
 def test_a_segment_is_one_linear_map_wherever_it_ends(S, d, L, n, part):
     cfg, shift = Config("lla", S, d=d, length=L, noise=0.0), int(part * S)
-    x, y = draw(cfg, n, gen(S), shift=shift)
+    x, y = sample_sequences(cfg, n, gen(S), shift=shift)
     assert x.shape == y.shape == (n, L, d)
     torch.testing.assert_close(x.square().sum(-1), torch.full((n, L), float(d)), rtol=1e-3, atol=1e-3)
     piece = (torch.arange(L) + shift) // S
@@ -80,17 +80,20 @@ def test_a_segment_is_one_linear_map_wherever_it_ends(S, d, L, n, part):
 
 def test_maps_change_and_a_shift_moves_the_same_sequence():
     cfg = replace(SMALL, noise=0.0)
-    x, y = (a[0].double() for a in draw(cfg, 1, gen()))
+    x, y = (a[0].double() for a in sample_sequences(cfg, 1, gen()))
     maps = [torch.linalg.lstsq(x[a : a + 8], y[a : a + 8]).solution for a in (0, 8, 16)]
     assert (maps[0] - maps[1]).norm() > 0.5 and (maps[1] - maps[2]).norm() > 0.5
     # both draw four segments
-    whole, moved = draw(replace(cfg, length=32), 1, gen()), draw(cfg, 1, gen(), shift=5)
+    whole, moved = (
+        sample_sequences(replace(cfg, length=32), 1, gen()),
+        sample_sequences(cfg, 1, gen(), shift=5),
+    )
     for a, b in zip(whole, moved):
         torch.testing.assert_close(a[:, 5:29], b)
 
 
 def test_values_have_variance_one_and_inputs_of_one_segment_lie_together():
-    x, y = draw(Config("lla", 16, d=32, length=64), 200, gen(1))
+    x, y = sample_sequences(Config("lla", 16, d=32, length=64), 200, gen(1))
     assert y.square().mean().item() == pytest.approx(1, abs=0.03)
     near = (x[:, :16] @ x[:, :16].mT / 32).mean().item()
     far = (x[:, :16] @ x[:, 16:32].mT / 32).mean().item()
@@ -106,7 +109,7 @@ def test_the_same_seed_gives_the_same_questions():
 
 
 def test_a_token_holds_a_question_and_the_answer_to_the_last_one():
-    x, y = draw(SMALL, 2, gen())
+    x, y = sample_sequences(SMALL, 2, gen())
     two, three = make_tokens(x, y, False), make_tokens(x, y, True)
     assert two.shape[-1] == 8 and three.shape[-1] == 12
     for t in (two, three):
@@ -117,7 +120,10 @@ def test_a_token_holds_a_question_and_the_answer_to_the_last_one():
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("told", [True, False])
 def test_nobody_sees_an_answer_before_it_was_given(name, told):
-    model, (x, y) = Regressor(replace(SMALL, mixer=name, told=told), seed=1), draw(SMALL, 2, gen())
+    model, (x, y) = (
+        Regressor(replace(SMALL, mixer=name, told=told), seed=1),
+        sample_sequences(SMALL, 2, gen()),
+    )
     torch.nn.init.normal_(model.unembed.weight)
     other = y.clone()
     other[:, 11:] += 3
@@ -128,7 +134,7 @@ def test_nobody_sees_an_answer_before_it_was_given(name, told):
 
 
 def test_an_untrained_model_says_zero_and_all_have_equal_numbers_of_parameters():
-    x, y = draw(SMALL, 2, gen())
+    x, y = sample_sequences(SMALL, 2, gen())
     torch.testing.assert_close(errors(Regressor(SMALL), x, y), y.square().mean(-1))
     counts = [
         sum(p.numel() for p in Regressor(c).parameters())
@@ -149,7 +155,7 @@ def test_training_repeats_itself_and_learns():
 
 
 def test_the_finishing_line_is_ridge_regression_on_the_own_segment():
-    x, y = draw(SMALL, 2, gen(2), shift=3)
+    x, y = sample_sequences(SMALL, 2, gen(2), shift=3)
     got, ridge = known_segments(SMALL, x, y, shift=3), 4 * 0.05**2
     for t in range(24):
         begin = max(0, (t + 3) // 8 * 8 - 3)
@@ -174,9 +180,8 @@ def test_nobody_else_is_below_the_finishing_line():
 
 def test_a_run_repeats_itself_can_be_stored_and_hands_out_its_models():
     cfg, kept = replace(SMALL, mixer="lla"), {}
-    a, b = run(cfg, kept), run(cfg)
+    a, b = run(cfg, kept).result, run(cfg).result
     for r in (a, b):
-        r.pop("device")
         for one in r["runs"]:
             one.pop("seconds")
     assert a == b and len(json.dumps(a, allow_nan=False)) < 20_000
@@ -202,7 +207,7 @@ def test_a_model_that_blows_up_counts_as_a_thousand():
 
 
 def test_equal_weights_are_spread_over_all_tokens():
-    model, (x, y) = Regressor(SMALL), draw(SMALL, 2, gen())
+    model, (x, y) = Regressor(SMALL), sample_sequences(SMALL, 2, gen())
     for block in model.blocks:
         torch.nn.init.zeros_(block.mixer.to_qkv.weight)
     found, t = inside(SMALL, model, x, y), torch.arange(8, 24.0)
@@ -223,8 +228,8 @@ def test_a_curve_is_folded_into_one_segment():
 @pytest.mark.parametrize(
     "call, name",
     [
-        (lambda: draw(replace(SMALL, segment=25), 1, gen()), "segment"),
-        (lambda: draw(SMALL, 1, gen(), shift=8), "shift"),
+        (lambda: sample_sequences(replace(SMALL, segment=25), 1, gen()), "segment"),
+        (lambda: sample_sequences(SMALL, 1, gen(), shift=8), "shift"),
         (lambda: Regressor(replace(SMALL, width=15)), "width"),
         (lambda: run(replace(SMALL, mixer="hyena")), "mixer"),
         (lambda: cells("slow"), "preset"),
@@ -293,7 +298,7 @@ def test_measuring_gives_the_mode_back_and_removes_its_hooks():
     model = Regressor(SMALL).train()
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
-    x, y = draw(SMALL, 3, gen())
+    x, y = sample_sequences(SMALL, 3, gen())
     errors(model, x, y)
     inside(SMALL, model, x, y)
     assert [m.training for m in model.modules()] == before
@@ -306,7 +311,7 @@ def test_measuring_gives_the_mode_back_and_removes_its_hooks():
 
 
 def test_no_sequence_and_no_token():
-    x, y = draw(SMALL, 0, gen())
+    x, y = sample_sequences(SMALL, 0, gen())
     assert x.shape == y.shape == (0, 24, 4) and errors(Regressor(SMALL), x, y).shape == (0, 24)
     assert known_segments(SMALL, x, y).shape == (0, 24, 4)
     none = torch.zeros(3, 0, 4)
@@ -316,10 +321,10 @@ def test_no_sequence_and_no_token():
 
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
 def test_the_data_do_not_depend_on_the_usual_dtype(usual):
-    want = draw(SMALL, 3, gen(), shift=2)
+    want = sample_sequences(SMALL, 3, gen(), shift=2)
     try:
         torch.set_default_dtype(usual)
-        assert all(torch.equal(a, b) for a, b in zip(draw(SMALL, 3, gen(), shift=2), want))
+        assert all(torch.equal(a, b) for a, b in zip(sample_sequences(SMALL, 3, gen(), shift=2), want))
         assert Regressor(SMALL)(*want).dtype == usual
     finally:
         torch.set_default_dtype(torch.float32)
