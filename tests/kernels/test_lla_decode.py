@@ -15,12 +15,10 @@ from torch.autograd import forward_ad
 from lla_course.attention import flash
 from lla_course.attention.decode import (
     BACKENDS,
-    cells,
     decode_statistics,
     lla_decode,
     lla_decode_tiled,
     merge_statistics,
-    run,
     sweep_solve,
 )
 from lla_course.attention.dense import lla_dense
@@ -1009,15 +1007,6 @@ def test_autocast_checks_before_it_casts():
             given = dict(q=q, k_cache=k, v_cache=v) | change
             with pytest.raises(ValueError, match=message):
                 lla_decode(**given)
-
-
-def test_a_measurement_runs_on_the_cpu():
-    names = cells("full")
-    assert len(names) == 12 and names.keys() == cells("fast").keys()
-    result = run(cells("fast")["d64_32x4k"])
-    assert result["error"] < 4e-3 and result["lla_ms"] > 0 and result["softmax_ms"] > 0
-    with pytest.raises(ValueError, match="preset='slow'"):
-        cells("slow")
 
 
 # ---- for real
