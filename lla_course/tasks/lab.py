@@ -209,11 +209,9 @@ def circle_figure(
 
     Raises `ValueError` as `tuning` and `in_force` do."""
     require_whole("now", now, least=1, most=LENGTH - 1)
-    (k, v), W, which = (
-        changing(2, spread, 1, seed, change, back),
-        two_pieces(2, spread, 1, seed)[2][0],
-        in_force(change, back),
-    )
+    k, v = changing(2, spread, 1, seed, change, back)
+    W = two_pieces(2, spread, 1, seed)[2][0]
+    which = in_force(change, back)
     k, v, here = k[0, :now], v[0, :now], which[now]
     angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64)
     q = 2**0.5 * torch.stack([angle.cos(), angle.sin()], -1)
@@ -303,10 +301,8 @@ def recovery_figure(
     """Who recovers from a change, and how fast.
 
     Raises `ValueError` as `tuning`, `in_force` and `two_pieces` do."""
-    fig, which = (
-        canvas("position in the sequence t", "mean squared error", height=500),
-        in_force(change, back),
-    )
+    fig = canvas("position in the sequence t", "mean squared error", height=500)
+    which = in_force(change, back)
     for rule in CONTEST:
         e = recovery(rule, tuning(rule, **KNOBS | knobs), d, spread, seed, change, back)
         role, name, dash = RULES[rule]

@@ -406,11 +406,9 @@ def fla_kernels(
 
     time_first = lambda x, dtype=torch.bfloat16: x.transpose(1, 2).to(dtype).contiguous()
     kept = [m.float().mT.contiguous() for m in state] if state else [None, None]
-    inputs, g, b = (
-        [time_first(x) for x in (q, k, v)],
-        time_first(log_decay, torch.float32),
-        time_first(beta, torch.float32),
-    )
+    inputs = [time_first(x) for x in (q, k, v)]
+    g = time_first(log_decay, torch.float32)
+    b = time_first(beta, torch.float32)
     if log_decay.shape[-1] == 1:
         g = g[..., 0]
     if rule == "mesa":
@@ -584,7 +582,7 @@ class MatrixMemory(RuleInputs):
         state: tuple | None,  # the memory before them
         positions: torch.Tensor,  # where they stand, [B, T] or [T]
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the memory after them
-        "Read on."
+        "Read new tokens, from a given memory."
         tokens = self.tokens(x, positions)
         with torch.autocast(x.device.type, enabled=False):
             o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)
