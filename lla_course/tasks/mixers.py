@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_query',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'implicit_solve', 'chunk_parallel',
-           'choose_kernels', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
+           'choose_backend', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
            'NormedSoftmax', 'raw_ridges', 'LocalLinear', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
@@ -369,7 +369,7 @@ def _compiled_chunks(*parts: Any) -> tuple[torch.Tensor, tuple]:
         return (_compiled() if _compiles[shapes] else _chunk_parallel_forward)(*parts)
 
 # %% ../../nbs/31_mixers.ipynb #c028
-def choose_kernels(
+def choose_backend(
     x: torch.Tensor,  # where the work is
 ) -> str:  # "fla", "chunk_parallel" or "chunked"
     """Who computes the layers with a matrix memory: on CUDA the kernels of `flash-linear-attention` where
@@ -444,7 +444,7 @@ def run_rule(
     if not tokens[2].numel():
         backend = "chunked"  # no row or no token: kernels cannot start for nothing
     if backend == "auto":
-        backend = choose_kernels(tokens[0])
+        backend = choose_backend(tokens[0])
     return dict(fla=fla_kernels, chunk_parallel=chunk_parallel, chunked=chunked, recurrence=recurrence)[
         backend
     ](rule, *tokens, state=state)
