@@ -73,7 +73,7 @@ def lla_bwd_rhs_kernel(
     values,  # (v, sv_n, sv_s)
     g,  # gradient by the output, [N, T, D]
     o,  # the output, [N, T, D]
-    saved,  # (kbar, lse, row_max): what the forward pass left
+    saved,  # (kbar, lse2, row_max): what the forward pass left
     out,  # (rhs, mean): the results, [N, T, D] and [N, T]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
@@ -81,7 +81,7 @@ def lla_bwd_rhs_kernel(
 ):
     """Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean
     of Gamma."""
-    kbar, lse, row_max = saved
+    kbar, lse2, row_max = saved
     rhs, mean = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
@@ -91,7 +91,7 @@ def lla_bwd_rhs_kernel(
     b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), dims, True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.0).to(tl.float32), 1)
     # [BT, BD] and [BT, 16]
     b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, tile, own_keys, own_values, dims, span, META)
@@ -149,7 +149,7 @@ def lla_bwd_dq_kernel(
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
     g,  # gradient by the output, [N, T, D]
-    saved,  # (kbar, lse, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
+    saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
@@ -158,7 +158,7 @@ def lla_bwd_dq_kernel(
 ):
     """Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row
     of the logit gradient."""
-    kbar, lse, row_max, u, y, mean = saved
+    kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
@@ -168,7 +168,7 @@ def lla_bwd_dq_kernel(
     b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), dims, True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     # [BT, BD]
     b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.0), tl.load(y + o_nd, mask=m_id, other=0.0)
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
@@ -248,8 +248,8 @@ def lla_dkv_sweep(
             b_r = b_gv - b_b * b_yn[None, :] + b_ct[None, :]
             b_a, b_r = tl.where(b_p > 0, b_a, 0.0), tl.where(b_p > 0, b_r, 0.0)  # 0 x inf is not 0
             b_pr, b_w = b_p * b_r, b_p * b_a
-            b_ds = scale * (b_pr * b_a - b_p * b_e[None, :])
             b_dv = tl.dot(cast_saturating(b_w, b_k.dtype), b_g, b_dv, input_precision=META.PREC)
+            b_ds = scale * (b_pr * b_a - b_p * b_e[None, :])
             b_dk = tl.dot(cast_saturating(b_ds, b_k.dtype), b_q, b_dk, input_precision=META.PREC)
             b_du, b_dy = b_pr * b_un[None, :], -b_w * b_yn[None, :]
             b_dk = tl.dot(cast_saturating(b_du, b_k.dtype), b_u, b_dk, input_precision=META.PREC)
@@ -274,7 +274,7 @@ def lla_bwd_dkv_kernel(
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
     tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, u and y in two parts, [N, T, D]
-    rows,  # (lse, un, yn, cu, ct, e): numbers of each query, [N, T]
+    rows,  # (lse2, un, yn, cu, ct, e): numbers of each query, [N, T]
     out,  # (dk, dv): the results, [Nkv, S, D]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NS,  # tiles of keys of a head
@@ -283,7 +283,7 @@ def lla_bwd_dkv_kernel(
 ):
     "The gradients of BS keys and values of key head n: a walk over the queries of all its query heads."
     g, u, u_lo, y, y_lo = tokens
-    lse, un, yn, cu, ct, e = rows
+    lse2, un, yn, cu, ct, e = rows
     dk, dv = out
     GROUP, past, T, S, D, scale2 = sizes
     heads = tl.num_programs(0) // NS
@@ -302,7 +302,7 @@ def lla_bwd_dkv_kernel(
             (b_k, b_v, o_j),
             lla_head(queries, h, T),
             (g + rd, u + rd, u_lo + rd, y + rd, y_lo + rd),
-            (lse + r, un + r, yn + r, cu + r, ct + r, e + r),
+            (lse2 + r, un + r, yn + r, cu + r, ct + r, e + r),
             bounds,
             (o_d, D),
             past,
@@ -368,7 +368,7 @@ def lla_backward(
     gain = _gain(g)
     if gain is not None:
         g = (g.float() * gain).to(dtype)
-    tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse, saved.row_max)
+    tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
     NT = triton.cdiv(T, constants["BT"])
     lla_bwd_rhs_kernel[(NT * N,)](
         *tensors, g, saved.o, rows, (y, mean), sizes, NT, **lla_compiled_for(constants)
@@ -384,7 +384,7 @@ def lla_backward(
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[constants["BD"]])
     NS = triton.cdiv(S, own["BS"])
-    tokens, rows = (g, u, u_lo, y, y_lo), (saved.lse, un, yn, cu, ct, e)
+    tokens, rows = (g, u, u_lo, y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
     lla_bwd_dkv_kernel[(NS * Nkv,)](
         *tensors, tokens, rows, (dk, dv), sizes, NS, scale, **lla_compiled_for(own)

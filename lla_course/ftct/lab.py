@@ -30,10 +30,10 @@ from lla_course.ftct.interpretability import (
     KINDS,
     SURGERIES,
     ablate_heads,
-    operate,
+    damaged_prompts,
+    mean_head_outputs,
     recorded_model,
     script,
-    usual_heads,
 )
 from .training import pairs
 
@@ -186,7 +186,7 @@ def sentence_lab() -> Any:  # an ipywidgets box
 @remembered(64)
 def _written(model: int, kind: str, number: int) -> tuple[dict, list]:
     cfg, net = recorded_model(f"small_s{model}")
-    case = operate(cfg.data, torch.Generator().manual_seed(number), 1, kind)
+    case = damaged_prompts(cfg.data, torch.Generator().manual_seed(number), 1, kind)
     return case, net.generate(case["tokens"], 24, lengths=case["lengths"])[0].tolist()
 
 
@@ -244,7 +244,7 @@ def _bench(model: int) -> tuple:
     cfg, net = recorded_model(f"small_s{model}")
     rng = torch.Generator().manual_seed(1)
     text = script(cfg.data, few_shot_prompts(cfg.data, rng, 150, 1).full)
-    return net, cfg.data, text, usual_heads(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
+    return net, cfg.data, text, mean_head_outputs(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
 
 
 @remembered(256)

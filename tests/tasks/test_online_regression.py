@@ -15,7 +15,7 @@ from lla_course.tasks.online_regression import (
     Config,
     cells,
     later,
-    local_answers,
+    lla_predictions,
     make_sequences,
     paired_ratio,
     predict,
@@ -51,7 +51,7 @@ def test_pieces_come_again():
 def test_shared_moments_give_the_oracles_answers(scale, ridge):
     k, v = (x[0] for x in make_sequences(SMALL, 1, gen()))
     torch.testing.assert_close(
-        local_answers(k[1:], k[:-1], v[:-1], scale=scale, ridges=(7.0, ridge))[1],
+        lla_predictions(k[1:], k[:-1], v[:-1], scale=scale, ridges=(7.0, ridge))[1],
         lla_dense(k[1:], k[:-1], v[:-1], scale=scale, ridge=ridge),
         rtol=1e-7,
         atol=1e-9,
@@ -169,7 +169,7 @@ def test_lla_falls_within_segments_by_more_than_softmax(live):
 @pytest.mark.parametrize("d", [1, 2, 8])
 def test_a_key_has_one_length_however_short_it_was(d, dtype, size):
     x = size * torch.randn(500, d, generator=gen(), dtype=dtype)
-    k = online_regression.unit_rms(x)
+    k = online_regression.rms_normalized(x)
     torch.testing.assert_close(k.norm(dim=-1), torch.full((500,), d**0.5, dtype=dtype))
     torch.testing.assert_close(k, x / x.norm(dim=-1, keepdim=True) * d**0.5)
 

@@ -449,6 +449,11 @@ def test_without_fading_the_dashed_curves_are_the_full_ones():
     assert list(figure.data[0].x) == list(PAIRS) and {s.x0 for s in figure.layout.shapes} == {8}
 
 
+# arguments of the figures of the memory, and what their controls are called
+CONTROLS = dict(D="dimension D", twice="written twice", scale="scale", ridge="ridge λ", decay="fading")
+CONTROLS |= dict(seed="seed")
+
+
 @pytest.mark.parametrize(
     "control, value",
     [
@@ -464,21 +469,7 @@ def test_without_fading_the_dashed_curves_are_the_full_ones():
     ],
 )
 def test_every_control_of_the_prompt_moves_it(control, value):
-    moves(
-        recall_lab(),
-        recall_figure,
-        control,
-        value,
-        pairs="pairs",
-        D="dimension D",
-        twice="written twice",
-        kind="keys",
-        asked="asked",
-        scale="scale",
-        ridge="ridge λ",
-        decay="fading",
-        seed="seed",
-    )
+    moves(recall_lab(), recall_figure, control, value, pairs="pairs", kind="keys", asked="asked", **CONTROLS)
 
 
 @pytest.mark.parametrize(
@@ -493,18 +484,7 @@ def test_every_control_of_the_prompt_moves_it(control, value):
     ],
 )
 def test_every_control_of_the_capacity_moves_it(control, value):
-    moves(
-        capacity_lab(),
-        capacity_figure,
-        control,
-        value,
-        D="dimension D",
-        twice="written twice",
-        scale="scale",
-        ridge="ridge λ",
-        decay="fading",
-        seed="seed",
-    )
+    moves(capacity_lab(), capacity_figure, control, value, **CONTROLS)
 
 
 @pytest.mark.parametrize(
