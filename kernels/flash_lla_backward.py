@@ -62,7 +62,7 @@ def lla_bwd_rhs_kernel(
     values,  # (v, sv_n, sv_s)
     g,  # gradient by the output, [N, T, D]
     o,  # the output, [N, T, D]
-    saved,  # (kbar, lse, row_max): what the forward pass left
+    saved,  # (kbar, lse2, row_max): what the forward pass left
     out,  # (rhs, mean): the results, [N, T, D] and [N, T]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
@@ -70,7 +70,7 @@ def lla_bwd_rhs_kernel(
 ):
     """Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean
     of Gamma."""
-    kbar, lse, row_max = saved
+    kbar, lse2, row_max = saved
     rhs, mean = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
@@ -80,7 +80,7 @@ def lla_bwd_rhs_kernel(
     b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.0).to(tl.float32), 1)
     # [BT, BD] and [BT, 16]
     b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, walk, own_values, META)
@@ -127,7 +127,7 @@ def lla_bwd_dq_kernel(
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
     g,  # gradient by the output, [N, T, D]
-    saved,  # (kbar, lse, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
+    saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
@@ -136,7 +136,7 @@ def lla_bwd_dq_kernel(
 ):
     """Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row
     of the logit gradient."""
-    kbar, lse, row_max, u, y, mean = saved
+    kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
@@ -146,7 +146,7 @@ def lla_bwd_dq_kernel(
     b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
-    b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+    b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     # [BT, BD]
     b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.0), tl.load(y + o_nd, mask=m_id, other=0.0)
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
@@ -250,7 +250,7 @@ def lla_bwd_dkv_kernel(
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
     tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, u and y in two parts, [N, T, D]
-    rows,  # (lse, un, yn, cu, ct, e): numbers of each query, [N, T]
+    rows,  # (lse2, un, yn, cu, ct, e): numbers of each query, [N, T]
     out,  # (dk, dv): the results, [Nkv, S, D]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NS,  # tiles of keys of a head
@@ -259,7 +259,7 @@ def lla_bwd_dkv_kernel(
 ):
     "The gradients of BS keys and values of key head n: a walk over the queries of all its query heads."
     g, u, u_lo, y, y_lo = tokens
-    lse, un, yn, cu, ct, e = rows
+    lse2, un, yn, cu, ct, e = rows
     dk, dv = out
     GROUP, past, T, S, D, scale2 = sizes
     heads = tl.num_programs(0) // NS
@@ -278,7 +278,7 @@ def lla_bwd_dkv_kernel(
             (b_k, b_v, o_j),
             lla_head(queries, h, T),
             (g + rd, u + rd, u_lo + rd, y + rd, y_lo + rd),
-            (lse + r, un + r, yn + r, cu + r, ct + r, e + r),
+            (lse2 + r, un + r, yn + r, cu + r, ct + r, e + r),
             bounds,
             (o_d, D),
             past,
@@ -344,7 +344,7 @@ def lla_backward(
     gain = _gain(g)
     if gain is not None:
         g = (g.float() * gain).to(dtype)
-    tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse, saved.row_max)
+    tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
     NT = triton.cdiv(T, constants["BT"])
     lla_bwd_rhs_kernel[(NT * N,)](
         *tensors, g, saved.o, rows, (y, mean), sizes, NT, **lla_compiled_for(constants)
@@ -360,7 +360,7 @@ def lla_backward(
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[constants["BD"]])
     NS = triton.cdiv(S, own["BS"])
-    tokens, rows = (g, u, u_lo, y, y_lo), (saved.lse, un, yn, cu, ct, e)
+    tokens, rows = (g, u, u_lo, y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
     lla_bwd_dkv_kernel[(NS * Nkv,)](
         *tensors, tokens, rows, (dk, dv), sizes, NS, scale, **lla_compiled_for(own)

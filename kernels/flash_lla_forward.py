@@ -278,7 +278,7 @@ def lla_mean_kernel(
     keys,  # (k, sk_n, sk_s)
     max_key_norm,  # the largest |k| of each key head, [Nkv]
     ridge,  # as given, [N, T]
-    saved,  # (kbar, lse, row_max, n_eff, ridge_eff, rhs): what it leaves in memory
+    saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs): what it leaves in memory
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
     floor,  # smallest ridge over tr(C) / D
@@ -287,7 +287,7 @@ def lla_mean_kernel(
 ):
     """Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used,
     and q - kbar."""
-    kbar, lse, row_max, n_eff, ridge_eff, rhs = saved
+    kbar, lse2, row_max, n_eff, ridge_eff, rhs = saved
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -310,7 +310,7 @@ def lla_mean_kernel(
     tl.store(kbar + o_nd, b_kbar, mask=m_id)
     tl.store(rhs + o_nd, b_rhs, mask=m_id)
     tl.store(ridge_eff + o_n, b_ridge, mask=m_i)
-    tl.store(lse + o_n, b_m + tl.log2(b_l), mask=m_i)
+    tl.store(lse2 + o_n, b_m + tl.log2(b_l), mask=m_i)
     tl.store(row_max + o_n, b_m, mask=m_i)
     tl.store(n_eff + o_n, b_l * b_l / b_l2 if SHARED else b_l, mask=m_i)
 
@@ -354,7 +354,7 @@ def lla_newton_inverse(b_M, b_I, NEWTON_STEPS: tl.constexpr):
 def lla_matrix_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
-    rows,  # (kbar, lse, ridge_eff): what sweep 1 left of each query
+    rows,  # (kbar, lse2, ridge_eff): what sweep 1 left of each query
     inverse,  # the result, [N, NM, BD, BD]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NM,  # matrices of a head
@@ -363,13 +363,13 @@ def lla_matrix_kernel(
     META,  # see `Meta`
 ):
     "The inverse of the mean of C + ridge I over one tile of queries out of PRECOND_STRIDE, up to a factor."
-    kbar, lse, ridge_eff = rows
+    kbar, lse2, ridge_eff = rows
     GROUP, past, T, S, D, scale2 = sizes
     im, n = lla_program(NM)
     it = im * PRECOND_STRIDE
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
     o_d = walk[2][0]
-    b_m = tl.load(lse + o_n, mask=m_i, other=float("inf"))
+    b_m = tl.load(lse2 + o_n, mask=m_i, other=float("inf"))
     # [BD, BD]
     b_M = lla_matrix_sweep(b_m, walk, META)
     # [BT, BD]
@@ -477,7 +477,7 @@ def lla_solve_tile(
 def lla_solve_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
-    saved,  # (kbar, lse, row_max, n_eff, inverse, ridge_eff): what the kernels before left
+    saved,  # (kbar, lse2, row_max, n_eff, inverse, ridge_eff): what the kernels before left
     x,  # right-hand sides, then solutions, [N, T, D]
     work,  # (counter, steps, residual): the next tile, [1], and what is told of each row, [N, T]
     sizes,  # (GROUP, past, T, S, D, scale2)
@@ -490,7 +490,7 @@ def lla_solve_kernel(
 
     A program takes the next tile of queries as long as there is one; x holds the right-hand side, then the
     solution."""
-    kbar, lse, row_max, n_eff, inverse, ridge_eff = saved
+    kbar, lse2, row_max, n_eff, inverse, ridge_eff = saved
     counter, steps, residual = work
     GROUP, past, T, S, D, scale2 = sizes
     N, NT, NM, PRECOND_STRIDE = tiles
@@ -503,7 +503,7 @@ def lla_solve_kernel(
         # [BT]
         b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
         b_ridge = tl.load(ridge_eff + o_n, mask=m_i, other=FREE)
-        b_il = tl.exp2(b_m - tl.load(lse + o_n, mask=m_i, other=0.0))
+        b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
         # the last shared matrix made before this tile, if it saw enough keys
         im = tl.maximum(it - 1, 0) // PRECOND_STRIDE
         b_many = tl.load(n_eff + o_n, mask=m_i, other=0.0) > D / ENOUGH
@@ -628,7 +628,7 @@ class Forward:
     o: torch.Tensor  # the output, [N, T, D], in the dtype of q
     u: torch.Tensor  # the direction of the correction, [N, T, D], float32
     kbar: torch.Tensor  # the mean key, [N, T, D], float32
-    lse: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
+    lse2: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
     row_max: torch.Tensor  # largest logit over log 2, [N, T], float32
     n_eff: torch.Tensor  # how many keys count, 1 / sum of p^2, [N, T], float32
     ridge: torch.Tensor  # the ridge that was used, not below the floor, [N, T], float32
@@ -703,7 +703,7 @@ def lla_strided(
 def lla_solve(
     q: torch.Tensor,  # queries, [N, T, D], the last stride 1
     k: torch.Tensor,  # keys, [Nkv, S, D], the last stride 1
-    saved: dict[str, torch.Tensor],  # kbar, lse, row_max, n_eff, inverse and ridge of `Forward`
+    saved: dict[str, torch.Tensor],  # kbar, lse2, row_max, n_eff, inverse and ridge of `Forward`
     x: torch.Tensor,  # right-hand sides, [N, T, D], float32; becomes the solutions
     *,
     scale: float,  # of the logits
@@ -715,14 +715,14 @@ def lla_solve(
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
     N, T = q.shape[:2]
     NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
-    steps, residual = torch.empty_like(saved["lse"], dtype=torch.int32), torch.empty_like(saved["lse"])
+    steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * torch.cuda.get_device_properties(q.device).multi_processor_count if q.is_cuda else 1
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     lla_solve_kernel[(min(NT * N, programs),)](
         lla_strided(q),
         lla_strided(k),
-        tuple(saved[name] for name in ("kbar", "lse", "row_max", "n_eff", "inverse", "ridge")),
+        tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
         x,
         (counter, steps, residual),
         sizes,
@@ -757,21 +757,21 @@ def lla_forward(
     NM, *square = lla_matrices(T, D, q.dtype)
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
     o, u, kbar = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D)
-    lse, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
+    lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
     inverse = new(N, NM, *square)
-    saved = dict(kbar=kbar, lse=lse, row_max=row_max, n_eff=n_eff, ridge=ridge_eff, inverse=inverse)
+    saved = dict(kbar=kbar, lse2=lse2, row_max=row_max, n_eff=n_eff, ridge=ridge_eff, inverse=inverse)
     if not N * T:
         return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
     compiled_for, NT = lla_compiled_for(constants), triton.cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left = (kbar, lse, row_max, n_eff, ridge_eff, u)
+    left = (kbar, lse2, row_max, n_eff, ridge_eff, u)
     lla_mean_kernel[(NT * N,)](
         queries, keys, max_key_norm, ridge, left, sizes, NT, floor, SHARED=NM > 0, **compiled_for
     )
     if NM:
-        rows = (kbar, lse, ridge_eff)
+        rows = (kbar, lse2, ridge_eff)
         lla_matrix_kernel[(NM * N,)](
             queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS, **compiled_for
         )

@@ -9,6 +9,7 @@ __all__ = ['HAS_TRITON', 'INTERPRET', 'HIP', 'EXACT', 'LEAST', 'SMALLER', 'can_r
 # %% ../nbs/04_triton.ipynb #c002
 import os
 from dataclasses import dataclass
+from functools import cache
 from types import SimpleNamespace
 from typing import Any
 
@@ -60,6 +61,7 @@ def constant(
     return value if INTERPRET else tl.constexpr(value)
 
 
+@cache
 def frozen(
     kind: type,  # a NamedTuple
     **values: Any,  # its entries

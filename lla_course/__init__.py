@@ -45,7 +45,9 @@ def __getattr__(name):
         raise AttributeError(f"module 'lla_course' has no attribute {name!r}")
     from .core import add_parameters
 
-    return add_parameters(getattr(_import_module(f"lla_course.{_public[name]}"), name))
+    public = add_parameters(getattr(_import_module(f"lla_course.{_public[name]}"), name))
+    globals()[name] = public  # from now on it is found without coming here
+    return public
 
 
 def __dir__():

@@ -34,11 +34,12 @@ def random_heads(*shapes, dtype=torch.float64, device="cpu", seed=0, scale=1.0):
 @contextmanager
 def default_dtype(dtype):
     "Within, PyTorch makes numbers of another dtype when nobody says which."
+    before = torch.get_default_dtype()
     torch.set_default_dtype(dtype)
     try:
         yield
     finally:
-        torch.set_default_dtype(torch.float32)
+        torch.set_default_dtype(before)
 
 
 def parts(lab):

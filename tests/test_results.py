@@ -705,7 +705,7 @@ def test_a_memory_that_solves_is_the_best_one_where_it_learns_at_all():
     assert (
         late("t256_n64_w64_mesanet") == [0.4, 0.7, 1.8]
         and late("t256_n64_w64_deltanet") == [1.6, 1.1, 1.8]
-        and recall.lessons(256, 64, 2500)[-1] == (625, 256, 64)
+        and recall.curriculum(256, 64, 2500)[-1] == (625, 256, 64)
     )
     verdicts = recall.verdicts({name: recorded(name, recall) for name in table})
     assert verdicts["LLA is better than all with a matrix memory"] == [True] + [False] * 4

@@ -37,7 +37,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from ..records import checkpointed
+from ..records import Run, checkpointed
 from ..training import Point, Schedule, adamw, count_parameters, fit, thinned
 
 # %% ../../nbs/62_citransnet.ipynb #c037c
@@ -147,7 +147,7 @@ def train(
     Ends after `steps` or `minutes`, whichever is first."""
     device, sizes, seen = pick_device(device), cfg.train_sizes, dict(revenue=[], regret=[], price=[])
     net, rng = build(cfg).to(device), torch.Generator(device).manual_seed(cfg.seed + 1)
-    budget = dict(target=cfg.target, budget_start=cfg.budget_start, rate=cfg.dual_rate)
+    budget = dict(target=cfg.target, budget_start=cfg.budget_start, dual_rate=cfg.dual_rate)
     rules = [LogRatio(cfg.steps, **budget) for _ in sizes]
 
     def batches() -> Iterator[tuple]:
@@ -248,7 +248,7 @@ def measure(
 def run(
     cfg: Config,  # one training
     # what `measure` finds at each test size, the course of the training; arrays: the weights, if kept
-) -> dict:
+) -> Run:
     "Train one network and measure it. Runs on a GPU where there is one."
     device = pick_device("auto")
 
@@ -269,9 +269,8 @@ def run(
     found = dict(tests=tests, minutes=round(part["minutes"], 3), steps=steps, every=every)
     found |= dict(parameters=count_parameters(net))
     found["seen"] = {name: thinned(y) for name, y in part["seen"].items()}
-    if cfg.keep:
-        found["arrays"] = {name: t.detach().cpu() for name, t in net.state_dict().items()}
-    return found | dict(device=device)
+    arrays = {name: t.detach().cpu() for name, t in net.state_dict().items()} if cfg.keep else None
+    return Run(found, arrays=arrays, device=device)
 
 # %% ../../nbs/62_citransnet.ipynb #c071
 _TARGETS = dict(A=5e-4, D=6e-4, E=4e-4, F=6e-4, G=1.2e-3, H=1e-3, I=1.2e-3, U=1.2e-3)

@@ -33,6 +33,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import Run
 
 # %% ../../nbs/60_mechanisms.ipynb #c007
 def _as_bids(name: str, bids: Any, dims: Sequence[int]) -> tuple[torch.Tensor, Callable]:
@@ -439,6 +440,40 @@ def myerson_revenue(
     return float((sold.view(-1, 4) * w * width / 2).sum())
 
 # %% ../../nbs/60_mechanisms.ipynb #c038
+class _Steps:
+    "A density that is constant between edges."
+
+    def __init__(self, edges: torch.Tensor, p: torch.Tensor) -> None:
+        none = torch.zeros(1, dtype=torch.float64)
+        self.edges, self.p, self.height = edges, p, p / edges.diff()
+        self.below = torch.cat([none, p.cumsum(0)])  # probability below each edge
+        self.above = torch.cat([p.flip(0).cumsum(0).flip(0), none])  # and above it
+
+    def clip(self, v: torch.Tensor) -> torch.Tensor:
+        return v.clamp(self.edges[0], self.edges[-1])
+
+    def piece(self, v: torch.Tensor, ends: torch.Tensor | None = None) -> torch.Tensor:
+        "The number of the piece in which a value lies, or a probability if these are the ends."
+        ends = self.edges if ends is None else ends
+        return (torch.searchsorted(ends, v.contiguous(), right=True) - 1).clamp(0, len(self.p) - 1)
+
+    def cdf(self, v: torch.Tensor) -> torch.Tensor:
+        k = self.piece(v)
+        return (self.below[k] + (self.clip(v) - self.edges[k]) * self.height[k]).clamp(0, 1)
+
+    def survival(self, v: torch.Tensor) -> torch.Tensor:
+        k = self.piece(v)
+        return (self.above[k + 1] + (self.edges[k + 1] - self.clip(v)) * self.height[k]).clamp(0, 1)
+
+    def pdf(self, v: torch.Tensor) -> torch.Tensor:
+        return self.height[self.piece(v)] * (self.clip(v) == v)
+
+    def quantile(self, u: torch.Tensor) -> torch.Tensor:
+        k = self.piece(u, self.below)
+        v = self.clip(self.edges[k] + (_probability(u) - self.below[k]) / self.height[k])
+        return torch.where(u < 1, v, self.edges[-1])
+
+# %% ../../nbs/60_mechanisms.ipynb #c038b
 def piecewise_uniform(
     edges: Sequence[float],  # ascending, [k + 1]
     probabilities: Sequence[float],  # of each piece, positive, summing to one, [k]
@@ -455,40 +490,33 @@ def piecewise_uniform(
     if p.shape != (len(e) - 1,) or not (p > 1e-300).all() or not abs(p.sum() - 1) <= 1e-9:
         bad_argument("probabilities", p.tolist(), f"{len(e) - 1} positive numbers that sum to one")
     require_whole("points", points, least=1)
-    none, f = torch.zeros(1, dtype=torch.float64), p / e.diff()
-    F = torch.cat([none, p.cumsum(0)])  # below each edge
-    above = torch.cat([p.flip(0).cumsum(0).flip(0), none])  # above it
-    piece = lambda v: (torch.searchsorted(e, v.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
-    inside = lambda v: v.clamp(e[0], e[-1])
-    cdf = lambda v: (lambda k: F[k] + (inside(v) - e[k]) * f[k])(piece(v)).clamp(0, 1)
-    survival = lambda v: (lambda k: above[k + 1] + (e[k + 1] - inside(v)) * f[k])(piece(v)).clamp(0, 1)
-    part = lambda u: (torch.searchsorted(F, u.contiguous(), right=True) - 1).clamp(0, len(p) - 1)
-    within = lambda u: inside((lambda k: e[k] + (_probability(u) - F[k]) / f[k])(part(u)))
-    quantile = lambda u: torch.where(u < 1, within(u), e[-1])
-    nodes, phi = _iron(e, f, survival, piece, points)
+    steps = _Steps(e, p)
+    nodes, phi = _iron(steps, points)
     return Distribution(
         e[0],
         e[-1],
-        cdf,
-        lambda v: f[piece(v)] * (inside(v) == v),
-        lambda v: _interpolate(v, nodes, phi),
-        lambda z, right=False: _invert(z, nodes, phi, right),
-        quantile,
-        survival,
+        steps.cdf,
+        steps.pdf,
+        virtual=lambda v: _interpolate(v, nodes, phi),
+        inverse=lambda z, right=False: _invert(z, nodes, phi, right),
+        quantile=steps.quantile,
+        survival=steps.survival,
     )
 
 # %% ../../nbs/60_mechanisms.ipynb #c039
-def _iron(e: torch.Tensor, f: torch.Tensor, survival: Callable, piece: Callable, points: int) -> tuple:
+def _iron(steps: _Steps, points: int) -> tuple:
     "Values and their ironed virtual values, both ascending: cell middles, and both ends."
+    e, f = steps.edges, steps.height
     counts = [2 + int(points * part) for part in ((e.diff()) / (e[-1] - e[0])).tolist()]
     cells = [torch.linspace(a, b, n, dtype=torch.float64)[:-1] for a, b, n in zip(e[:-1], e[1:], counts)]
     grid = torch.cat([*cells, e[-1:]])
     middle = (grid[1:] + grid[:-1]) / 2
-    weight = f[piece(middle)] * grid.diff()
-    raw = lambda v, k: v - survival(v) / f[k]
-    ironed = isotonic_regression(raw(middle, piece(middle)).numpy(), weights=weight.numpy()).x
+    piece = steps.piece(middle)
+    raw = middle - steps.survival(middle) / f[piece]
+    ironed = isotonic_regression(raw.numpy(), weights=(f[piece] * grid.diff()).numpy()).x
     ironed = torch.from_numpy(ironed)
-    ends = torch.minimum(raw(e[0], 0), ironed[0]), torch.maximum(raw(e[-1], len(f) - 1), ironed[-1])
+    first, last = e[0] - steps.survival(e[0]) / f[0], e[-1] - steps.survival(e[-1]) / f[-1]
+    ends = torch.minimum(first, ironed[0]), torch.maximum(last, ironed[-1])
     return torch.cat([e[:1], middle, e[-1:]]), torch.cat([ends[0][None], ironed, ends[1][None]])
 
 
@@ -897,7 +925,7 @@ def cells(
 
 def run(
     cfg: Config,  # one program
-) -> dict:  # revenue, number of incentive constraints, for one bidder the ten entries chosen most
+) -> Run:  # revenue, number of incentive constraints, for one bidder the ten entries chosen most
     """Solve one program on the CPU. No randomness: the same settings give the same numbers.
 
     Raises `ValueError` for settings that are none."""
@@ -907,6 +935,7 @@ def run(
     types, weights = type_grid(low, high, cfg.size, cfg.where)
     if kind in ("dsic", "bic"):
         found = optimal_pair_lp(types, weights, truthful=kind)
-        return dict(revenue=found.revenue, constraints=found.constraints)
+        return Run(dict(revenue=found.revenue, constraints=found.constraints))
     found = optimal_lp(types, weights, unit_demand=kind == "unit")
-    return dict(revenue=found.revenue, constraints=found.constraints, menu=read_menu(found, weights)[:10])
+    chosen = read_menu(found, weights)[:10]
+    return Run(dict(revenue=found.revenue, constraints=found.constraints, menu=chosen))

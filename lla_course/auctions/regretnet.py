@@ -28,6 +28,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from ..records import Run
 from ..training import Point, Schedule, adamw, fit, thinned
 
 # %% ../../nbs/61_learned_auctions.ipynb #c007
@@ -590,12 +591,12 @@ class LogRatio:
         *,
         target: float = 1e-3,  # regret of all bidders over revenue, at the end
         budget_start: float = 1e-2,  # the same at the beginning; reached geometrically after two thirds
-        rate: float = 0.5,  # of the steering
+        dual_rate: float = 0.5,  # of the steering
     ) -> None:
         require_whole("steps", steps, least=1)
-        for name, value in dict(target=target, budget_start=budget_start, rate=rate).items():
+        for name, value in dict(target=target, budget_start=budget_start, dual_rate=dual_rate).items():
             require_positive(name, value)
-        self.steps, self.target, self.budget_start, self.rate = steps, target, budget_start, rate
+        self.steps, self.target, self.budget_start, self.dual_rate = steps, target, budget_start, dual_rate
         self.step, self.price = 0, 1.0
 
     def loss(
@@ -617,7 +618,7 @@ class LogRatio:
         )
         ratio = max(float(regret.sum()), 1e-9) / max(revenue, 1e-9)
         self.step += 1
-        self.price = max(0.0, self.price + self.rate * math.log(ratio / budget))
+        self.price = max(0.0, self.price + self.dual_rate * math.log(ratio / budget))
         return self.price
 
 # %% ../../nbs/61_learned_auctions.ipynb #c044
@@ -786,7 +787,7 @@ def measure(
 # %% ../../nbs/61_learned_auctions.ipynb #c091
 def run(
     cfg: Config,  # one training
-) -> dict:  # revenue, regrets, honest revenue, the course of the training; arrays: the weights
+) -> Run:  # revenue, regrets, honest revenue, the course of the training; arrays: the weights
     "Train one net and measure it. Runs on a GPU where there is one."
     device, rng = pick_device("auto"), torch.Generator().manual_seed(cfg.seed + 9)
     net, seen = train_net(cfg, device=device)
@@ -804,6 +805,5 @@ def run(
             for e in (0, 0.01, 0.02, 0.03, 0.05, 0.08)
         }
     found["seen"] = {name: thinned(y) for name, y in seen.items()}
-    return found | dict(
-        device=device, arrays={name: t.detach().cpu() for name, t in net.state_dict().items()}
-    )
+    arrays = {name: t.detach().cpu() for name, t in net.state_dict().items()}
+    return Run(found, arrays=arrays, device=device)

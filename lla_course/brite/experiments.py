@@ -14,6 +14,19 @@ from typing import Any
 
 import torch
 
+from lla_course.core import (
+    bad_argument,
+    by_preset,
+    pick_device,
+    require_choice,
+    require_finite,
+    require_positive,
+    require_whole,
+)
+from ..models import Decoder, evaluating
+from ..records import Run
+
+# %% ../../nbs/42_brite_transformer.ipynb #c002b
 from lla_course.brite.task import (
     Prompts,
     as_text,
@@ -38,16 +51,6 @@ from lla_course.brite.updates import (
     train_loop,
 )
 from .writer import Hinted, log_probs, new_writer, write
-from lla_course.core import (
-    bad_argument,
-    by_preset,
-    pick_device,
-    require_choice,
-    require_finite,
-    require_positive,
-    require_whole,
-)
-from ..models import Decoder, evaluating
 
 # %% ../../nbs/42_brite_transformer.ipynb #c020
 @dataclass(frozen=True)
@@ -96,7 +99,8 @@ def pretrain(
         z = noisy_rationales(cfg, p.x, cfg.p_correct, cfg.p_slip, rng)
         return (nll(model, cfg, p.x, encode(cfg, z, p.steps, final_answer(cfg, z, p.steps))),)
 
-    return model, (train_loop(model, loss, cfg.base_steps, cfg.base_rate, until) or [[]])[0]
+    curves = train_loop(model, loss, cfg.base_steps, cfg.base_rate, until)
+    return model, curves[0] if curves else []
 
 # %% ../../nbs/42_brite_transformer.ipynb #c028
 @torch.no_grad()
@@ -375,7 +379,7 @@ def run(
     cfg: Config,  # one experiment
     # for each method: grades by length, what it cost, its course, some of its texts; what was skipped for
     # want of time
-) -> dict:
+) -> Run:
     """Train the methods of `cfg` one after the other and grade them.
 
     Runs on a GPU where there is one; stops starting new ones after `cfg.limit` seconds."""
@@ -406,4 +410,4 @@ def run(
         )
         if h.kept is not None:
             found[name]["samples_kept"] = _samples(cfg, data, h.kept)
-    return dict(methods=found, skipped=skipped, device=device)
+    return Run(dict(methods=found, skipped=skipped), device=device)

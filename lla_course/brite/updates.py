@@ -112,9 +112,9 @@ def imitate(
         rows = torch.randint(len(x), (cfg.batch,), generator=rng, device=x.device)
         return (nll(model, cfg, x[rows], text[rows], None if told is None else told[rows]),)
 
-    return (train_loop(model, loss, cfg.sft_steps if steps is None else steps, cfg.sft_rate, until) or [[]])[
-        0
-    ]
+    steps = cfg.sft_steps if steps is None else steps
+    curves = train_loop(model, loss, steps, cfg.sft_rate, until)
+    return curves[0] if curves else []
 
 # %% ../../nbs/41d_updates.ipynb #c026
 @torch.no_grad()
@@ -273,4 +273,5 @@ def dpo(
         margin = score(model, good) - score(model, bad) - base
         return (-nn.functional.logsigmoid(cfg.dpo_beta * margin).mean(),)
 
-    return (train_loop(model, loss, cfg.sft_steps, cfg.sft_rate, until) or [[]])[0]
+    curves = train_loop(model, loss, cfg.sft_steps, cfg.sft_rate, until)
+    return curves[0] if curves else []

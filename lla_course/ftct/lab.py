@@ -30,10 +30,10 @@ from lla_course.ftct.interpretability import (
     KINDS,
     SURGERIES,
     ablate_heads,
-    operate,
+    damaged_prompts,
+    mean_head_outputs,
     recorded_model,
     script,
-    usual_heads,
 )
 from .training import pairs
 
@@ -186,7 +186,7 @@ def sentence_lab() -> Any:  # an ipywidgets box
 @remembered(64)
 def _written(model: int, kind: str, number: int) -> tuple[dict, list]:
     cfg, net = recorded_model(f"small_s{model}")
-    case = operate(cfg.data, torch.Generator().manual_seed(number), 1, kind)
+    case = damaged_prompts(cfg.data, torch.Generator().manual_seed(number), 1, kind)
     return case, net.generate(case["tokens"], 24, lengths=case["lengths"])[0].tolist()
 
 
@@ -201,10 +201,8 @@ def surgery_figure(
         require_whole(name, which, least=0)
     case, wrote = _written(model, kind, number)
     world, words = world_of(model), vocabulary(DataConfig(graph_seed=model))
-    got, right = (
-        pairs(world.cfg, wrote)[:7],
-        list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:],
-    )
+    got = pairs(world.cfg, wrote)[:7]
+    right = list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:]
     good = [(a - words.letter, v) == r for (a, v), r in zip(got, right)]
     roles = {v: "softmax" for v, letter in enumerate(world.letter) if letter == case["letters"][0, 0]}
     for (a, _), ok in zip(got, good):
@@ -244,7 +242,7 @@ def _bench(model: int) -> tuple:
     cfg, net = recorded_model(f"small_s{model}")
     rng = torch.Generator().manual_seed(1)
     text = script(cfg.data, few_shot_prompts(cfg.data, rng, 150, 1).full)
-    return net, cfg.data, text, usual_heads(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
+    return net, cfg.data, text, mean_head_outputs(net, cfg.data, sample_batch(cfg.data, rng, 400)[0])
 
 
 @remembered(256)
@@ -272,11 +270,9 @@ def switch_figure(
     for name, on in dict(h00=h00, h01=h01, h10=h10, h11=h11).items():
         require_flag(name, on)
     off = tuple(head for head, on in zip(HEADS, (h00, h01, h10, h11)) if not on)
-    now, whole, names = (
-        known_without(model, off, place),
-        known_without(model, (), place),
-        ["next vertex", "value"],
-    )
+    now = known_without(model, off, place)
+    whole = known_without(model, (), place)
+    names = ["next vertex", "value"]
     fig = (
         canvas("part that is right", "", height=260)
         .update_xaxes(range=[0, 1.03])

@@ -122,7 +122,7 @@ def along(
         values = torch.tensordot(values, matrix, dims=([0], [1]))
     return values
 
-
+# %% ../../nbs/12_bias_variance.ipynb #c025b
 def outer(
     factors: Sequence[torch.Tensor],  # d vectors, each [Q]
 ) -> torch.Tensor:  # [Q, ..., Q]
@@ -274,7 +274,7 @@ def cells(
 
     return {f"d{d}_{name}": Config(name, d, sides(d)) for d in last for name in ESTIMATORS}
 
-
+# %% ../../nbs/12_bias_variance.ipynb #c037b
 def run(
     cfg: Config,  # one curve
 ) -> Run:  # n, bandwidth, squared bias and variance, each [K]

@@ -148,7 +148,7 @@ def test_the_lines_are_myersons_borders(third):
         assert wins(a + e, b)[0] == 1 and wins(a, b + e)[1] == 1
 
 
-def test_the_takings_are_measured():
+def test_revenue_and_regret_are_measured():
     market = Market((2, 3, 0), 0)
     found, fig = revenue_and_regret(market, profiles=200, judged=4, grid=31, seed=3), allocation_figure()
     u = torch.rand(200, 3, generator=torch.Generator().manual_seed(3), dtype=torch.float64)
@@ -181,7 +181,7 @@ def test_a_bad_scene_is_refused():
 
 
 @pytest.mark.parametrize("label", [NET, "two bidders, target 0.001"])
-def test_the_regret_of_an_exhibit_is_the_true_regret(label):
+def test_the_regret_of_a_seller_is_the_true_regret(label):
     shop, grid = net_row(label), 101 if label == NET else 61
     rng = torch.Generator().manual_seed(9)
     values = torch.rand(2**17, shop.bidders, 2, generator=rng)
@@ -256,7 +256,7 @@ def test_the_hunt_is_the_librarys(net, v, w):
     assert h.found["long, 100"] >= 0.9 * h.found["grid"]
 
 
-def test_the_figure_shows_the_hunt():
+def test_the_figure_shows_the_search():
     fig, h, shop = (
         misreport_figure(0.66, 0.2, NET, 20),
         search_misreports(NET, 0.66, 0.2, 0.5, 0.5, 0),

@@ -50,7 +50,7 @@ from lla_course.auctions.mechanisms import (
     utility,
     vcg,
 )
-from lla_course.records import load
+from lla_course.records import load_all
 
 near = partial(np.testing.assert_allclose, rtol=1e-9, atol=1e-9)
 random = lambda *shape, seed=0: torch.rand(
@@ -671,7 +671,7 @@ def test_pair_program_contains_one_item_and_one_bidder():
 @pytest.mark.parametrize("K, low, mid", [(4, 0.8174, 1.0225), (6, 0.8381, 0.9720)])
 def test_two_by_two(K, low, mid):
     for where, value in (("low", low), ("mid", mid)):
-        assert abs(run(Config("pair_dsic", K, where))["revenue"] - value) < 1e-4
+        assert abs(run(Config("pair_dsic", K, where)).result["revenue"] - value) < 1e-4
 
 
 def test_a_menu_is_read_off_a_table():
@@ -692,7 +692,7 @@ def test_cells_and_run():
             for name, c in cells(preset).items()
         )
     found = run(Config("unit", 4, "low"))
-    assert set(found) == {"revenue", "constraints", "menu"} and run(Config("unit", 4, "low")) == found
+    assert set(found.result) == {"revenue", "constraints", "menu"} and run(Config("unit", 4, "low")) == found
 
 
 # ---- what the chapter says of its recorded runs
@@ -711,12 +711,9 @@ def test_cells_and_run():
     ],
 )
 def test_recorded_programs(problem, coarse, fine, exact):
-    table = cells("full")
+    records = load_all(module)
     for where in ("low", "mid"):
-        got = [
-            load(f"60_mechanisms/{problem}_{K}_{where}", table[f"{problem}_{K}_{where}"])
-            for K in (coarse, fine)
-        ]
+        got = [records[f"{problem}_{K}_{where}"] for K in (coarse, fine)]
         if None in got:
             pytest.skip("not recorded yet")
         value = richardson(*(r.result["revenue"] for r in got))

@@ -1,6 +1,7 @@
 "Chapter 61: mechanisms that learn, honest by construction or nearly, and the searches that say which."
 
 import math
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import same_with_usual_dtype
 from lla_course.auctions.mechanisms import (
     first_price,
     grid_regret,
@@ -450,9 +452,8 @@ def test_cells_and_run(monkeypatch):
     table = cells("fast")
     assert list(table) == list(cells("full")) and {c.n for c in table.values()} == {1, 2}
     for name in ("square_0.001", "pair_0.001", "eight_gradient"):
-        found = run(Config(**table[name].__dict__ | dict(steps=4)))
-        found.pop("device")
-        arrays = found.pop("arrays")
+        out = run(replace(table[name], steps=4))
+        found, arrays = out.result, out.arrays
         content_hash(found)
         assert (
             0.05 < found["revenue"] < 2
@@ -543,13 +544,7 @@ def test_menus_and_types_do_not_depend_on_the_usual_dtype(usual):
         revenue = torch.tensor([box_revenue(sell, 0, 1, log2_points=9)], dtype=torch.float64)
         return [*menus[0].entries(), *menus[1].entries(), *as_menu(sell, points=5), revenue]
 
-    want = make()
-    try:
-        torch.set_default_dtype(usual)
-        assert all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want))
-        assert torch.get_default_dtype() == usual
-    finally:
-        torch.set_default_dtype(torch.float32)
+    assert same_with_usual_dtype(make, usual)
 
 
 def test_no_bids_no_allocation():

@@ -59,7 +59,7 @@ def decoder() -> M.Decoder:
 
 @cache
 def reader() -> M.Decoder:
-    return LM.make_reader(TINY_TEXT, 0)
+    return LM.build_model(TINY_TEXT, 0)
 
 
 @cache
@@ -441,7 +441,7 @@ MIXERS = [
     *[(f"raw_ridges, heads={n!r}", lambda n=n: X.raw_ridges(1.0, n), "heads") for n in COUNT],
     (
         "local_answers, scale",
-        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=NAN, ridges=(1.0,)),
+        lambda: TT.lla_predictions(*[normal(4, 2)] * 3, scale=NAN, ridges=(1.0,)),
         "scale",
     ),
     ("mixer of no name", lambda: X.mixer("hyena"), "name"),
@@ -488,12 +488,12 @@ MIXERS = [
     ("make_sequences, n=-1", lambda: TT.make_sequences(TT.Config(2, 4, length=8), -1, rng()), "n=-1"),
     (
         "local_answers without a ridge",
-        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1.0, ridges=()),
+        lambda: TT.lla_predictions(*[normal(4, 2)] * 3, scale=1.0, ridges=()),
         "ridges",
     ),
     (
         "local_answers, ridge 0",
-        lambda: TT.local_answers(*[normal(4, 2)] * 3, scale=1.0, ridges=(0.0,)),
+        lambda: TT.lla_predictions(*[normal(4, 2)] * 3, scale=1.0, ridges=(0.0,)),
         "ridges",
     ),
     ("predict by nobody", lambda: TT.predict("oracle", [(1.0,)], *[normal(2, 4, 2)] * 2), "method"),
@@ -534,7 +534,7 @@ TASKS = [
     ("own_pairs, shift", lambda: IC.own_pairs(WORLD, shift=8), "shift"),
     (
         "inside of no sequence",
-        lambda: IC.inside(WORLD, IC.Regressor(WORLD), normal(0, 24, 4), normal(0, 24, 4)),
+        lambda: IC.inspect_heads(WORLD, IC.Regressor(WORLD), normal(0, 24, 4), normal(0, 24, 4)),
         "x.shape",
     ),
     ("run with one segment only", lambda: IC.run(replace(WORLD, segment=24)), "segment"),
@@ -559,18 +559,21 @@ TASKS = [
         lambda: RC.recall_loss(decoder(), TOKENS, PAIRS[:, :0], PAIRS[:, :0]),
         "values.shape",
     ),
-    *[(f"grade recall, n={n!r}", lambda n=n: RC.grade(decoder(), n, rng(), **PROMPTS), "n=") for n in COUNT],
+    *[
+        (f"grade recall, n={n!r}", lambda n=n: RC.evaluate(decoder(), n, rng(), **PROMPTS), "n=")
+        for n in COUNT
+    ],
     *[
         (
             f"lessons({name}={value!r})",
-            lambda k={name: value}: RC.lessons(**dict(tokens=64, pairs=8, steps=10) | k),
+            lambda k={name: value}: RC.curriculum(**dict(tokens=64, pairs=8, steps=10) | k),
             name,
         )
         for name, values in dict(tokens=COUNT, pairs=COUNT, steps=COUNT, first=(-1, 0.5)).items()
         for value in values
     ],
-    ("draw_lessons without a lesson", lambda: RC.draw_lessons([], 16, 4), "plan"),
-    ("draw_lessons, batch=0", lambda: RC.draw_lessons([(1, 16, 4)], 16, 0), "batch"),
+    ("draw_curriculum without a lesson", lambda: RC.draw_curriculum([], 16, 4), "plan"),
+    ("draw_curriculum, batch=0", lambda: RC.draw_curriculum([(1, 16, 4)], 16, 0), "batch"),
     *[
         (
             f"matrix_recall({name}={value!r})",
@@ -582,18 +585,21 @@ TASKS = [
         for name, values in dict(method=("hyena",), D=COUNT, pairs=(0, 9), vocab=(0,), trials=COUNT).items()
         for value in values
     ],
-    ("follow, move -1", lambda: ST.follow(ST.moves("swap3"), -TOKENS), "word=-1"),
-    ("follow, move beyond", lambda: ST.follow(ST.moves("swap3"), TOKENS * 3), "word=3"),
-    ("follow_doubling, move -1", lambda: ST.follow_doubling(ST.moves("swap3"), -TOKENS), "word=-1"),
+    ("follow, move -1", lambda: ST.apply_moves(ST.moves("swap3"), -TOKENS), "word=-1"),
+    ("follow, move beyond", lambda: ST.apply_moves(ST.moves("swap3"), TOKENS * 3), "word=3"),
+    ("apply_moves_doubling, move -1", lambda: ST.apply_moves_doubling(ST.moves("swap3"), -TOKENS), "word=-1"),
     *[(f"moves({w!r})", lambda w=w: ST.moves(w), "world") for w in ("swap1", "", None, 5, ["A5"], "swap-2")],
     *[(f"cyclic_group({n!r})", lambda n=n: ST.cyclic_group(n), "n=") for n in COUNT],
-    *[(f"at_home({n!r})", lambda n=n: ST.at_home(n, 3), "n=") for n in (1, 2.5, True)],
-    *[(f"at_home after {t!r}", lambda t=t: ST.at_home(2, t), "t=") for t in (-1, 0.5, NAN, "x", None)],
+    *[(f"identity_places({n!r})", lambda n=n: ST.identity_places(n, 3), "n=") for n in (1, 2.5, True)],
+    *[
+        (f"identity_places after {t!r}", lambda t=t: ST.identity_places(2, t), "t=")
+        for t in (-1, 0.5, NAN, "x", None)
+    ],
     ("swap_machine(1)", lambda: ST.swap_machine(1), "n=1"),
     ("make_words, n=-1", lambda: ST.make_words(ST.moves("A5"), -1, 3, rng()), "n=-1"),
     ("make_words, length=0", lambda: ST.make_words(ST.moves("A5"), 2, 0, rng()), "length"),
-    ("answers for too many balls", lambda: ST.answers(decoder(), TOKENS, 4), "n=4"),
-    ("grade words, none", lambda: ST.grade(decoder(), ST.moves("swap3"), 0, 4, rng()), "words"),
+    ("answers for too many balls", lambda: ST.ball_logits(decoder(), TOKENS, 4), "n=4"),
+    ("grade words, none", lambda: ST.evaluate(decoder(), ST.moves("swap3"), 0, 4, rng()), "words"),
     *[(f"reach, level={x!r}", lambda x=x: ST.reach([1.0], x), "level") for x in (0, 1.1, NAN, "x", True)],
     ("mean_rows of no run", lambda: ST.mean_rows(dict(runs=[]), 1, 1), "result"),
     ("mean_rows beyond", lambda: ST.mean_rows(dict(runs=[dict(rows=[1.0])]), 1, 2), "begin, end"),
@@ -602,8 +608,8 @@ TASKS = [
     ("Corpus.stream", lambda: LM.Corpus(dict(train={}), "3").stream("all"), "part"),
     ("read_corpus('json')", lambda: LM.read_corpus("json"), "only"),
     ("read_corpus, misspelt", lambda: LM.read_corpus(LM.PACKAGES + ("emial",)), "only='emial'"),
-    ("squeezed of nothing", lambda: LM.squeezed(b""), "text"),
-    ("squeezed of a str", lambda: LM.squeezed("abc"), "text"),
+    ("compressor_bits of nothing", lambda: LM.compressor_bits(b""), "text"),
+    ("compressor_bits of a str", lambda: LM.compressor_bits("abc"), "text"),
     *[
         (f"count_contexts, order={o!r}", lambda o=o: LM.count_contexts(b"abc", o), "order")
         for o in (-1, 8, 1.5, True, "2")
@@ -611,27 +617,31 @@ TASKS = [
     ("count_contexts of nothing", lambda: LM.count_contexts(b"", 2), "text"),
     ("count_bits of a str", lambda: LM.count_bits(LM.count_contexts(b"abc", 1), "abc"), "text"),
     *[(f"windows, length={n!r}", lambda n=n: LM.windows(b"abc", n), "length") for n in (1, 2.5, "x", True)],
-    ("read_files, none", lambda: LM.read_files(decoder(), [], 8), "files"),
-    ("read_files nowhere", lambda: LM.read_files(reader(), [b"abc"], 8, device="nowhere"), "device"),
-    ("make_reader nowhere", lambda: LM.make_reader(TINY_TEXT, 0, "nowhere"), "device"),
+    ("evaluate_files, none", lambda: LM.evaluate_files(decoder(), [], 8), "files"),
+    ("evaluate_files nowhere", lambda: LM.evaluate_files(reader(), [b"abc"], 8, device="nowhere"), "device"),
+    ("build_model nowhere", lambda: LM.build_model(TINY_TEXT, 0, "nowhere"), "device"),
     ("new_writer nowhere", lambda: BW.new_writer(EXPERIMENT, "nowhere"), "device"),
-    ("read_files, batch=0", lambda: LM.read_files(reader(), [b"abc"], 8, batch=0), "batch"),
-    ("read_files, precision", lambda: LM.read_files(reader(), [b"abc"], 8, precision="int8"), "precision"),
-    ("per_byte of one", lambda: LM.per_byte([1.0], [1.0]), "bits"),
-    ("per_byte of empty files", lambda: LM.per_byte([1.0, 2.0], [0, 0]), "sizes"),
-    ("per_byte of nan", lambda: LM.per_byte([1.0, NAN], [1, 1]), "bits"),
+    ("evaluate_files, batch=0", lambda: LM.evaluate_files(reader(), [b"abc"], 8, batch=0), "batch"),
+    (
+        "evaluate_files, precision",
+        lambda: LM.evaluate_files(reader(), [b"abc"], 8, precision="int8"),
+        "precision",
+    ),
+    ("bits_per_byte of one", lambda: LM.bits_per_byte([1.0], [1.0]), "bits"),
+    ("bits_per_byte of empty files", lambda: LM.bits_per_byte([1.0, 2.0], [0, 0]), "sizes"),
+    ("bits_per_byte of nan", lambda: LM.bits_per_byte([1.0, NAN], [1, 1]), "bits"),
     ("draw_windows of a short text", lambda: LM.draw_windows(torch.zeros(8), TINY_TEXT), "text.shape"),
     ("watched, every=0", lambda: LM.watched(None, decoder(), TOKENS, 0), "every"),
-    ("look_inside of nothing", lambda: LM.look_inside(reader(), TOKENS[:0]), "tokens.shape"),
-    ("train_reader, part", lambda: LM.train_reader(TINY_TEXT, None, 1, 0.1, part="all"), "part"),
-    ("train_reader, steps=0", lambda: LM.train_reader(TINY_TEXT, None, 0, 0.1), "steps"),
+    ("inspect_heads of nothing", lambda: LM.inspect_heads(reader(), TOKENS[:0]), "tokens.shape"),
+    ("train_model, part", lambda: LM.train_model(TINY_TEXT, None, 1, 0.1, part="all"), "part"),
+    ("train_model, steps=0", lambda: LM.train_model(TINY_TEXT, None, 0, 0.1), "steps"),
     ("cache_gap, given=0", lambda: LM.cache_gap(reader(), TOKENS, 0), "given"),
     ("cache_gap, all given", lambda: LM.cache_gap(reader(), TOKENS, 5), "given"),
     ("write after ä", lambda: LM.write(reader(), "ä", 2), "prompt"),
     ("write, n=-1", lambda: LM.write(reader(), "a", -1), "n=-1"),
     ("step_seconds, four steps", lambda: LM.step_seconds(TINY_TEXT, torch.zeros(20), steps=4), "steps"),
     ("step_seconds, no round", lambda: LM.step_seconds(TINY_TEXT, torch.zeros(20), rounds=0), "rounds"),
-    ("written, n=0", lambda: LM.written(reader(), 0), "n=0"),
+    ("written, n=0", lambda: LM.writing_report(reader(), 0), "n=0"),
     ("compare with nothing", lambda: LM.compare([], []), "a="),
     (
         "compare in quarter -1",
@@ -651,8 +661,8 @@ TASKS = [
         ).items()
         for value in values
     ],
-    *[(f"in_force({c!r})", lambda c=c: TL.in_force(c, False), "change") for c in (0, 256, 1.5, True)],
-    ("in_force, back='no'", lambda: TL.in_force(3, "no"), "back"),
+    *[(f"active_piece({c!r})", lambda c=c: TL.active_piece(c, False), "change") for c in (0, 256, 1.5, True)],
+    ("active_piece, back='no'", lambda: TL.active_piece(3, "no"), "back"),
     ("two_pieces in one dimension", lambda: TL.two_pieces(1, 1.0, 2, 0), "d=1"),
     ("two_pieces, noise", lambda: TL.two_pieces(2, 1.0, 2, 0, NAN), "noise"),
     ("tuning, fading 2", lambda: TL.tuning("lla", 1.0, 0.1, 0.1, 1.0, 2.0, 0.9), "fading"),
@@ -865,12 +875,12 @@ FTCT = [
     *[
         (
             f"evaluate, n={n!r}",
-            lambda n=n: FT.evaluate(FT.build(FT.Config(DATA)), FT.Config(DATA), 1, n=n),
+            lambda n=n: FT.evaluate(FT.build_model(FT.Config(DATA)), FT.Config(DATA), 1, n=n),
             "n=",
         )
         for n in (0, -1, 0.5)
     ],
-    ("evaluate, k=-1", lambda: FT.evaluate(FT.build(FT.Config(DATA)), FT.Config(DATA), -1), "k=-1"),
+    ("evaluate, k=-1", lambda: FT.evaluate(FT.build_model(FT.Config(DATA)), FT.Config(DATA), -1), "k=-1"),
     (
         "score of nothing",
         lambda: FT.score(DATA, TOKENS[:0], G.few_shot_prompts(DATA, rng(), 2, 1)),
@@ -909,9 +919,16 @@ FTCT = [
     ),
     ("world_figure, values='no'", lambda: FL.world_figure(FL.world_of(), {}, values="no"), "values"),
     ("chain_values, branch -1", lambda: FM.chain_values(DATA, rng(), torch.tensor([-1])), "branch"),
-    *[(f"operate, n={n!r}", lambda n=n: FM.operate(DATA, rng(), n, "clean"), "n=") for n in COUNT],
-    ("operate, kind", lambda: FM.operate(DATA, rng(), 2, "upside down"), "kind"),
-    ("operate on chains of three", lambda: FM.operate(replace(DATA, N=3), rng(), 2, "clean"), "data.N"),
+    *[
+        (f"damaged_prompts, n={n!r}", lambda n=n: FM.damaged_prompts(DATA, rng(), n, "clean"), "n=")
+        for n in COUNT
+    ],
+    ("damaged_prompts, kind", lambda: FM.damaged_prompts(DATA, rng(), 2, "upside down"), "kind"),
+    (
+        "damaged_prompts on chains of three",
+        lambda: FM.damaged_prompts(replace(DATA, N=3), rng(), 2, "clean"),
+        "data.N",
+    ),
     (
         "ablate_heads, at",
         lambda: FM.ablate_heads(decoder(), DATA, script(), usual={}, at=("letters",)),
@@ -939,8 +956,8 @@ FTCT = [
         "ridge",
     ),
     ("probe_table, n=3", lambda: FM.probe_table(decoder(), DATA, rng(), n=3), "n=3"),
-    ("by_hand, parent", lambda: FM.by_hand(DATA, parent="oldest"), "parent"),
-    ("by_hand in the long format", lambda: FM.by_hand(replace(DATA, equals=True)), "equals"),
+    ("handmade_model, parent", lambda: FM.handmade_model(DATA, parent="oldest"), "parent"),
+    ("handmade_model in the long format", lambda: FM.handmade_model(replace(DATA, equals=True)), "equals"),
     *[(f"decoys, n={n!r}", lambda n=n: FM.decoys(DATA, rng(), n), "n=") for n in COUNT],
     *[(f"explorer_figure({v!r})", lambda v=v: FL.explorer_figure(v), "vertex") for v in (15, -1, 1.5)],
     ("sentence_figure(-1)", lambda: FL.sentence_figure(-1), "number"),
@@ -1042,7 +1059,7 @@ AUCTIONS = [
     ],
     *[
         (f"LogRatio({k})", lambda k=k: L.LogRatio(**dict(steps=3) | k), next(iter(k)))
-        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(rate=0.0))
+        for k in (dict(steps=0), dict(target=0), dict(budget_start=NAN), dict(dual_rate=0.0))
     ],
     ("as_menu, one point", lambda: L.as_menu(HALF, points=1), "points"),
     ("as_menu, discount", lambda: L.as_menu(HALF, discount=NAN), "discount"),

@@ -12,7 +12,7 @@ from urllib.request import urlopen
 
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.slow]
+pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 for package in ("jupyterlab", "anywidget", "ipywidgets"):
     pytest.importorskip(package)
 nbformat = pytest.importorskip("nbformat")

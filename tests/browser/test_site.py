@@ -3,6 +3,7 @@ and nothing is fetched from elsewhere."""
 
 import json
 import threading
+import time
 from base64 import b64decode
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -11,7 +12,11 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 
-pytestmark = [pytest.mark.browser, pytest.mark.filterwarnings("ignore:.*MystReferenceResolver")]
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.xdist_group("site"),  # one worker builds the pages, another has the laboratory
+    pytest.mark.filterwarnings("ignore:.*MystReferenceResolver"),
+]
 go = pytest.importorskip("plotly.graph_objects")
 nbformat = pytest.importorskip("nbformat")
 pytest.importorskip("myst_nb")
@@ -125,8 +130,37 @@ DRAWN = """n => {
 }"""
 
 
+# no frame waits or plays, and three pictures in a row are the same
+AT_REST = f"""async n => {{
+    const figure = document.querySelectorAll('.js-plotly-plot')[n], moves = figure._transitionData;
+    const drawing = {DRAWN};
+    let before = null;
+    for (let alike = 0; alike < 3;) {{
+        await new Promise(requestAnimationFrame);
+        const now = (moves._frameQueue || []).length || moves._animationRaf ? null : drawing(n);
+        alike = now !== null && now === before ? alike + 1 : 0;
+        before = now;
+    }}
+    return before;
+}}"""
+STANDS_AT = """([n, end]) => {
+    const slider = document.querySelectorAll('.js-plotly-plot')[n]._fullLayout.sliders[0];
+    const at = slider.active / (slider.steps.length - 1);
+    return end < 0.5 ? at < 0.1 : at > 0.9;
+}"""
+
+
 def drawn(page, nth=0):
-    return page.evaluate(DRAWN, nth)
+    "What a figure shows when it has come to rest."
+    return page.evaluate(AT_REST, nth)
+
+
+def until_equal(look, expected, seconds=10):
+    "Look until it is what we expect; the last look is the one that is reported."
+    end = time.monotonic() + seconds
+    while (seen := look()) != expected and time.monotonic() < end:
+        time.sleep(0.02)
+    assert seen == expected
 
 
 def with_sliders(page):
@@ -150,7 +184,7 @@ def drag(page, nth=0):
         page.mouse.down()
         page.mouse.move(rail["x"] + end * rail["width"], rail["y"] + rail["height"] / 2, steps=5)
         page.mouse.up()
-        page.wait_for_timeout(250)
+        page.wait_for_function(STANDS_AT, arg=[nth, end])
         seen.append(drawn(page, nth))
     return seen
 
@@ -178,7 +212,8 @@ def test_formulas_are_set_and_stars_stay_stars(page, base):
 def test_slider_moves_without_a_kernel(page, base):
     settle(page, f"{base}/10_first.html")
     curve = "Array.from(document.querySelector('.js-plotly-plot')._fullData[0].y)"
-    page.wait_for_timeout(1500)
+    page.wait_for_function("document.querySelector('.js-plotly-plot')._transitionData._frames.length === 4")
+    drawn(page)
     assert page.evaluate(curve) == [2 * x**2 for x in range(6)], "the figure started by itself"
     assert len({*drag(page)}) == 3, "the slider did not move the curve"
     assert page.evaluate(curve) == [4 * x**2 for x in range(6)]
@@ -222,7 +257,7 @@ def test_search_needs_no_server(page, base):
     page.goto(f"{base}/search.html?q=bandwidth")
     page.wait_for_selector("#search-results li a")
     assert page.locator("#search-results li a").first.inner_text() == "Second"
-    page.wait_for_timeout(300)
+    page.wait_for_load_state("networkidle")
     assert_quiet(page, base)
 
 
@@ -244,9 +279,8 @@ def test_figures_are_as_wide_as_their_place(page, site, width):
     "plotly draws while the page is read, before the column at the right exists."
     page.set_viewport_size({"width": width, "height": 900})
     settle(page, f"{site.as_uri()}/10_first.html")
-    page.wait_for_timeout(300)
     assert page.locator(".toc-drawer").count() == 1
-    assert page.evaluate(FIT) == [], "figure, width drawn, width of its place"
+    until_equal(lambda: page.evaluate(FIT), [])  # figure, width drawn, width of its place
     assert page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.height") == 450
     assert len({*drag(page)}) == 3, "the slider did not move the curve"
 

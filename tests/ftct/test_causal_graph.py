@@ -15,8 +15,8 @@ from lla_course.ftct.graph import (
     ROLES,
     CausalGraph,
     DataConfig,
+    authors_data,
     coverage,
-    faithful,
     few_shot_prompts,
     graph_values,
     noise_values,
@@ -203,7 +203,7 @@ def test_coverage_is_a_band():
 
 
 def test_the_authors_process():
-    cfg = faithful(15, 6)
+    cfg = authors_data(15, 6)
     tokens, _, roles = sample_batch(cfg, rng(), 50)
     assert cfg.letters - (2 * cfg.N - 1) == 23 and len(noise_values(CausalGraph(cfg))) <= 10
     line = vocabulary(cfg).decode(tokens[0]).split(" \n ")[0]

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.ftct.graph import NEWLINE, PAD, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.training import (
     PUBLISHED,
@@ -15,11 +16,11 @@ from lla_course.ftct.training import (
     WindowMLP,
     as_published,
     batches,
-    build,
+    build_model,
     cells,
     evaluate,
-    in_order,
-    longest,
+    is_subsequence,
+    max_length,
     pairs,
     run,
     score,
@@ -54,7 +55,7 @@ def test_in_order_is_the_subsequence_relation(wanted, given):
     i = 0
     for g in given:
         i += i < len(wanted) and g == wanted[i]
-    assert in_order(wanted, given) == (i == len(wanted))
+    assert is_subsequence(wanted, given) == (i == len(wanted))
 
 
 def test_pairs_reads_only_letters_with_values():
@@ -88,7 +89,7 @@ def test_batches_hold_what_was_drawn():
 
 def test_every_text_fits():
     for cfg in (TINY, *list(cells("full").values())[:16], *cells("fast").values()):
-        most, writes = longest(cfg.data)
+        most, writes = max_length(cfg.data)
         assert (
             max(
                 sample_batch(cfg.data, rng(), 40)[0].shape[1],
@@ -124,7 +125,7 @@ def test_a_training_is_reproducible_and_keeps_its_weights_on_request():
     done, again = (run(replace(TINY, keep=True)) for _ in range(2))
     a, b = done.result, again.result
     assert a["history"]["loss"] == b["history"]["loss"] and run(TINY).arrays is None
-    model = build(TINY)
+    model = build_model(TINY)
     model.load_state_dict({k: torch.as_tensor(v) for k, v in done.arrays.items()})
     assert evaluate(model, TINY, 1)["values"] == pytest.approx(a["values"][1], abs=1e-4)
 
@@ -165,7 +166,7 @@ def test_the_table_of_cells():
 
 def test_unknown_kinds():
     with pytest.raises(ValueError, match="^kind="):
-        build(replace(TINY, kind="rnn"))
+        build_model(replace(TINY, kind="rnn"))
     with pytest.raises(ValueError, match="^preset="):
         cells("slow")
     with pytest.raises(ValueError, match="^M="):
@@ -176,7 +177,7 @@ def test_unknown_kinds():
 
 
 def both_kinds():
-    return [build(TINY), build(replace(TINY, kind="mlp", layers=3))]
+    return [build_model(TINY), build_model(replace(TINY, kind="mlp", layers=3))]
 
 
 def test_evaluation_gives_modes_back_and_moves_no_statistics():
@@ -197,8 +198,8 @@ def test_evaluation_gives_modes_back_and_moves_no_statistics():
 def test_an_evaluation_asks_for_as_many_prompts_as_it_is_told():
     for n in (0, -1):
         with pytest.raises(ValueError, match=f"^n={n}"):
-            evaluate(build(TINY), TINY, 1, n=n)
-    assert evaluate(build(TINY), TINY, 1, n=1)["whole"] in (0, 1)
+            evaluate(build_model(TINY), TINY, 1, n=n)
+    assert evaluate(build_model(TINY), TINY, 1, n=1)["whole"] in (0, 1)
 
 
 def test_nothing_to_read_or_to_write():
@@ -228,8 +229,5 @@ def test_a_pool_that_is_too_small_is_refused_before_the_first_batch():
 def test_sentences_do_not_depend_on_the_usual_dtype(usual):
     make = lambda: (*sample_batch(DATA, rng(), 200), few_shot_prompts(DATA, rng(), 50, 1).full)
     want = make()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)

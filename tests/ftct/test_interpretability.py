@@ -3,6 +3,7 @@
 import pytest
 import torch
 
+from helpers import default_dtype
 from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.interpretability import (
     KINDS,
@@ -10,23 +11,23 @@ from lla_course.ftct.interpretability import (
     SURGERIES,
     ablate_heads,
     attention_scores,
-    by_hand,
     cells,
+    damaged_prompts,
     decoys,
     expectation,
     find_heads,
-    kinds,
-    knows,
-    letter_of,
+    handmade_model,
+    letter_of_token,
     linear_probe,
-    operate,
-    outcomes,
+    mean_head_outputs,
+    next_token_accuracy,
     perfect_probe,
+    probability_shares,
     probe_table,
     recorded_model,
     script,
-    shares,
-    usual_heads,
+    token_kinds,
+    written_order,
 )
 from lla_course.ftct.training import Config, evaluate
 from lla_course.ftct.training import cells as training_cells
@@ -68,7 +69,7 @@ def test_a_script_finds_letters_and_values():
     p = few_shot_prompts(data, rng(), 20, 2)
     s = script(data, p.full)
     assert s.letter.shape == s.value.shape == (20, 3, 8)
-    assert (letter_of(data)[s.tokens.gather(1, s.letter[:, -1, 1:])] + words.letter == p.letters).all()
+    assert (letter_of_token(data)[s.tokens.gather(1, s.letter[:, -1, 1:])] + words.letter == p.letters).all()
     assert (s.tokens.gather(1, s.value[:, -1, 1:]) == p.values).all()
     with pytest.raises(ValueError, match="tokens"):
         script(data, sample_batch(data, rng(), 20)[0])
@@ -77,7 +78,7 @@ def test_a_script_finds_letters_and_values():
 def test_every_token_has_one_kind():
     data = DataConfig()
     tokens, _, _ = sample_batch(data, rng(), 50)
-    kind = kinds(data, tokens)
+    kind = token_kinds(data, tokens)
     words = vocabulary(data)
     assert ((kind == -1) == (tokens == PAD)).all() and (kind[:, :2] == KINDS.index("mark")).all()
     assert ((kind == 1) == ((tokens >= words.value) & (tokens < words.context))).all() and (
@@ -89,7 +90,7 @@ def test_every_token_has_one_kind():
 def test_surgery_changes_the_example_and_nothing_else(kind):
     data = DataConfig()
     words, world = vocabulary(data), CausalGraph(data)
-    case = operate(data, rng(), 40, kind)
+    case = damaged_prompts(data, rng(), 40, kind)
     rows = [words.decode(row[:n]).split(" ") for row, n in zip(case["tokens"], case["lengths"])]
     for row, letters, values, shown in zip(
         rows, case["letters"].tolist(), case["values"].tolist(), case["example"].tolist()
@@ -118,11 +119,11 @@ def test_surgery_changes_the_example_and_nothing_else(kind):
 def test_bad_arguments_are_named():
     data = DataConfig()
     with pytest.raises(ValueError, match="kind"):
-        operate(data, rng(), 3, "upside down")
+        damaged_prompts(data, rng(), 3, "upside down")
     with pytest.raises(ValueError, match="parent"):
-        by_hand(data, parent="oldest")
+        handmade_model(data, parent="oldest")
     with pytest.raises(ValueError, match="equals"):
-        by_hand(DataConfig(equals=True))
+        handmade_model(DataConfig(equals=True))
     with pytest.raises(ValueError, match="name"):
         recorded_model("large_s0")
 
@@ -141,20 +142,20 @@ def test_a_probe_reads_what_is_there_and_nothing_else():
 @pytest.mark.parametrize("seed", SEEDS)
 def test_two_layers_by_hand_write_every_chain(seed):
     cfg = Config(DataConfig(graph_seed=seed), seed=seed)
-    model = by_hand(cfg.data)
+    model = handmade_model(cfg.data)
     assert (
         evaluate(model, cfg, 1, n=500)["whole_strict"] >= 0.99 and evaluate(model, cfg, 0, n=50)["whole"] == 0
     )
     for kind in ("two swapped", "shuffled"):
-        assert outcomes(model, cfg.data, operate(cfg.data, rng(1), 40, kind))["example"] == 1
+        assert written_order(model, cfg.data, damaged_prompts(cfg.data, rng(1), 40, kind))["example"] == 1
 
 
 def test_by_hand_the_parent_is_the_last_number_or_the_one_of_its_name():
     data = DataConfig(overlap=True, noise_values=20)
-    assert expectation(by_hand(data), decoys(data, rng(), 100)) == (0, 1)
-    assert expectation(by_hand(data, parent="named"), decoys(data, rng(), 100)) == (1, 0)
+    assert expectation(handmade_model(data), decoys(data, rng(), 100)) == (0, 1)
+    assert expectation(handmade_model(data, parent="named"), decoys(data, rng(), 100)) == (1, 0)
     cfg = Config(data)
-    assert evaluate(by_hand(data, parent="named"), cfg, 1, n=100)["whole_strict"] == 1
+    assert evaluate(handmade_model(data, parent="named"), cfg, 1, n=100)["whole_strict"] == 1
 
 
 # ---- the trained ones
@@ -180,22 +181,22 @@ def test_order_and_values_are_lost_separately(small, texts):
     for (c, m), t in zip(small, texts):
         names = find_heads(attention_scores(m, c.data, t))
         assert names["parent"][0] == 0 and names["path"][0] == 1
-        usual = usual_heads(m, c.data, sample_batch(c.data, rng(12), 400)[0])
+        usual = mean_head_outputs(m, c.data, sample_batch(c.data, rng(12), 400)[0])
         off = {
             (who, at): ablate_heads(m, c.data, t, usual=usual, heads=[(names[who],)], at=(at,))[names[who],]
             for who, at in (("parent", "letter"), ("path", "value"))
         }
-        vertex, value = knows(m, c.data, t)
+        vertex, value = next_token_accuracy(m, c.data, t)
         assert off["parent", "letter"][1] < value - 0.4 and off["parent", "letter"][0] > vertex - 0.3
         assert off["path", "value"][0] < vertex - 0.4 and off["path", "value"][1] > value - 0.05
 
 
 def test_switching_nothing_off_changes_nothing(small, texts):
     (c, m), t = small[0], texts[0]
-    usual = usual_heads(m, c.data, t.tokens)
+    usual = mean_head_outputs(m, c.data, t.tokens)
     assert ablate_heads(m, c.data, t, usual=usual, heads=[(), ((0, 0), (1, 1))], at=())[
         (0, 0), (1, 1)
-    ] == knows(m, c.data, t)
+    ] == next_token_accuracy(m, c.data, t)
     with pytest.raises(ValueError, match="at="):
         ablate_heads(m, c.data, t, usual=usual, at=("letters",))
     whole = ablate_heads(m, c.data, t, usual=usual, heads=[((0, 0), (0, 1), (1, 0), (1, 1))])
@@ -205,22 +206,24 @@ def test_switching_nothing_off_changes_nothing(small, texts):
 def test_a_swapped_example_is_not_followed_and_values_come_from_the_weights(small):
     good = [small[0], small[2]]
     for c, m in small:
-        swapped = outcomes(m, c.data, operate(c.data, rng(13), 150, "two swapped"))
+        swapped = written_order(m, c.data, damaged_prompts(c.data, rng(13), 150, "two swapped"))
         assert swapped["example"] < 0.1 < swapped["graph"]
         clean, wrong = (
-            outcomes(m, c.data, operate(c.data, rng(13), 150, kind))["whole"]
+            written_order(m, c.data, damaged_prompts(c.data, rng(13), 150, kind))["whole"]
             for kind in ("clean", "wrong values")
         )
         assert abs(clean - wrong) < 4 * (2 * 0.25 / 150) ** 0.5
     for c, m in good:
-        assert outcomes(m, c.data, operate(c.data, rng(13), 150, "two swapped"))["graph"] > 0.4
+        assert written_order(m, c.data, damaged_prompts(c.data, rng(13), 150, "two swapped"))["graph"] > 0.4
 
 
 def test_an_example_takes_the_probability_from_the_noise(small, texts):
     for (c, m), t in zip(small, texts):
-        without = shares(m, c.data, script(c.data, few_shot_prompts(c.data, rng(11), 200, 0).full))
+        without = probability_shares(
+            m, c.data, script(c.data, few_shot_prompts(c.data, rng(11), 200, 0).full)
+        )
         assert (
-            shares(m, c.data, t)[:, 3].max() < 0.05 < 0.3 < without[:, 3].mean()
+            probability_shares(m, c.data, t)[:, 3].max() < 0.05 < 0.3 < without[:, 3].mean()
             and without[:, :].sum(1).max() <= 1 + 1e-5
         )
 
@@ -261,18 +264,18 @@ def test_overlapping_ranges_cost_chains():
 def test_examining_a_model_gives_its_modes_back():
     cfg = Config(DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2), width=16)
     from lla_course.ftct.interpretability import last_hidden
-    from lla_course.ftct.training import build
+    from lla_course.ftct.training import build_model
 
-    model, s = build(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)
+    model, s = build_model(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
-    usual = usual_heads(model, cfg.data, s.tokens)
-    damaged, noisy = operate(cfg.data, rng(), 5, "clean"), decoys(cfg.data, rng(), 20)
+    usual = mean_head_outputs(model, cfg.data, s.tokens)
+    damaged, noisy = damaged_prompts(cfg.data, rng(), 5, "clean"), decoys(cfg.data, rng(), 20)
     for work in (
-        lambda: knows(model, cfg.data, s),
+        lambda: next_token_accuracy(model, cfg.data, s),
         lambda: attention_scores(model, cfg.data, s),
-        lambda: shares(model, cfg.data, s),
-        lambda: outcomes(model, cfg.data, damaged),
+        lambda: probability_shares(model, cfg.data, s),
+        lambda: written_order(model, cfg.data, damaged),
         lambda: last_hidden(model, s.tokens),
         lambda: expectation(model, noisy),
         lambda: ablate_heads(model, cfg.data, s, usual=usual),
@@ -284,23 +287,20 @@ def test_examining_a_model_gives_its_modes_back():
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float16, torch.float64])
 def test_the_machine_is_right_whatever_the_usual_dtype(usual):
     cfg = Config(DataConfig())
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         for parent in ("recent", "named"):
-            assert evaluate(by_hand(cfg.data, parent=parent), cfg, 1, n=40)["whole_strict"] == 1
-    finally:
-        torch.set_default_dtype(torch.float32)
+            assert evaluate(handmade_model(cfg.data, parent=parent), cfg, 1, n=40)["whole_strict"] == 1
 
 
 def test_a_kind_of_token_that_was_never_averaged_over_is_not_ablated():
     data = DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2, context=(0, 0))
     told = DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2, context=(1, 1))
-    from lla_course.ftct.training import build
+    from lla_course.ftct.training import build_model
 
-    model = build(Config(told, width=16))
+    model = build_model(Config(told, width=16))
     bare = few_shot_prompts(data, rng(), 20, 1).full  # without context words
     full = script(told, few_shot_prompts(told, rng(), 20, 1).full)
-    usual = usual_heads(model, told, bare)
+    usual = mean_head_outputs(model, told, bare)
     with pytest.raises(ValueError, match="^usual=.*context"):
         ablate_heads(model, told, full, usual=usual)
     assert ablate_heads(model, told, full, usual=usual, at=("letter", "value"))

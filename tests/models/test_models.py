@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 
+from helpers import default_dtype
 from lla_course import LocalLinearAttention
 from lla_course.models import (
     Decoder,
@@ -378,14 +379,10 @@ def test_rotary_angles_do_not_depend_on_the_usual_dtype(usual):
         want[torch.float32] - exact
     ).abs().max() < 2e-3
     assert (want[torch.bfloat16] - exact).abs().max() < 0.03
-    before = torch.get_default_dtype()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         for d, t in x.items():
             assert torch.equal(rotary(t, at), want[d])
         assert torch.equal(rotary(x[torch.float32], at.expand(2, -1)), want[torch.float32])
-    finally:
-        torch.set_default_dtype(before)
 
 
 def test_checks_stand_in_no_ones_way():

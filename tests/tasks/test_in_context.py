@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.tasks import in_context
 from lla_course.tasks.in_context import (
     Config,
@@ -18,14 +19,14 @@ from lla_course.tasks.in_context import (
     cells,
     errors,
     held_out,
-    inside,
-    known_segments,
-    lines,
+    inspect_heads,
+    known_segment_ridge,
     make_tokens,
     own_pairs,
     run,
     sample_sequences,
     train,
+    untrained_baselines,
     verdicts,
 )
 from lla_course.tasks.mixers import MIXERS
@@ -84,10 +85,8 @@ def test_maps_change_and_a_shift_moves_the_same_sequence():
     maps = [torch.linalg.lstsq(x[a : a + 8], y[a : a + 8]).solution for a in (0, 8, 16)]
     assert (maps[0] - maps[1]).norm() > 0.5 and (maps[1] - maps[2]).norm() > 0.5
     # both draw four segments
-    whole, moved = (
-        sample_sequences(replace(cfg, length=32), 1, gen()),
-        sample_sequences(cfg, 1, gen(), shift=5),
-    )
+    whole = sample_sequences(replace(cfg, length=32), 1, gen())
+    moved = sample_sequences(cfg, 1, gen(), shift=5)
     for a, b in zip(whole, moved):
         torch.testing.assert_close(a[:, 5:29], b)
 
@@ -120,10 +119,8 @@ def test_a_token_holds_a_question_and_the_answer_to_the_last_one():
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("told", [True, False])
 def test_nobody_sees_an_answer_before_it_was_given(name, told):
-    model, (x, y) = (
-        Regressor(replace(SMALL, mixer=name, told=told), seed=1),
-        sample_sequences(SMALL, 2, gen()),
-    )
+    model = Regressor(replace(SMALL, mixer=name, told=told), seed=1)
+    x, y = sample_sequences(SMALL, 2, gen())
     torch.nn.init.normal_(model.unembed.weight)
     other = y.clone()
     other[:, 11:] += 3
@@ -156,7 +153,7 @@ def test_training_repeats_itself_and_learns():
 
 def test_the_finishing_line_is_ridge_regression_on_the_own_segment():
     x, y = sample_sequences(SMALL, 2, gen(2), shift=3)
-    got, ridge = known_segments(SMALL, x, y, shift=3), 4 * 0.05**2
+    got, ridge = known_segment_ridge(SMALL, x, y, shift=3), 4 * 0.05**2
     for t in range(24):
         begin = max(0, (t + 3) // 8 * 8 - 3)
         a, b = x[1, begin:t].double(), y[1, begin:t].double()
@@ -166,7 +163,7 @@ def test_the_finishing_line_is_ridge_regression_on_the_own_segment():
 
 
 def test_nobody_else_is_below_the_finishing_line():
-    r = lines(replace(SMALL, test=64, length=48, segment=16))
+    r = untrained_baselines(replace(SMALL, test=64, length=48, segment=16))
     mean = {n: sum(map(sum, one["errors"])) / 128 for n, one in r.items()}
     assert mean["known"] < 0.8 * min(v for n, v in mean.items() if n != "known") and mean[
         "zero"
@@ -210,11 +207,11 @@ def test_equal_weights_are_spread_over_all_tokens():
     model, (x, y) = Regressor(SMALL), sample_sequences(SMALL, 2, gen())
     for block in model.blocks:
         torch.nn.init.zeros_(block.mixer.to_qkv.weight)
-    found, t = inside(SMALL, model, x, y), torch.arange(8, 24.0)
+    found, t = inspect_heads(SMALL, model, x, y), torch.arange(8, 24.0)
     assert len(found) == 2 and found[0]["tokens"] == pytest.approx([(t + 1).mean().item()] * 2, abs=1e-3)
     assert (
         found[0]["own"] == pytest.approx([((t % 8) / (t + 1)).mean().item()] * 2, abs=1e-3)
-        and inside(SMALL, Regressor(replace(SMALL, mixer="deltanet")), x, y) == []
+        and inspect_heads(SMALL, Regressor(replace(SMALL, mixer="deltanet")), x, y) == []
     )
 
 
@@ -300,10 +297,10 @@ def test_measuring_gives_the_mode_back_and_removes_its_hooks():
     before = [m.training for m in model.modules()]
     x, y = sample_sequences(SMALL, 3, gen())
     errors(model, x, y)
-    inside(SMALL, model, x, y)
+    inspect_heads(SMALL, model, x, y)
     assert [m.training for m in model.modules()] == before
     model.unembed = torch.nn.Linear(3, 3)  # does not fit
-    for work in (lambda: errors(model, x, y), lambda: inside(SMALL, model, x, y)):
+    for work in (lambda: errors(model, x, y), lambda: inspect_heads(SMALL, model, x, y)):
         with pytest.raises(RuntimeError):
             work()
         assert [m.training for m in model.modules()] == [*before]
@@ -313,7 +310,7 @@ def test_measuring_gives_the_mode_back_and_removes_its_hooks():
 def test_no_sequence_and_no_token():
     x, y = sample_sequences(SMALL, 0, gen())
     assert x.shape == y.shape == (0, 24, 4) and errors(Regressor(SMALL), x, y).shape == (0, 24)
-    assert known_segments(SMALL, x, y).shape == (0, 24, 4)
+    assert known_segment_ridge(SMALL, x, y).shape == (0, 24, 4)
     none = torch.zeros(3, 0, 4)
     assert make_tokens(none, none, True).shape == (3, 0, 12)
     assert Regressor(SMALL)(none, none).shape == (3, 0, 4)
@@ -322,9 +319,6 @@ def test_no_sequence_and_no_token():
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
 def test_the_data_do_not_depend_on_the_usual_dtype(usual):
     want = sample_sequences(SMALL, 3, gen(), shift=2)
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(sample_sequences(SMALL, 3, gen(), shift=2), want))
         assert Regressor(SMALL)(*want).dtype == usual
-    finally:
-        torch.set_default_dtype(torch.float32)

@@ -15,29 +15,31 @@ from lla_course.tasks.language import (
     PACKAGES,
     PARTS,
     Config,
+    as_text,
+    bits_per_byte,
+    build_model,
     cache_gap,
+    cell_name,
     cells,
     compare,
+    compressor_bits,
     count_bits,
     count_contexts,
     draw_windows,
+    evaluate_files,
     growth,
-    look_inside,
-    make_reader,
+    inspect_heads,
     part_of,
-    per_byte,
     read_corpus,
-    read_files,
-    readable,
     run,
-    squeezed,
+    seeds_of,
     step_seconds,
-    train_reader,
+    train_model,
     verdicts,
     watched,
     windows,
     write,
-    written,
+    writing_report,
 )
 from lla_course.tasks.mixers import mixer
 
@@ -163,7 +165,7 @@ def test_long_contexts_learn_what_repeats():
 
 def test_compressors_profit_from_what_they_have_seen():
     text = read_corpus(PACKAGES).stream("test")[:20_000]
-    found = squeezed(text, text)
+    found = compressor_bits(text, text)
     assert 1 < found["lzma"] < 4 and 1 < found["zlib"] < 4 and found["lzma after training text"] < 0.1
 
 
@@ -180,8 +182,8 @@ def test_every_byte_is_a_target_once(text, length):
 
 
 def test_files_are_read_with_the_models_own_logits():
-    model, files = make_reader(TINY, 0).eval(), [b"import os\n" * 5, b"x = 1\n", b"def f(x): return x\n"]
-    found = read_files(model, files, 16, batch=2)
+    model, files = build_model(TINY, 0).eval(), [b"import os\n" * 5, b"x = 1\n", b"def f(x): return x\n"]
+    found = evaluate_files(model, files, 16, batch=2)
     for f, bits, n in zip(files, found["bits"], found["bytes"]):
         x, target = windows(f, 16)
         with torch.no_grad():
@@ -193,8 +195,8 @@ def test_files_are_read_with_the_models_own_logits():
 
 
 def test_a_model_that_knows_nothing_takes_eight_bits():
-    found = read_files(lambda x: torch.zeros(*x.shape, 256), [b"abc" * 20, b"x"], 8)
-    assert per_byte(found["bits"], found["bytes"])[0] == pytest.approx(8) and all(
+    found = evaluate_files(lambda x: torch.zeros(*x.shape, 256), [b"abc" * 20, b"x"], 8)
+    assert bits_per_byte(found["bits"], found["bytes"])[0] == pytest.approx(8) and all(
         y == 8 for _, y in found["curve"]
     )
     assert found["bytes"][0] == [18, 18, 16, 8]
@@ -207,7 +209,7 @@ def test_the_error_over_files_is_that_of_repeated_draws():
         n = rng.integers(100, 1000, 60)
         return n * (2 + 0.3 * rng.standard_normal(60)), n
 
-    r, se = zip(*(per_byte(*sample()) for _ in range(400)))
+    r, se = zip(*(bits_per_byte(*sample()) for _ in range(400)))
     assert np.std(r) == pytest.approx(np.mean(se), rel=0.15) and np.mean(r) == pytest.approx(2, abs=0.02)
 
 
@@ -216,21 +218,21 @@ def test_the_error_over_files_is_that_of_repeated_draws():
 
 def test_no_mixer_drops_weights_and_a_seed_repeats_itself(library):
     for m in ("softmax", "lla"):
-        model = make_reader(replace(TINY, mixer=m, dropout=0.1), 3)
+        model = build_model(replace(TINY, mixer=m, dropout=0.1), 3)
         assert all(b.mixer.dropout == 0 and b.drop.p == 0.1 for b in model.blocks)
-    a, b = (train_reader(TINY, read_corpus(root=library), 3, 1e-3)[1] for _ in range(2))
+    a, b = (train_model(TINY, read_corpus(root=library), 3, 1e-3)[1] for _ in range(2))
     assert a["bits"] == b["bits"] and a["history"]["loss"] == b["history"]["loss"] and len(a["inside"]) == 4
 
 
 def test_looks_do_not_change_the_batches_and_show_every_head():
     text = torch.randint(256, (500,), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    model = make_reader(TINY, 0).eval()
+    model = build_model(TINY, 0).eval()
     draw = draw_windows(text, TINY)
     seen, looks = watched(draw, model, torch.zeros(1, 16, dtype=torch.long), 2)
     for i in range(4):
         assert all(map(torch.equal, *(f(i, torch.Generator().manual_seed(i)) for f in (draw, seen))))
     assert [l["at"] for l in looks] == [0, 2]
-    look = look_inside(model, torch.randint(256, (2, 16)))
+    look = inspect_heads(model, torch.randint(256, (2, 16)))
     assert (
         np.shape(look["ridge"]) == np.shape(look["steps"]) == (2, 2)
         and np.allclose(look["ridge"], 1)
@@ -238,7 +240,7 @@ def test_looks_do_not_change_the_batches_and_show_every_head():
     )
     assert not any(block.mixer._forward_pre_hooks for block in model.blocks)
     assert (
-        look_inside(make_reader(replace(TINY, mixer="softmax"), 0), torch.zeros(1, 16, dtype=torch.long))[
+        inspect_heads(build_model(replace(TINY, mixer="softmax"), 0), torch.zeros(1, 16, dtype=torch.long))[
             "ridge"
         ]
         == []
@@ -258,13 +260,13 @@ def test_reading_over_the_cache_is_reading_at_once(name):
 
 
 def test_writing_repeats_itself_and_is_readable():
-    model = make_reader(TINY, 0)
+    model = build_model(TINY, 0)
     a, b, c = (write(model, "def ", 8, temperature=1.0, seed=s) for s in (0, 0, 1))
     assert (
         a.tolist() == b.tolist() != c.tolist()
         and (write(model, "x", 5) == write(model, "x", 5, cache=False)).all()
     )
-    assert readable(torch.tensor([65, 10, 9, 200, 126])) == "A\n··~"
+    assert as_text(torch.tensor([65, 10, 9, 200, 126])) == "A\n··~"
 
 
 # ---- runs
@@ -319,7 +321,7 @@ def test_the_table_of_cells():
     for a, b in (("softmax", "lla"), ("lla", "gated_deltanet"), ("lla", "softmax_normed")):
         assert full[f"steps_{a}_s1"] == replace(full[f"steps_{b}_s1"], mixer=a)
     count = {
-        m: sum(p.numel() for p in make_reader(replace(full["steps_lla_s0"], mixer=m), 0).parameters())
+        m: sum(p.numel() for p in build_model(replace(full["steps_lla_s0"], mixer=m), 0).parameters())
         for m in ("softmax", "lla", "softmax_normed", "gated_deltanet", "mesanet")
     }
     assert max(count.values()) / min(count.values()) < 1.01
@@ -344,7 +346,7 @@ def test_a_small_difference_is_seen_file_by_file():
         seeds == 3
         and d == pytest.approx(-0.05, abs=0.005)
         and se < 0.005
-        and se < per_byte(a[0]["bits"], a[0]["bytes"])[1] / 10
+        and se < bits_per_byte(a[0]["bits"], a[0]["bytes"])[1] / 10
     )
     assert compare(a, b, quarter=2)[0] == pytest.approx(-0.05, abs=0.01)
 
@@ -372,6 +374,17 @@ def test_growth_is_measured_within_each_model():
         for r, shift in zip(a, (-0.1, 0, 0.1))
     ]
     assert growth(shifted, b)[1] == pytest.approx(se) and compare(shifted, b)[1] > 10 * se
+
+
+def test_the_trainings_of_one_contestant():
+    results = {
+        cell_name(m, b, s): (m, b, s) for m, b in (("softmax", "steps"), ("lla", "time")) for s in (0, 2)
+    }
+    results |= {"steps_lla_ridge10_s0": None, "steps_softmax_normed_s0": None}
+    both = [("softmax", "steps", 0), ("softmax", "steps", 2)]
+    assert seeds_of(results, "softmax") == seeds_of(results, "softmax", "time") == both
+    assert seeds_of(results, "lla", "time") == [("lla", "time", 0), ("lla", "time", 2)]
+    assert seeds_of(results, "lla") == []
 
 
 def test_verdicts():
@@ -413,11 +426,11 @@ def test_verdicts():
 @pytest.mark.parametrize(
     "call, name",
     [
-        (lambda: squeezed(b""), "text"),
+        (lambda: compressor_bits(b""), "text"),
         (lambda: count_contexts(b"a", 8), "order"),
         (lambda: windows(b"a", 1), "length"),
-        (lambda: per_byte([1.0], [1.0]), "bits"),
-        (lambda: per_byte([1.0, 2.0], [1.0]), "bits"),
+        (lambda: bits_per_byte([1.0], [1.0]), "bits"),
+        (lambda: bits_per_byte([1.0, 2.0], [1.0]), "bits"),
         (lambda: cells("slow"), "preset"),
         (lambda: run(Config("hyena")), "mixer"),
         (lambda: run(Config(budget="money")), "budget"),
@@ -426,7 +439,7 @@ def test_verdicts():
         (lambda: compare([], [made_up(0.0)]), "a"),
         (lambda: compare([made_up(0.0)], [made_up(0.0, hash="y")]), "corpus"),
         (lambda: read_corpus(("no_such_package",)), "root"),
-        (lambda: cache_gap(make_reader(TINY, 0), torch.zeros(1, 5, dtype=torch.long), given=5), "given"),
+        (lambda: cache_gap(build_model(TINY, 0), torch.zeros(1, 5, dtype=torch.long), given=5), "given"),
     ],
 )
 def test_bad_arguments(call, name):
@@ -449,9 +462,9 @@ def test_contexts_help_until_they_do_not_and_pieces_leak(corpus):
     n = [len(f) for f in files]
     # each of the first bytes of context is worth a tenth of a bit at least
     for a, b in ((1, 2), (2, 3), (3, 4)):
-        d, se = per_byte(bits[:, a] - bits[:, b], n)
+        d, se = bits_per_byte(bits[:, a] - bits[:, b], n)
         assert d - 2 * se > 0.1
-    turn, se = per_byte(bits[:, 7] - bits[:, 6], n)
+    turn, se = bits_per_byte(bits[:, 7] - bits[:, 6], n)
     assert turn - 2 * se > 0
     text = b"".join(corpus.stream(p) for p in PARTS)
     u = np.random.default_rng(0).random(len(text) // 1024 + 1)
@@ -463,8 +476,8 @@ def test_contexts_help_until_they_do_not_and_pieces_leak(corpus):
 def test_softmax_reads_better_than_counts_of_one_byte(corpus):
     c, tables = cells("fast")["steps_softmax_s0"], count_contexts(corpus.stream("train"), 1)
     files = list(corpus.parts["test"].values())
-    r = train_reader(c, corpus, c.steps, c.rates[0])[1]
-    d, se = per_byte(
+    r = train_model(c, corpus, c.steps, c.rates[0])[1]
+    d, se = bits_per_byte(
         np.array([count_bits(tables, f)[2].sum() for f in files]) - np.sum(r["bits"], 1),
         [len(f) for f in files],
     )
@@ -478,7 +491,7 @@ def test_lla_falls_as_softmax_does_and_a_small_ridge_takes_twice_the_steps(corpu
         parts=corpus.parts | {"valid": {n: t[:1000] for n, t in list(corpus.parts["valid"].items())[-4:]}},
     )
     runs = [
-        train_reader(replace(base, **change), few, 30, 1e-2, part="valid")[1]
+        train_model(replace(base, **change), few, 30, 1e-2, part="valid")[1]
         for change in (dict(mixer="softmax"), {}, dict(ridge=0.1))
     ]
     loss = [r["history"]["loss"] for r in runs]
@@ -491,26 +504,26 @@ def test_lla_falls_as_softmax_does_and_a_small_ridge_takes_twice_the_steps(corpu
 
 
 def test_reading_and_writing_give_modes_and_backends_back():
-    model = make_reader(replace(TINY, mixer="gated_deltanet", dropout=0.5), 0).train()
+    model = build_model(replace(TINY, mixer="gated_deltanet", dropout=0.5), 0).train()
     model.blocks[0].eval()
     model.blocks[1].mixer.backend = "chunk_parallel"
     state = lambda: ([m.training for m in model.modules()], [b.mixer.backend for b in model.blocks])
     before, text, file = state(), torch.zeros(1, 12, dtype=torch.long), b"abc" * 20
-    assert read_files(model, [file], 16) == read_files(model, [file], 16)
+    assert evaluate_files(model, [file], 16) == evaluate_files(model, [file], 16)
     for work in (
-        lambda: look_inside(model, text),
+        lambda: inspect_heads(model, text),
         lambda: cache_gap(model, text),
         lambda: write(model, "a", 3),
-        lambda: written(model, 6),
+        lambda: writing_report(model, 6),
     ):
         work()
         assert state() == before
     model.blocks[1].mlp = None
     before = state()
     for work in (
-        lambda: read_files(model, [file], 16),
-        lambda: look_inside(model, text),
-        lambda: written(model, 6),
+        lambda: evaluate_files(model, [file], 16),
+        lambda: inspect_heads(model, text),
+        lambda: writing_report(model, 6),
     ):
         with pytest.raises(TypeError):
             work()
@@ -519,4 +532,4 @@ def test_reading_and_writing_give_modes_and_backends_back():
 
 def test_the_curve_of_short_files_ends_with_them():
     knows_nothing = lambda x: torch.zeros(*x.shape, 256)
-    assert read_files(knows_nothing, [b"abc", b"ab"], 16)["curve"] == [[1, 8.0], [2, 8.0]]
+    assert evaluate_files(knows_nothing, [b"abc", b"ab"], 16)["curve"] == [[1, 8.0], [2, 8.0]]

@@ -15,12 +15,13 @@ from lla_course.tasks.online_regression import (
     Config,
     cells,
     later,
-    local_answers,
+    lla_predictions,
     make_sequences,
     paired_ratio,
     predict,
     quarters,
     run,
+    sample_segments,
     verdicts,
 )
 
@@ -51,7 +52,7 @@ def test_pieces_come_again():
 def test_shared_moments_give_the_oracles_answers(scale, ridge):
     k, v = (x[0] for x in make_sequences(SMALL, 1, gen()))
     torch.testing.assert_close(
-        local_answers(k[1:], k[:-1], v[:-1], scale=scale, ridges=(7.0, ridge))[1],
+        lla_predictions(k[1:], k[:-1], v[:-1], scale=scale, ridges=(7.0, ridge))[1],
         lla_dense(k[1:], k[:-1], v[:-1], scale=scale, ridge=ridge),
         rtol=1e-7,
         atol=1e-9,
@@ -89,6 +90,19 @@ def test_a_run_repeats_itself_and_counts_its_sequences():
     for r in a.values():
         assert len(r["curve"]) == 63 and len(r["first"]) == len(r["later"]) == 6 and len(r["chosen"]) == 2
     assert later(SMALL).sum() == 48 and later(replace(SMALL, pieces=2)).sum() == 32
+
+
+def test_segments_are_maps_of_keys_on_a_sphere():
+    k, v, W = sample_segments((3, 4, 50, 6), gen(), noise=0.0)
+    assert k.shape == v.shape == (3, 4, 50, 6) and W.shape == (3, 4, 6, 6)
+    torch.testing.assert_close(v, k @ W.mT)
+    torch.testing.assert_close(k.square().mean(-1), torch.ones(3, 4, 50, dtype=torch.float64))
+    near, far = (
+        sample_segments((3, 4, 50, 6), gen(), noise=0.0, spread=s)[0].var(2).mean() for s in (0.1, 3.0)
+    )
+    assert near < 0.1 < 0.5 < far
+    again, _, maps = sample_segments((2, 30, 5, 6), gen(), noise=0.0, pieces=2, dtype=torch.float32)
+    assert again.dtype == torch.float32 and all(len(m.flatten(1).unique(dim=0)) == 2 for m in maps)
 
 
 def test_quarters_and_the_paired_ratio():
@@ -169,7 +183,7 @@ def test_lla_falls_within_segments_by_more_than_softmax(live):
 @pytest.mark.parametrize("d", [1, 2, 8])
 def test_a_key_has_one_length_however_short_it_was(d, dtype, size):
     x = size * torch.randn(500, d, generator=gen(), dtype=dtype)
-    k = online_regression.unit_rms(x)
+    k = online_regression.rms_normalized(x)
     torch.testing.assert_close(k.norm(dim=-1), torch.full((500,), d**0.5, dtype=dtype))
     torch.testing.assert_close(k, x / x.norm(dim=-1, keepdim=True) * d**0.5)
 

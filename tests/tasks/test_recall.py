@@ -9,6 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.models import Decoder, DecoderConfig
 from lla_course.records import save
 from lla_course.tasks import recall
@@ -18,9 +19,9 @@ from lla_course.tasks.recall import (
     WORLDS,
     Config,
     cells,
-    draw_lessons,
-    grade,
-    lessons,
+    curriculum,
+    draw_curriculum,
+    evaluate,
     make_prompts,
     matrix_recall,
     recall_logits,
@@ -113,7 +114,7 @@ def test_pairs_that_do_not_fit(change, name):
 @settings(max_examples=100, deadline=None)
 def test_lessons_fill_the_steps_and_end_at_the_task(pairs, more, steps, first):
     tokens = 4 * pairs + 2 * more
-    plan = lessons(tokens, pairs, steps, first)
+    plan = curriculum(tokens, pairs, steps, first)
     assert (
         sum(s for s, _, _ in plan) == steps
         and plan[-1][1:] == (tokens, pairs)
@@ -129,15 +130,13 @@ def test_lessons_fill_the_steps_and_end_at_the_task(pairs, more, steps, first):
 
 
 def test_a_lesson_is_as_long_as_it_says_and_the_last_has_no_end(monkeypatch):
-    asked, model = (
-        [],
-        Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, positions="rotary", mlp_ratio=0)),
-    )
+    asked = []
+    model = Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, positions="rotary", mlp_ratio=0))
     real = recall.make_prompts
     monkeypatch.setattr(
         recall, "make_prompts", lambda n, **k: (asked.append((n, k["tokens"], k["pairs"])), real(n, **k))[1]
     )
-    draw = draw_lessons([(2, 8, 2), (1, 16, 4)], 16, 3)
+    draw = draw_curriculum([(2, 8, 2), (1, 16, 4)], 16, 3)
     for step in range(5):
         assert recall_loss(model, *draw(step, gen())).dim() == 0
     # as many tokens in each
@@ -166,11 +165,11 @@ def test_answers_are_the_logits_at_the_queries_and_do_not_see_ahead(name):
 
 def test_an_untrained_model_is_right_by_chance_and_grades_repeat_themselves():
     model = Decoder(DecoderConfig(vocab=64, width=16, heads=1, length=32, positions="rotary", mlp_ratio=0))
-    loss, right = grade(model, 250, gen(), tokens=32, pairs=4, vocab=64)
+    loss, right = evaluate(model, 250, gen(), tokens=32, pairs=4, vocab=64)
     assert right.shape == (250,) and right.mean() < 1 / 4 and abs(loss - math.log(64)) < 0.3
-    assert grade(model, 250, gen(), tokens=32, pairs=4, vocab=64)[0] == loss
+    assert evaluate(model, 250, gen(), tokens=32, pairs=4, vocab=64)[0] == loss
     with pytest.raises(ValueError, match="^precision="):
-        grade(model, 2, gen(), "float8", tokens=32, pairs=4, vocab=64)
+        evaluate(model, 2, gen(), "float8", tokens=32, pairs=4, vocab=64)
 
 
 def test_a_model_that_answers_the_token_after_the_key_is_always_right():
@@ -190,7 +189,7 @@ def test_a_model_that_answers_the_token_after_the_key_is_always_right():
         def unembed(self, x):
             return x
 
-    assert grade(Oracle(), 30, gen(), tokens=32, pairs=4, vocab=64)[1].min() == 1
+    assert evaluate(Oracle(), 30, gen(), tokens=32, pairs=4, vocab=64)[1].min() == 1
 
 
 @pytest.mark.parametrize("name", ["softmax", "lla"])
@@ -237,7 +236,7 @@ def test_what_fits_is_recalled_and_what_does_not_is_lost():
         (lambda: matrix_recall("sum", 4, 9, 8, gen()), "pairs"),
         (lambda: matrix_recall("sum", 4, 0, 8, gen()), "pairs"),
         (lambda: cells("slow"), "preset"),
-        (lambda: lessons(64, 8, 10, -1), "first"),
+        (lambda: curriculum(64, 8, 10, -1), "first"),
         (lambda: replace(cells("fast")["softmax"], mixer="hyena"), "mixer"),
     ],
 )
@@ -336,9 +335,9 @@ def test_grading_gives_the_mode_back_also_after_an_error():
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
     sizes = dict(tokens=16, pairs=2, vocab=16)
-    assert grade(model, 20, gen(), **sizes)[0] == grade(model, 20, gen(), **sizes)[0]
+    assert evaluate(model, 20, gen(), **sizes)[0] == evaluate(model, 20, gen(), **sizes)[0]
     with pytest.raises(ValueError, match="^tokens="):
-        grade(model, 20, gen(), tokens=16, pairs=2, vocab=640)
+        evaluate(model, 20, gen(), tokens=16, pairs=2, vocab=640)
     assert [m.training for m in model.modules()] == before
 
 
@@ -355,8 +354,5 @@ def test_no_prompt():
 def test_prompts_do_not_depend_on_the_usual_dtype(usual):
     make = lambda: make_prompts(30, tokens=64, pairs=8, vocab=64, generator=gen())
     want = make()
-    try:
-        torch.set_default_dtype(usual)
+    with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(make(), want))
-    finally:
-        torch.set_default_dtype(torch.float32)

@@ -8,18 +8,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from helpers import default_dtype
 from lla_course.models import DecoderConfig
 from lla_course.tasks.mixers import recurrence
 from lla_course.tasks.state_tracking import (
     RUNNERS,
     Config,
     StepToTwo,
-    answers,
-    at_home,
+    apply_moves,
+    apply_moves_doubling,
+    ball_logits,
+    build_model,
     cells,
-    follow,
-    follow_doubling,
-    grade,
+    evaluate,
+    identity_places,
     is_even,
     make_words,
     mean_rows,
@@ -27,7 +29,6 @@ from lla_course.tasks.state_tracking import (
     reach,
     run,
     swap_machine,
-    tracker,
     verdicts,
 )
 
@@ -114,8 +115,8 @@ def test_swaps_are_odd_undo_themselves_and_touch_two_places():
 def test_doubling_is_the_loop(world, length, seed):
     m = moves(world)
     word = torch.randint(len(m), (3, length), generator=gen(seed))
-    places = follow(m, word)
-    assert torch.equal(places, follow_doubling(m, word)) and places.shape == (3, length, m.shape[1])
+    places = apply_moves(m, word)
+    assert torch.equal(places, apply_moves_doubling(m, word)) and places.shape == (3, length, m.shape[1])
     assert (places.sort(-1).values == torch.arange(m.shape[1])).all()
     assert torch.equal(places[:, 0], m[word[:, 0]])
 
@@ -124,14 +125,14 @@ def test_doubling_is_the_loop(world, length, seed):
 @settings(max_examples=25, deadline=None)
 def test_a_word_and_its_mirror_image_lead_home(word):
     there_and_back = torch.tensor(word + word[::-1])
-    assert follow(moves("swap5"), there_and_back)[-1].tolist() == [0, 1, 2, 3, 4]
+    assert apply_moves(moves("swap5"), there_and_back)[-1].tolist() == [0, 1, 2, 3, 4]
 
 
 def test_a_move_sends_the_ball_that_stands_there():
     m = moves("swap4")
     swap = lambda i, j: next(g for g, r in enumerate(m.tolist()) if r[i] == j)
-    assert follow(m, torch.tensor([swap(0, 1), swap(1, 2)])).tolist() == [[1, 0, 2, 3], [2, 0, 1, 3]]
-    assert follow(m, torch.tensor([], dtype=torch.int64)).shape == (0, 4)
+    assert apply_moves(m, torch.tensor([swap(0, 1), swap(1, 2)])).tolist() == [[1, 0, 2, 3], [2, 0, 1, 3]]
+    assert apply_moves(m, torch.tensor([], dtype=torch.int64)).shape == (0, 4)
 
 
 def test_words_begin_at_home_and_repeat_with_the_seed():
@@ -143,7 +144,9 @@ def test_words_begin_at_home_and_repeat_with_the_seed():
         and (tokens[:, 0] == 10).all()
         and tokens[:, 1:].max() < 10
     )
-    assert (places[:, 0] == torch.arange(5)).all() and torch.equal(places[:, 1:], follow(m, tokens[:, 1:]))
+    assert (places[:, 0] == torch.arange(5)).all() and torch.equal(
+        places[:, 1:], apply_moves(m, tokens[:, 1:])
+    )
     assert (
         torch.equal(tokens, again[0]) and torch.equal(places, again[1]) and not torch.equal(tokens, other[0])
     )
@@ -152,7 +155,7 @@ def test_words_begin_at_home_and_repeat_with_the_seed():
 @pytest.mark.parametrize("n", [2, 3, 5, 12])
 def test_the_chance_of_being_at_home(n):
     _, places = make_words(moves(f"swap{n}"), 4000, 12, gen(n))
-    seen, theory = (places[..., 0] == 0).double().mean(0), at_home(n, torch.arange(13))
+    seen, theory = (places[..., 0] == 0).double().mean(0), identity_places(n, torch.arange(13))
     assert ((seen - theory).abs() < 4 * 0.5 / 4000**0.5).all() and theory[0] == 1
 
 
@@ -167,7 +170,7 @@ def test_memory_plus_identity_is_mirrored(n):
     eye = torch.eye(n, dtype=torch.float64)
     k = (eye[pairs[:, 0]] - eye[pairs[:, 1]]) / 2**0.5
     W = recurrence("delta", k, k, -k, 0 * k[:, :1], 2 + 0 * k[:, :1])[1][0]
-    place = follow(m, word)[-1]
+    place = apply_moves(m, word)[-1]
     torch.testing.assert_close(W + eye, eye[place], rtol=0, atol=1e-12)  # row b is one where ball b stands
 
 
@@ -176,13 +179,13 @@ def test_memory_plus_identity_is_mirrored(n):
 def test_the_machine_is_right_on_any_word(n, length, seed):
     tokens, places = make_words(moves(f"swap{n}"), 2, length, gen(seed))
     with torch.no_grad():
-        assert torch.equal(answers(swap_machine(n), tokens, n).argmax(-1), places)
+        assert torch.equal(ball_logits(swap_machine(n), tokens, n).argmax(-1), places)
 
 
 def test_the_machine_does_not_tire():
     tokens, places = make_words(moves("swap5"), 1, 4000, gen())
     with torch.no_grad():
-        assert torch.equal(answers(swap_machine(5), tokens, 5).argmax(-1), places)
+        assert torch.equal(ball_logits(swap_machine(5), tokens, 5).argmax(-1), places)
     assert len(swap_machine(5).blocks) == 1
 
 
@@ -192,7 +195,7 @@ def test_the_same_machine_with_a_step_of_one_fails_at_the_second_swap():
     machine.blocks[0].mixer.to_beta.bias.data.fill_(0.0)
     tokens = torch.tensor([[3, 0, 0, 0, 0]])
     with torch.no_grad():
-        said = answers(machine, tokens, 3)
+        said = ball_logits(machine, tokens, 3)
     torch.testing.assert_close(said[0, 1, 0, 0], said[0, 2, 0, 0])  # nothing changes any more
     # and the two balls cannot be told apart
     torch.testing.assert_close(said[0, 1:, 0], said[0, 1:, 1])
@@ -222,18 +225,20 @@ def test_step_to_two_doubles_the_step_and_nothing_else():
 
 @pytest.mark.parametrize("mixer", RUNNERS)
 def test_no_contestant_sees_a_move_before_it_is_made(mixer):
-    model = tracker(replace(TINY, mixer=mixer)).eval()
+    model = build_model(replace(TINY, mixer=mixer)).eval()
     tokens, _ = make_words(moves("swap3"), 2, 9, gen())
     other = tokens.clone()
     other[:, 6:] = (other[:, 6:] + 1) % 3
     with torch.no_grad():
-        a, b = (answers(model, t, 3) for t in (tokens, other))
+        a, b = (ball_logits(model, t, 3) for t in (tokens, other))
     torch.testing.assert_close(a[:, :6], b[:, :6])
     assert a.shape == (2, 10, 3, 3) and not torch.allclose(a[:, 6:], b[:, 6:])
 
 
 def test_positions_fit_the_mixer():
-    at = lambda mixer, positions="": tracker(replace(TINY, mixer=mixer, positions=positions)).cfg.positions
+    at = lambda mixer, positions="": (
+        build_model(replace(TINY, mixer=mixer, positions=positions)).cfg.positions
+    )
     assert (
         at("softmax") == at("lla") == "rotary"
         and at("deltanet") == at("gla") == "none"
@@ -255,7 +260,7 @@ def test_a_run_repeats_itself_and_keeps_what_a_reader_wants():
             and all(0 <= x <= y <= 1 for x, y in zip(r["rows"], r["balls"]))
             and r["test_residual"] is None
         )
-    assert a["parameters"] == sum(p.numel() for p in tracker(TINY).parameters())
+    assert a["parameters"] == sum(p.numel() for p in build_model(TINY).parameters())
 
 
 def test_lla_tells_what_its_solver_left():
@@ -264,7 +269,7 @@ def test_lla_tells_what_its_solver_left():
 
 
 def test_the_grade_of_the_machine_is_perfect():
-    found = grade(swap_machine(4), moves("swap4"), 20, 30, gen())
+    found = evaluate(swap_machine(4), moves("swap4"), 20, 30, gen())
     assert found["rows"] == found["balls"] == [1.0] * 30 and found["test_residual"] is None
 
 
@@ -340,10 +345,10 @@ def test_verdicts_on_made_up_records():
         (lambda: moves("S5"), "world"),
         (lambda: moves("swap-3"), "world"),
         (lambda: moves(None), "world"),
-        (lambda: at_home(1, torch.ones(1)), "n"),
+        (lambda: identity_places(1, torch.ones(1)), "n"),
         (lambda: swap_machine(1), "n"),
         (lambda: make_words(moves("swap3"), 2, 0, gen()), "length"),
-        (lambda: tracker(replace(TINY, mixer="hyena")), "mixer"),
+        (lambda: build_model(replace(TINY, mixer="hyena")), "mixer"),
         (lambda: cells("slow"), "preset"),
         (lambda: reach([1.0], 0), "level"),
         (lambda: mean_rows({"runs": [{"rows": [1.0]}]}, 1, 2), "begin, end"),
@@ -377,31 +382,28 @@ def test_a_step_to_two_learns_what_a_step_to_one_does_not():
 
 
 def test_grading_gives_the_mode_back():
-    model = tracker(TINY).train()
+    model = build_model(TINY).train()
     model.blocks[0].eval()
     before = [m.training for m in model.modules()]
-    grade(model, moves("swap3"), 3, 5, gen())
+    evaluate(model, moves("swap3"), 3, 5, gen())
     assert [m.training for m in model.modules()] == before
 
 
 def test_no_word():
     tokens, places = make_words(moves("swap3"), 0, 5, gen())
     assert tokens.shape == (0, 6) and places.shape == (0, 6, 3)
-    assert follow(moves("swap3"), tokens[:, 1:]).shape == (0, 5, 3)
-    assert answers(tracker(TINY), tokens, 3).shape == (0, 6, 3, 3)
+    assert apply_moves(moves("swap3"), tokens[:, 1:]).shape == (0, 5, 3)
+    assert ball_logits(build_model(TINY), tokens, 3).shape == (0, 6, 3, 3)
 
 
 def test_a_move_that_does_not_exist_is_not_the_last_one():
     for word in ([-1], [3]):
-        for f in (follow, follow_doubling):
+        for f in (apply_moves, apply_moves_doubling):
             with pytest.raises(ValueError, match=f"^word={word[0]}"):
                 f(moves("swap3"), torch.tensor(word))
 
 
 @pytest.mark.parametrize("usual", [torch.bfloat16, torch.float64])
 def test_the_hand_built_machine_is_right_whatever_the_usual_dtype(usual):
-    try:
-        torch.set_default_dtype(usual)
-        assert grade(swap_machine(5), moves("swap5"), 20, 60, gen())["rows"][-1] == 1
-    finally:
-        torch.set_default_dtype(torch.float32)
+    with default_dtype(usual):
+        assert evaluate(swap_machine(5), moves("swap5"), 20, 60, gen())["rows"][-1] == 1
