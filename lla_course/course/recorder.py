@@ -103,21 +103,21 @@ def _parts_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.parts")
 
 # %% ../../nbs/02b_recorder.ipynb #d012
-def _check_targets(room: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
+def _check_targets(name: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
     if not folder.name:
         bad_argument("folder", str(folder), "a folder with a name")
-    for place in (folder / room, _parts_folder(folder)):
+    for place in (folder / name, _parts_folder(folder)):
         require_folder("folder", place)
     here, lost, notes = pick_device(), [], []
     for cell, cfg in table.items():
-        path = folder / room / f"{cell}.json"
+        path = folder / name / f"{cell}.json"
         if path.is_dir():
-            bad_argument("folder", str(folder), f"a place without a folder named {room}/{path.name}")
-        seconds, why = _recorded_seconds(f"{room}/{cell}", cfg, folder)
+            bad_argument("folder", str(folder), f"a place without a folder named {name}/{path.name}")
+        seconds, why = _recorded_seconds(f"{name}/{cell}", cfg, folder)
         if why:
             notes.append(f"{path} is recorded anew: {why}")
         serves = seconds is not None and not again
-        what = "" if serves else replacement_loss(f"{room}/{cell}", preset=preset, device=here, folder=folder)
+        what = "" if serves else replacement_loss(f"{name}/{cell}", preset=preset, device=here, folder=folder)
         if what:
             lost.append(f"{cell} ({what})")
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
@@ -171,7 +171,7 @@ def _record_cell(module: ModuleType, cell: str, cfg: Any, preset: str, again: bo
 def _start_recorder(mark: str, threads: int, gpu: str | None) -> None:
     tie_to_parent(mark)
     if gpu is not None:
-        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # before CUDA wakes up
+        os.environ["CUDA_VISIBLE_DEVICES"] = gpu  # CUDA reads it once, when it is initialised
     import torch
 
     torch.set_num_threads(threads)

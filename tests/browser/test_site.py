@@ -145,7 +145,8 @@ AT_REST = f"""async n => {{
 }}"""
 STANDS_AT = """([n, end]) => {
     const slider = document.querySelectorAll('.js-plotly-plot')[n]._fullLayout.sliders[0];
-    return slider.active === (end < 0.5 ? 0 : slider.steps.length - 1);
+    const at = slider.active / (slider.steps.length - 1);
+    return end < 0.5 ? at < 0.1 : at > 0.9;
 }"""
 
 
