@@ -371,6 +371,7 @@ def best_misreports(
     contexts: Any = None,  # tensors [B, ...] that the mechanism takes after the bids
     low: Any = 0.0,  # smallest report, broadcastable to [B, n, m]
     high: Any = 1.0,  # largest report, likewise
+    bidders: Sequence[int] | None = None,  # who may misreport; default everybody
     search: MisreportSearch | None = None,  # how to look; default by a grid
     **changes: Any,  # fields of `search` to change
     # gain over the truth [B, n], >= 0, and the misreport [B, n, m]; the truth itself where none pays
@@ -382,11 +383,14 @@ def best_misreports(
     v, a, span, contexts = _checked(values, low, high, contexts)
     B, n, m = v.shape
     rng, together = torch.Generator().manual_seed(search.seed), max(1, search.block // search.reports(m))
+    bidders = (
+        range(n) if bidders is None else [require_whole("bidders", i, least=0, most=n - 1) for i in bidders]
+    )
     gains, misreports = torch.zeros_like(v[..., 0]), v.clone()
     for rows in torch.arange(B, device=v.device).split(together):
         part, shown = v[rows], [c[rows] for c in contexts]
         honest = _honest(mechanism, part, shown)
-        for i in range(n):
+        for i in bidders:
             box = a[rows, i, None], span[rows, i, None]
             u, report = _best_of_one(mechanism, part, i, shown, box, search, rng)
             won = u - honest[:, i]
@@ -470,7 +474,7 @@ def _honest(mechanism: Callable, v: torch.Tensor, contexts: Sequence[torch.Tenso
 def true_regret(
     mechanism: Callable,  # (bids, *contexts) -> (allocation [B, n, m], payment [B, n])
     values: Any,  # true values, [B, n, m]
-    **search: Any,  # contexts, low, high, search, and what to change in it: all of `best_misreports`
+    **search: Any,  # contexts, low, high, bidders, search, and what to change in it, as in `best_misreports`
 ) -> torch.Tensor:  # [B, n], >= 0
     """What the best misreport would gain each bidder while the others are honest.
 

@@ -466,6 +466,15 @@ def test_cells_and_run(monkeypatch):
         assert sum(t.numel() for t in arrays.values()) < 60_000
 
 
+def test_only_some_bidders_may_misreport():
+    net, v = RegretNet(2, 2, seed=4), single(5, 2, 2)
+    whole, one = best_misreports(net, v, grid=9), best_misreports(net, v, grid=9, bidders=[1])
+    assert torch.equal(one[0][:, 1], whole[0][:, 1]) and torch.equal(one[1][:, 1], whole[1][:, 1])
+    assert not one[0][:, 0].any() and torch.equal(one[1][:, 0], v[:, 0])
+    with pytest.raises(ValueError, match="^bidders=2"):
+        best_misreports(net, v, bidders=[2])
+
+
 # ---- what is refused
 
 good = single(4, 2, 2)
