@@ -146,11 +146,9 @@ class MultiHead(nn.Module):
         super().__init__()
         _sizes(cfg)
         self.heads, self.rotary, self.dropout = cfg.heads, cfg.positions == "rotary", cfg.dropout
-        self.to_qkv, self.to_out, self.per_head = (
-            nn.Linear(cfg.width, 3 * cfg.width),
-            nn.Linear(cfg.width, cfg.width),
-            nn.Identity(),
-        )
+        self.to_qkv = nn.Linear(cfg.width, 3 * cfg.width)
+        self.to_out = nn.Linear(cfg.width, cfg.width)
+        self.per_head = nn.Identity()
         init_weights(self, cfg, (self.to_out,))
 
     def project(
@@ -236,7 +234,7 @@ class SoftmaxAttention(MultiHead):
 
 # %% ../nbs/30_models.ipynb #c019
 class Block(nn.Module):
-    "Mix, then think, each added to the residual stream."
+    "A mixer, then an MLP, each normalised before and added to the residual stream."
 
     def __init__(
         self,
@@ -269,7 +267,7 @@ class Block(nn.Module):
         self,
         x: torch.Tensor,  # [B, T, C]
     ) -> torch.Tensor:  # [B, T, C]
-        "One block."
+        "Mix, then the MLP, each added to the residual stream."
         return self.mlp_residual(x + self.drop(self.mixer(self.norm_mix(x))))
 
     def step(
@@ -299,11 +297,9 @@ class Decoder(nn.Module):
             bad_argument("mixer", mixer, "a recipe, cfg -> module")
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.tok_embed, self.norm, self.unembed = (
-                nn.Embedding(cfg.vocab, cfg.width),
-                nn.LayerNorm(cfg.width),
-                nn.Linear(cfg.width, cfg.vocab, bias=False),
-            )
+            self.tok_embed = nn.Embedding(cfg.vocab, cfg.width)
+            self.norm = nn.LayerNorm(cfg.width)
+            self.unembed = nn.Linear(cfg.width, cfg.vocab, bias=False)
             self.pos_embed = nn.Embedding(cfg.length, cfg.width) if cfg.positions == "learned" else None
             init_weights(self, cfg)
             self.blocks = nn.ModuleList(Block(cfg, mixer(cfg)) for _ in range(cfg.layers))
@@ -544,11 +540,9 @@ def _can_cache(model: Decoder, lengths: torch.Tensor | None) -> bool:
 
 def _cached(model: Decoder, text: torch.Tensor, T: int) -> Callable:
     "A reader that remembers: (text, end [B]) -> logits after token end - 1, [B, vocab]."
-    states, rows, first = (
-        [block.mixer.start(*text.shape) for block in model.blocks],
-        torch.arange(len(text), device=text.device),
-        [True],
-    )
+    states = [block.mixer.start(*text.shape) for block in model.blocks]
+    rows = torch.arange(len(text), device=text.device)
+    first = [True]
 
     def read(text: torch.Tensor, end: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(T, device=text.device).expand(len(text), T) if first[0] else end[:, None] - 1

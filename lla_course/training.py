@@ -252,6 +252,7 @@ def _set_rate(optimizer: torch.optim.Optimizer, highest: list, factor: float) ->
 def _check_fit(
     optimizer: torch.optim.Optimizer, precision: str, clip: float | None, replay: bool, every: int
 ) -> None:
+    "Raise `ValueError` for settings that make no training, and for an optimiser that cannot be replayed."
     require_choice("precision", precision, ("float32", "bfloat16"))
     require_whole("every", every, least=1)
     if clip is not None:

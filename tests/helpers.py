@@ -2,8 +2,15 @@
 
 from contextlib import contextmanager
 
+import pytest
 import torch
 
+from lla_course.kernels.runtime import can_run
+
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+needs_kernels = pytest.mark.skipif(
+    not can_run(DEVICE), reason="needs Triton, and a GPU or TRITON_INTERPRET=1"
+)
 FLOOR = {
     torch.float32: 1e-6,
     torch.float16: 1e-3,

@@ -97,7 +97,7 @@ ROOMS = dict(
 # these import what stands before them in their own part
 SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions"}
 # through these modules all others reach the kernels
-OPENS_KERNELS = {"attention.decode", "attention.flash", "attention.benchmark"}
+OPENS_KERNELS = {"attention.decode", "attention.decode_benchmark", "attention.flash", "attention.benchmark"}
 SHOWS = {
     "plotly",
     "ipywidgets",

@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lla_course.attention import benchmark, decode
+from lla_course.attention import benchmark, decode_benchmark
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
@@ -76,9 +76,9 @@ def test_all_gpu_tests_passed_where_the_times_were_measured():
     assert r["tests"] == r["passed"] > 40 and not r["failed"]
 
 
-@pytest.mark.parametrize("name", decode.cells("full"))
+@pytest.mark.parametrize("name", decode_benchmark.cells("full"))
 def test_decoding_costs_at_most_twice_softmax_at_64_and_four_times_at_128_but_for_one_cell(name):
-    r, d = recorded(name, decode), decode.cells("full")[name].d
+    r, d = recorded(name, decode_benchmark), decode_benchmark.cells("full")[name].d
     assert (
         r["lla_ms"] / r["softmax_ms"] <= {64: 2.005, 128: 4}[d] + 0.6 * (name == "d64_32x4k")
         and r["error"] < 0.003

@@ -4,12 +4,11 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'Statistics', 'decode_statistics', 'sweep_solve', 'decode_solve', 'merge_statistics', 'lla_decode_tiled',
-           'decode_kernels', 'lla_decode', 'Config', 'cells', 'benchmark_cache', 'replay_ms', 'softmax_ms', 'run']
+           'decode_kernels', 'lla_decode']
 
 # %% ../../nbs/27_decoding.ipynb #c003
 import math
 import numbers
-import time
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -18,12 +17,11 @@ from typing import Any
 
 import torch
 from torch.nn import functional as F
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from .dense import floored_ridge
 from .tiled import RIDGE_FLOOR
-from ..core import bad_argument, by_preset, require_choice
-from ..kernels.lla_decode import DECODE_TILES, choose_splits, lla_decode_triton
+from ..core import bad_argument, require_choice
+from ..kernels.lla_decode import lla_decode_triton
 from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/27_decoding.ipynb #c010
@@ -177,7 +175,7 @@ def _check_tensor(name: str, t: torch.Tensor) -> None:
     if layout != torch.strided:
         bad_argument(f"{name}.layout", layout, "a dense tensor")
 
-
+# %% ../../nbs/27_decoding.ipynb #c044d
 def _check_floats(name: str, t: torch.Tensor) -> None:
     _check_tensor(name, t)
     if t.dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
@@ -212,7 +210,7 @@ def _plain(t: torch.Tensor) -> bool:  # whether it has memory of its own: not fa
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(t)
     return type(t) in (torch.Tensor, torch.nn.Parameter) and not t.is_meta and not wrapped
 
-
+# %% ../../nbs/27_decoding.ipynb #c045d
 def _known(t: torch.Tensor) -> bool:  # whether its values can be read, and without waiting for a GPU
     return not torch.compiler.is_compiling() and _plain(t) and t.device.type == "cpu"
 
@@ -315,7 +313,7 @@ def _compiled(q, k, v, ridge: Any, lengths: torch.Tensor | None, *, scale: float
     given = isinstance(ridge, torch.Tensor)
     return decode_kernels(q, k, v, ridge if given else None, 0.0 if given else ridge, lengths, scale)
 
-
+# %% ../../nbs/27_decoding.ipynb #c046f
 def _chosen(backend: str, q: torch.Tensor, *others: Any) -> Callable:  # who computes
     if backend == "dense":
         return partial(lla_decode_tiled, wide=torch.float64)
@@ -363,117 +361,3 @@ def lla_decode(
     work = _chosen(backend, q, k_cache, v_cache, rows)
     with uncast:
         return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
-
-# %% ../../nbs/27_decoding.ipynb #c054
-@dataclass(frozen=True)
-class Config:
-    "One measurement of decoding."
-
-    d: int  # head dimension
-    sequences: int  # heads times batch
-    n: int  # keys in the cache of each
-    ridge: float = 0.1  # relative ridge
-    checked: int = 2  # sequences at which the error is measured
-    seed: int = 0  # of the data
-
-
-def cells(
-    preset: str = "full",  # "fast" or "full"
-) -> dict[str, Config]:  # name -> settings
-    "Both head sizes, few and many sequences, three lengths."
-    shrink = by_preset(preset, fast=lambda s, n: (2, n // 32), full=lambda s, n: (s, n))
-    return {
-        f"d{d}_{s}x{n // 1024}k": Config(d, *shrink(s, n))
-        for d in (64, 128)
-        for s in (32, 512)
-        for n in (4096, 32768, 131072)
-    }
-
-# %% ../../nbs/27_decoding.ipynb #c055
-def benchmark_cache(
-    cfg: Config,  # the measurement
-    device: torch.device,  # where
-) -> list[tuple]:  # copies of (q, k, v), q [B, H, 1, d], k and v [B, H, n, d], bfloat16
-    "Normal keys and values; enough copies for 200 MB on a GPU."
-    g = torch.Generator(device).manual_seed(cfg.seed)
-    H = math.gcd(cfg.sequences, 8)
-    B = cfg.sequences // H
-    new = lambda n: torch.randn(B, H, n, cfg.d, generator=g, device=device, dtype=torch.bfloat16)
-    copies = max(1, round(2e8 / (4 * cfg.sequences * cfg.n * cfg.d))) if device.type == "cuda" else 1
-    return [(new(1), new(cfg.n), new(cfg.n)) for _ in range(copies)]
-
-# %% ../../nbs/27_decoding.ipynb #c056
-def replay_ms(
-    work: Callable,  # a function of q, k and v
-    copies: list,  # of the inputs
-    repeats: int = 9,  # replays that are timed
-) -> float:  # the median time of one call, ms
-    "Time a function: CUDA graphs of about 50 calls on a GPU (fewer for large inputs), the clock elsewhere."
-    if copies[0][0].device.type != "cuda":
-        work(*copies[0])
-        start = time.perf_counter()
-        work(*copies[0])
-        return 1e3 * (time.perf_counter() - start)
-    calls = max(2, min(50, int(2e10 / (2 * copies[0][1].nbytes))))
-    for _ in range(3):
-        work(*copies[0])
-    torch.cuda.synchronize()
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        for i in range(calls):
-            work(*copies[i % len(copies)])
-    times, (start, end) = [], (torch.cuda.Event(enable_timing=True) for _ in range(2))
-    for _ in range(repeats + 1):
-        start.record()
-        graph.replay()
-        end.record()
-        torch.cuda.synchronize()
-        times.append(start.elapsed_time(end) / calls)
-    return sorted(times[1:])[repeats // 2]
-
-# %% ../../nbs/27_decoding.ipynb #c057
-def softmax_ms(
-    copies: list,  # of q, k and v
-) -> tuple[float, str]:  # time of the fastest backend, ms, and its name
-    "Softmax decoding by PyTorch: the fastest of its fused backends that run here."
-    found = {}
-    for backend in (
-        SDPBackend.FLASH_ATTENTION,
-        SDPBackend.CUDNN_ATTENTION,
-        SDPBackend.EFFICIENT_ATTENTION,
-        SDPBackend.MATH,
-    )[: 3 if copies[0][0].is_cuda else 4]:
-        try:
-            with sdpa_kernel(backend):
-                found[backend.name.lower()] = replay_ms(F.scaled_dot_product_attention, copies)
-        except RuntimeError:
-            continue
-    name = min(found, key=found.get)
-    return found[name], name
-
-# %% ../../nbs/27_decoding.ipynb #c058
-def run(
-    cfg: Config,  # the measurement
-) -> dict:  # times in ms, error, workspace
-    "Time and check one-pass decoding, with softmax decoding and the time of reading the cache beside it."
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    with torch.no_grad():
-        copies = benchmark_cache(cfg, device)
-        ours = lambda q, k, v: lla_decode(q, k, v, ridge=cfg.ridge)
-        few = [t.flatten(0, 1)[: cfg.checked, None] for t in copies[0]]
-        truth = lla_decode(*(t.double() for t in few), ridge=cfg.ridge, backend="tiled")
-        error = (ours(*copies[0]).flatten(0, 1)[: cfg.checked, None].double() - truth).norm() / truth.norm()
-        lla = replay_ms(ours, copies)
-        softmax, backend = softmax_ms(copies)
-    splits = choose_splits(cfg.sequences, cfg.n, cfg.d, DECODE_TILES[cfg.d][3])
-    return dict(
-        lla_ms=lla,
-        softmax_ms=softmax,
-        softmax_backend=backend,
-        floor_ms=4e3 * cfg.sequences * cfg.n * cfg.d / 4.3e12,
-        error=float(error),
-        splits=splits,
-        workspace_mb=4 * cfg.sequences * splits * (2 * cfg.d**2 + 2 * cfg.d + 1) / 2**20,
-        copies=len(copies),
-        device=device,
-    )

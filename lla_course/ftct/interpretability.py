@@ -126,10 +126,8 @@ def script(
     as_tokens(tokens, len(words.names))
     if not n:
         bad_argument("tokens.shape", tuple(tokens.shape), "at least one text")
-    is_value, lines = (
-        (tokens >= words.value) & (tokens < words.context),
-        int((tokens[0] == NEWLINE).sum()) + 1,
-    )
+    is_value = (tokens >= words.value) & (tokens < words.context)
+    lines = int((tokens[0] == NEWLINE).sum()) + 1
     counts = is_value.sum(1)
     if (counts != counts[0]).any() or counts[0] % lines:
         bad_argument("tokens", counts.tolist()[:8], "rows of equally many values, equally many in each line")

@@ -201,10 +201,8 @@ def surgery_figure(
         require_whole(name, which, least=0)
     case, wrote = _written(model, kind, number)
     world, words = world_of(model), vocabulary(DataConfig(graph_seed=model))
-    got, right = (
-        pairs(world.cfg, wrote)[:7],
-        list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:],
-    )
+    got = pairs(world.cfg, wrote)[:7]
+    right = list(zip(case["letters"][0].tolist(), case["values"][0].tolist()))[1:]
     good = [(a - words.letter, v) == r for (a, v), r in zip(got, right)]
     roles = {v: "softmax" for v, letter in enumerate(world.letter) if letter == case["letters"][0, 0]}
     for (a, _), ok in zip(got, good):
@@ -272,11 +270,9 @@ def switch_figure(
     for name, on in dict(h00=h00, h01=h01, h10=h10, h11=h11).items():
         require_flag(name, on)
     off = tuple(head for head, on in zip(HEADS, (h00, h01, h10, h11)) if not on)
-    now, whole, names = (
-        known_without(model, off, place),
-        known_without(model, (), place),
-        ["next vertex", "value"],
-    )
+    now = known_without(model, off, place)
+    whole = known_without(model, (), place)
+    names = ["next vertex", "value"]
     fig = (
         canvas("part that is right", "", height=260)
         .update_xaxes(range=[0, 1.03])

@@ -128,6 +128,7 @@ def batches(
 
 # %% ../../nbs/51_ftct_training.ipynb #c011b
 def _endless(cfg: Config, generator: torch.Generator, ahead: int) -> Iterator[tuple]:
+    "Draw sequences for several batches, sort them by length, and give the batches out in any order."
     some = cfg.batch * ahead
     kept = sample_batch(cfg.data, generator, cfg.pool)[:2] if cfg.pool else None
     while True:
@@ -259,6 +260,7 @@ def cells(
 
 
 def _small() -> dict[str, Config]:
+    "The small world: seeds, depths, lengths of fragments."
     base = lambda seed, M=4, **other: Config(DataConfig(M=M, graph_seed=seed), seed=seed, **other)
     found = {f"small_s{s}": base(s, keep=True) for s in range(3)}
     return (
@@ -276,6 +278,7 @@ AUTHORS = dict(batch=8, rate=5e-5, betas=(0.9, 0.999), warmup=1, steps=43_750, m
 
 
 def _large(graphs: int = 3) -> dict[str, Config]:
+    "The process and the model of the authors: all (N, M), sizes, pools, MLPs, longer trainings."
     base = dict(width=720, dropout=0.1, steps=3000, batch=64, rate=5e-4, warmup=200, decay=1.0)
     base |= dict(precision="bfloat16", minutes=5.0)
     mlp = base | dict(kind="mlp", width=1000, batch=32, precision="float32")

@@ -128,10 +128,8 @@ class Regressor(nn.Module):
         recipe = mixer(cfg.mixer, **dict(cfg.knobs))
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(require_whole("seed", seed, least=0))
-            self.embed, self.unembed = (
-                nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width),
-                nn.Linear(cfg.width, cfg.d),
-            )
+            self.embed = nn.Linear((3 if cfg.told else 2) * cfg.d, cfg.width)
+            self.unembed = nn.Linear(cfg.width, cfg.d)
             nn.init.normal_(self.embed.weight, std=cfg.d**-0.5)
             for p in self.unembed.parameters():
                 nn.init.zeros_(p)

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['RULES', 'CONTEST', 'LENGTH', 'STAY', 'FADINGS', 'KNOBS', 'LETTERS', 'ASKED', 'MEMORY', 'PAIRS', 'LAYOUTS', 'answers',
-           'in_force', 'two_pieces', 'changing', 'tuning', 'prediction', 'circle_figure', 'circle_lab', 'recovery',
-           'recovery_figure', 'recovery_lab', 'recall_keys', 'recall_prompt', 'read_out', 'recall_figure', 'recall_lab',
-           'recalled', 'capacity_figure', 'capacity_lab', 'line_keys', 'line_weights', 'weights_figure', 'weights_lab']
+           'active_piece', 'two_pieces', 'changing_sequences', 'tuning', 'prediction', 'circle_figure', 'circle_lab',
+           'recovery', 'recovery_figure', 'recovery_lab', 'recall_keys', 'recall_prompt', 'read_out', 'recall_figure',
+           'recall_lab', 'recall_accuracy', 'capacity_figure', 'capacity_lab', 'line_keys', 'line_weights',
+           'weights_figure', 'weights_lab']
 
 # %% ../../nbs/39_tasks_lab.ipynb #c002
 import math
@@ -87,7 +88,7 @@ def answers(
 LENGTH, STAY = 256, 64  # tokens in a sequence; tokens that B lasts if A comes back
 
 
-def in_force(
+def active_piece(
     change: int,  # first token of B, 1 to LENGTH - 1
     back: bool,  # whether A returns after STAY tokens
 ) -> np.ndarray:  # 0 for A, 1 for B, [LENGTH]
@@ -122,7 +123,7 @@ def two_pieces(
     return sample_segments((n, 2, LENGTH, d), _draw(seed), noise=noise, spread=spread)
 
 # %% ../../nbs/39_tasks_lab.ipynb #c012
-def changing(
+def changing_sequences(
     d: int,  # as `two_pieces`
     spread: float,  # as `two_pieces`
     n: int,  # as `two_pieces`
@@ -132,7 +133,7 @@ def changing(
 ) -> tuple:  # keys and values, each [n, LENGTH, d]
     "Sequences that change from A to B, and perhaps back."
     k, v, _ = two_pieces(d, spread, n, seed)
-    which, t = in_force(change, back), np.arange(LENGTH)
+    which, t = active_piece(change, back), np.arange(LENGTH)
     return k[:, which, t], v[:, which, t]
 
 # %% ../../nbs/39_tasks_lab.ipynb #c014
@@ -207,13 +208,11 @@ def circle_figure(
 ) -> go.Figure:  # values over angles
     """What each rule believes after `now` tokens in two dimensions.
 
-    Raises `ValueError` as `tuning` and `in_force` do."""
+    Raises `ValueError` as `tuning` and `active_piece` do."""
     require_whole("now", now, least=1, most=LENGTH - 1)
-    (k, v), W, which = (
-        changing(2, spread, 1, seed, change, back),
-        two_pieces(2, spread, 1, seed)[2][0],
-        in_force(change, back),
-    )
+    k, v = changing_sequences(2, spread, 1, seed, change, back)
+    W = two_pieces(2, spread, 1, seed)[2][0]
+    which = active_piece(change, back)
     k, v, here = k[0, :now], v[0, :now], which[now]
     angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64)
     q = 2**0.5 * torch.stack([angle.cos(), angle.sin()], -1)
@@ -281,7 +280,7 @@ def recovery(
     """Mean squared error at each position, by the contest of chapter 32.
 
     Remembered, so that a knob costs only the rules that listen to it."""
-    k, v = changing(d, spread, n, seed, change, back)
+    k, v = changing_sequences(d, spread, n, seed, change, back)
     return (next(predict(rule, [setting], k, v))[1] - v[:, 1:]).square().mean((0, 2)).numpy()
 
 # %% ../../nbs/39_tasks_lab.ipynb #c025
@@ -302,11 +301,9 @@ def recovery_figure(
 ) -> go.Figure:  # errors by position
     """Who recovers from a change, and how fast.
 
-    Raises `ValueError` as `tuning`, `in_force` and `two_pieces` do."""
-    fig, which = (
-        canvas("position in the sequence t", "mean squared error", height=500),
-        in_force(change, back),
-    )
+    Raises `ValueError` as `tuning`, `active_piece` and `two_pieces` do."""
+    fig = canvas("position in the sequence t", "mean squared error", height=500)
+    which = active_piece(change, back)
     for rule in CONTEST:
         e = recovery(rule, tuning(rule, **KNOBS | knobs), d, spread, seed, change, back)
         role, name, dash = RULES[rule]
@@ -502,7 +499,7 @@ PAIRS = (2, 4, 6, 8, 12, 16, 24, 32, 48, 64)
 
 
 @remembered(4096)
-def recalled(
+def recall_accuracy(
     rule: str,  # of RULES
     pairs: int,  # keys in a prompt
     D: int,  # dimension of the keys, random directions
@@ -534,13 +531,13 @@ def capacity_figure(
     seed: int = 0,  # of the keys
     **knobs: float,  # scale, ridge, decay of `answers`; default MEMORY
 ) -> go.Figure:  # part recalled, over the number of pairs
-    "How many names fit. Raises `ValueError` as `recalled` does."
+    "How many names fit. Raises `ValueError` as `recall_accuracy` does."
     fig = canvas("pairs in the prompt", "part of the questions answered right", height=470)
     for rule, (role, name, dash) in RULES.items():
         add_curve(
             fig,
             PAIRS,
-            [recalled(rule, n, D, twice, **MEMORY | knobs, seed=seed) for n in PAIRS],
+            [recall_accuracy(rule, n, D, twice, **MEMORY | knobs, seed=seed) for n in PAIRS],
             role,
             name,
             dash=dash,

@@ -103,7 +103,7 @@ def _left_out(name: str, only: Sequence[str]) -> bool:
     machine = file.startswith("_sysconfigdata") or name.startswith("config-")
     return bool(SKIP & set(folders)) or machine or bool(only) and name.split("/")[0] not in only
 
-
+# %% ../../nbs/36_language_model.ipynb #c010b
 def read_corpus(
     only: Sequence[str] = (),  # packages to read; none means all
     root: str | Path | None = None,  # the library; default that of this Python
@@ -363,7 +363,7 @@ def build_model(
         block.mixer.dropout = 0.0
     return model.to(pick_device(device))
 
-
+# %% ../../nbs/36_language_model.ipynb #c033b
 def draw_windows(
     text: torch.Tensor,  # all training bytes, [N], on the device of the model
     cfg: Config,  # batch and length
@@ -423,7 +423,7 @@ def inspect_heads(
             hook.remove()
     return found
 
-
+# %% ../../nbs/36_language_model.ipynb #c035b
 def watched(
     draw: Callable,  # of `fit`
     model: Decoder,  # that is being trained
@@ -509,7 +509,7 @@ def seeds_of(
     names = [cell_name(mixer, "steps" if mixer == "softmax" else budget, s) for s in SEEDS]
     return [results[name] for name in names if name in results]
 
-
+# %% ../../nbs/36_language_model.ipynb #c039b
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> training
@@ -751,10 +751,8 @@ def growth(
 
     The quarters are of the same files and models, so they are subtracted before errors are taken."""
     (d, _, seeds), (first, *_) = (compare(a, b, quarter=q) for q in (3, 0))
-    sizes, gap = (
-        np.asarray(a[0]["bytes"], float),
-        np.mean([r["bits"] for r in a], 0) - np.mean([r["bits"] for r in b], 0),
-    )
+    sizes = np.asarray(a[0]["bytes"], float)
+    gap = np.mean([r["bits"] for r in a], 0) - np.mean([r["bits"] for r in b], 0)
     late, early = ((gap - r * sizes)[:, q] / sizes[:, q].sum() for q, r in ((3, d), (0, first)))
     files = ((late - early) ** 2).sum() * len(sizes) / (len(sizes) - 1)
     along = [

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_query',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'implicit_solve', 'chunk_parallel',
-           'choose_kernels', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
+           'choose_backend', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
            'NormedSoftmax', 'raw_ridges', 'LocalLinear', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
@@ -369,7 +369,7 @@ def _compiled_chunks(*parts: Any) -> tuple[torch.Tensor, tuple]:
         return (_compiled() if _compiles[shapes] else _chunk_parallel_forward)(*parts)
 
 # %% ../../nbs/31_mixers.ipynb #c028
-def choose_kernels(
+def choose_backend(
     x: torch.Tensor,  # where the work is
 ) -> str:  # "fla", "chunk_parallel" or "chunked"
     """Who computes the layers with a matrix memory: on CUDA the kernels of `flash-linear-attention` where
@@ -406,11 +406,9 @@ def fla_kernels(
 
     time_first = lambda x, dtype=torch.bfloat16: x.transpose(1, 2).to(dtype).contiguous()
     kept = [m.float().mT.contiguous() for m in state] if state else [None, None]
-    inputs, g, b = (
-        [time_first(x) for x in (q, k, v)],
-        time_first(log_decay, torch.float32),
-        time_first(beta, torch.float32),
-    )
+    inputs = [time_first(x) for x in (q, k, v)]
+    g = time_first(log_decay, torch.float32)
+    b = time_first(beta, torch.float32)
     if log_decay.shape[-1] == 1:
         g = g[..., 0]
     if rule == "mesa":
@@ -446,7 +444,7 @@ def run_rule(
     if not tokens[2].numel():
         backend = "chunked"  # no row or no token: kernels cannot start for nothing
     if backend == "auto":
-        backend = choose_kernels(tokens[0])
+        backend = choose_backend(tokens[0])
     return dict(fla=fla_kernels, chunk_parallel=chunk_parallel, chunked=chunked, recurrence=recurrence)[
         backend
     ](rule, *tokens, state=state)
@@ -584,7 +582,7 @@ class MatrixMemory(RuleInputs):
         state: tuple | None,  # the memory before them
         positions: torch.Tensor,  # where they stand, [B, T] or [T]
     ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the memory after them
-        "Read on."
+        "Read new tokens, from a given memory."
         tokens = self.tokens(x, positions)
         with torch.autocast(x.device.type, enabled=False):
             o, state = run_rule(self.rule, *tokens, state=state, backend=self.backend)

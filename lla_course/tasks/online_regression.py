@@ -162,6 +162,7 @@ def predict(
 
 # %% ../../nbs/32_test_time_regression.ipynb #c016b
 def _predictions(method: str, settings: Sequence, k: torch.Tensor, v: torch.Tensor) -> Iterator[tuple]:
+    "One method at many settings; the ridges of LLA share the moments of the keys."
     q, k, v, d = k[:, 1:], k[:, :-1], v[:, :-1], k.shape[-1]
     one, count = torch.ones_like(q[..., :1]), torch.arange(1, q.shape[1] + 1, device=q.device)[:, None]
     if method == "lla":

@@ -296,7 +296,7 @@ SHORT = (
     ("lla", 600),
 )
 
-
+# %% ../../nbs/34_associative_recall.ipynb #c044b
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> setting

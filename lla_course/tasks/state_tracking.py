@@ -138,7 +138,7 @@ class StepToTwo(MatrixMemory):
         x: torch.Tensor,  # [B, T, C]
         positions: torch.Tensor,  # [B, T] or [T]
     ) -> list:  # q, k, v, log_decay, beta, ridge for `recurrence`
-        "As before, with twice the step."
+        "What the rule gets to see, with step sizes from 0 to 2."
         q, k, v, log_decay, beta, ridge = super().tokens(x, positions)
         return [q, k, v, log_decay, 2 * beta, ridge]
 
@@ -285,10 +285,8 @@ def evaluate(
             said.append(ball_logits(model, part, moves.shape[1]))
             worst += [float(b.mixer.info["residual"]) for b in model.blocks if hasattr(b.mixer, "info")]
     said, places = torch.cat(said)[:, 1:].float(), places[:, 1:]
-    hit, share = (
-        said.argmax(-1) == places,
-        lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()],
-    )
+    hit = said.argmax(-1) == places
+    share = lambda x, dims: [round(a, 4) for a in x.float().mean(dims).tolist()]
     return dict(
         loss=float(F.cross_entropy(said.flatten(0, 2), places.flatten())),
         rows=share(hit.all(-1), 0),
@@ -338,18 +336,8 @@ def cells(
 ) -> dict[str, Config]:  # world and mixer -> contest
     """Numbers of cups, other moves, depths and positions; and the small contests with other seeds, and with
     longer words."""
-    nine = (
-        "softmax",
-        "lla",
-        "deltanet_2",
-        "deltanet",
-        "gated_deltanet",
-        "mamba2",
-        "gla",
-        "mesanet",
-        "linear",
-    )
     four = ("softmax", "lla", "deltanet_2", "deltanet")
+    nine = (*four, "gated_deltanet", "mamba2", "gla", "mesanet", "linear")
     small = dict(width=32, length=12, test=48, steps=200, batch=32, words=128)
     small |= dict(rates=(1e-2,), seeds=(0,), minutes=5.0)
     table = lambda worlds, mixers, **knobs: {
@@ -438,11 +426,9 @@ def verdicts(
     not_beyond = lambda *names: (
         lambda w: all(score(w, m, True) < score(w, "softmax", True) + 0.2 for m in names if (w, m) in usual)
     )
-    pair, fading, short = (
-        ("lla", "softmax"),
-        ("linear", "gla", "mamba2"),
-        ("deltanet", "gated_deltanet", "mesanet"),
-    )
+    pair = ("lla", "softmax")
+    fading = ("linear", "gla", "mamba2")
+    short = ("deltanet", "gated_deltanet", "mesanet")
     return {
         "swaps: LLA is on par with softmax up to the training length": each(near(False), pair),
         "swaps: LLA is on par with softmax beyond it": each(near(True), pair),

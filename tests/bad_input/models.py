@@ -661,8 +661,8 @@ TASKS = [
         ).items()
         for value in values
     ],
-    *[(f"in_force({c!r})", lambda c=c: TL.in_force(c, False), "change") for c in (0, 256, 1.5, True)],
-    ("in_force, back='no'", lambda: TL.in_force(3, "no"), "back"),
+    *[(f"active_piece({c!r})", lambda c=c: TL.active_piece(c, False), "change") for c in (0, 256, 1.5, True)],
+    ("active_piece, back='no'", lambda: TL.active_piece(3, "no"), "back"),
     ("two_pieces in one dimension", lambda: TL.two_pieces(1, 1.0, 2, 0), "d=1"),
     ("two_pieces, noise", lambda: TL.two_pieces(2, 1.0, 2, 0, NAN), "noise"),
     ("tuning, fading 2", lambda: TL.tuning("lla", 1.0, 0.1, 0.1, 1.0, 2.0, 0.9), "fading"),

@@ -12,30 +12,23 @@ from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd import forward_ad
 
+from helpers import DEVICE, FLOOR, needs_kernels, random_heads, relative_rms
 from lla_course.attention import flash
 from lla_course.attention.decode import (
     BACKENDS,
-    cells,
     decode_statistics,
     lla_decode,
     lla_decode_tiled,
     merge_statistics,
-    run,
     sweep_solve,
 )
 from lla_course.attention.dense import lla_dense
 from lla_course.kernels.lla_decode import choose_splits, lla_decode_triton
-from lla_course.kernels.runtime import can_run
-
-DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
-FLOOR = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 4e-3}
-runs = pytest.mark.skipif(not can_run(DEVICE), reason="needs Triton, and a GPU or TRITON_INTERPRET=1")
 
 
 def cache(B, H, Hkv, T, S, D, dtype=torch.float64, seed=0, mean=0.0):
-    g = torch.Generator().manual_seed(seed)
-    make = lambda h, n: torch.randn(B, h, n, D, generator=g, dtype=torch.float64)
-    return (make(H, T) + mean).to(dtype), (make(Hkv, S) + mean).to(dtype), make(Hkv, S).to(dtype)
+    q, k, v = random_heads((B, H, T, D), (B, Hkv, S, D), (B, Hkv, S, D), seed=seed)
+    return (q + mean).to(dtype), (k + mean).to(dtype), v.to(dtype)
 
 
 def dense(q, k, v, lengths=None, ridge=0.1, scale=None):
@@ -62,9 +55,6 @@ def decode(q, k, v, lengths=None, **knobs):
     return lla_decode(
         move(q), move(k), move(v), cache_seqlens=move(lengths), **{n: move(t) for n, t in knobs.items()}
     ).cpu()
-
-
-rms = lambda a, b: float((a.double() - b).norm() / b.norm())
 
 
 def one_pass(q, k, v, lengths=None, ridge=0.1):
@@ -191,7 +181,7 @@ def test_answers_are_right_to_rounding(case):
     assert within(lla_decode(*tensors, ridge=ridge, scale=scale), truth, bound, dtype)
 
 
-@runs
+@needs_kernels
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @given(case=caches(ALL[1:], 2, [3, 8, 16]))
 @settings(max_examples=15)
@@ -303,13 +293,13 @@ def test_the_sweep_keeps_its_digits_whatever_the_size_of_the_diagonal(size, grad
         units = torch.logspace(0, torch.tensor(size).log10().item() / 2, 12, dtype=torch.float64)
     truth = torch.linalg.solve(A, b)  # the same system in other units: x / units
     got = sweep_solve((A * units[:, None] * units).to(dtype), (b * units).to(dtype)).double() * units
-    assert rms(got, truth) < 200 * torch.finfo(dtype).eps
+    assert relative_rms(got, truth) < 200 * torch.finfo(dtype).eps
 
 
 POWERS = [-30, -13, 9, 30]
 
 
-@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=needs_kernels)])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 def test_the_unit_of_keys_does_not_matter(backend, dtype):
     q, k, v = cache(1, 2, 1, 2, 40, 16, dtype)
@@ -331,10 +321,10 @@ def test_nor_does_one_that_is_no_power_of_two(s):
 def test_squares_of_keys_may_leave_float32(s, ridge):
     q, k, v = cache(1, 2, 1, 2, 40, 16, torch.float32)
     got, truth = lla_decode(q, k * s, v, ridge=ridge), by_rows(q, k * s, v, ridge=ridge)
-    assert rms(got, truth) < 1e-4
+    assert relative_rms(got, truth) < 1e-4
 
 
-@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=needs_kernels)])
 def test_nothing_to_correct_without_keys_and_ridge(backend):
     q, k, v = cache(1, 1, 1, 1, 20, 16, torch.float32)
     out = decode(q, 0 * k, v, ridge=0.0, backend=backend)
@@ -445,7 +435,7 @@ def test_two_parts_survive_a_sharp_softmax_and_one_does_not(dtype):
     q = 6 * q
     truth = dense(q, k, v)
     error = {
-        parts: rms(
+        parts: relative_rms(
             lla_decode_tiled(
                 *(t.float() for t in (q, k, v)),
                 torch.full((1, 1, 1), 0.1),
@@ -491,7 +481,7 @@ CASES = [  # B, H, Hkv, T, S, D, dtype, lengths, ridge
 ]
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c)))
 @pytest.mark.parametrize("splits", [1, 3])
 def test_the_kernels_are_as_good_as_their_twin(case, splits, nan_empty):
@@ -514,10 +504,10 @@ def test_the_kernels_are_as_good_as_their_twin(case, splits, nan_empty):
     assert out.isfinite().all() and out.dtype == dtype and out.shape == q.shape
     # three tf32 products keep 21 of 24 bits
     times = 8 if dtype == torch.float32 and DEVICE == "cuda" else 2
-    assert rms(out, truth) <= times * (rms(twin, truth) + FLOOR[dtype])
+    assert relative_rms(out, truth) <= times * (relative_rms(twin, truth) + FLOOR[dtype])
 
 
-@runs
+@needs_kernels
 def test_strides_and_ridges_of_every_form():
     q, k, v = cache(2, 2, 1, 2, 50, 16, torch.float32)
     ridge = torch.rand(2, 2, 1) + 0.05
@@ -528,7 +518,7 @@ def test_strides_and_ridges_of_every_form():
     assert torch.equal(out, decode(*twisted, ridge=ridge, backend="triton")) and torch.equal(
         out, decode(q, wide[..., ::2], v, ridge=ridge, backend="triton")
     )
-    assert rms(out, dense(q, k, v, ridge=ridge)) < 1e-4
+    assert relative_rms(out, dense(q, k, v, ridge=ridge)) < 1e-4
     for backend in ("triton", "tiled"):
         assert torch.equal(
             decode(q, k, v, ridge=0.2, backend=backend),
@@ -536,14 +526,14 @@ def test_strides_and_ridges_of_every_form():
         )
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 def test_no_finite_input_gives_nan(dtype):
     q, k, v = cache(1, 1, 1, 1, 40, 16, dtype)
     for ridge in (0.0, 1e-6, 1e3):
         assert decode(q, k, v, ridge=ridge, backend="triton").isfinite().all(), ridge
         equal = decode(q, k[:, :, :1].expand_as(k), v, ridge=ridge, backend="triton")
-        assert rms(equal, v.double().mean(2, keepdim=True)) < max(1e-5, 3 * FLOOR[dtype]), (
+        assert relative_rms(equal, v.double().mean(2, keepdim=True)) < max(1e-5, 3 * FLOOR[dtype]), (
             "equal keys",
             ridge,
         )
@@ -556,7 +546,7 @@ def test_no_finite_input_gives_nan(dtype):
         )
 
 
-@runs
+@needs_kernels
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("first", [-300.0, 300.0])
@@ -571,10 +561,12 @@ def test_a_wrong_guess_is_done_again(dtype, first):
         decode(q, k, v, scale=1.0, backend="triton"),
         decode(q, k, v, scale=1.0, backend="tiled"),
     )
-    assert out.isfinite().all() and rms(out, truth) < 3 * rms(twin, truth) + 4 * max(FLOOR[dtype], 1e-4)
+    assert out.isfinite().all() and relative_rms(out, truth) < 3 * relative_rms(twin, truth) + 4 * max(
+        FLOOR[dtype], 1e-4
+    )
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("spread, ridge", [(1.0, 1e-3), (2.0, 1e-3), (2.0, 0.1), (3.0, 1e-2)])
 def test_the_solver_reaches_what_float32_can(spread, ridge):
     """Coordinates whose scales differ by powers of ten, and a softmax that listens to few keys: as exact as
@@ -584,23 +576,23 @@ def test_the_solver_reaches_what_float32_can(spread, ridge):
     q, k = 3 * q * scales, 3 * k * scales
     truth, twin = dense(q, k, v, ridge=ridge), one_pass(q, k, v, ridge=ridge)
     out = decode(q, k, v, ridge=ridge, backend="triton")
-    assert out.isfinite().all() and rms(out, truth) < 3 * rms(twin, truth) + 1e-5
+    assert out.isfinite().all() and relative_rms(out, truth) < 3 * relative_rms(twin, truth) + 1e-5
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("D, S", [(16, 8), (32, 16)])
 def test_the_solver_goes_on_until_it_is_done(D, S):
     "No ridge but the floor, and fewer keys than dimensions: some six D steps. 2 D were 16 % off."
     q, k, v = cache(1, 2, 2, 1, S, D, torch.float32)
     q, k = (x / x.square().mean(-1, keepdim=True).sqrt() for x in (q, k))
     out = decode(q, k, v, ridge=0.0, scale=4 * D**-0.5, backend="triton")
-    assert rms(out, by_rows(q, k, v, ridge=0.0, scale=4 * D**-0.5, floor=KERNEL_FLOOR)) < 3e-3
+    assert relative_rms(out, by_rows(q, k, v, ridge=0.0, scale=4 * D**-0.5, floor=KERNEL_FLOOR)) < 3e-3
 
 
 # ---- equal and nearly equal keys, weights of zero, the future
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
 @pytest.mark.parametrize("D, S", [(16, 40), (40, 100)])
 def test_equal_keys_give_softmax_whatever_the_ridge(dtype, D, S):
@@ -608,12 +600,12 @@ def test_equal_keys_give_softmax_whatever_the_ridge(dtype, D, S):
     q, k, v = cache(1, 1, 1, 1, S, D, dtype)
     k, truth = k[:, :, :1].expand_as(k), v.double().mean(2, keepdim=True)
     for ridge in (0.0, 1e-8, 1e-4, 1e-2, 0.1, 1.0, 1e3):
-        error = {b: rms(decode(q, k, v, ridge=ridge, backend=b), truth) for b in ("triton", "tiled")}
+        error = {b: relative_rms(decode(q, k, v, ridge=ridge, backend=b), truth) for b in ("triton", "tiled")}
         assert error["triton"] < max(1e-3 if ridge == 1e-2 else 1e-4, 3 * FLOOR[dtype])
         assert error["tiled"] < max(1e-6, 3 * FLOOR[dtype])
 
 
-@runs
+@needs_kernels
 @pytest.mark.parametrize("spread", [1e-6, 1e-4, 1e-3, 1e-2])
 @pytest.mark.parametrize("far", [1.0, 100.0])
 def test_nearly_equal_keys_stay_sane(spread, far):
@@ -626,7 +618,7 @@ def test_nearly_equal_keys_stay_sane(spread, far):
         once = rounding_bound(EPS32, 0.0, 1e-6, centred=False)
         truth, bound = by_rows(q, k, v, ridge=ridge, floor=KERNEL_FLOOR, bound=once)
         if ridge >= 1e-2 * far**2:
-            assert within(out, truth, bound, torch.float32) and rms(out, truth) < 1e-3
+            assert within(out, truth, bound, torch.float32) and relative_rms(out, truth) < 1e-3
         assert out.isfinite().all() and out.abs().amax() <= 3 * max(truth.abs().amax(), softmax)
         twin, bound = by_rows(q, k, v, ridge=ridge, bound=rounding_bound(EPS32))
         assert within(decode(q, k, v, ridge=ridge, backend="tiled"), twin, bound, torch.float32)
@@ -634,7 +626,7 @@ def test_nearly_equal_keys_stay_sane(spread, far):
 
 HUGE = {torch.float64: 1e30, torch.float32: 1e30, torch.bfloat16: 1e30, torch.float16: 6e4}
 BOTH = [("tiled", t) for t in HUGE]
-BOTH += [pytest.param("triton", t, marks=runs) for t in HUGE if t != torch.float64]
+BOTH += [pytest.param("triton", t, marks=needs_kernels) for t in HUGE if t != torch.float64]
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -656,7 +648,7 @@ def test_a_key_without_weight_changes_nothing_wherever_it_stands(backend, dtype,
         assert huge.isfinite().all() and torch.equal(huge, modest)
     others = [j for j in range(65) if j != where]
     truth = by_rows(q, k[:, :, others], v[:, :, others], scale=scale, floor=FLOORS.get(dtype, KERNEL_FLOOR))
-    assert rms(huge, truth) < max(3e-4, 3 * FLOOR.get(dtype, 0))
+    assert relative_rms(huge, truth) < max(3e-4, 3 * FLOOR.get(dtype, 0))
 
 
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
@@ -684,7 +676,7 @@ def test_keys_that_a_query_does_not_see_change_not_one_bit(backend, dtype):
 # ---- addresses beyond 32 bits, and views of every kind
 
 
-@runs
+@needs_kernels
 @pytest.mark.skipif(DEVICE == "cuda", reason="the memory is virtual on a CPU only")
 @pytest.mark.parametrize(
     "name, dimension",
@@ -706,7 +698,7 @@ def test_strides_may_exceed_32_bits(name, dimension):
     assert torch.equal(view, given[name]) and torch.equal(answer(**given), answer(**given | {name: view}))
 
 
-@runs
+@needs_kernels
 def test_views_are_read_as_they_are():
     q, k, v = cache(2, 1, 1, 1, 9, 16, torch.float32)
     lengths = torch.tensor([9, -5, 6, -5])[::2]
@@ -717,7 +709,7 @@ def test_views_are_read_as_they_are():
         assert torch.equal(decode(*views, backend="triton"), expected)
 
 
-@runs
+@needs_kernels
 def test_constant_values_are_reproduced():
     q, k, v = cache(1, 1, 1, 1, 100, 64, torch.float32)
     torch.testing.assert_close(
@@ -725,7 +717,7 @@ def test_constant_values_are_reproduced():
     )
 
 
-@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=needs_kernels)])
 def test_nothing_to_do(backend):
     q, k, v = cache(1, 2, 1, 1, 5, 16, torch.float32)
     none = torch.zeros(0, dtype=torch.int32)
@@ -844,9 +836,11 @@ def test_backends_have_the_names_they_have_for_whole_sequences():
     tiled, truth = lla_decode(**given, backend="tiled"), dense(q, k, v, tensor([9, 5]))
     assert torch.equal(tiled, lla_decode(**given, backend="torch"))  # its old name
     exact = lla_decode(**given, backend="dense")
-    assert exact.dtype == torch.float32 and rms(exact, truth) < 1e-7 < rms(tiled, truth) < 1e-5
+    assert (
+        exact.dtype == torch.float32 and relative_rms(exact, truth) < 1e-7 < relative_rms(tiled, truth) < 1e-5
+    )
     wide = [t.double() for t in (q, k, v)]
-    assert rms(lla_decode(*wide, backend="dense"), dense(q, k, v)) < 1e-12
+    assert relative_rms(lla_decode(*wide, backend="dense"), dense(q, k, v)) < 1e-12
     far = q + 100, k + 100, v  # the floor of the ridge is that of float32, in every backend
     want = lla_decode(*far, ridge=0.0, backend="tiled")
     torch.testing.assert_close(lla_decode(*far, ridge=0.0, backend="dense"), want, rtol=1e-2, atol=1e-2)
@@ -930,7 +924,7 @@ def test_forward_and_functional_derivatives(i):
     torch.testing.assert_close(functional, torch.autograd.grad(f(x).square().sum(), x)[0])
 
 
-@runs
+@needs_kernels
 def test_the_kernels_refuse_what_would_lose_a_tangent_or_has_no_memory():
     q, k, v, *_ = example(torch.float32)
     with pytest.raises(ValueError, match="backend='triton'.*gradients"), forward_ad.dual_level():
@@ -974,7 +968,7 @@ def test_where_values_cannot_be_checked_a_wrong_one_gives_nan():
         assert out[0].isfinite().all() and out[1].isnan().all()
 
 
-@runs
+@needs_kernels
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_the_kernels_give_nan_too():
     q, k, v = cache(2, 2, 1, 2, 9, 16, torch.float32)
@@ -985,7 +979,7 @@ def test_the_kernels_give_nan_too():
 
 
 @pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.float16])
-@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=runs)])
+@pytest.mark.parametrize("backend", ["tiled", pytest.param("triton", marks=needs_kernels)])
 def test_autocast_casts_as_attention_of_pytorch_does(dtype, backend):
     if backend == "triton" and dtype == torch.float64:
         pytest.skip("the kernels take 32 bits at most")
@@ -1009,15 +1003,6 @@ def test_autocast_checks_before_it_casts():
             given = dict(q=q, k_cache=k, v_cache=v) | change
             with pytest.raises(ValueError, match=message):
                 lla_decode(**given)
-
-
-def test_a_measurement_runs_on_the_cpu():
-    names = cells("full")
-    assert len(names) == 12 and names.keys() == cells("fast").keys()
-    result = run(cells("fast")["d64_32x4k"])
-    assert result["error"] < 4e-3 and result["lla_ms"] > 0 and result["softmax_ms"] > 0
-    with pytest.raises(ValueError, match="preset='slow'"):
-        cells("slow")
 
 
 # ---- for real
@@ -1046,13 +1031,10 @@ def test_on_the_gpu(D, dtype, sharp, nan_empty):
             out = decode(q, k, v, lengths, ridge=ridge, backend="triton")
             # three tf32 products keep 21 of the 24 bits of the twin
             times = 8 if dtype == torch.float32 else 2
-            assert out.isfinite().all() and rms(out, truth) <= times * rms(twin, truth) + FLOOR[dtype], (
-                B,
-                H,
-                T,
-                S,
-                ridge,
-            )
+            assert (
+                out.isfinite().all()
+                and relative_rms(out, truth) <= times * relative_rms(twin, truth) + FLOOR[dtype]
+            ), (B, H, T, S, ridge)
 
 
 @pytest.mark.gpu

@@ -85,10 +85,8 @@ def test_maps_change_and_a_shift_moves_the_same_sequence():
     maps = [torch.linalg.lstsq(x[a : a + 8], y[a : a + 8]).solution for a in (0, 8, 16)]
     assert (maps[0] - maps[1]).norm() > 0.5 and (maps[1] - maps[2]).norm() > 0.5
     # both draw four segments
-    whole, moved = (
-        sample_sequences(replace(cfg, length=32), 1, gen()),
-        sample_sequences(cfg, 1, gen(), shift=5),
-    )
+    whole = sample_sequences(replace(cfg, length=32), 1, gen())
+    moved = sample_sequences(cfg, 1, gen(), shift=5)
     for a, b in zip(whole, moved):
         torch.testing.assert_close(a[:, 5:29], b)
 
@@ -121,10 +119,8 @@ def test_a_token_holds_a_question_and_the_answer_to_the_last_one():
 @pytest.mark.parametrize("name", MIXERS)
 @pytest.mark.parametrize("told", [True, False])
 def test_nobody_sees_an_answer_before_it_was_given(name, told):
-    model, (x, y) = (
-        Regressor(replace(SMALL, mixer=name, told=told), seed=1),
-        sample_sequences(SMALL, 2, gen()),
-    )
+    model = Regressor(replace(SMALL, mixer=name, told=told), seed=1)
+    x, y = sample_sequences(SMALL, 2, gen())
     torch.nn.init.normal_(model.unembed.weight)
     other = y.clone()
     other[:, 11:] += 3

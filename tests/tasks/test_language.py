@@ -19,6 +19,7 @@ from lla_course.tasks.language import (
     bits_per_byte,
     build_model,
     cache_gap,
+    cell_name,
     cells,
     compare,
     compressor_bits,
@@ -31,6 +32,7 @@ from lla_course.tasks.language import (
     part_of,
     read_corpus,
     run,
+    seeds_of,
     step_seconds,
     train_model,
     verdicts,
@@ -372,6 +374,17 @@ def test_growth_is_measured_within_each_model():
         for r, shift in zip(a, (-0.1, 0, 0.1))
     ]
     assert growth(shifted, b)[1] == pytest.approx(se) and compare(shifted, b)[1] > 10 * se
+
+
+def test_the_trainings_of_one_contestant():
+    results = {
+        cell_name(m, b, s): (m, b, s) for m, b in (("softmax", "steps"), ("lla", "time")) for s in (0, 2)
+    }
+    results |= {"steps_lla_ridge10_s0": None, "steps_softmax_normed_s0": None}
+    both = [("softmax", "steps", 0), ("softmax", "steps", 2)]
+    assert seeds_of(results, "softmax") == seeds_of(results, "softmax", "time") == both
+    assert seeds_of(results, "lla", "time") == [("lla", "time", 0), ("lla", "time", 2)]
+    assert seeds_of(results, "lla") == []
 
 
 def test_verdicts():

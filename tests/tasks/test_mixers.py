@@ -419,16 +419,14 @@ def test_training_lowers_the_loss_and_notes_the_solver():
 
 
 def test_what_the_compiler_cannot_do_is_computed_without_it(monkeypatch):
-    calls, parts = (
-        [],
-        lambda: (
-            "sum",
-            *(t.requires_grad_() for t in (torch.randn(2, 3, 4, 5) for _ in range(3))),
-            torch.zeros(2, 3, 4, 1),
-            torch.ones(2, 3, 4, 1),
-            None,
-            (torch.zeros(2, 5, 5),),
-        ),
+    calls = []
+    parts = lambda: (
+        "sum",
+        *(t.requires_grad_() for t in (torch.randn(2, 3, 4, 5) for _ in range(3))),
+        torch.zeros(2, 3, 4, 1),
+        torch.ones(2, 3, 4, 1),
+        None,
+        (torch.zeros(2, 5, 5),),
     )
 
     def quick(*given):

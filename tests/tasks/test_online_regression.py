@@ -21,6 +21,7 @@ from lla_course.tasks.online_regression import (
     predict,
     quarters,
     run,
+    sample_segments,
     verdicts,
 )
 
@@ -89,6 +90,19 @@ def test_a_run_repeats_itself_and_counts_its_sequences():
     for r in a.values():
         assert len(r["curve"]) == 63 and len(r["first"]) == len(r["later"]) == 6 and len(r["chosen"]) == 2
     assert later(SMALL).sum() == 48 and later(replace(SMALL, pieces=2)).sum() == 32
+
+
+def test_segments_are_maps_of_keys_on_a_sphere():
+    k, v, W = sample_segments((3, 4, 50, 6), gen(), noise=0.0)
+    assert k.shape == v.shape == (3, 4, 50, 6) and W.shape == (3, 4, 6, 6)
+    torch.testing.assert_close(v, k @ W.mT)
+    torch.testing.assert_close(k.square().mean(-1), torch.ones(3, 4, 50, dtype=torch.float64))
+    near, far = (
+        sample_segments((3, 4, 50, 6), gen(), noise=0.0, spread=s)[0].var(2).mean() for s in (0.1, 3.0)
+    )
+    assert near < 0.1 < 0.5 < far
+    again, _, maps = sample_segments((2, 30, 5, 6), gen(), noise=0.0, pieces=2, dtype=torch.float32)
+    assert again.dtype == torch.float32 and all(len(m.flatten(1).unique(dim=0)) == 2 for m in maps)
 
 
 def test_quarters_and_the_paired_ratio():

@@ -130,10 +130,8 @@ def test_lessons_fill_the_steps_and_end_at_the_task(pairs, more, steps, first):
 
 
 def test_a_lesson_is_as_long_as_it_says_and_the_last_has_no_end(monkeypatch):
-    asked, model = (
-        [],
-        Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, positions="rotary", mlp_ratio=0)),
-    )
+    asked = []
+    model = Decoder(DecoderConfig(vocab=16, width=8, heads=1, length=32, positions="rotary", mlp_ratio=0))
     real = recall.make_prompts
     monkeypatch.setattr(
         recall, "make_prompts", lambda n, **k: (asked.append((n, k["tokens"], k["pairs"])), real(n, **k))[1]

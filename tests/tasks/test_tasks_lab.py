@@ -23,22 +23,22 @@ from lla_course.tasks.lab import (
     PAIRS,
     RULES,
     STAY,
+    active_piece,
     answers,
     capacity_figure,
     capacity_lab,
-    changing,
+    changing_sequences,
     circle_figure,
     circle_lab,
-    in_force,
     line_keys,
     line_weights,
     prediction,
     read_out,
+    recall_accuracy,
     recall_figure,
     recall_keys,
     recall_lab,
     recall_prompt,
-    recalled,
     recovery,
     recovery_figure,
     recovery_lab,
@@ -148,11 +148,11 @@ def test_at_spread_one_the_pieces_are_the_segments_of_chapter_32():
 @settings(max_examples=20, deadline=None)
 @given(change=st.integers(1, LENGTH - 1), back=st.booleans())
 def test_only_the_moment_of_change_moves(change, back):
-    which = in_force(change, back)
+    which = active_piece(change, back)
     assert (which[:change] == 0).all() and which[change:].sum() == (
         min(STAY, LENGTH - change) if back else LENGTH - change
     )
-    k, v = changing(2, 0.5, 1, 0, change, back)
+    k, v = changing_sequences(2, 0.5, 1, 0, change, back)
     every, values, _ = two_pieces(2, 0.5, 1, 0)
     for t in (0, change - 1, change, LENGTH - 1):
         assert torch.equal(k[0, t], every[0, which[t], t]) and torch.equal(v[0, t], values[0, which[t], t])
@@ -169,7 +169,7 @@ def test_a_smaller_spread_takes_the_pieces_apart():
 
 @pytest.mark.parametrize("rule", CONTEST)
 def test_an_opinion_is_the_prediction_of_chapter_32(rule):
-    k, v = changing(4, 1.0, 1, 2, 30, False)
+    k, v = changing_sequences(4, 1.0, 1, 2, 30, False)
     setting = tuning(rule, **KNOBS)
     o = next(predict(rule, [setting], k[:, :60], v[:, :60]))[1][0]
     for t in (1, 20, 59):
@@ -181,7 +181,7 @@ def test_an_opinion_is_the_prediction_of_chapter_32(rule):
 
 def test_the_curves_of_the_circle_are_opinions_and_matrices_make_sine_waves():
     figure = circle_figure(130)
-    k, v = changing(2, 0.5, 1, 7, 96, False)
+    k, v = changing_sequences(2, 0.5, 1, 7, 96, False)
     angle = numbers(trace(figure, "LLA").x) * np.pi / 180
     q = 2**0.5 * torch.tensor(np.c_[np.cos(angle), np.sin(angle)])
     wave = np.c_[np.cos(angle), np.sin(angle)]
@@ -200,7 +200,7 @@ def test_place_remembers_and_the_clock_forgets():
     "The claims of the prose: after two tokens of B the delta rules have left A; A is known when it returns."
 
     def error(rule, now, piece, back=False):
-        k, v = changing(2, 0.5, 1, 7, 96, back)
+        k, v = changing_sequences(2, 0.5, 1, 7, 96, back)
         q, _, W = two_pieces(2, 0.5, 1, 7)
         q = q[0, piece]
         return float(
@@ -225,7 +225,7 @@ def test_place_remembers_and_the_clock_forgets():
 
 def test_recovery_is_the_error_of_the_contest():
     setting = tuning("lla", **KNOBS)
-    k, v = changing(4, 1.0, 4, 0, 96, True)
+    k, v = changing_sequences(4, 1.0, 4, 0, 96, True)
     e = (next(predict("lla", [setting], k, v))[1] - v[:, 1:]).square().mean((0, 2))
     np.testing.assert_allclose(recovery("lla", setting, 4, 1.0, 0, 96, True, n=4), e)
 
@@ -421,7 +421,7 @@ def test_a_value_of_its_own_is_always_the_loudest_for_linear_attention():
 
 
 def test_capacity_of_matrices_and_caches():
-    share = lambda rule, pairs, D=16, twice=False, **knobs: recalled(
+    share = lambda rule, pairs, D=16, twice=False, **knobs: recall_accuracy(
         rule, pairs, D, twice, **MEMORY | knobs, seed=0
     )
     assert (
@@ -617,13 +617,13 @@ def test_bad_settings_of_the_third_bench(knobs, complaint):
 def test_the_labs_seed_nobody_elses_random_numbers():
     import random
 
-    from lla_course.tasks.lab import line_keys, recall_keys, recall_prompt, recalled, two_pieces
+    from lla_course.tasks.lab import line_keys, recall_accuracy, recall_keys, recall_prompt, two_pieces
 
     state = lambda: (torch.get_rng_state().tolist(), np.random.get_state()[1].tolist(), random.getstate())
     before = state()
     two_pieces(2, 1.5, 2, 11)
     recall_keys("random directions", 3, 4, 11)
     recall_prompt(3, 4, "random directions", "the last pair", True, 11)
-    recalled("lla", 3, 4, False, 4.0, 0.1, 0.9, 11)
+    recall_accuracy("lla", 3, 4, False, 4.0, 0.1, 0.9, 11)
     line_keys("by chance", 5, 11)
     assert state() == before
