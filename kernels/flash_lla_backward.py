@@ -10,7 +10,6 @@ __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs
 import torch
 
 from lla_course.kernels.flash_lla_forward import (
-    ONES,
     ONES_SHARE,
     Forward,
     cast_saturating,
@@ -22,11 +21,12 @@ from lla_course.kernels.flash_lla_forward import (
     lla_head,
     lla_key_tile,
     lla_launch_settings,
-    lla_logits,
+    lla_no_sum,
     lla_program,
     lla_query_tile,
     lla_solve,
     lla_strided,
+    lla_triple,
     split_hi_lo,
 )
 from .runtime import constant, tl, triton
@@ -37,27 +37,16 @@ def lla_rhs_sweep(
     b_g,  # gradients by the output, [BT, BD]
     b_delta,  # g.o, [BT]
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     values,  # (p_v, sv_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
     META,  # see `Meta`
 ):
     "Sums of w (g.v - delta) k, [BT, BD], and of w (g.v - delta), sixteen times, [BT, 16], over the keys."
-    mid, hi = span
-    # [BT, BD]
-    b_c = tl.zeros((META.BT, META.BD), tl.float32)
-    # [BT, 16]
-    b_sum = tl.zeros((META.BT, ONES), tl.float32)
+    span = walk[3]
+    b_c, b_sum = lla_no_sum(META)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            b_v = lla_key_tile(values, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             b_w = b_w * (tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC) - b_delta[:, None])
             b_w16 = cast_saturating(b_w, b_k.dtype)
@@ -85,18 +74,18 @@ def lla_bwd_rhs_kernel(
     rhs, mean = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
-    tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
-    own_keys, own_values = lla_head(keys, n // GROUP, S), lla_head(values, n // GROUP, S)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    own_values = lla_head(values, n // GROUP, S)
     # [BT, BD]
-    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), dims, True, META)
+    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.0).to(tl.float32), 1)
     # [BT, BD] and [BT, 16]
-    b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, tile, own_keys, own_values, dims, span, META)
+    b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, walk, own_values, META)
     b_kbar, b_add = tl.load(kbar + o_nd, mask=m_id, other=0.0), tl.sum(b_sum, 1) * ONES_SHARE
-    b_company = lla_has_company(tile[1], S, META)
+    b_company = lla_has_company(walk[0][1], S, META)
     b_c = tl.where(b_company[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.0)
     tl.store(rhs + o_nd, b_c, mask=m_id)
     tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
@@ -110,28 +99,17 @@ def lla_dq_sweep(
     b_ct,  # y.kbar less the mean of Gamma, [BT]
     b_g,  # gradients by the output, [BT, BD]
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     values,  # (p_v, sv_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
     META,  # see `Meta`
 ):
     """Sums of w r (1 + a) k, [BT, BD], and of w r (1 + a), sixteen times, [BT, 16], over the keys;
     r = g.v - y.k + ct."""
-    mid, hi = span
-    # [BT, BD]
-    b_dq = tl.zeros((META.BT, META.BD), tl.float32)
-    # [BT, 16]
-    b_sum = tl.zeros((META.BT, ONES), tl.float32)
+    span = walk[3]
+    b_dq, b_sum = lla_no_sum(META)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            b_v = lla_key_tile(values, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
             b_gv = tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC)
             b_r = b_gv - lla_centred_dot(parts_y, b_ct, b_k, META)
             b_w = tl.exp2(b_s - b_m[:, None])
@@ -162,10 +140,10 @@ def lla_bwd_dq_kernel(
     dq, e, dridge = out
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
-    tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
-    own_keys, own_values = lla_head(keys, n // GROUP, S), lla_head(values, n // GROUP, S)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    own_values = lla_head(values, n // GROUP, S)
     # [BT, BD]
-    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), dims, True, META)
+    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
@@ -176,11 +154,9 @@ def lla_bwd_dq_kernel(
     # [BT]
     b_cu = tl.sum(b_u * b_kbar, 1)
     b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
-    parts_u, parts_y = split_hi_lo(b_u, tile[0].dtype), split_hi_lo(b_y, tile[0].dtype)
+    parts_u, parts_y = split_hi_lo(b_u, b_g.dtype), split_hi_lo(b_y, b_g.dtype)
     # [BT, BD] and [BT, 16]
-    b_dq, b_sum = lla_dq_sweep(
-        parts_u, b_cu, parts_y, b_ct, b_g, b_m, tile, own_keys, own_values, dims, span, META
-    )
+    b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, parts_y, b_ct, b_g, b_m, walk, own_values, META)
     b_e = tl.sum(b_sum, 1) * ONES_SHARE * b_il
     # once more from memory: registers were short
     b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.0), tl.load(kbar + o_nd, mask=m_id, other=0.0)

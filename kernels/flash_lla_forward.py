@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
            'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'NEWTON_STEPS', 'Meta', 'lla_key_tile', 'lla_logits', 'lla_span',
-           'lla_program', 'lla_head', 'lla_query_tile', 'lla_add_rows', 'cast_saturating', 'lla_mean_sweep',
-           'lla_length_sweep', 'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'lla_matrix_sweep',
-           'lla_newton_inverse', 'lla_matrix_kernel', 'lla_covariance_sweep', 'lla_precondition', 'lla_unit',
-           'lla_solve_tile', 'lla_solve_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
-           'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_compiled_for', 'lla_fitting_tile',
-           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
+           'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_add_rows',
+           'cast_saturating', 'lla_mean_sweep', 'lla_length_sweep', 'lla_floored_ridge', 'lla_has_company',
+           'lla_mean_kernel', 'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_covariance_sweep',
+           'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'split_hi_lo', 'lla_centred_dot',
+           'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_compiled_for',
+           'lla_fitting_tile', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from dataclasses import dataclass
@@ -105,10 +105,10 @@ def lla_logits(
 # %% ../nbs/25_flash_forward.ipynb #c011
 @triton.jit
 def lla_span(it, past, S, META):
-    """Where the masked tiles of keys begin for query tile `it`, and where all end; its first query is at
-    position past + it BT."""
+    """Where keys begin for query tile `it`, where the masked tiles of them do, and where all end; its first
+    query is at position past + it BT."""
     hi = tl.minimum(S, past + (it + 1) * META.BT) if META.CAUSAL else S
-    return (tl.minimum(S, past + it * META.BT) if META.CAUSAL else S) // META.BS * META.BS, hi
+    return 0, (tl.minimum(S, past + it * META.BT) if META.CAUSAL else S) // META.BS * META.BS, hi
 
 # %% ../nbs/25_flash_forward.ipynb #c011c
 @triton.jit
@@ -131,11 +131,14 @@ def lla_query_tile(
     it,  # which tile of queries
     n,  # of which head, 64 bits
     queries,  # (q, sq_n, sq_t)
+    keys,  # (k, sk_n, sk_s)
     sizes,  # (GROUP, past, T, S, D, scale2)
     META,  # see `Meta`
 ):
-    "A tile of queries as `lla_logits` takes it, dims, span, and where its rows and entries are and exist."
+    """The walk of a tile of queries: (tile, keys, dims, span), as the helpers above take them; and where its
+    rows and entries are, and which of them exist."""
     GROUP, past, T, S, D, scale2 = sizes
+    own_keys = lla_head(keys, n // GROUP, S)
     # [BT] and [BD]
     o_i, o_d = it * META.BT + tl.arange(0, META.BT), tl.arange(0, META.BD)
     m_i = o_i < T
@@ -145,7 +148,33 @@ def lla_query_tile(
     # of a vector, [N, T], and of a matrix, [N, T, D]
     o_n = n * T + o_i
     o_nd = o_n[:, None] * D + o_d[None, :]
-    return (b_q, past + o_i, scale2), (o_d, D), lla_span(it, past, S, META), o_i, m_i, o_n, m_id, o_nd
+    walk = (b_q, past + o_i, scale2), own_keys, (o_d, D), lla_span(it, past, S, META)
+    return walk, o_i, m_i, o_n, m_id, o_nd
+
+
+@triton.jit
+def lla_pair(walk, j0, MASK: tl.constexpr, META):
+    "The tile of keys from j0 on a walk (tile, keys, dims, span), [BS, BD], and its logits, [BT, BS]."
+    tile, keys, dims, span = walk
+    o_j = j0 + tl.arange(0, META.BS)
+    b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
+    return b_k, lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+
+
+@triton.jit
+def lla_triple(walk, values, j0, MASK: tl.constexpr, META):
+    "The same, with the tile of values between the two, [BS, BD]."
+    tile, keys, dims, span = walk
+    o_j = j0 + tl.arange(0, META.BS)
+    b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
+    b_v = lla_key_tile(values, o_j.to(tl.int64), dims, MASK, META)
+    return b_k, b_v, lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+
+
+@triton.jit
+def lla_no_sum(META):
+    "A sum of nothing, [BT, BD], and its row sums, sixteen times, [BT, 16]."
+    return tl.zeros((META.BT, META.BD), tl.float32), tl.zeros((META.BT, ONES), tl.float32)
 
 # %% ../nbs/25_flash_forward.ipynb #c013
 @triton.jit
@@ -166,29 +195,19 @@ def cast_saturating(b, dtype: tl.constexpr):
 # %% ../nbs/25_flash_forward.ipynb #c015
 @triton.jit
 def lla_mean_sweep(
-    tile,  # (b_q, o_p, scale2): see `lla_logits`
-    keys,  # (p_k, sk_s, S): see `lla_key_tile`
-    dims,  # (o_d, D)
-    span,  # (mid, hi): see `lla_span`
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     SHARED: tl.constexpr,  # whether it is asked how many keys count
     META,  # see `Meta`
 ):
     "Sums of w k, w and w^2 over the keys, and the largest logit they are relative to."
-    mid, hi = span
-    # [BT, BD]
-    b_kbar = tl.zeros((META.BT, META.BD), tl.float32)
-    # [BT, 16]
-    b_l = tl.zeros((META.BT, ONES), tl.float32)
+    span = walk[3]
+    b_kbar, b_l = lla_no_sum(META)
     b_l2 = tl.zeros((META.BT, ONES), tl.float32)
     # [BT]
     b_m = tl.full((META.BT,), float("-inf"), tl.float32)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, MASK, META)
             # [BT]
             b_new = tl.maximum(b_m, tl.max(b_s, 1))
             b_old = tl.exp2(b_m - b_new)
@@ -207,21 +226,14 @@ def lla_mean_sweep(
 @triton.jit
 def lla_length_sweep(
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
-    dims,  # (o_d, D)
-    hi,  # where the keys end
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
-    "Sum of w |k|^2 over the keys up to hi, [BT]."
+    "Sum of w |k|^2 over the keys, [BT]."
     # [BT]
     b_kk = tl.zeros_like(b_m)
-    for j0 in range(0, hi, META.BS):
-        o_j = j0 + tl.arange(0, META.BS)
-        # [BS, BD]
-        b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, True, META)
-        # [BT, BS]
-        b_s = lla_logits(tile, b_k, o_j, keys[2], True, META)
+    for j0 in range(0, walk[3][2], META.BS):
+        b_k, b_s = lla_pair(walk, j0, True, META)
         b_f = b_k.to(tl.float32)
         # [BS]
         b_length2 = tl.minimum(tl.sum(b_f * b_f, 1), HUGE)
@@ -237,20 +249,17 @@ def lla_floored_ridge(
     b_kbar,  # mean keys, [BT, BD]
     b_il,  # one over the sums of weights, [BT]
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
-    dims,  # (o_d, D)
-    hi,  # where the keys end
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
     "The ridge, raised to floor tr(C) / D + noise |kbar|^2, what rounding makes of keys far from the origin."
-    o_d, D = dims
+    o_d, D = walk[2]
     # [BT]
     b_length2 = tl.sum(b_kbar * b_kbar, 1)
     # false also where max_key_norm is inf or nan
     b_free = b_ridge >= NEARLY * floor * max_key_norm * max_key_norm / D + RIDGE_NOISE * b_length2
     if tl.min(b_free.to(tl.int32), 0) == 0:
-        b_kk = lla_length_sweep(b_m, tile, keys, dims, hi, META)
+        b_kk = lla_length_sweep(b_m, walk, META)
         b_trace = tl.maximum(b_kk * b_il - b_length2, 0.0)
         b_ridge = tl.maximum(b_ridge, floor * b_trace / D + RIDGE_NOISE * b_length2)
     return b_ridge
@@ -281,11 +290,10 @@ def lla_mean_kernel(
     kbar, lse2, row_max, n_eff, ridge_eff, rhs = saved
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
-    tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
-    b_q, o_p, scale2 = tile
-    own_keys = lla_head(keys, n // GROUP, S)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    b_q, o_p, scale2 = walk[0]
     # [BT, BD] and three of [BT]
-    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(tile, own_keys, dims, span, SHARED, META)
+    b_kbar, b_l, b_l2, b_m = lla_mean_sweep(walk, SHARED, META)
     b_kbar = b_kbar / b_l[:, None]
     b_ridge = lla_floored_ridge(
         tl.load(ridge + o_n, mask=m_i, other=FREE),
@@ -294,10 +302,7 @@ def lla_mean_kernel(
         b_kbar,
         1 / b_l,
         b_m,
-        tile,
-        own_keys,
-        dims,
-        span[1],
+        walk,
         META,
     )
     # [BT, BD]
@@ -313,23 +318,16 @@ def lla_mean_kernel(
 @triton.jit
 def lla_matrix_sweep(
     b_m,  # logarithms of the sums of weights, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
     "Sum of (sum of p over the queries) k k' over the keys, [BD, BD]."
-    mid, hi = span
+    span = walk[3]
     # [BD, BD]
     b_M = tl.zeros((META.BD, META.BD), tl.float32)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, MASK, META)
             # [BS]
             b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
             # [BS, BD]
@@ -368,11 +366,12 @@ def lla_matrix_kernel(
     kbar, lse2, ridge_eff = rows
     GROUP, past, T, S, D, scale2 = sizes
     im, n = lla_program(NM)
-    tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(im * PRECOND_STRIDE, n, queries, sizes, META)
-    o_d, D = dims
+    it = im * PRECOND_STRIDE
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    o_d = walk[2][0]
     b_m = tl.load(lse2 + o_n, mask=m_i, other=float("inf"))
     # [BD, BD]
-    b_M = lla_matrix_sweep(b_m, tile, lla_head(keys, n // GROUP, S), dims, span, META)
+    b_M = lla_matrix_sweep(b_m, walk, META)
     # [BT, BD]
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
     # [BD, BD]
@@ -388,25 +387,15 @@ def lla_covariance_sweep(
     b_d,  # directions, [BT, BD]
     b_c,  # kbar.d, [BT]
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
     "Sums of w (k.d - kbar.d) k, [BT, BD], and of w (k.d - kbar.d), [BT], over the keys."
-    mid, hi = span
-    # [BT, BD]
-    b_y = tl.zeros((META.BT, META.BD), tl.float32)
-    # [BT, 16]
-    b_sum = tl.zeros((META.BT, ONES), tl.float32)
+    span = walk[3]
+    b_y, b_sum = lla_no_sum(META)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, MASK, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             b_w = b_w * (tl.dot(b_d, tl.trans(b_k), input_precision=META.PREC) - b_c[:, None])
             # the same rounded weights in both sums, or they would not cancel
@@ -435,10 +424,7 @@ def lla_solve_tile(
     precond,  # (b_use, b_X): which rows use the shared matrix, [BT], and its inverse, [BD, BD]
     kbar,  # (p_kbar, m_id): where the mean keys are, [BT, BD]
     rows,  # (b_m, b_il, b_ridge, m_i): largest logits, one over sums, ridges, and which rows exist, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     stop,  # (tol2, max_steps, b_limit): tolerance squared, most steps of all, most steps of each row, [BT]
     SHARED: tl.constexpr,  # whether there is a shared matrix
     META,  # see `Meta`
@@ -448,6 +434,7 @@ def lla_solve_tile(
     p_kbar, m_id = kbar
     b_m, b_il, b_ridge, m_i = rows
     tol2, max_steps, b_limit = stop
+    b_q, o_p, scale2 = walk[0]
     # [BT]; first the largest entry: its square might not fit
     b_size = tl.max(tl.abs(b_r), 1)
     b_r = b_r / tl.where(b_size > 0, b_size, 1.0)[:, None]
@@ -458,10 +445,10 @@ def lla_solve_tile(
     b_best, b_at, step = b_rr, tl.zeros((META.BT,), tl.int32), 0
     b_live = (b_rr > tol2) & m_i & (b_limit > 0)
     # [BT, BD]
-    b_d = lla_unit(lla_precondition(b_r, precond, SHARED)).to(tile[0].dtype)
+    b_d = lla_unit(lla_precondition(b_r, precond, SHARED)).to(b_q.dtype)
     while (step < max_steps) & (tl.max(b_live.to(tl.int32), 0) > 0):
         b_c = tl.sum(tl.load(p_kbar, mask=m_id, other=0.0) * b_d.to(tl.float32), 1)
-        b_y, b_sum = lla_covariance_sweep(b_d, b_c, b_m, tile, keys, dims, span, META)
+        b_y, b_sum = lla_covariance_sweep(b_d, b_c, b_m, walk, META)
         b_df = b_d.to(tl.float32)
         b_y = b_y - b_sum[:, None] * tl.load(p_kbar, mask=m_id, other=0.0)
         b_y = b_y * b_il[:, None] + b_ridge[:, None] * b_df
@@ -478,7 +465,7 @@ def lla_solve_tile(
         # conjugate to the last direction
         b_p = lla_unit(b_z - (tl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df)
         # a row that stops may hold a nan here
-        b_d = tl.where(b_live[:, None], b_p, 0.0).to(tile[0].dtype)
+        b_d = tl.where(b_live[:, None], b_p, 0.0).to(b_q.dtype)
         step += 1
         b_at = tl.where(b_rr < b_best, step, b_at)
         b_best = tl.where(b_rr < b_best, b_rr, b_best)
@@ -511,9 +498,8 @@ def lla_solve_kernel(
     t, redo = tl.atomic_add(counter, 1), 0
     while t < NT * N:
         it, n = NT - 1 - t // N, (t % N).to(tl.int64)
-        own_keys = lla_head(keys, n // GROUP, S)
-        tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
-        o_d = dims[0]
+        walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+        o_d = walk[2][0]
         # [BT]
         b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
         b_ridge = tl.load(ridge_eff + o_n, mask=m_i, other=FREE)
@@ -524,17 +510,14 @@ def lla_solve_kernel(
         b_use = b_many & (im * PRECOND_STRIDE * META.BT >= ENOUGH * D)
         # [BD, BD]
         p_X = inverse + (n * NM + im) * META.BD * META.BD + o_d[:, None] * META.BD + o_d[None, :]
-        b_X = tl.load(p_X) if SHARED else tile[0]
+        b_X = tl.load(p_X) if SHARED else walk[0][0]
         b_limit = tl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
         b_x, b_rr, b_best, b_at = lla_solve_tile(
             tl.load(x + o_nd, mask=m_id, other=0.0),
             (b_use, b_X),
             (kbar + o_nd, m_id),
             (b_m, b_il, b_ridge, m_i),
-            tile,
-            own_keys,
-            dims,
-            span,
+            walk,
             (tol2, max_steps, b_limit),
             SHARED,
             META,
@@ -581,27 +564,16 @@ def lla_output_sweep(
     parts,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
     b_c,  # u.kbar, [BT]
     b_m,  # largest logits, [BT]
-    tile,  # (b_q, o_p, scale2)
-    keys,  # (p_k, sk_s, S)
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
     values,  # (p_v, sv_s, S)
-    dims,  # (o_d, D)
-    span,  # (mid, hi)
     META,  # see `Meta`
 ):
     "Sums of s v, [BT, BD], and of s = w (1 + k.u - kbar.u), sixteen times, [BT, 16], over the keys."
-    mid, hi = span
-    # [BT, BD]
-    b_o = tl.zeros((META.BT, META.BD), tl.float32)
-    # [BT, 16]
-    b_sum = tl.zeros((META.BT, ONES), tl.float32)
+    span = walk[3]
+    b_o, b_sum = lla_no_sum(META)
     for MASK in tl.static_range(2):
-        for j0 in range(mid if MASK else 0, hi if MASK else mid, META.BS):
-            o_j = j0 + tl.arange(0, META.BS)
-            # [BS, BD]
-            b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-            b_v = lla_key_tile(values, o_j.to(tl.int64), dims, MASK, META)
-            # [BT, BS]
-            b_s = lla_logits(tile, b_k, o_j, keys[2], MASK, META)
+        for j0 in range(span[MASK], span[MASK + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             # 0 x inf is not 0
             b_w = tl.where(b_w > 0, b_w * (1 + lla_centred_dot(parts, b_c, b_k, META)), 0.0)
@@ -626,17 +598,17 @@ def lla_output_kernel(
     kbar, row_max, u = saved
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
-    tile, dims, span, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, sizes, META)
-    own_keys, own_values = lla_head(keys, n // GROUP, S), lla_head(values, n // GROUP, S)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    own_values = lla_head(values, n // GROUP, S)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     # [BT, BD]
     b_u = tl.load(u + o_nd, mask=m_id, other=0.0)
     # [BT]
     b_c = tl.sum(b_u * tl.load(kbar + o_nd, mask=m_id, other=0.0), 1)
-    parts = split_hi_lo(b_u, tile[0].dtype)
+    parts = split_hi_lo(b_u, walk[0][0].dtype)
     # [BT, BD] and [BT, 16]
-    b_o, b_sum = lla_output_sweep(parts, b_c, b_m, tile, own_keys, own_values, dims, span, META)
+    b_o, b_sum = lla_output_sweep(parts, b_c, b_m, walk, own_values, META)
     b_total = tl.sum(b_sum, 1) * ONES_SHARE
     b_o = b_o / tl.where(b_total == 0, 1.0, b_total)[:, None]
     tl.store(o + o_nd, cast_saturating(b_o, o.dtype.element_ty), mask=m_id)

@@ -161,7 +161,7 @@ def lla_decode_split_kernel(
     keys,  # (k, sk_b, sk_h, sk_s)
     values,  # (v, sv_b, sv_h, sv_s)
     lengths,  # filled entries of each cache, [B]
-    reports,  # (lse, means, moments): the results, of each piece of each query
+    reports,  # (lse2, means, moments): the results, of each piece of each query
     sizes,  # (HKV, GROUP, T, S, D, SPLITS): key heads, query heads of each, queries, keys, D, pieces
     scale2,  # of the logits, over log 2
     peek,  # how many keys the reference is guessed from
@@ -169,7 +169,7 @@ def lla_decode_split_kernel(
 ):
     "One query, one piece. b, h: batch, key head; g, t: query head of the group, query; j, d: key, dimension."
     q, sq_b, sq_h, sq_t, sq_d = queries
-    lse, means, moments = reports
+    lse2, means, moments = reports
     HKV, GROUP, T, S, D, SPLITS = sizes
     rows = GROUP * T
     r, rest = tl.program_id(0) % rows, tl.program_id(0) // rows
@@ -192,7 +192,7 @@ def lla_decode_split_kernel(
     some = tl.where(l == 0, 1.0, l)
     il = 1 / some  # an empty piece reports zeros, with -inf behind them
     o = (bh * rows + r) * SPLITS + split
-    tl.store(lse + o, tl.where(l == 0, float("-inf"), ref + tl.log2(some)))
+    tl.store(lse2 + o, tl.where(l == 0, float("-inf"), ref + tl.log2(some)))
     tl.store(means + o * 2 * META.BD + o_d, b_sk * il)
     tl.store(means + o * 2 * META.BD + META.BD + o_d, b_sv * il)
     # [BD, BD]
@@ -241,7 +241,7 @@ SQUARES_END = constant(1e36)  # sums of squares beyond this are not trusted
 def lla_decode_merge_kernel(
     queries,  # (q, sq_b, sq_h, sq_t, sq_d)
     ridges,  # (ridge, sr_b, sr_h, sr_t)
-    reports,  # (lse, means, moments): of each piece of each query
+    reports,  # (lse2, means, moments): of each piece of each query
     o,  # the result, [B, H, T, D]
     sizes,  # (H, T, D, SPLITS): query heads, queries, head dimension, pieces
     flat,  # the ridge, where it is one number
@@ -254,21 +254,21 @@ def lla_decode_merge_kernel(
     "One program: one query. b, h, t: batch, query head, query; i: piece; d: dimension."
     q, sq_b, sq_h, sq_t, sq_d = queries
     ridge, sr_b, sr_h, sr_t = ridges
-    lse, means, moments = reports
+    lse2, means, moments = reports
     H, T, D, SPLITS = sizes
     row = tl.program_id(0).to(tl.int64)
     b, h, t = row // (H * T), row // T % H, row % T  # 64 bits, as all that is multiplied by a stride
     # [PIECES] and [BD]
     o_i, o_d = tl.arange(0, PIECES), tl.arange(0, BD)
     o_dd = o_d[:, None] * BD + o_d[None, :]
-    b_lse = tl.load(lse + row * SPLITS + o_i, mask=o_i < SPLITS, other=float("-inf"))
-    top = tl.max(b_lse, 0)
-    total = tl.sum(tl.exp2(b_lse - top), 0)
+    b_lse2 = tl.load(lse2 + row * SPLITS + o_i, mask=o_i < SPLITS, other=float("-inf"))
+    top = tl.max(b_lse2, 0)
+    total = tl.sum(tl.exp2(b_lse2 - top), 0)
     # [BD, BD] and twice [BD]
     b_kk, b_kbar = tl.zeros((BD, BD), tl.float32), tl.zeros((BD,), tl.float32)
     b_vbar = tl.zeros((BD,), tl.float32)
     for i in tl.range(0, SPLITS, num_stages=STAGES):
-        p, p_1 = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total, means + (row * SPLITS + i) * 2 * BD
+        p, p_1 = tl.exp2(tl.load(lse2 + row * SPLITS + i) - top) / total, means + (row * SPLITS + i) * 2 * BD
         b_kbar += p * tl.load(p_1 + o_d)
         b_vbar += p * tl.load(p_1 + BD + o_d)
         b_kk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + o_dd)
@@ -292,7 +292,7 @@ def lla_decode_merge_kernel(
     # [BD, BD], the other matrix, now that registers are free
     b_vk = tl.zeros((BD, BD), tl.float32)
     for i in tl.range(0, SPLITS, num_stages=STAGES):
-        p = tl.exp2(tl.load(lse + row * SPLITS + i) - top) / total
+        p = tl.exp2(tl.load(lse2 + row * SPLITS + i) - top) / total
         b_vk += p * tl.load(moments + (row * SPLITS + i) * 2 * BD * BD + BD * BD + o_dd)
     b_o = b_vbar + tl.sum((b_vk - b_vbar[:, None] * b_kbar[None, :]) * b_u[None, :], 1)
     tl.store(o + row * D + o_d, tl.where(blind, b_vbar, b_o).to(o.dtype.element_ty), mask=o_d < D)

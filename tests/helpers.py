@@ -52,3 +52,11 @@ def same_with_usual_dtype(make, usual):
     want = make()
     with default_dtype(usual):
         return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want, strict=True))
+
+
+def on_gpus(test):
+    "Run a test of a kernel on a GPU: head sizes, dtypes, causal and not."
+    f32, f16, bf16 = torch.float32, torch.float16, torch.bfloat16
+    cases = [(16, f32, True), (64, f32, True), (128, f32, False), (32, f16, False), (64, f16, True)]
+    cases += [(128, f16, False), (40, bf16, True), (64, bf16, True), (64, bf16, False), (128, bf16, True)]
+    return pytest.mark.gpu(pytest.mark.parametrize("D, dtype, causal", cases)(test))

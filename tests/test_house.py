@@ -453,6 +453,21 @@ def test_public_names_are_documented(module):
     assert wrong == []
 
 
+@pytest.mark.parametrize("module", [m for m in MODULES if room(m) == "kernels"])
+def test_kernels_take_few_arguments_and_one_a_line(module):
+    "What belongs together travels as a tuple: 12 for a kernel, 10 for what it calls."
+    source, wrong = generated(module), []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.FunctionDef) and "triton.jit" in map(ast.unparse, node.decorator_list):
+            names = [a.arg for a in node.args.args]
+            lines = {a.lineno for a in node.args.args}
+            if len(names) > (12 if node.name.endswith("_kernel") else 10):
+                wrong.append(f"{node.name}: {len(names)} arguments")
+            if len(names) > 6 and len(lines) < len(names):
+                wrong.append(f"{node.name}: several arguments on a line")
+    assert wrong == []
+
+
 # ---- the form of a notebook
 
 

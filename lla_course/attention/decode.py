@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'Statistics', 'decode_statistics', 'sweep_solve', 'decode_solve', 'merge_statistics', 'lla_decode_tiled',
-           'decode_kernels', 'lla_decode']
+           'autocast_dtype', 'under_autocast', 'no_autocast', 'decode_kernels', 'lla_decode']
 
 # %% ../../nbs/27_decoding.ipynb #c003
 import math
@@ -259,20 +259,35 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Ten
         bad_argument("ridge.shape", tuple(ridge.shape), f"to broadcast to {tuple(q.shape[:3])}")
 
 # %% ../../nbs/27_decoding.ipynb #c046
-def _autocast(*tensors: torch.Tensor) -> tuple:  # as autocast wants them, and a context without it
-    kind = getattr(getattr(tensors[0], "device", None), "type", None)
-    if kind in (None, "meta"):
-        return *tensors, nullcontext()
-    known = torch.compiler.is_compiling() or torch.amp.is_autocast_available(kind)
-    # a context has its price
-    if not known or not torch.is_autocast_enabled(kind):
-        return *tensors, nullcontext()
+def autocast_dtype(
+    device: str,  # a kind of device, as "cuda"
+) -> torch.dtype | None:  # the dtype that autocast casts to there, None where it is off
+    "What autocast does on a kind of device, also while PyTorch compiles."
+    known = device != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(device))
+    # torch.compile cannot read the question before PyTorch 2.13
+    on = known and torch.is_autocast_enabled(device)
+    return torch.get_autocast_dtype(device) if on else None
 
-    def cast(t: Any) -> Any:
-        fits = isinstance(t, torch.Tensor) and t.device.type == kind and t.is_floating_point()
-        return t.to(torch.get_autocast_dtype(kind)) if fits and t.dtype != torch.float64 else t
 
-    return *map(cast, tensors), torch.autocast(kind, enabled=False)
+def under_autocast(
+    *tensors: Any,  # the first says which device it is about
+) -> tuple:  # the same, floating tensors of that device in the dtype of autocast
+    "Cast as PyTorch's own functions do under autocast, all but float64; leave alone what is no tensor."
+    device = getattr(getattr(tensors[0], "device", None), "type", "meta")
+    dtype = autocast_dtype(device)
+
+    def suits(t):
+        known = isinstance(t, torch.Tensor) and t.device.type == device
+        return known and t.is_floating_point() and t.dtype != torch.float64
+
+    return tuple(t.to(dtype) if dtype and suits(t) else t for t in tensors)
+
+
+def no_autocast(
+    device: str,  # a kind of device
+) -> Any:  # a context in which nothing is cast
+    "Switch autocast off. Where it is off already nothing is done, for a context has its price."
+    return nullcontext() if autocast_dtype(device) is None else torch.autocast(device, enabled=False)
 
 # %% ../../nbs/27_decoding.ipynb #c046a
 def _obstacle(q: torch.Tensor, *others: Any) -> str | None:  # what keeps the kernels from running, or None
@@ -349,7 +364,7 @@ def lla_decode(
     and softmax attention where such sums cannot tell: keys beyond 1e18, or tr(C) <= 1e-6 |kbar|^2 and a
     ridge <= 1e-4 |kbar|^2. Under autocast q and cache are cast as PyTorch does. Raises `ValueError` by name
     for wrong shapes, dtypes, devices, settings; where values cannot be read at once, wrong ones give NaN."""
-    q, k_cache, v_cache, uncast = _autocast(q, k_cache, v_cache)
+    q, k_cache, v_cache = under_autocast(q, k_cache, v_cache)
     _check_cache(q, k_cache, v_cache)
     _check_lengths(cache_seqlens, q, k_cache.shape[2])
     most = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max / 2
@@ -359,5 +374,5 @@ def lla_decode(
     backend = require_choice("backend", "tiled" if old else backend, BACKENDS)
     rows = _ridge_of(ridge, q)
     work = _chosen(backend, q, k_cache, v_cache, rows)
-    with uncast:
+    with no_autocast(q.device.type):
         return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)

@@ -10,7 +10,6 @@ __all__ = ['SAVED', 'SCHEMA', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'Sett
 import sys
 import warnings
 from collections.abc import Callable
-from contextlib import nullcontext
 from dataclasses import fields
 from typing import Any, NamedTuple
 
@@ -22,7 +21,7 @@ from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward
-from .decode import BACKENDS
+from .decode import BACKENDS, autocast_dtype, no_autocast, under_autocast
 from .dense import Heads, as_heads, dense_attention, readable, restore
 from .tiled import RIDGE_FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -67,12 +66,6 @@ class Settings(NamedTuple):
 # what the forward pass of a backend returns: the output first, steps and residual last
 SAVED = dict(triton=Forward, tiled=Tiled)
 
-
-def _no_autocast(q: torch.Tensor) -> Any:
-    kind = q.device.type
-    on = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)
-    return torch.autocast(kind, enabled=False) if on else nullcontext()
-
 # %% ../../nbs/28_flash_lla.ipynb #c008b
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
@@ -87,7 +80,7 @@ def flash_forward(
     backend: str,  # a name of SAVED
 ) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
-    with _no_autocast(q):
+    with no_autocast(q.device.type):
         if backend == "triton":
             settings = dict(scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
             return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
@@ -146,7 +139,7 @@ def flash_backward(
     "Both backends backward, as an operator. A ridge below the floor has no gradient."
     (q, k, v, ridge), saved, (scale, is_causal, tol, max_steps, backend) = _named(row)
     solver = dict(tol=tol / 10, max_steps=max_steps)
-    with _no_autocast(q):
+    with no_autocast(q.device.type):
         if backend == "triton":
             grads = lla_backward(q, k, v, saved, g, scale=scale, is_causal=is_causal, **solver)
         else:
@@ -382,26 +375,6 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
         f"tol={tol:g}. Raise max_steps or ridge; return_info=True returns all residuals"
     )
 
-# %% ../../nbs/28_flash_lla.ipynb #c015b
-def _autocast(device: str) -> torch.dtype | None:
-    "The dtype of autocast on a kind of device, None where it is off."
-    known = device != "meta" and (torch.compiler.is_compiling() or torch.amp.is_autocast_available(device))
-    # torch.compile cannot read the question before PyTorch 2.13
-    on = known and torch.is_autocast_enabled(device)
-    return torch.get_autocast_dtype(device) if on else None
-
-# %% ../../nbs/28_flash_lla.ipynb #c015c
-def _under_autocast(*tensors: Any) -> tuple:
-    "Cast as PyTorch's own functions do under autocast; leave alone what is no tensor."
-    device = tensors[0].device.type if isinstance(tensors[0], torch.Tensor) else "cpu"
-    dtype = _autocast(device)
-
-    def suits(t):
-        known = isinstance(t, torch.Tensor) and t.device.type == device
-        return known and t.is_floating_point() and t.dtype != torch.float64
-
-    return tuple(t.to(dtype) if dtype and suits(t) else t for t in tensors)
-
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(
     q: torch.Tensor,  # queries, [..., Hq, T, D] or [T, D]
@@ -430,7 +403,7 @@ def flash_lla(
     require_flag("return_info", return_info)
     if check is not None:
         require_flag("check", check)
-    q, k, v = _under_autocast(q, k, v)
+    q, k, v = under_autocast(q, k, v)
     heads = as_heads(q, k, v, ridge=ridge, is_causal=is_causal, scale=scale, enable_gqa=enable_gqa)
     learns = any(t.requires_grad for t in (heads.q, heads.k, heads.v, heads.ridge))
     backend = choose_backend(backend, q, torch.is_grad_enabled() and learns)
@@ -475,7 +448,7 @@ def _check_input(x: Any, width: int, weight: Any) -> None:
     plain = type(weight) in (torch.Tensor, nn.Parameter)  # not quantised, not sharded
     if not plain or not weight.is_floating_point():
         return
-    cast = _autocast(x.device.type) is not None and torch.float64 not in (x.dtype, weight.dtype)
+    cast = autocast_dtype(x.device.type) is not None and torch.float64 not in (x.dtype, weight.dtype)
     if x.dtype != weight.dtype and not cast:
         bad_argument("x.dtype", x.dtype, f"{weight.dtype}, as the layer has")
 

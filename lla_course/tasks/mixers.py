@@ -163,6 +163,13 @@ def recurrence(
     return torch.cat(answers, -2), state
 
 # %% ../../nbs/31_mixers.ipynb #c022
+def _faded_products(left: torch.Tensor, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+    "Products of all a with all b [..., c, c], of which `left` [..., c, c, 1 or D] is left."
+    if left.shape[-1] == 1:
+        return left[..., 0] * (a @ b.mT)
+    return (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
+
+
 def chunk_forward(
     rule: str,  # of RULES
     q: torch.Tensor,  # queries of a piece, [..., c, D]
@@ -178,11 +185,7 @@ def chunk_forward(
     future = torch.ones(c, c, dtype=torch.bool, device=k.device).triu(1)[..., None]
     # of a pair of token s, at token t
     left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()
-    pair = lambda a, b: (
-        left[..., 0] * (a @ b.mT)
-        if left.shape[-1] == 1
-        else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
-    )
+    pair = partial(_faded_products, left)
     fade, rest, u = g.exp(), (g[..., -1:, :] - g).exp(), beta * v
     if rule == "delta":
         u = torch.linalg.solve_triangular(
@@ -323,11 +326,7 @@ def _chunk_parallel_forward(
     c, W = k.shape[-2], state[0]
     future = torch.ones(c, c, dtype=torch.bool, device=k.device).triu(1)[..., None]
     left = (g[..., :, None, :] - g[..., None, :, :]).masked_fill(future, -torch.inf).exp()
-    pair = lambda a, b: (
-        left[..., 0] * (a @ b.mT)
-        if left.shape[-1] == 1
-        else (left * a[..., :, None, :] * b[..., None, :, :]).sum(-1)
-    )
+    pair = partial(_faded_products, left)
     fade, rest, u, last = g.exp(), (g[..., -1:, :] - g).exp(), beta * v, g[..., -1:, :].exp()
     if rule == "delta":
         alone, asks = torch.linalg.solve_triangular(
@@ -542,13 +541,9 @@ class RuleInputs(MultiHead):
         q, k = (F.normalize(q, dim=-1), F.normalize(k, dim=-1)) if self.unit else (q / q.shape[-1] ** 0.5, k)
         one = v.new_ones(*v.shape[:3], 1)
         log_decay, step = self.gate(x) if self.gate else (0 * one, None)
-        beta = (
-            _split(self.to_beta(x).sigmoid(), self.heads)
-            if self.write == "beta"
-            else step
-            if self.write == "step"
-            else one
-        )
+        beta = step if self.write == "step" else one
+        if self.write == "beta":
+            beta = _split(self.to_beta(x).sigmoid(), self.heads)
         ridge = 0.25 + F.softplus(self.raw_ridge).view(self.heads, -1) if self.rule == "mesa" else None
         return [
             None if t is None else t.to(torch.promote_types(t.dtype, torch.float32))

@@ -12,6 +12,7 @@ from bisect import bisect
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -266,6 +267,15 @@ def matrix_recall(
     return ((o @ values.mT).argmax(-1) == which).double().mean().item()
 
 # %% ../../nbs/34_associative_recall.ipynb #c043
+def _finite(x: Any) -> Any:
+    "The same with None for every number that is not finite."
+    if isinstance(x, dict):
+        return {name: _finite(value) for name, value in x.items()}
+    if isinstance(x, (list, tuple)):
+        return [_finite(value) for value in x]
+    return None if isinstance(x, float) and not math.isfinite(x) else x
+
+# %% ../../nbs/34_associative_recall.ipynb #c043b
 def run(
     cfg: Config,  # one setting
     # rate, grid and runs of `search_rate`; tried: rate, seed, validation loss, accuracy of each training
@@ -273,17 +283,8 @@ def run(
     "Look for the learning rate, then train with the other seeds. What was not finite is `None`."
     tried = []
     note = lambda rate, seed, report: tried.append([rate, seed, report["score"], report["accuracy"]])
-    tidy = lambda x: (
-        {k: tidy(v) for k, v in x.items()}
-        if isinstance(x, dict)
-        else [tidy(v) for v in x]
-        if isinstance(x, (list, tuple))
-        else None
-        if isinstance(x, float) and not math.isfinite(x)
-        else x
-    )
     found = search_rate(lambda rate, seed: train(cfg, rate, seed)[1], cfg.rates, cfg.seeds, seen=note)
-    return Run(tidy(found | dict(tried=tried)), device=pick_device("auto"))
+    return Run(_finite(found | dict(tried=tried)), device=pick_device("auto"))
 
 # %% ../../nbs/34_associative_recall.ipynb #c044
 EIGHT = ("softmax", "lla", "linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet")

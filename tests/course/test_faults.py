@@ -109,16 +109,22 @@ def test_a_killed_worker_costs_its_own_chapter(root):
 BLOWS = ["SIGKILL", "SIGTERM", "SIGINT", "SIGHUP to all"]
 
 
-@pytest.mark.parametrize("blow", BLOWS)
-def test_nothing_outlives_a_run_which_goes_on_later(root, blow, monkeypatch):
-    chapter(root, "01_slow", STRAY)
-    running, runs = started(root, "run", "--jobs", "1"), root / "build" / "runs" / "fast"
-    wait_for(lambda: (runs / "00_core.ipynb").exists() and (root / "started").exists())
+def strike(running, blow):
+    "Send a process, or its whole group, a signal, and see it end without a traceback; returns what it said."
     number = getattr(signal, blow.split()[0])
     (os.killpg if "all" in blow else os.kill)(running.pid, number)
     said, _ = running.communicate(timeout=15)
     assert running.returncode == (-9 if blow == "SIGKILL" else 128 + number) and "Traceback" not in said
     assert "resource_tracker" not in said or blow == "SIGKILL"
+    return said
+
+
+@pytest.mark.parametrize("blow", BLOWS)
+def test_nothing_outlives_a_run_which_goes_on_later(root, blow, monkeypatch):
+    chapter(root, "01_slow", STRAY)
+    running, runs = started(root, "run", "--jobs", "1"), root / "build" / "runs" / "fast"
+    wait_for(lambda: (runs / "00_core.ipynb").exists() and (root / "started").exists())
+    said = strike(running, blow)
     assert "stopped; the same command goes on from here" in said or blow == "SIGKILL"
     wait_for(lambda: not family(root), 10)
     assert not list(root.glob("lla-*")) and [p.name for p in runs.glob("*.ipynb")] == ["00_core.ipynb"]
@@ -170,11 +176,7 @@ def test_nothing_outlives_a_recording(long, blow, monkeypatch):
         monkeypatch.setenv("BARE", "1")
     running = started(long, "record", "12", "--jobs", "2", command=[sys.executable, "record.py"])
     wait_for(lambda: (long / "started_1").exists() and (long / "started_2").exists())
-    number = getattr(signal, blow.split()[0])
-    (os.killpg if "all" in blow else os.kill)(running.pid, number)
-    said, _ = running.communicate(timeout=15)
-    assert running.returncode == (-9 if blow == "SIGKILL" else 128 + number) and "Traceback" not in said
-    assert "resource_tracker" not in said or blow == "SIGKILL"
+    strike(running, blow)
     wait_for(lambda: not family(long), 10)
     assert [p.name for p in (long / "nbs" / "results" / "long").iterdir()] == ["one.json"]
 

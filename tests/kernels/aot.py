@@ -13,7 +13,7 @@ import sys
 # in the dtype of the inputs
 HALF = "q k v g o dq dk dv u_lo y_lo".split()
 FLOAT = (
-    "max_key_norm ridge kbar lse2 row_max n_eff ridge_eff rhs inverse x residual u y mean e dridge "
+    "max_key_norm ridge kbar lse lse2 row_max n_eff ridge_eff rhs inverse x residual u y mean e dridge "
     "cu ct un yn means moments"
 ).split()
 NUMBER = "scale scale2 tol2 floor flat".split()

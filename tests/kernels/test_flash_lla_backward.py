@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from helpers import DEVICE, FLOOR, needs_kernels, random_heads, relative_rms
+from helpers import DEVICE, FLOOR, needs_kernels, on_gpus, random_heads, relative_rms
 from lla_course.attention.backward import lla_tiled_backward
 from lla_course.attention.dense import as_heads
 from lla_course.attention.tiled import lla_tiled, solver_settings
@@ -156,25 +156,7 @@ def test_nothing_to_do():
     assert dq.shape == (1, 0, 16) and (dk == 0).all() and (dv == 0).all() and dridge.shape == (1, 0)
 
 
-f32, f16, bf16 = torch.float32, torch.float16, torch.bfloat16
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "D, dtype, causal",
-    [
-        (16, f32, True),
-        (64, f32, True),
-        (128, f32, False),
-        (32, f16, False),
-        (64, f16, True),
-        (128, f16, False),
-        (40, bf16, True),
-        (64, bf16, True),
-        (64, bf16, False),
-        (128, bf16, True),
-    ],
-)
+@on_gpus
 def test_on_the_gpu(D, dtype, causal, nan_empty):
     q, k, v, g = problem(4, 2, 300, 300 if causal else 500, D, dtype)
     for ridge in (0.1, 1.0):

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from helpers import DEVICE, FLOOR, needs_kernels, random_heads, relative_rms
+from helpers import DEVICE, FLOOR, needs_kernels, on_gpus, random_heads, relative_rms
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled, solver_settings
 from lla_course.kernels.flash_lla_forward import Forward, lla_forward
@@ -203,25 +203,7 @@ def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
         assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
 
 
-f32, f16, bf16 = torch.float32, torch.float16, torch.bfloat16
-
-
-@pytest.mark.gpu
-@pytest.mark.parametrize(
-    "D, dtype, causal",
-    [
-        (16, f32, True),
-        (64, f32, True),
-        (128, f32, False),
-        (32, f16, False),
-        (64, f16, True),
-        (128, f16, False),
-        (40, bf16, True),
-        (64, bf16, True),
-        (64, bf16, False),
-        (128, bf16, True),
-    ],
-)
+@on_gpus
 def test_on_the_gpu(D, dtype, causal, nan_empty):
     q, k, v = heads(2, 4, 2, 300, 300 if causal else 500, D, dtype)
     for ridge in (0.01, 0.1, 1.0):
