@@ -4,7 +4,7 @@ import math
 
 import pytest
 
-from lla_course.attention import benchmark, decode_benchmark
+from lla_course.attention import benchmark, conjugate_gradient, decode_benchmark
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
@@ -993,3 +993,70 @@ def test_the_small_contests_of_part_3_with_other_seeds():
         for s in range(3)
     ]
     assert gain("lla") == [0.030, 0.052, 0.070] and gain("softmax_normed") == [0.018, 0.047, 0.067]
+
+
+def preconditioned():
+    "Data, ridge and tolerance -> preconditioner -> median and largest steps, as chapter 22 tabulates them."
+    found = {}
+    for name in conjugate_gradient.cells("full"):
+        for ridge, tiles in recorded(name, conjugate_gradient).items():
+            for at, tol in enumerate(conjugate_gradient.TOLS):
+                found[name, ridge, tol] = {
+                    who: (
+                        middle([t[who]["median"][at] for t in tiles.values()]),
+                        max(t[who]["most"][at] for t in tiles.values()),
+                    )
+                    for who in tiles["256"]
+                }
+    return found
+
+
+def test_where_each_row_chooses_its_preconditioner_it_never_takes_more_steps_than_without():
+    table = preconditioned()
+    assert len(table) == 54
+    for who in table.values():
+        assert all(a <= b for a, b in zip(who["before, if many keys"], who["none"]))
+
+
+def test_the_diagonal_does_not_help_and_uncentred_it_hurts_where_keys_prefer_directions():
+    for (name, _, tol), who in preconditioned().items():
+        if tol == 1e-3:
+            assert all(a >= b for a, b in zip(who["Jacobi"], who["none"]))
+            apart = [a - b for a, b in zip(who["Jacobi, uncentred"], who["none"])]
+            assert max(map(abs, apart)) <= 1 if name.endswith("_isotropic") else min(apart) > 0
+
+
+def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count():
+    table = preconditioned()
+    flat, sharp = table["d64_anisotropic", "0.1", 1e-3], table["d128_sharp", "0.01", 1e-3]
+    assert flat["tile before"] == (10, 17) and flat["none"] == (16, 20)
+    assert sharp["all keys before"] == (67, 102) and sharp["none"] == (5, 45)
+    wide = table["d128_anisotropic", "0.1", 1e-2]
+    assert wide["tile before"] == (13, 22) and wide["none"] == (14, 22)
+
+
+def test_the_tolerance_of_the_solver_costs_time_and_buys_digits():
+    for d, time, loose, tight in ((64, 1.14, 0.0063, 0.0039), (128, 1.19, 0.0101, 0.0066)):
+        a, b = recorded(f"anisotropic_d{d}"), recorded(f"anisotropic_d{d}_tol0.003")
+        assert round(b["lla_ms"] / a["lla_ms"], 2) == time
+        assert (round(a["error"], 4), round(b["error"], 4)) == (loose, tight)
+
+
+def test_the_same_call_of_cudnn_takes_between_35_and_40_hundredths_of_a_millisecond():
+    cells = benchmark.cells("full").items()
+    times = [recorded(name)["softmax_cudnn_ms"] for name, c in cells if c.measure == "forward" and c.d == 64]
+    assert (round(min(times), 2), round(max(times), 2)) == (0.35, 0.4)
+
+
+def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
+    for name, c in decode_benchmark.cells("full").items():
+        r = recorded(name, decode_benchmark)
+        if c.n > 4096:
+            assert 4.15 < 4.3 * r["floor_ms"] / r["softmax_ms"] < 4.7
+            if c.d == 64:
+                assert 1.8 < r["lla_ms"] / r["softmax_ms"] < 2
+
+
+def test_the_gradient_of_the_queries_is_half_a_per_cent_off_as_that_of_rounded_tiles_is():
+    r = recorded("train_anisotropic_d64")
+    assert round(r["kernel_dq"], 3) == round(r["twin_dq"], 3) == 0.005

@@ -288,7 +288,7 @@ def _(answer: Any) -> str | None:
     rng = np.random.default_rng(0)
     A, b, g = rng.normal(size=(3, 3)) + 3 * np.eye(3), rng.normal(size=3), rng.normal(size=3)
     got = answer(A, b, g)
-    if not isinstance(got, tuple) or len(got) != 2:
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
         return "return a pair: the gradient by A, then that by b."
     dA, db = (np.asarray(t, float) for t in got)
     x, y = np.linalg.solve(A, b), np.linalg.solve(A.T, g)
