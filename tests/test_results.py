@@ -8,7 +8,7 @@ from lla_course.attention import benchmark, decode_benchmark
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
-from lla_course.records import load, results_name
+from lla_course.records import load, load_all, results_name
 from lla_course.tasks import in_context, language, online_regression, recall, state_tracking
 
 
@@ -227,6 +227,46 @@ def test_where_luck_is_rare_the_order_vanishes(seed):
     )
     for r in (m, c):
         assert average(r, "theta_told") > 0.99
+
+
+@pytest.mark.parametrize("name", LUCKY + [f"small_{s}" for s in range(3)])
+def test_one_order_holds_in_every_run_in_which_luck_is_cheap(name):
+    r = recorded(name, experiments)["methods"]
+    best = [average(r, m) for m in ("gold", "psi", "theta")]
+    assert min(best) > average(r, "rs_iterated") > average(r, "rs") > average(r, "base")
+
+
+def test_rewards_without_a_checker_and_latent_dpo_lose_in_most_columns():
+    def column(name, method, key="right"):
+        seeds = range(3 if name in ("narrow", "better") else 5)
+        found = [recorded(f"{name}_{s}", experiments)["methods"] for s in seeds]
+        return sum(average(r, method, key) for r in found) / len(found)
+
+    columns = ("n6", "n8", "n12", "narrow", "better", "mod100")
+    ahead = lambda m, rival, names=columns: {c for c in names if column(c, m) > column(c, rival)}
+    assert ahead("theta_answer", "rs_iterated", (*columns, "carry")) == {"n6", "better"}
+    assert column("carry", "theta_answer") < column("carry", "rs")
+    assert ahead("tied", "rs_iterated") == {"better"}
+    assert ahead("dpo", "base") == {"narrow", "mod100"}
+    assert column("mod100", "direct") > 0.9 > column("mod100", "rs")
+    for c in (*columns, "carry"):
+        assert abs(column(c, "psi_answer", "redone") - column(c, "theta_answer")) < 0.11
+
+
+def test_at_twice_the_temperature_a_thinker_is_farther_from_the_posterior():
+    for rate in ("0.0001", "0.0003", "0.001"):
+        g = {b: recorded(f"beta{b}_rate{rate}", experiments)["methods"] for b in ("1", "2")}
+        grades = {b: (average(r, "psi"), average(r, "psi", "kl")) for b, r in g.items()}
+        for bonus, nats in ((10, 3.8), (5, 0.4)):
+            elbo = {b: bonus * right - kl for b, (right, kl) in grades.items()}
+            assert elbo["2"] < elbo["1"] - nats
+        mine, base = (g["2"][m]["grades"]["right"] for m in ("psi", "base"))
+        assert min(mine[:2]) > 0.9 and abs(sum(mine[2:]) - sum(base[2:])) / 5 < 0.02
+
+
+def test_recorded_thinkers_take_minutes():
+    seconds = [r.provenance["seconds"] for r in load_all(experiments).values() if r]
+    assert 90 < min(seconds) and max(seconds) < 9 * 60
 
 
 def test_thinkers_are_stuck_on_twelve_digits_and_at_twice_the_temperature():
