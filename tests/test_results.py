@@ -3,6 +3,7 @@
 import math
 
 import pytest
+import torch
 
 from lla_course.attention import benchmark, decode_benchmark
 from lla_course.auctions import citransnet, regretnet
@@ -95,6 +96,33 @@ def test_longer_training_makes_nets_worth_more_but_not_more_than_one_price_for_t
     assert bundle - 0.001 < max(worth.values()) == worth["square_lagrangian"] < bundle
     for r in nets.values():
         assert regretnet.guarantee(r["revenue"], r["regret"])[1] < bundle
+
+
+def test_recorded_nets_sell_a_blurred_bundle_and_not_one_item_alone():
+    given = []
+    for name, cfg in regretnet.cells("full").items():
+        if name.startswith("square"):
+            record = load(f"{results_name(regretnet)}/{name}", cfg)
+            if record is None:
+                pytest.skip(f"{name} is not recorded")
+            net = regretnet.RegretNet(cfg.n, cfg.m, hidden=cfg.hidden, layers=cfg.layers, seed=cfg.seed)
+            net.load_state_dict({key: torch.as_tensor(w) for key, w in record.arrays.items()})
+            with torch.no_grad():
+                shares, paid = net(torch.tensor([[[0.05, 0.9]]]))
+            given.append((float(shares[0, 0, 0]), float(paid[0, 0])))
+    assert len(given) == 7 and min(paid for _, paid in given) > 0.75  # the optimum: share 0, price 2/3
+    assert sorted(share for share, _ in given)[1] > 0.7
+
+
+def test_discounted_claims_of_all_settings_but_one_fall_below_item_wise_myerson():
+    def worth(name):
+        (t,) = recorded(name, citransnet)["tests"]
+        return regretnet.guarantee(t["revenue"], t["n"] * t["regret"])[1] / t["myerson"]
+
+    names = [f"citransnet_{s}_0" for s in "ADEFHIU"] + [f"citransnet_{s}_{i}" for s in "AD" for i in (1, 2)]
+    assert max(worth(name) for name in [*names, "loose_D_0", "searched_E_0"]) < 0.99
+    assert all(0.98 < worth(name) < 1.02 for name in [f"citransnet_G_{i}" for i in range(3)] + ["loose_G_1"])
+    assert worth("citransnet_E_0") < 0.9
 
 
 def test_with_two_bidders_the_claim_falls_as_the_leak_closes():
