@@ -4,6 +4,7 @@ import math
 
 import pytest
 import torch
+from scipy.stats import ttest_ind
 
 from lla_course.attention import benchmark, decode_benchmark
 from lla_course.auctions import citransnet, regretnet
@@ -1025,6 +1026,33 @@ def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the
         0.03,
         0.21,
     ]
+
+
+def test_at_256_tokens_two_rivals_took_the_lowest_rate_that_was_tried():
+    for m in ("gated_deltanet", "mesanet"):
+        r = recorded(f"S256_{m}", in_context)
+        tried = dict(map(tuple, r["grid"]))
+        assert r["rate"] == min(tried) and min(e for rate, e in tried.items() if rate > r["rate"]) > (
+            1.4 * tried[r["rate"]]
+        )
+    mean = lambda m: [sum(e) / len(e) for e in recorded(f"S256_{m}", in_context)["errors"]]
+    lla = mean("lla")
+    behind = sorted(round(100 * (a / b - 1)) for a, b in zip(mean("mesanet"), lla))
+    assert behind[:2] == [6, 12]
+
+
+def test_few_seeds_on_real_text():
+    def bits(name):
+        found = [recorded(f"steps_{name}_s{s}", language) for s in range(3)]
+        return [sum(map(sum, r["bits"])) / sum(map(sum, r["bytes"])) for r in found]
+
+    p = ttest_ind(bits("softmax_normed"), bits("softmax"), equal_var=False).pvalue
+    assert round(p, 2) == 0.14
+    seconds = [
+        round(sum(recorded(f"{name}_s{s}", language)["seconds"] for s in range(3)) / 3)
+        for name in ("steps_softmax", "time_softmax_normed", "time_lla", "time_gated_deltanet")
+    ]
+    assert seconds == [99, 32, 53, 109]
 
 
 def test_the_small_contests_of_part_3_with_other_seeds():
