@@ -10,6 +10,7 @@ __all__ = ['PROBLEMS', 'highest_wins', 'first_price', 'second_price', 'utility',
            'optimal_pair_lp', 'Config', 'cells', 'run']
 
 # %% ../../nbs/60_mechanisms.ipynb #c002
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -791,22 +792,28 @@ def optimal_lp(
 def type_grid(
     low: Sequence[float],  # smallest value of each item, [m]
     high: Sequence[float],  # largest value of each item, [m]
-    size: int,  # K cells along each axis
+    size: int | Sequence[int],  # K cells along each axis, or one number for each axis
     where: str = "low",  # "low": the lower corner of each cell, "mid": its middle
-) -> tuple[np.ndarray, np.ndarray]:  # types [K^m, m] and their weights [K^m]
+) -> tuple[np.ndarray, np.ndarray]:  # types [T, m] and their weights [T], T = K^m or the product of K
     """A box of equally likely values as a list of types.
 
     Raises `ValueError` for bounds or sizes that make no grid, or one of more than ten million types."""
     require_choice("where", where, ("low", "mid"))
-    require_whole("size", size, least=1)
     a, b = (t.double().numpy() for t in as_tensors(low=low, high=high)[0])
     if a.ndim != 1 or a.shape != b.shape or not len(a) or not ((0 <= a) & (a < b) & (b < np.inf)).all():
         bad_argument("low, high", (low, high), "one finite pair 0 <= low < high for each item")
-    if size ** len(a) > 10**7:
+    sizes = list(size) if isinstance(size, (list, tuple)) else [size] * len(a)
+    if len(sizes) != len(a):
+        bad_argument("size", size, f"one number, or one for each of {len(a)} items")
+    for K in sizes:
+        require_whole("size", K, least=1)
+    T = math.prod(sizes)
+    if T > 10**7:
         bad_argument("size", size, f"at most ten million types of {len(a)} items")
-    steps = (np.arange(size) + (0.5 if where == "mid" else 0)) / size
-    types = np.stack(np.meshgrid(*(lo + (hi - lo) * steps for lo, hi in zip(a, b)), indexing="ij"), -1)
-    return types.reshape(-1, len(a)), np.full(size ** len(a), 1 / size ** len(a))
+    steps = [(np.arange(K) + (0.5 if where == "mid" else 0)) / K for K in sizes]
+    axes = (lo + (hi - lo) * s for lo, hi, s in zip(a, b, steps))
+    types = np.stack(np.meshgrid(*axes, indexing="ij"), -1)
+    return types.reshape(T, len(a)), np.full(T, 1 / T)
 
 # %% ../../nbs/60_mechanisms.ipynb #c081
 def richardson(

@@ -778,6 +778,8 @@ NAN = float("nan")
         (lambda: optimal_pair_lp([[1.0]], [1.0], truthful="yes"), "truthful='yes'"),
         (lambda: type_grid([0], [1], 0), "size=0"),
         (lambda: type_grid([0], [1], 2.5), "size=2.5"),
+        (lambda: type_grid([0, 0], [1, 1], (2,)), "one for each of 2 items"),
+        (lambda: type_grid([0, 0], [1, 1], (2, 0)), "size=0"),
         (lambda: type_grid([1], [1], 2), "low, high"),
         (lambda: type_grid([0], [1, 2], 2), "low, high"),
         (lambda: type_grid([0], [1], 2, "top"), "where='top'"),
@@ -1208,3 +1210,13 @@ R = LPResult(1.0, np.ones((2, 1)), np.ones(2), 0)
 def test_more_bad_input_is_named(call, named):
     with pytest.raises(ValueError, match=f"^({named}).*: expected"):
         call()
+
+
+def test_lotteries_of_a_rectangle_are_those_of_oblong_cells():
+    for where in ("low", "mid"):
+        for cells_along, some in (((12, 12), True), ((12, 9), False), ((16, 16), True), ((16, 12), False)):
+            types, w = type_grid([0, 0], [4, 3], cells_along, where)
+            assert len(types) == len(w) == cells_along[0] * cells_along[1] and abs(w.sum() - 1) < 1e-12
+            share = optimal_lp(types, w).allocation
+            tickets = ((share > 0.001) & (share < 0.999)).any(1).mean()
+            assert (0.12 < tickets < 0.15) if some else tickets == 0

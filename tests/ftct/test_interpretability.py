@@ -189,6 +189,8 @@ def test_order_and_values_are_lost_separately(small, texts):
         vertex, value = next_token_accuracy(m, c.data, t)
         assert off["parent", "letter"][1] < value - 0.4 and off["parent", "letter"][0] > vertex - 0.3
         assert off["path", "value"][0] < vertex - 0.4 and off["path", "value"][1] > value - 0.05
+        everywhere = ablate_heads(m, c.data, t, usual=usual, heads=[(names["path"],)])[names["path"],]
+        assert everywhere[0] < vertex - 0.4 and everywhere[1] > value - 0.07
 
 
 def test_switching_nothing_off_changes_nothing(small, texts):

@@ -356,3 +356,8 @@ def test_prompts_do_not_depend_on_the_usual_dtype(usual):
     want = make()
     with default_dtype(usual):
         assert all(torch.equal(a, b) for a, b in zip(make(), want))
+
+
+def test_a_memory_that_solves_still_reads_twice_as_many_pairs_as_dimensions():
+    recall = {m: matrix_recall(m, 32, 64, 1024, gen()) for m in ("mesa", "sum", "delta")}
+    assert recall["mesa"] > 0.9 and recall["mesa"] > recall["sum"] + 0.2 > recall["delta"] + 0.3
