@@ -383,7 +383,8 @@ def book(executed, tmp_path_factory):
     "The whole book at preset fast, built as a reader gets it."
     outcomes = [executed(chapter) for chapter in find_chapters()]
     assert not (failed := [o.chapter.stem for o in outcomes if o.state == "failed"]), failed
-    return build_site(outcomes[0].output.parent, tmp_path_factory.mktemp("book") / "site").parent
+    out = tmp_path_factory.mktemp("book") / "site"
+    return build_site(outcomes[0].output.parent, out, folder=repo_root() / "nbs").parent
 
 
 def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
