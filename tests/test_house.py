@@ -616,6 +616,16 @@ def test_links_between_notebooks_lead_somewhere(path):
     assert {link for link in links if not (path.parent / link).is_file()} == set()
 
 
+@pytest.mark.parametrize("path", NBS, **by_name)
+def test_commands_in_prose_name_chapters(path):
+    "A chapter that is renamed takes the commands along that record and run it."
+    from lla_course.course.runner import select_chapters
+
+    text = "".join(c["source"] for c in cells(path))
+    names = set(re.findall(r"lla-course (?:record|run) ([a-z0-9][\w.]*\w)", text))
+    assert all(select_chapters([name]) for name in names)
+
+
 # ---- the repository
 
 
@@ -654,7 +664,7 @@ def test_the_index_maps_the_book_and_the_readme_is_short():
     index = "".join(c["source"] for c in cells(ROOT / "nbs" / "index.ipynb", "markdown"))
     assert [p.name for p in NBS if p.stem != "index" and p.name not in index] == []
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
-    assert "make course" in readme and "make lab" in readme
+    assert all(f"make {target}" in readme for target in ("course", "lab", "test"))
     assert len(readme.splitlines()) <= 70 and len(readme.split()) <= 700
 
 

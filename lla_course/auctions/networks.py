@@ -106,6 +106,29 @@ class Interaction(nn.Module):
         )
         return self.join(torch.cat([look[name](h) for name in self.branches], -1))
 
+# %% ../../nbs/61d_networks.ipynb #c019b
+def _check_bids(bids: Any) -> None:
+    if not isinstance(bids, torch.Tensor) or bids.dim() != 3 or 0 in bids.shape:
+        bad_argument("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
+    require_finite("bids", bids)
+    outside = (bids < -1e-5) | (bids > 1 + 1e-5)
+    if outside.any():
+        bad_argument(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
+
+
+def _check_contexts(bids: torch.Tensor, contexts: tuple, sizes: dict, types: int | None) -> None:
+    "Contexts of bidders and items, for lengths by name; with types they are whole numbers below that."
+    for (name, d), c, k in zip(sizes.items(), contexts, bids.shape[1:]):
+        shape = (len(bids), k) if types else (len(bids), k, d)
+        if c is None and not (types or any(sizes.values())):
+            continue
+        if not isinstance(c, torch.Tensor) or tuple(c.shape) != shape:
+            bad_argument(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
+        if not types:
+            require_finite(name, c)
+        elif c.is_floating_point() or not ((c >= 0) & (c < types)).all():
+            bad_argument(name, "some", f"whole numbers from 0 to {types - 1}")
+
 # %% ../../nbs/61d_networks.ipynb #c020
 class ContextNet(nn.Module):
     """What all networks of this chapter share: tokens made of bids and contexts before a body, shares and
@@ -178,23 +201,9 @@ class ContextNet(nn.Module):
         bidder_context: Any,  # likewise
         item_context: Any,  # likewise
     ) -> None:
-        "Raise a `ValueError` for whatever a network cannot take."
-        if not isinstance(bids, torch.Tensor) or bids.dim() != 3 or 0 in bids.shape:
-            bad_argument("bids.shape", tuple(getattr(bids, "shape", ())), "a tensor [B, n, m], nothing empty")
-        require_finite("bids", bids)
-        outside = (bids < -1e-5) | (bids > 1 + 1e-5)
-        if outside.any():
-            bad_argument(f"bids{outside.nonzero()[0].tolist()}", bids[outside][0].item(), "a bid from 0 to 1")
-        for (name, d), c, k in zip(self.sizes.items(), (bidder_context, item_context), bids.shape[1:]):
-            shape = (len(bids), k) if self.types else (len(bids), k, d)
-            if c is None and not (self.types or any(self.sizes.values())):
-                continue
-            if not isinstance(c, torch.Tensor) or tuple(c.shape) != shape:
-                bad_argument(f"{name}.shape", tuple(getattr(c, "shape", ())), f"a tensor {list(shape)}")
-            if not self.types:
-                require_finite(name, c)
-            elif c.is_floating_point() or not ((c >= 0) & (c < self.types)).all():
-                bad_argument(name, "some", f"whole numbers from 0 to {self.types - 1}")
+        "Raise a `ValueError` for whatever this network cannot take."
+        _check_bids(bids)
+        _check_contexts(bids, (bidder_context, item_context), self.sizes, self.types)
 
 # %% ../../nbs/61d_networks.ipynb #c024
 class CITransNet(ContextNet):
