@@ -154,6 +154,7 @@ def grid_bias_variance(
     def swap(factors, changes):
         return [changes.get(k, factor) for k, factor in enumerate(factors)]
 
+    # the square (1 + sum_k t_k)^2 multiplies out into products of sums along one axis, of p^2 t^r
     A0, A1, A2 = (a.sum(-1) for a in (p.square(), p * (p * t), (p * t).square()))
     fit, variance = along(values, [p] * d), outer([A0] * d)
     for k in range(d if linear else 0):

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['LOG_KERNELS', 'block_weights', 'as_design', 'as_bandwidth', 'in_blocks', 'nadaraya_watson', 'kernel_weights',
-           'smoother_matrix', 'degrees_of_freedom', 'leave_one_out', 'cross_validate']
+           'smoother_matrix', 'degrees_of_freedom', 'leave_one_out', 'left_out', 'cross_validate']
 
 # %% ../../nbs/10_kernel_regression.ipynb #c002
 from collections.abc import Callable, Sequence
@@ -20,6 +20,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
+from .sums import is_worth_it, kernel_sums, where_sure
 
 # %% ../../nbs/10_kernel_regression.ipynb #c015
 LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # log K as a function of r^2
@@ -32,6 +33,7 @@ LOG_KERNELS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {  # log K as a
 # %% ../../nbs/10_kernel_regression.ipynb #c018
 def _far_scores(x0: torch.Tensor, x: torch.Tensor, bandwidth: torch.Tensor) -> torch.Tensor:
     "Gaussian log weights of queries far from all points, up to a constant for each query, [M, N]."
+    # r_j^2 - r_a^2 = (r_j - r_a) (r_j + r_a), with a the nearest point; the first factor holds no query
     unit, narrow = bandwidth / bandwidth.amin(), bandwidth.amin()
     gap = (x0[:, None] - x) / unit
     nearest = gap.abs().amax(-1).argmin(-1)
@@ -147,7 +149,7 @@ def in_blocks(
     answer: Callable[[torch.Tensor], torch.Tensor],  # what to do with a block of queries, [m, d] -> [m, ...]
     x0: torch.Tensor,  # all queries, [M, d]
     row_size: int,  # numbers that one query needs in memory
-    budget: int = 2**21,  # numbers that one block may need
+    budget: int = 2**18,  # numbers that one block may need; 2 MB of them stay in a processor's cache
 ) -> torch.Tensor:  # all answers, [M, ...]
     "Answer the queries block by block, so that memory does not grow with their number."
     if not callable(answer):
@@ -173,12 +175,23 @@ def nadaraya_watson(
     response of the nearest points. The other kernels end at the bandwidth, and a query with no design point
     inside is refused. Raises `ValueError` for such a query, for wrong shapes, for NaN, infinity or masked
     entries, for a bandwidth that is not positive, and for an unknown kernel. Source: Nadaraya (1964), Watson
-    (1964)."""
+    (1964); chapter 10.
+
+    >>> from lla_course import nadaraya_watson
+    >>> x, y = [0, 1, 2], [1, 3, 5]
+    >>> nadaraya_watson([0.0, 3.0], x, y, bandwidth=0.5).round(2)
+    array([1.24, 5.  ])"""
     require_choice("kernel", kernel, LOG_KERNELS)
     queries, points, values, back = as_design(x0, x, y)
     h = as_bandwidth(bandwidth, points)
-    average = lambda block: block_weights(block, points, h, kernel) @ values
-    return back(in_blocks(average, queries, points.numel()))
+
+    def average(some):
+        return in_blocks(lambda block: block_weights(block, points, h, kernel) @ values, some, points.numel())
+
+    if not is_worth_it(queries, points, values, h):
+        return back(average(queries))
+    sums = kernel_sums(queries, points, values, h, kernel, line=False)
+    return back(where_sure(sums.mean, sums.sure, average, queries))
 
 # %% ../../nbs/10_kernel_regression.ipynb #c029
 def kernel_weights(
@@ -214,7 +227,7 @@ def smoother_matrix(
 def degrees_of_freedom(
     smoother: Any,  # [N, N]
 ) -> float:  # between 1 and N for an average of neighbours
-    """The trace of a smoother matrix: to how many free parameters the smoothing amounts.
+    """The trace of a smoother matrix: how many free parameters the smoothing is worth.
 
     Raises `ValueError` unless it is square and finite."""
     (S,), _ = as_tensors(smoother=smoother)
@@ -245,6 +258,31 @@ def leave_one_out(
         return float("inf")
     return float(((values - S @ values) / (1 - own)).square().mean())
 
+# %% ../../nbs/10_kernel_regression.ipynb #c042b
+def left_out(
+    fitted: torch.Tensor,  # values at the design points, [N, c]
+    own: torch.Tensor,  # the weight of each point's own response, [N]
+    y: torch.Tensor,  # responses, [N, c]
+) -> float:  # mean squared error, in units of y squared
+    "The leave-one-out error from fitted values and own weights: residual / (1 - S_ii)."
+    if (own >= 1 - 1e-12).any():
+        return float("inf")
+    return float(((y - fitted) / (1 - own[:, None])).square().mean())
+
+
+def _average_left_out(x: Any, y: Any, *, bandwidth: Any, kernel: str = "gaussian") -> float | None:
+    "The leave-one-out error of an average without its smoother matrix; None where that may not be exact."
+    require_choice("kernel", kernel, LOG_KERNELS)
+    _, points, values, _ = as_design(x, x, y)
+    h = as_bandwidth(bandwidth, points)
+    if not is_worth_it(points, points, values, h):
+        return None
+    sums = kernel_sums(points, points, values, h, kernel, line=False)
+    return left_out(sums.mean, 1 / sums.weight, values) if sums.sure.all() else None
+
+
+kernel_weights.leave_one_out = _average_left_out
+
 # %% ../../nbs/10_kernel_regression.ipynb #c046
 def cross_validate(
     x: Any,  # design points, [N] or [N, d]
@@ -262,4 +300,11 @@ def cross_validate(
         candidates = list(bandwidths)
     except TypeError:
         bad_argument("bandwidths", bandwidths, "a list of bandwidths")
-    return [leave_one_out(smoother_matrix(x, weights=weights, bandwidth=h, **knobs), y) for h in candidates]
+    shortcut = getattr(weights, "leave_one_out", None)
+    scores = []
+    for h in candidates:
+        score = shortcut and shortcut(x, y, bandwidth=h, **knobs)
+        if score is None:
+            score = leave_one_out(smoother_matrix(x, weights=weights, bandwidth=h, **knobs), y)
+        scores.append(score)
+    return scores

@@ -94,8 +94,9 @@ def bench_figure(
     grid, at = np.linspace(0, 1, 161), np.array([query])
     knobs = dict(bandwidth=bandwidth, kernel=kernel)
     ridged = knobs | dict(ridge=ridge * bandwidth**2)
-    axes = "position x (scaled to 0 … 1)", "response y", "avg. weight", "line weight"
-    fig = canvas(*axes, heights=[0.58, 0.21, 0.21], height=640)
+    axes = "position x (scaled to 0 … 1)", "response y", "average", "line"
+    alt = "The line at the query gives one of three answers; below are the weights of average and line."
+    fig = canvas(*axes, heights=[0.58, 0.21, 0.21], height=640, alt=alt)
     add_points(fig, x, y, size=5)
     truth = TRUTHS[data](grid) if data in TRUTHS else np.full(161, np.nan)
     add_curve(fig, grid, truth, "truth", width=1.5, dash="dot")
@@ -173,7 +174,8 @@ def bias_variance_figure(
         return equivalent_kernel(q, x, ridge=ridge * bandwidth**2, **knobs)
 
     grid = torch.linspace(0, 1, 161, dtype=torch.float64)
-    fig = canvas("position x₀", "squared bias", "variance", "mean squared error", height=640)
+    alt = "Squared bias, variance and their sum show where each estimator is wrong, and for which reason."
+    fig = canvas("position x₀", "squared bias", "variance", "mean squared error", height=640, alt=alt)
     for role, name, weights in (("local_constant", "average", average), ("local_linear", "line", line)):
         bias, variance = bias_variance(weights, grid, x, f, noise=noise)
         total = bias**2 + variance

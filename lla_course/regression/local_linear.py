@@ -23,7 +23,15 @@ from lla_course.core import (
     require_whole,
     seed_everything,
 )
-from .kernel import LOG_KERNELS, as_bandwidth, as_design, block_weights, in_blocks
+from lla_course.regression.kernel import (
+    LOG_KERNELS,
+    as_bandwidth,
+    as_design,
+    block_weights,
+    in_blocks,
+    left_out,
+)
+from .sums import is_worth_it, kernel_sums, line_from, where_sure
 
 # %% ../../nbs/11_local_linear.ipynb #c015
 # in units of d eps: what rounding alone may put on an eigenvalue above the ridge, and the size from which an
@@ -161,10 +169,23 @@ def local_linear(
     in directions in which the neighbours differ (the limit ridge -> 0): one neighbour gives its own response.
     So does the nearest one where the bandwidth is so small that the weights of all others are rounded to
     zero; a compact kernel with no point inside is refused. Raises `ValueError` for what `nadaraya_watson`
-    refuses and for a negative or infinite ridge. Source: Fan (1993); centred form of chapter 11."""
+    refuses and for a negative or infinite ridge. Source: Fan (1993); centred form of chapter 11.
+
+    >>> from lla_course import local_linear
+    >>> x, y = [0, 1, 2], [1, 3, 5]
+    >>> local_linear([0.0, 3.0], x, y, bandwidth=0.5).round(2)
+    array([1., 7.])"""
     ridge, queries, points, values, back = _as_line(kernel, ridge, x0, x, y)
-    weights = _line_weights(points, as_bandwidth(bandwidth, points), kernel, ridge)
-    return back(in_blocks(lambda block: weights(block) @ values, queries, points.numel()))
+    h = as_bandwidth(bandwidth, points)
+    weights = _line_weights(points, h, kernel, ridge)
+
+    def height(some):
+        return in_blocks(lambda block: weights(block) @ values, some, points.numel())
+
+    if not is_worth_it(queries, points, values, h):
+        return back(height(queries))
+    sums = kernel_sums(queries, points, values, h, kernel)
+    return back(where_sure(line_from(sums, ridge, h)[0], sums.sure, height, queries))
 
 # %% ../../nbs/11_local_linear.ipynb #c023
 def local_slope(
@@ -190,7 +211,14 @@ def local_slope(
         centred, _, inverse, scale = _moments(p, block, points, ridge)
         return (inverse @ (centred.mT @ (p[..., None] * values)) / scale.mT)[..., 0]
 
-    return as_tensors(x0=x0, x=x, y=y)[1](in_blocks(slope, queries, points.numel()))
+    def slopes(some):
+        return in_blocks(slope, some, points.numel())
+
+    back = as_tensors(x0=x0, x=x, y=y)[1]
+    if not is_worth_it(queries, points, values, h):
+        return back(slopes(queries))
+    sums = kernel_sums(queries, points, values, h, kernel)
+    return back(where_sure(line_from(sums, ridge, h)[1][..., 0], sums.sure, slopes, queries))
 
 # %% ../../nbs/11_local_linear.ipynb #c025
 def equivalent_kernel(
@@ -208,6 +236,20 @@ def equivalent_kernel(
     weights = _line_weights(points, as_bandwidth(bandwidth, points), kernel, ridge)
     return back(in_blocks(weights, queries, points.numel()))
 
+
+def _line_left_out(x: Any, y: Any, *, bandwidth: Any, ridge: float = 0.0, kernel: str = "gaussian") -> Any:
+    "The leave-one-out error of a line without its smoother matrix; None where that may not be exact."
+    ridge, _, points, values, _ = _as_line(kernel, ridge, x, x, y)
+    h = as_bandwidth(bandwidth, points)
+    if not is_worth_it(points, points, values, h):
+        return None
+    sums = kernel_sums(points, points, values, h, kernel)
+    height, _, own = line_from(sums, ridge, h)
+    return left_out(height, own, values) if sums.sure.all() else None
+
+
+equivalent_kernel.leave_one_out = _line_left_out
+
 # %% ../../nbs/11_local_linear.ipynb #c031
 def global_linear(
     x0: Any,  # queries, [M] or [M, d]
@@ -222,11 +264,12 @@ def global_linear(
     ridge = require_positive("ridge", ridge, zero=True)
     queries, points, values, back = as_design(x0, x, y)
 
-    def height(block):
-        even = points.new_full((len(block), len(points)), 1 / len(points))
-        return first_order_weights(even, block, points, ridge) @ values
-
-    return back(in_blocks(height, queries, points.numel()))
+    even = points.new_full((1, len(points)), 1 / len(points))
+    anchor = points[:1]
+    centred, mean, inverse, scale = _moments(even, anchor, points, ridge)
+    slope = inverse[0] @ (centred[0].mT @ (even[0, :, None] * values))
+    ahead = (queries - anchor) / scale[0] - mean[0].mT  # of the centre of the points
+    return back(even @ values + ahead @ slope)
 
 # %% ../../nbs/11_local_linear.ipynb #c046
 @dataclass(frozen=True)

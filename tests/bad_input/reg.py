@@ -1,4 +1,4 @@
-"""Bad input to the public functions of core, regression and auctions.mechanisms.
+"""Bad input to the public functions of core, regression, auctions.mechanisms and two_items.
 
 A case is a label, a call, and a text. The call must raise a `ValueError` whose message begins with the text,
 as a
@@ -12,6 +12,7 @@ import torch
 
 from lla_course import core, records
 from lla_course.auctions import mechanisms as auction
+from lla_course.auctions import two_items as items
 from lla_course.regression import bias_variance as errors
 from lla_course.regression import kernel, lab
 from lla_course.regression import local_linear as line
@@ -307,7 +308,7 @@ BIDS = [
 for function in (auction.first_price, auction.second_price):
     refused(function, {}, dict(bids=BIDS))
 refused(auction.highest_wins, {}, dict(bids=[None, "a", [[NAN, 1.0]], [1.0], np.zeros((0, 2))]))
-refused(auction.vcg, {}, dict(bids=[*BIDS, [[1.0, 2.0]]]))
+refused(items.vcg, {}, dict(bids=[*BIDS, [[1.0, 2.0]]]))
 EVEN = auction.uniform(0, 1)
 refused(
     auction.myerson,
@@ -318,7 +319,7 @@ refused(
     ),
 )
 refused(
-    auction.itemwise_myerson,
+    items.itemwise_myerson,
     dict(values=[[[0.5]]], distributions=[EVEN]),
     dict(values=BIDS, distributions=[None, 3, EVEN, [EVEN] * 2, ["a"]]),
 )
@@ -374,7 +375,7 @@ refused(auction.raw_virtual, dict(d=EVEN, v=0.5), dict(d=[None, "even"], v=[2.0,
 # ---- menus and programs
 
 refused(
-    auction.menu,
+    items.menu,
     dict(values=[[1.0]], bundles=[[1.0]], prices=[1.0]),
     dict(
         values=[None, "a", [[NAN]], named([1.0], "shapes=")],
@@ -382,8 +383,8 @@ refused(
         prices=[[INF], named([1.0, 2.0], "shapes=")],
     ),
 )
-refused(auction.straight_jacket, dict(m=1), dict(m=[0, 7, 2.0, "2", True, None], log2_points=[0, 40, "9"]))
-refused(auction.by_size, {}, dict(prices=[None, "a", [], [[1.0]], [NAN], np.ones(17)]))
+refused(items.straight_jacket, dict(m=1), dict(m=[0, 7, 2.0, "2", True, None], log2_points=[0, 40, "9"]))
+refused(items.by_size, {}, dict(prices=[None, "a", [], [[1.0]], [NAN], np.ones(17)]))
 TYPES = dict(types=[[1.0], [2.0]], weights=[0.5, 0.5])
 BAD_TYPES = dict(
     types=[
@@ -416,7 +417,7 @@ refused(
         where=[None, "top"],
     ),
 )
-refused(auction.richardson, dict(coarse=1.0, fine=2.0), dict(coarse=[None, "a", NAN, [1.0]], fine=[INF]))
+refused(items.richardson, dict(coarse=1.0, fine=2.0), dict(coarse=[None, "a", NAN, [1.0]], fine=[INF]))
 TABLE = auction.LPResult(1.0, np.ones((2, 1)), np.ones(2), 0)
 refused(
     auction.read_menu,

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers import default_dtype
+from lla_course.records import load
 from lla_course.regression.bias_variance import (
     Config,
     along,
@@ -135,6 +136,45 @@ def test_variance_at_the_edge():
     ratio = lambda w: (lambda v: float(v[0] / v[1]))(bias_variance(w, ends, x, wave, noise=1)[1])
     assert abs(ratio(lambda q, x: kernel_weights(q, x, bandwidth=0.08)) - 2) < 0.01
     assert 6 < ratio(lambda q, x: equivalent_kernel(q, x, bandwidth=0.08)) < 6.6
+
+
+PLACES = {  # design points, and where we ask
+    "edge": (even(8000), 1.0),
+    "the density jumps": (torch.cat([even(6000) / 2, 0.5 + even(2000) / 2]), 0.5),
+    "beside a gap": (torch.cat([0.35 * even(4000), 0.65 + 0.35 * even(4000)]), 0.35),
+    "inside": (even(8000), 0.5),
+    "the density falls": (even(8000) ** 2, 0.36),
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_the_order_of_the_bias(place):
+    "Halve h: a bias of order h halves, one of order h^2 is a quarter."
+    x, at = PLACES[place]
+    ask = torch.tensor([at], dtype=torch.float64)
+
+    def ratios(weights):
+        sizes = [
+            float(bias_variance(lambda q, x, h=h: weights(q, x, bandwidth=h), ask, x, torch.exp, noise=1)[0])
+            for h in (0.04, 0.02, 0.01)
+        ]
+        return sizes[0] / sizes[1], sizes[1] / sizes[2]
+
+    order = 2 if place in ("edge", "the density jumps", "beside a gap") else 4
+    assert ratios(kernel_weights) == pytest.approx((order, order), rel=0.05)
+    assert ratios(equivalent_kernel) == pytest.approx((4, 4), rel=0.05)
+
+
+def test_measured_slopes_come_down_to_the_theory_from_the_steep_side():
+    for d in (1, 2, 3):
+        for name, theory in (("local_constant", -3 / (d + 3)), ("local_linear", -4 / (d + 4))):
+            where = f"12_bias_variance/d{d}_{name}"
+            record = load(where, cells("full")[f"d{d}_{name}"])
+            if record is None:
+                pytest.skip(f"{where} is not recorded")
+            r = record.result
+            found = [s for _, s in decade_slopes(r["n"], np.add(r["squared_bias"], r["variance"]))]
+            assert found == sorted(found) and theory - 0.025 < found[-1] < theory
 
 
 def test_bad_input():

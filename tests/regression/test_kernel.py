@@ -104,6 +104,27 @@ def test_the_lag_at_an_edge_is_that_of_half_a_gaussian():
     )
 
 
+def test_a_bandwidth_keeps_waves_that_are_longer_and_averages_shorter_ones_away():
+    "Inside, a Gaussian average multiplies a wave of length L by exp(-2 (pi h / L)^2)."
+    x, x0 = np.linspace(-2, 3, 5001), np.linspace(0, 1, 401)
+    wave = lambda t, length: np.sin(2 * np.pi * t / length)
+    kept = lambda h, length: np.ptp(nadaraya_watson(x0, x, wave(x, length), bandwidth=h)) / 2
+    for h, length in [(0.02, 1.0), (0.02, 0.05), (0.2, 1.0), (0.2, 0.05)]:
+        assert kept(h, length) == pytest.approx(np.exp(-2 * (np.pi * h / length) ** 2), abs=0.01)
+    assert kept(0.02, 1.0) > 0.99 and kept(0.02, 0.05) < 0.1 and kept(0.002, 0.05) > 0.95
+
+
+def test_the_lag_at_an_edge_is_proportional_to_the_bandwidth_and_more_data_do_not_remove_it():
+    def error(n, h):
+        x = (np.arange(n) + 0.5) / n
+        return nadaraya_watson([1.0], x, 3 * x, bandwidth=h)[0] - 3
+
+    for n in (1000, 10_000, 100_000):
+        for h in (0.02, 0.04, 0.08):
+            assert error(n, h) / error(n, 2 * h) == pytest.approx(0.5, abs=0.02)
+            assert error(n, h) == pytest.approx(-3 * h * (2 / np.pi) ** 0.5, rel=0.05)
+
+
 # ---- laws
 
 

@@ -2,8 +2,11 @@
 
 import numpy as np
 import pytest
+import torch
 
 from helpers import parts
+from lla_course.regression.bias_variance import bias_variance
+from lla_course.regression.kernel import kernel_weights, nadaraya_watson
 from lla_course.regression.lab import (
     DESIGNS,
     RECORDS,
@@ -14,6 +17,7 @@ from lla_course.regression.lab import (
     regression_lab,
     sample,
 )
+from lla_course.regression.local_linear import equivalent_kernel, local_linear
 
 
 def curve(figure, name):
@@ -152,3 +156,35 @@ def test_bias_variance_bench():
         np.testing.assert_allclose(squared + variance, total)
     with pytest.raises(ValueError, match="design='random'"):
         bias_variance_figure(design="random")
+
+
+def test_average_and_line_differ_where_neighbours_are_unbalanced_and_nowhere_else():
+    "How far the two are apart on the straight truth y = x, at a bandwidth of 0.05."
+
+    def apart(design, *places):
+        x = DESIGNS[design](400).numpy()
+        both = [f(np.array(places), x, x, bandwidth=0.05) for f in (nadaraya_watson, local_linear)]
+        return np.abs(both[0] - both[1])
+
+    assert apart("even", 0.2, 0.3, 0.5, 0.7, 0.8).max() < 1e-4
+    assert apart("even", 0.0, 1.0).min() > 0.03
+    assert apart("gap in the middle", 0.35, 0.65).min() > 0.03
+    assert apart("gap in the middle", 0.15, 0.85).max() < 1e-3
+    assert apart("crowded left", 0.1, 0.2, 0.3, 0.4).min() > 0.003
+
+
+def test_no_bandwidth_makes_both_bias_and_variance_small_everywhere():
+    "The settings of the bench; the largest squared bias and the largest variance along the axis."
+    grid, wave = torch.linspace(0, 1, 41, dtype=torch.float64), lambda t: torch.sin(2 * np.pi * t)
+    for design, place in DESIGNS.items():
+        for weights in (kernel_weights, equivalent_kernel):
+            worst = []
+            for h in np.geomspace(0.01, 0.6, 25):
+                smoother = lambda q, x, h=h: weights(q, x, bandwidth=h)
+                bias, variance = bias_variance(smoother, grid, place(80), wave, noise=0.3)
+                worst.append((float(bias.square().max()), float(variance.max())))
+            squared_bias, variance = np.array(worst).T
+            assert np.maximum(squared_bias, variance).min() > 0.012, design
+            assert variance.min() < 0.008
+            if design != "gap in the middle":  # across a gap there is a bias at any bandwidth
+                assert squared_bias.min() < 0.008
