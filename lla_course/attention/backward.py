@@ -99,12 +99,13 @@ def key_tile_backward(
     BS: int,  # keys a tile
     round_to: torch.dtype | None = None,  # dtype of the factors of matrix products
 ) -> tuple[torch.Tensor, torch.Tensor]:  # dk, dv of this tile, [N, BS, D]: one for each query head
-    "The key sweep of one tile: all queries that see it, from the first on."
+    "The key sweep of one tile: all queries that see it, from the first to the last."
     of = torch.arange(len(heads.q), device=g.device) // heads.group
-    first = max(j0 - heads.past, 0) // BT * BT if heads.is_causal else 0
+    begin, end = heads.span(0)  # of query 0; those of query i are i keys further on
+    first, last = max(j0 + 1 - end, 0) // BT * BT, min(heads.q.shape[1], j0 + BS - begin)
     b_k, b_v = (t[of, j0 : j0 + BS].to(saved.u.dtype) for t in (heads.k, heads.v))
     b_dk, b_dv, scale = torch.zeros_like(b_k), torch.zeros_like(b_v), heads.scale
-    for i0 in range(first, heads.q.shape[1], BT):
+    for i0 in range(first, last, BT):
         at = QueryTile(heads, i0, BT, BS, round_to)
         b_q, b_g, b_u, b_y, b_kbar = (at.load(t) for t in (heads.q, g, saved.u, y, saved.kbar))
         b_lse, b_mean, b_e = (at.load(t)[..., None] for t in (saved.lse, mean, e))

@@ -9,7 +9,7 @@ __all__ = ['HEADROOM', 'TOLERANCE', 'RIDGE_FLOOR', 'cast_saturating', 'QueryTile
 
 # %% ../../nbs/23_tiled_attention.ipynb #c002
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 
@@ -41,6 +41,8 @@ class QueryTile:
     BS: int  # keys in a tile
     # dtype of the factors of matrix products; None: that of the arithmetic
     round_to: torch.dtype | None = None
+    # what the next sweep would load and compute again, if all keys fit one tile
+    held: dict = field(default_factory=dict, repr=False, compare=False)
 
     def load(
         self,
@@ -49,11 +51,17 @@ class QueryTile:
         "The rows of this tile."
         return t[:, self.i0 : self.i0 + self.BT].to(torch.promote_types(t.dtype, torch.float32))
 
-    def seen(self) -> torch.Tensor:  # [BT, 1], the last tile may be shorter
-        "How many keys each query of the tile sees."
+    def span(self) -> tuple[torch.Tensor, torch.Tensor]:  # [BT, 1] each, the last tile may be shorter
+        "The first key that each query of the tile sees, and one past the last."
         T, S = self.heads.q.shape[1], self.heads.k.shape[1]
-        o_i = torch.arange(self.i0, min(self.i0 + self.BT, T), device=self.heads.q.device)
-        return (self.heads.past + o_i + 1 if self.heads.is_causal else torch.full_like(o_i, S))[:, None]
+        o_i = torch.arange(self.i0, min(self.i0 + self.BT, T), device=self.heads.q.device)[:, None]
+        first, end = self.heads.span(o_i)
+        return first.clamp_min(0), end.clamp_max(S)
+
+    def seen(self) -> torch.Tensor:  # [BT, 1]
+        "How many keys each query of the tile sees."
+        first, end = self.span()
+        return end - first
 
     def factor(
         self,
@@ -74,13 +82,23 @@ class QueryTile:
 def key_tiles(
     at: QueryTile,  # the tile of queries
 ) -> Iterator[tuple[int, torch.Tensor, torch.Tensor]]:  # j0, b_k [N, BS, D], b_v [N, BS, D]
-    "The tiles of keys and values that some query of the tile sees, from the first on."
+    """The tiles of keys and values that some query of the tile sees, from the first on.
+
+    Each query sees a key of the first tile, where online softmax begins: a window moves on by one key for
+    each query, so the tile is as long as that of the queries at least."""
+    if "keys" in at.held:
+        yield at.held["keys"]
+        return
     h = at.heads
     f = torch.promote_types(h.q.dtype, torch.float32)
     of = torch.arange(len(h.q), device=h.q.device) // h.group  # head n reads n // group
-    end = min(h.k.shape[1], h.past + at.i0 + at.BT) if h.is_causal else h.k.shape[1]
-    for j0 in range(0, end, at.BS):
-        yield j0, h.k[of, j0 : j0 + at.BS].to(f), h.v[of, j0 : j0 + at.BS].to(f)
+    start, end = max(0, h.span(at.i0)[0]), min(h.k.shape[1], h.span(at.i0 + at.BT - 1)[1])
+    BS = max(at.BS, at.BT) if h.window else at.BS
+    for j0 in range(start, end, BS):
+        tile = j0, h.k[of, j0 : j0 + BS].to(f), h.v[of, j0 : j0 + BS].to(f)
+        if end - start <= BS:
+            at.held["keys"] = tile
+        yield tile
 
 # %% ../../nbs/23_tiled_attention.ipynb #c017
 def tile_logits(
@@ -91,10 +109,10 @@ def tile_logits(
 ) -> torch.Tensor:  # scale q.k, -inf for keys a query does not see, [N, BT, BS]
     "The logits of one pair of tiles."
     b_s = at.heads.scale * (b_q @ b_k.mT)
-    if not at.heads.is_causal:
+    if not (at.heads.is_causal or at.heads.window):
         return b_s
-    o_j = j0 + torch.arange(b_k.shape[1], device=b_k.device)
-    return b_s.masked_fill(o_j >= at.seen(), -torch.inf)
+    o_j, (first, end) = j0 + torch.arange(b_k.shape[1], device=b_k.device), at.span()
+    return b_s.masked_fill((o_j < first) | (o_j >= end), -torch.inf)
 
 # %% ../../nbs/23_tiled_attention.ipynb #c019
 def softmax_sweep(
@@ -126,10 +144,16 @@ def tile_weights(
     b_k: torch.Tensor,  # a tile of keys, [N, BS, D]
     j0: int,  # the first of them
 ) -> torch.Tensor:  # p, [N, BT, BS]
-    "The softmax weights of one pair of tiles, computed anew whenever they are needed."
-    return (tile_logits(at, b_q, b_k, j0) - b_lse).exp()
+    "The softmax weights of one pair of tiles, computed anew by each sweep unless all keys fit one tile."
+    own = b_q, b_lse, b_k
+    if all(a is b for a, b in zip(own, at.held.get("own", [None]))):
+        return at.held["weights"]
+    b_p = (tile_logits(at, b_q, b_k, j0) - b_lse).exp()
+    if at.held.get("keys", [None, None])[1] is b_k:
+        at.held.update(own=own, weights=b_p)
+    return b_p
 
-# %% ../../nbs/23_tiled_attention.ipynb #c022
+
 def covariance_product(
     at: QueryTile,  # the tile of queries
     b_q: torch.Tensor,  # its queries, [N, BT, D]
@@ -206,9 +230,10 @@ def output_sweep(
     b_kbar: torch.Tensor,  # from sweep 1, [N, BT, D]
     b_lse: torch.Tensor,  # from sweep 1, [N, BT, 1]
     b_u: torch.Tensor,  # from sweep 2, [N, BT, D]
-) -> tuple[torch.Tensor, torch.Tensor]:  # o [N, BT, D], the variance of u.(k - kbar) [N, BT, 1]
+) -> tuple[torch.Tensor, torch.Tensor]:  # o [N, BT, Dv], the variance of u.(k - kbar) [N, BT, 1]
     "Sweep 3: the values, averaged with the weights s = p (1 + u.(k - kbar))."
-    b_o, b_sum, b_pa, b_paa = torch.zeros_like(b_q), *(torch.zeros_like(b_lse) for _ in range(3))
+    b_o = b_q.new_zeros(*b_q.shape[:2], at.heads.v.shape[-1])
+    b_sum, b_pa, b_paa = (torch.zeros_like(b_lse) for _ in range(3))
     for j0, b_k, b_v in key_tiles(at):
         b_p = tile_weights(at, b_q, b_lse, b_k, j0)
         # u may be long: its rounding would not average out
@@ -225,7 +250,7 @@ def output_sweep(
 class Tiled:
     "What the tiled forward pass returns: the output, and what the backward pass needs."
 
-    o: torch.Tensor  # the output, [N, T, D], in the dtype of q
+    o: torch.Tensor  # the output, [N, T, Dv], in the dtype of q
     u: torch.Tensor  # the direction of the correction, [N, T, D]
     kbar: torch.Tensor  # the mean key, [N, T, D]
     lse: torch.Tensor  # logarithm of the sum of weights, [N, T]
@@ -286,7 +311,7 @@ def lla_tiled(
     BS: int = 64,  # keys in a tile
     # round the factors of matrix products to this dtype, as tensor cores need them
     round_to: torch.dtype | None = None,
-) -> Tiled:  # o [N, T, D] and what the backward pass needs
+) -> Tiled:  # o [N, T, Dv] and what the backward pass needs
     """Local Linear Attention tile by tile: no array of size T x S, none of size T x D x D.
 
     Arithmetic in float32 for 16-bit and float32 inputs, in float64 for float64. A ridge below
@@ -301,7 +326,8 @@ def lla_tiled(
     def new(*s, dtype=f):
         return heads.q.new_empty(N, T, *s, dtype=dtype)
 
-    out = Tiled(new(D, dtype=heads.q.dtype), new(D), new(D), new(), new(), new(dtype=torch.int32), new())
+    o = new(heads.v.shape[-1], dtype=heads.q.dtype)
+    out = Tiled(o, new(D), new(D), new(), new(), new(dtype=torch.int32), new())
     for i0 in range(0, T if N else 0, BT):
         tile = lla_tile(QueryTile(heads, i0, BT, BS, round_to), tol, max_steps)
         for whole, b in zip(vars(out).values(), tile):

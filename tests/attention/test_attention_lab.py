@@ -136,6 +136,18 @@ def test_the_planes_of_the_figure_meet_at_the_mean_key():
     )
 
 
+def test_the_lever_is_short_in_the_middle_and_long_at_the_edge():
+    "The way from the mean key to the query, and what the slope adds to softmax attention, all round."
+    keys, turns = cloud("hillside", 200, 0.0, 0), torch.arange(12) * torch.pi / 6
+    means = {}
+    for radius in (0.1, 1.1):
+        places = radius * torch.stack([torch.cos(turns), torch.sin(turns)], -1).double()
+        answers = [ask(at, *keys, scale=10.0, ridge=0.01, steps=3) for at in places]
+        lever = np.mean([float(a.systems.rhs.norm()) for a in answers])
+        means[radius] = lever, np.mean([abs(a.exact - a.softmax) for a in answers])
+    assert means[1.1][0] > 4 * means[0.1][0] and means[1.1][1] > 8 * means[0.1][1]
+
+
 def test_areas_are_weights():
     figure = plane_figure(x=1.2)
     a = ask((1.2, 0.2), *cloud("hillside", 60, 0.15, 0), scale=10.0, ridge=0.01, steps=3)

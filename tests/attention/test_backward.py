@@ -171,6 +171,80 @@ def test_the_error_follows_the_tolerance():
     assert errors == sorted(errors, reverse=True)
 
 
+def test_the_tolerance_of_the_backward_solver_matters_several_times_as_much():
+    q, k, v, g = draw(60, 60, 16)
+    want = truth(q, k, v, g, torch.full((2, 60), 0.1))
+    heads = as_heads(q, k, v)
+
+    def error(forward, backward):
+        return max(far(lla_tiled_backward(heads, lla_tiled(heads, tol=forward), g, tol=backward), want)[:2])
+
+    for tol in (3e-2, 1e-2, 1e-3):
+        assert error(1e-12, tol) > 3 * error(tol, 1e-12)
+
+
+def test_what_is_kept_does_not_grow_with_the_steps_of_the_solver():
+    def kept(steps):
+        sizes = []
+        q, k, v, _ = (t.requires_grad_() for t in draw(40, 40, 8))
+        with torch.autograd.graph.saved_tensors_hooks(lambda t: (sizes.append(t.nbytes), t)[1], lambda t: t):
+            lla_attention(q, k, v, tol=0.0, max_steps=steps)
+        return sum(sizes)
+
+    assert kept(1) == kept(12) > 0
+
+
+def with_scaled_ridge(x, q, k, v, constant):
+    "Attention from logits, with the ridge lambda omega as the paper's kernel has it: perhaps as a constant."
+    w = (x - x.amax(-1, keepdim=True).detach()).exp()
+    omega = w.sum(-1)
+    p = w / omega[:, None]
+    z = k - (p @ k)[:, None]
+    A = (w[..., None] * z).mT @ z
+    A = A + 0.1 * (omega.detach() if constant else omega)[:, None, None] * torch.eye(q.shape[-1]).double()
+    u = torch.linalg.solve(A, omega[:, None] * (q - p @ k))
+    return (p * (1 + (z @ u[..., None])[..., 0])) @ v
+
+
+@pytest.mark.parametrize("scale, least, most", [(1.0, 0.02, 0.15), (4.0, 0.15, 0.5)])
+def test_a_scaled_ridge_taken_for_a_constant_spoils_the_rows_and_the_gradient(scale, least, most):
+    "The rows of its logit gradient do not sum to zero, and the gradients by queries and keys are off."
+    q, k, v, g = (t[0] for t in draw(64, 64, 16, N=1))
+    want = truth(q, k, v, g, torch.full((64,), 0.1), scale=scale * 16**-0.5)[:2]
+    future = torch.ones(64, 64).bool().triu(1)
+    sums, errors = {}, {}
+    for constant in (False, True):
+        leaves = [t.clone().requires_grad_() for t in (q, k)]
+        x = (scale * 16**-0.5 * leaves[0] @ leaves[1].T).masked_fill(future, -torch.inf)
+        x.retain_grad()
+        (with_scaled_ridge(x, *leaves, v, constant) * g).sum().backward()
+        sums[constant] = float(x.grad.sum(-1).abs().max())
+        errors[constant] = far([t.grad for t in leaves], want)
+    assert max(errors[False]) < 1e-8 and sums[False] < 1e-9
+    assert sums[True] > 0.05 and least < min(errors[True]) and max(errors[True]) < most
+
+
+@pytest.mark.parametrize("common, least, most", [(0.0, 0.02, 0.3), (4.0, 1.0, 10.0)])
+def test_where_tokens_share_a_part_that_error_is_longer_than_the_gradient(common, least, most):
+    "Tokens make queries, keys and values: the gradients of the queries and of the weights that make them."
+    future, scale = torch.ones(64, 64).bool().triu(1), 16**-0.5
+    for seed in range(3):
+        generator = torch.Generator().manual_seed(seed)
+        normal = lambda *shape: torch.randn(*shape, generator=generator, dtype=torch.float64)
+        tokens = normal(64, 16) + common * normal(16)
+        W, *others = (scale * normal(16, 16) for _ in range(3))
+        g, found = normal(64, 16), {}
+        for constant in (False, True):
+            weight = W.clone().requires_grad_()
+            q, k, v = tokens @ weight, *(tokens @ w for w in others)
+            q.retain_grad()
+            x = (scale * q @ k.T).masked_fill(future, -torch.inf)
+            (with_scaled_ridge(x, q, k, v, constant) * g).sum().backward()
+            found[constant] = q.grad, weight.grad
+        errors = far(found[True], found[False])
+        assert least < min(errors) and max(errors) < most
+
+
 def test_the_backward_default_is_a_tenth_of_the_forward_tolerance():
     q, k, v, g = draw(60, 60, 16, dtype=torch.float32)
     heads = as_heads(q, k, v)

@@ -149,6 +149,20 @@ def test_a_full_step_stores_the_pair_exactly():
     near(mesa_attention(k[:4], k[:4], v[:4], ridge=1e-12), v[:4], rtol=1e-6, atol=1e-6)
 
 
+def test_a_matrix_holds_as_many_pairs_as_its_side_and_a_cache_holds_them_all():
+    "Random pairs of length one in 16 dimensions, each asked for once."
+
+    def recall(n):
+        g = torch.Generator().manual_seed(n)
+        k, v = (F.normalize(torch.randn(50, n, 16, generator=g).double(), dim=-1) for _ in range(2))
+        answers = mesa_attention(k, k, v, ridge=1e-9), softmax_attention(k, k, v, scale=16.0)
+        return [float((a - v).square().sum(-1).mean()) for a in answers]
+
+    for n in (4, 12, 16, 24, 32):
+        matrix, cache = recall(n)
+        assert matrix == pytest.approx(max(0, 1 - 16 / n), abs=0.02) and cache < 1e-3
+
+
 # ---- recurrences
 
 

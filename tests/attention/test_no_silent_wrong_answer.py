@@ -6,6 +6,7 @@ or under the interpreter). The oracle is written here, one query at a time, in f
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
@@ -248,13 +249,25 @@ def test_moving_one_of_three_equal_keys():
     assert far(ours, theirs) < 1e-6
 
 
+def equal_columns_stay_equal(D=16, most=64):
+    """Whether a product gives equal entries for equal columns.
+
+    A GPU's does; numpy, which is the interpreter, multiplies the last columns by other instructions on some
+    processors."""
+    u = np.random.default_rng(0).normal(size=(most, D)).astype("float32")
+    k = np.tile(u[:1].T, (1, most))
+    return all((p == p[:, :1]).all() for p in (u @ k[:, :n] for n in (16, 20, 32, most)))
+
+
 @triton_runs
 @pytest.mark.parametrize("dtype, ridge", [(f32, 0.0), (f32, 0.1), (bf16, 0.0), (bf16, 0.1), (f16, 0.1)])
 def test_the_kernels_where_keys_are_equal(dtype, ridge):
     q, k, v = draw(20, 20, 16, N=1, dtype=dtype)
     k = k[:, :1].expand_as(k)
     want = torch.stack([v[0, : i + 1].double().mean(0) for i in range(20)])[None]
-    assert far(triton(q, k, v, ridge=ridge), want) < (1e-5 if dtype == f32 else 1e-2)
+    # without a ridge u is 10^5 times as long as a key, and a difference of one rounding is seen
+    uneven = DEVICE == "cpu" and not ridge and not equal_columns_stay_equal()
+    assert far(triton(q, k, v, ridge=ridge), want) < (1e-5 if dtype == f32 and not uneven else 2e-2)
     if ridge:
         given = [t.clone().requires_grad_() for t in (q, k, v)]
         truth = [t.double().requires_grad_() for t in (q, k, v)]

@@ -7,9 +7,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import FlopCounterMode
 
-from helpers import random_heads, relative_rms
+from helpers import Largest, random_heads, relative_rms
 from lla_course.attention.dense import as_heads, lla_dense, restore
 from lla_course.attention.tiled import (
     RIDGE_FLOOR,
@@ -317,6 +317,63 @@ def test_each_row_stops_on_its_own_residual():
     assert (true <= 2e-8 * b[0].norm(dim=-1)).all()
 
 
+def test_rows_that_stopped_together_would_tell_the_past_how_hard_the_future_is():
+    "One step more or less changes what an unfinished row of the past becomes."
+    heads = as_heads(*draw_qkv(64, 64, 32, N=1))
+    a, b = (lla_tiled(heads, tol=0.0, max_steps=steps).o[:, 20:40] for steps in (8, 9))
+    assert (a - b).abs().max() > 1e-4
+
+
+@pytest.mark.parametrize("dtype, rest", [(torch.float32, 5), (torch.bfloat16, 6)])
+def test_tile_products_are_three_a_step_and_five_or_six_more(dtype, rest):
+    "Counted by PyTorch; 1 / D of a product is the trace. In 16 bits u is multiplied in two parts."
+    T, D = 128, 64
+    heads = as_heads(*draw_qkv(T, T, D, N=1, dtype=dtype), is_causal=False, ridge=1.0)
+    for steps in (0, 1, 2, 5):
+        with FlopCounterMode(display=False) as counter:
+            t = lla_tiled(heads, tol=0.0, max_steps=steps, round_to=None if rest == 5 else dtype)
+        assert (t.steps == steps).all(), "no tile was solved twice"
+        assert counter.get_total_flops() / (2 * T * T * D) == pytest.approx(rest + 3 * steps + 1 / D)
+
+
+def far_tile(S, shift, dtype=torch.bfloat16):
+    "Queries and keys with a common part: the tile with 16-bit factors, and the exact one."
+    q, k, v = (t + shift for t in draw_qkv(64, S, 64, N=1, dtype=dtype))
+    rounded = QueryTile(as_heads(q, k, v, is_causal=False), 0, 64, 64, dtype)
+    return rounded, QueryTile(as_heads(*(t.double() for t in (q, k, v)), is_causal=False), 0, 64, 64)
+
+
+def test_the_mean_key_is_that_of_the_rounded_weights():
+    "Divided by the sum of weights that were not rounded, it is off as far as the keys have a common part."
+    at, exact = far_tile(S=512, shift=3)
+    b_q, k = at.load(at.heads.q), at.heads.k.float()
+    right, want = softmax_sweep(at, b_q)[0], softmax_sweep(exact, b_q.double())[0]
+    logits = at.heads.scale * b_q @ k.mT
+    w = (logits - logits.amax(-1, keepdim=True)).exp()
+    mixed = at.factor(w) @ k / w.sum(-1, keepdim=True)
+    assert (mixed - want).norm() > 3 * (right - want).norm()
+
+
+def test_the_direction_that_is_followed_is_the_rounded_one():
+    "Multiplied rounded and followed as it was, the solver ends far from where its residual says."
+    at, exact = far_tile(S=32, shift=3)
+    b_q = at.load(at.heads.q)
+    b_kbar, b_lse, _ = softmax_sweep(at, b_q)
+    kbar, lse, _ = softmax_sweep(exact, b_q.double())
+
+    def product(b_x):
+        return covariance_product(at, b_q, b_kbar, b_lse, b_x) + 0.01 * b_x
+
+    def residual(multiply, **knobs):
+        x, _, told = solve_rows(multiply, b_q - b_kbar, tol=1e-3, max_steps=200, **knobs)
+        assert (told <= 1e-3).all()
+        left = b_q - b_kbar - covariance_product(exact, b_q.double(), kbar, lse, x.double()) - 0.01 * x
+        return float((left.norm(dim=-1) / (b_q - b_kbar).norm(dim=-1)).max())
+
+    mixed = residual(lambda b_x: product(at.factor(b_x)))
+    assert mixed > 4 * residual(product, factor=at.factor)
+
+
 def test_a_row_without_curvature_keeps_what_it_has():
     A = torch.diag_embed(torch.tensor([[1.0, 1.0, 1.0], [0.0, 0.0, 0.0], [-1.0, -1.0, -1.0]]))
     x, steps, residual = solve_rows(
@@ -326,19 +383,6 @@ def test_a_row_without_curvature_keeps_what_it_has():
 
 
 # ---- the memory
-
-
-class Largest(TorchDispatchMode):
-    "Remembers the largest storage that any operation returned, in bytes."
-
-    bytes = 0
-
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
-        out = func(*args, **(kwargs or {}))
-        for t in out if isinstance(out, (tuple, list)) else [out]:
-            if isinstance(t, torch.Tensor):
-                self.bytes = max(self.bytes, t.untyped_storage().nbytes())
-        return out
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])

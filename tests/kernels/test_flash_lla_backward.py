@@ -1,12 +1,27 @@
 "The backward kernels: beside their twin in the interpreter, and for real where there is a GPU."
 
+import inspect
+import re
+
 import pytest
 import torch
 
-from helpers import DEVICE, FLOOR, needs_kernels, on_gpus, random_heads, relative_rms
+from helpers import (
+    DEVICE,
+    FLOOR,
+    counted_products,
+    interpreted,
+    needs_kernels,
+    on_gpus,
+    random_heads,
+    relative_rms,
+)
+from lla_course.attention import backward
 from lla_course.attention.backward import lla_tiled_backward
+from lla_course.attention.conjugate_gradient import make_heads
 from lla_course.attention.dense import as_heads
-from lla_course.attention.tiled import lla_tiled, solver_settings
+from lla_course.attention.tiled import lla_tiled, solve_rows, solver_settings
+from lla_course.kernels import flash_lla_backward, flash_lla_forward
 from lla_course.kernels.flash_lla_backward import lla_backward
 from lla_course.kernels.flash_lla_forward import lla_forward
 
@@ -154,6 +169,46 @@ def test_nothing_to_do():
     q, k, v, g = problem(1, 1, 5, 5, 16, torch.float32)
     dq, dk, dv, dridge = kernel(q[:, :0], k, v, g[:, :0])
     assert dq.shape == (1, 0, 16) and (dk == 0).all() and (dv == 0).all() and dridge.shape == (1, 0)
+
+
+@interpreted
+def test_tile_products_are_three_a_step_and_twenty_more():
+    "Without those with sixteen columns of ones and those of the shared matrix, which is 32 by 32 here."
+    q, k, v, g = (t.to(DEVICE) for t in problem(1, 1, 128, 128, 32, torch.bfloat16))
+    knobs = dict(scale=32**-0.5, is_causal=False)
+    saved = lla_forward(q, k, v, torch.full((1, 128), 1.0), **knobs, tol=1e-2, max_steps=64)
+    for steps in (1, 4):
+        with counted_products() as counts:
+            lla_backward(q, k, v, saved, g, **knobs, tol=1e-30, max_steps=steps)
+        ours = sum(counts[shapes] for shapes in (((64, 32), (32, 64)), ((64, 64), (64, 32))))
+        assert ours == 2 * 2 * (20 + 3 * steps)
+
+
+def test_nothing_is_added_from_two_sides():
+    "No kernel of the backward pass adds to memory; the solver's only atomic is the counter of its tiles."
+    for module, atomics in ((flash_lla_backward, 0), (flash_lla_forward, 2)):
+        calls = re.findall(r"tl\.atomic_\w+\((\w+)", inspect.getsource(module))
+        assert calls == ["counter"] * atomics
+
+
+@pytest.mark.parametrize("kind, least, most", [("isotropic", 1, 6), ("anisotropic", 1, 6), ("sharp", -1, 3)])
+def test_the_second_solve_takes_a_few_steps_more(kind, least, most, monkeypatch):
+    "Mean over tiles of the steps of their slowest rows, at the tolerances that users run."
+    taken = []
+
+    def noted(*args, **knobs):
+        found = solve_rows(*args, **knobs)
+        taken.append(found[1])
+        return found
+
+    monkeypatch.setattr(backward, "solve_rows", noted)
+    dtype = torch.bfloat16
+    q, k, v = (t[None].to(dtype) for t in make_heads(kind, 512, 64, torch.Generator().manual_seed(1)))
+    heads, g = as_heads(q, k, v), random_heads((1, 512, 64), dtype=dtype)[0]
+    saved = lla_tiled(heads, round_to=dtype)
+    lla_tiled_backward(heads, saved, g, round_to=dtype)
+    slowest = [steps.view(-1, 64).amax(1).double().mean() for steps in (saved.steps, torch.cat(taken, 1))]
+    assert least < slowest[1] - slowest[0] < most
 
 
 @on_gpus

@@ -6,10 +6,20 @@ import math
 import pytest
 import torch
 
-from helpers import DEVICE, FLOOR, needs_kernels, on_gpus, random_heads, relative_rms
+from helpers import (
+    DEVICE,
+    FLOOR,
+    Largest,
+    counted_products,
+    interpreted,
+    needs_kernels,
+    on_gpus,
+    random_heads,
+    relative_rms,
+)
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled, solver_settings
-from lla_course.kernels.flash_lla_forward import Forward, lla_forward
+from lla_course.kernels.flash_lla_forward import TILES, Forward, lla_forward
 from lla_course.kernels.runtime import can_run
 
 TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
@@ -201,6 +211,30 @@ def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
     again = launch(q, k, v, 0.001)
     for name in ("o", "u", "steps"):
         assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
+
+
+@needs_kernels
+def test_the_kernels_make_no_array_larger_than_the_sequence():
+    "Neither T x S nor T x D x D: the largest is a vector in float32 for each token."
+    T, D = 320, 16
+    qkv = heads(1, 1, 1, T, T, D, torch.bfloat16)
+    with Largest() as largest:
+        launch(*qkv, max_steps=2)
+    assert largest.bytes <= 4 * T * D
+
+
+@interpreted
+def test_tile_products_are_three_a_step_and_six_more():
+    """Without those with sixteen columns of ones and those of the shared matrix: it is 32 by 32 here, and its
+    walk over the keys of the first tile of queries takes the logits of two pairs of tiles."""
+    q, k, v = heads(1, 1, 1, 128, 128, 32, torch.bfloat16)
+    assert TILES[32][:2] == (64, 64)
+    for steps in (0, 1, 3):
+        with counted_products() as counts:
+            out = launch(q, k, v, 1.0, is_causal=False, tol=1e-30, max_steps=steps)
+        assert (out.steps == steps).all()
+        ours = sum(counts[shapes] for shapes in (((64, 32), (32, 64)), ((64, 64), (64, 32))))
+        assert ours - 2 == 2 * 2 * (6 + 3 * steps)
 
 
 @on_gpus

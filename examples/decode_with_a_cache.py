@@ -1,0 +1,54 @@
+"""Write token by token, by a layer with a KVCache and by lla_decode, and compare with one long call."""
+
+import argparse
+import time
+
+import torch
+from torch.nn import functional as F
+
+from lla_course import KVCache, LocalLinearAttention, flash_lla, lla_decode
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--prompt", type=int, default=256, help="tokens that are read at once")
+    parser.add_argument("--new", type=int, default=32, help="tokens that are written one by one")
+    parser.add_argument("--width", type=int, default=64)
+    parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
+    args = parser.parse_args()
+
+    torch.manual_seed(0)
+    layer = LocalLinearAttention(args.width, 4, num_kv_heads=2, rope_base=1e4).to(args.device)
+    text = torch.randn(2, args.prompt + args.new, args.width, device=args.device)
+
+    with torch.no_grad():
+        layer(text)  # the first call loads what the others need
+        start = time.perf_counter()
+        whole = layer(text)
+        print(f"the whole text in one call:       {time.perf_counter() - start:7.3f} s")
+
+        cache, start = KVCache(), time.perf_counter()
+        answers = [layer(text[:, : args.prompt], cache=cache)]
+        print(f"the prompt, into a cache:         {time.perf_counter() - start:7.3f} s")
+        start = time.perf_counter()
+        for t in range(args.prompt, args.prompt + args.new):
+            answers.append(layer(text[:, t : t + 1], cache=cache))
+        print(f"{args.new} new tokens, one at a time:    {time.perf_counter() - start:7.3f} s")
+        apart = (torch.cat(answers, 1) - whole).abs().max()
+        print(
+            f"largest difference {apart:.1e} in answers of {whole.std():.2f}; the cache holds {cache.length}"
+        )
+
+        # by hand: queries of the new tokens, and room for keys that is filled as far as `filled` says
+        q, k, v = F.normalize(torch.randn(3, 2, 4, args.prompt, 16, device=args.device), dim=-1)
+        filled = torch.tensor([args.prompt, args.prompt // 2], device=args.device)  # two texts, two lengths
+        o = lla_decode(q[:, :, -1:], k, v, cache_seqlens=filled)
+        short = args.prompt // 2
+        alone = flash_lla(q[1:, :, -1:], k[1:, :, :short], v[1:, :, :short])
+        print(
+            f"lla_decode of the shorter text differs from its own call by {(o[1:] - alone).abs().max():.1e}"
+        )
+
+
+if __name__ == "__main__":
+    main()
