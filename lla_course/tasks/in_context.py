@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['RIVALS', 'Config', 'sample_sequences', 'make_tokens', 'Regressor', 'errors', 'train', 'own_pairs',
-           'known_segment_ridge', 'held_out', 'untrained_baselines', 'inspect_heads', 'run', 'cells', 'by_place',
-           'verdicts']
+           'known_segment_ridge', 'held_out', 'untrained_baselines', 'inspect_heads', 'run', 'cells',
+           'with_further_rates', 'by_place', 'seeds_p', 'verdicts']
 
 # %% ../../nbs/33_in_context_regression.ipynb #c002
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import ttest_1samp, ttest_ind
 from torch import nn
 
 from lla_course.core import (
@@ -28,7 +30,7 @@ from lla_course.core import (
 from ..models import Block, DecoderConfig, SoftmaxAttention, evaluating
 from ..records import Run
 from .mixers import MIXERS, LocalLinear, mixer
-from .online_regression import GRIDS, paired_ratio, predict, sample_segments
+from .online_regression import GRIDS, predict, sample_segments
 from lla_course.training import (
     Schedule,
     adamw,
@@ -352,12 +354,32 @@ def run(
     found |= plain | dict(shifted=moved["curve"], parameters=parameters)
     return Run(found, device=device)
 
+# %% ../../nbs/33_in_context_regression.ipynb #c023r
+def _further_rates(make: Callable) -> dict[str, Config]:
+    "Cells of rates beyond those of the race, for mixers that took an end of them."
+    tops = {  # lengths of segment, and who took the highest of the three rates there
+        32: "gated_deltanet gla linear mesanet softmax softmax_normed",
+        64: "deltanet gated_deltanet gla linear lla mamba2 mesanet softmax softmax_normed",
+        128: "deltanet mamba2 mesanet softmax softmax_normed",
+        256: "deltanet gla linear lla mamba2 softmax softmax_normed",
+    }
+    again = {32: "mesanet", 64: "mamba2 softmax", 128: "softmax_normed", 256: "lla"}  # where 0.03 is better
+    found = {
+        f"S{S}_{m}_rate0.03{more}": make(m, S, rates=(3e-2,), seeds=seeds)
+        for more, seeds, cases in (("", (0,), tops), ("_more", (1, 2), again))
+        for S, names in cases.items()
+        for m in names.split()
+    }
+    lower = dict(rates=(3e-4, 5e-4))
+    return found | {f"S256_{m}_lower": make(m, 256, **lower) for m in ("gated_deltanet", "mesanet")}
+
 # %% ../../nbs/33_in_context_regression.ipynb #c023
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> setting
     """Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part
-    tokens, and 32 bits are worth, and the small race with other seeds and longer."""
+    tokens, and 32 bits are worth, rates beyond the three where the race took an end of them, and the small
+    race with other seeds and longer."""
     plain = lambda name: (
         {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
     )
@@ -380,6 +402,7 @@ def cells(
         for m in ("softmax", "lla", "gated_deltanet", "mesanet")
     }
     full |= {f"S64_{m}_out_norm": make(m, 64, knobs=()) for m in ("linear", "gated_deltanet")}
+    full |= _further_rates(make)
     full |= {
         f"small_{m}": make(m, 32, **small | dict(seeds=(1, 2)))
         for m in ("softmax", "softmax_normed", "lla", "gated_deltanet")
@@ -389,6 +412,32 @@ def cells(
         fast=fast,
         full=full | {f"small_{m}_longer": make(m, 32, **small | dict(steps=250)) for m in ("softmax", "lla")},
     )
+
+# %% ../../nbs/33_in_context_regression.ipynb #c023w
+def _seeds_joined(a: dict, b: dict) -> dict:
+    "One cell of two that differ in their seeds."
+    n, m = len(a["errors"]), len(b["errors"])
+    mean = lambda x, y: [round((n * u + m * v) / (n + m), 5) for u, v in zip(x, y)]
+    curves = {name: mean(a[name], b[name]) for name in ("curve", "shifted")}
+    return a | curves | {name: a[name] + b[name] for name in ("errors", "runs")}
+
+
+def with_further_rates(
+    results: dict,  # name of a cell -> result of `run`
+) -> dict:  # the same without the cells of further rates, which the first seed may choose
+    "The race in which each mixer chooses among all the rates that it was trained with."
+    ends = ("_rate0.03", "_lower", "_more")
+    found = {name: r for name, r in results.items() if not name.endswith(ends)}
+    best = lambda r: min(score for _, score in r["grid"])
+    for name, r in results.items():
+        plain = name.removesuffix("_rate0.03").removesuffix("_lower")
+        if plain == name or name.endswith("_more") or plain not in found:
+            continue
+        old, more = found[plain], results.get(f"{name}_more")
+        r = _seeds_joined(r, more) if more else r
+        better = best(r) < best(old) and len(r["errors"]) == len(old["errors"])
+        found[plain] = (r if better else old) | dict(grid=sorted(old["grid"] + results[name]["grid"]))
+    return found
 
 # %% ../../nbs/33_in_context_regression.ipynb #c033
 def by_place(
@@ -406,8 +455,31 @@ def by_place(
         bad_argument("curve", len(curve), f"errors of more than one whole segment of {segment} tokens")
     return [float(part.mean()) for part in parts]
 
+# %% ../../nbs/33_in_context_regression.ipynb #c043p
+def seeds_p(
+    a: Sequence[Sequence[float]],  # errors of one mixer, [seeds, test]
+    b: Sequence[Sequence[float]],  # of another, with the same seeds
+) -> float:  # two-sided; 1 for one seed, which decides nothing
+    "p of a paired t-test on the logarithms of the ratios, one for each seed."
+    ratios = _log_ratios(a, b)
+    if len(ratios) < 2:
+        return 1.0
+    return float(ttest_1samp(ratios, 0).pvalue) if np.ptp(ratios) > 1e-12 else float(not any(ratios))
+
+
+def _log_ratios(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> list[float]:
+    return [math.log(sum(x) / sum(y)) for x, y in zip(a, b, strict=True)]
+
 # %% ../../nbs/33_in_context_regression.ipynb #c048
 RIVALS = dict(paper=("softmax", "mamba2", "gla", "gated_deltanet"), ours=("linear", "deltanet", "mesanet"))
+
+
+def _welch_p(a: list, b: list) -> float:
+    "p of Welch's t-test; 1 where one number decides nothing."
+    if min(len(a), len(b)) < 2:
+        return 1.0
+    constant = np.ptp(a) + np.ptp(b) < 1e-12
+    return float(np.mean(a) == np.mean(b)) if constant else float(ttest_ind(a, b, equal_var=False).pvalue)
 
 
 def verdicts(
@@ -416,20 +488,18 @@ def verdicts(
 ) -> dict[str, list[bool]]:
     "Check the claims on the cells that are there. A claim without cells has no entries."
     lengths = sorted({int(n[1:].split("_")[0]) for n in results if n[0] == "S"})
-    flat = lambda S, m: [e for one in results[f"S{S}_{m}"]["errors"] for e in one]
     there = lambda m: [S for S in lengths if {f"S{S}_{m}", f"S{S}_lla"} <= set(results)]
+    both = lambda S, m: (results[f"S{S}_{m}"]["errors"], results[f"S{S}_lla"]["errors"])
 
     def better(S: int, m: str) -> bool:
-        r, se = paired_ratio(flat(S, m), flat(S, "lla"))
-        return r - 2 * se > 1 and all(
-            sum(a) > sum(b) for a, b in zip(results[f"S{S}_{m}"]["errors"], results[f"S{S}_lla"]["errors"])
-        )
+        ratios = _log_ratios(*both(S, m))
+        return sum(ratios) > 0 and seeds_p(*both(S, m)) < 0.05
 
     def shrinks(m: str) -> list[bool]:
         if len(there(m)) < 2:
             return []
-        (a, da), (b, db) = (paired_ratio(flat(S, m), flat(S, "lla")) for S in (there(m)[0], there(m)[-1]))
-        return [a - b > 2 * math.hypot(da, db)]
+        short, long = (_log_ratios(*both(S, m)) for S in (there(m)[0], there(m)[-1]))
+        return [np.mean(short) > np.mean(long) and _welch_p(short, long) < 0.05]
 
     found = {
         f"LLA is better than {m}": [better(S, m) for S in there(m)] for m in RIVALS["paper"] + RIVALS["ours"]

@@ -33,6 +33,7 @@ from lla_course.figures import (
     log_axes,
     remembered,
     slider,
+    when_narrow,
     with_slider,
 )
 from .mixers import chunked, mesa_query
@@ -216,7 +217,15 @@ def circle_figure(
     k, v, here = k[0, :now], v[0, :now], which[now]
     angle = torch.linspace(-math.pi, math.pi, 145, dtype=torch.float64)
     q = 2**0.5 * torch.stack([angle.cos(), angle.sin()], -1)
-    fig = canvas("angle of the key (degrees)", "first coordinate of the value", height=500)
+    fig = canvas(
+        "angle of the key (degrees)",
+        "first coordinate of the value",
+        height=500,
+        alt=(
+            "A matrix makes a sine wave of whatever it has learned; softmax and LLA "
+            "bend where keys of the new piece have been, and nowhere else."
+        ),
+    )
     degrees = lambda x: torch.atan2(x[:, 1], x[:, 0]).rad2deg().numpy()
     for piece, role in ((1 - here, "data"), (here, "truth")):
         add_curve(
@@ -234,6 +243,7 @@ def circle_figure(
         _draw_prediction(
             fig, rule, angle.rad2deg(), prediction(rule, tuning(rule, **KNOBS | knobs), q, k, v)[:, 0]
         )
+    when_narrow(fig, height=620)
     return (
         fig.update_xaxes(range=[-180, 180], dtick=60).update_yaxes(range=[-3, 3]).update_layout(margin_t=76)
     )
@@ -302,7 +312,12 @@ def recovery_figure(
     """Who recovers from a change, and how fast.
 
     Raises `ValueError` as `tuning`, `active_piece` and `two_pieces` do."""
-    fig = canvas("position in the sequence t", "mean squared error", height=500)
+    fig = canvas(
+        "position in the sequence t",
+        "mean squared error",
+        height=500,
+        alt=("Errors jump where the world changes and fall again, each rule's at a pace of its own."),
+    )
     which = active_piece(change, back)
     for rule in CONTEST:
         e = recovery(rule, tuning(rule, **KNOBS | knobs), d, spread, seed, change, back)
@@ -329,6 +344,7 @@ def recovery_figure(
         )
         if a:
             fig.add_vline(x=a, line=dict(color=colour("query"), width=1.5, dash="dot"))
+    when_narrow(fig, height=600)
     return (
         log_axes(fig, "y")
         .update_yaxes(range=[-2.7, 0.8])
@@ -416,7 +432,15 @@ def recall_figure(
 ) -> go.Figure:  # a row of bars for each rule
     "What each rule answers to one question. Raises `ValueError` as `recall_prompt` and `answers` do."
     k, letters, which, right, old = recall_prompt(pairs, D, kind, asked, twice, seed)
-    fig = canvas("value", *[""] * len(RULES), height=640)
+    fig = canvas(
+        "value",
+        *[""] * len(RULES),
+        height=640,
+        alt=(
+            "In each row the bars say which values a rule answers with: blue is the "
+            "right one, orange-red the one that was written before."
+        ),
+    )
     for row, (rule, (_, name, _)) in enumerate(RULES.items(), 1):
         heard = answers(rule, k[which + twice][None], k, F.one_hot(letters, 26).to(k), **MEMORY | knobs)[
             0
@@ -437,9 +461,10 @@ def recall_figure(
             align="right",
             text=f"{name}<br><b style='color:{ROLES['lla' if good else 'error']}'>says {said}</b>",
         )
+    when_narrow(fig, margin__l=122, margin__r=26, xaxis8__tickfont__size=8, dragmode=False)
     return _prompt_line(
         fig.update_yaxes(range=[-0.6, 1.2], tickvals=[0, 1], side="right").update_layout(
-            margin=dict(l=150, r=40, t=64), bargap=0.25
+            margin=dict(l=150, r=40, t=104), bargap=0.25
         ),
         letters,
         which,
@@ -457,16 +482,19 @@ def _prompt_line(fig: go.Figure, letters: torch.Tensor, which: int, right: int, 
         f"<span style='color:{ROLES[role.get(v, 'data')]}'>{name(i)}:{LETTERS[v]}</span>"
         for i, v in zip(names, letters.tolist())
     ]
+    words.append(f"<b>{name(which)}?</b>")
     return fig.add_annotation(
-        text="  ".join(words) + f"  <b>{name(which)}?</b>",
-        x=-0.14,
+        text="<br>".join("  ".join(words[i : i + 10]) for i in range(0, len(words), 10)),
+        align="left",
+        x=0,
+        xshift=-116,
         xref="paper",
         xanchor="left",
         y=1.03,
         yref="paper",
         yanchor="bottom",
         showarrow=False,
-        font_size=14,
+        font_size=13,
     )
 
 # %% ../../nbs/39_tasks_lab.ipynb #c042
@@ -532,7 +560,15 @@ def capacity_figure(
     **knobs: float,  # scale, ridge, decay of `answers`; default MEMORY
 ) -> go.Figure:  # part recalled, over the number of pairs
     "How many names fit. Raises `ValueError` as `recall_accuracy` does."
-    fig = canvas("pairs in the prompt", "part of the questions answered right", height=470)
+    fig = canvas(
+        "pairs in the prompt",
+        "part of the questions answered right",
+        height=470,
+        alt=(
+            "Rules with a matrix begin to fail around the dotted line, where there are as many "
+            "pairs as dimensions; softmax and LLA do not bend there."
+        ),
+    )
     for rule, (role, name, dash) in RULES.items():
         add_curve(
             fig,
@@ -545,6 +581,7 @@ def capacity_figure(
             width=3 if rule == "lla" else 2,
         )
     fig.add_vline(x=D, line=dict(color=colour("query"), width=1.5, dash="dot"))
+    when_narrow(fig, height=600)
     return (
         fig.update_xaxes(type="log", tickvals=PAIRS, range=[0.25, 1.85])
         .update_yaxes(range=[-0.03, 1.05])
@@ -622,7 +659,16 @@ def weights_figure(
     places = line_keys(layout, n, seed)
     all_x = torch.linspace(-1.4, 1.4, 113, dtype=torch.float64)
     names = "mean key", "softmax weight", "LLA weight"
-    fig = canvas("place of keys and query", *names, heights=[0.36, 0.32, 0.32], height=680)
+    fig = canvas(
+        "place of keys and query",
+        *names,
+        heights=[0.36, 0.32, 0.32],
+        height=680,
+        alt=(
+            "The softmax mean bends away from the diagonal at the edge of the keys; "
+            "LLA's stays on it, with negative weights on the far side."
+        ),
+    )
     add_curve(fig, all_x, all_x, "truth", "the query itself", width=1.5, dash="dot")
     minus = lambda text: text.replace("-", "−")
     one, every = (line_weights(at, places, scale=scale, ridge=ridge) for at in ([x], all_x))
@@ -632,7 +678,7 @@ def weights_figure(
         add_points(fig, [x], [mean], role, "", size=10, opacity=1)
         add_weights(fig, places, w.clamp_min(0), role, "", row=row)
         label = minus(f"negative: {float(below.sum()):.2f}") if role == "lla" else ""
-        add_weights(fig, places, below, "error", label, row=row)
+        add_weights(fig, places, below, "negative", label, row=row)
         add_points(fig, [mean], [0.0], role, "", row=row, size=14, opacity=1, symbol="diamond")
     fig.update_traces(line_width=5, row=2).update_traces(line_width=5, row=3)
     return add_query(

@@ -23,6 +23,7 @@ from lla_course.brite import model as BM
 from lla_course.brite import task as BT
 from lla_course.brite import updates as BU
 from lla_course.brite import writer as BW
+from lla_course.ftct import byhand as FB
 from lla_course.ftct import graph as G
 from lla_course.ftct import interpretability as FM
 from lla_course.ftct import lab as FL
@@ -36,6 +37,7 @@ from lla_course.tasks import recall as RC
 from lla_course.tasks import state_tracking as ST
 
 NAN, INF = math.nan, math.inf
+SAID = "A curve that nobody will ever see rises to the right."
 SIZES = dict(vocab=11, width=16, heads=2, length=32)
 CFG = M.DecoderConfig(**SIZES)
 DATA = G.DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2)
@@ -917,7 +919,11 @@ FTCT = [
         lambda: FM.chain_values(DATA, rng(), torch.tensor([0]), follow="no"),
         "follow",
     ),
-    ("world_figure, values='no'", lambda: FL.world_figure(FL.world_of(), {}, values="no"), "values"),
+    (
+        "world_figure, values='no'",
+        lambda: FL.world_figure(FL.world_of(), {}, alt=SAID, values="no"),
+        "values",
+    ),
     ("chain_values, branch -1", lambda: FM.chain_values(DATA, rng(), torch.tensor([-1])), "branch"),
     *[
         (f"damaged_prompts, n={n!r}", lambda n=n: FM.damaged_prompts(DATA, rng(), n, "clean"), "n=")
@@ -940,30 +946,30 @@ FTCT = [
         "heads",
     ),
     ("find_heads among none", lambda: FM.find_heads({}), "looks"),
-    ("perfect_probe of no class", lambda: FM.perfect_probe(3, 0), "classes"),
-    ("perfect_probe, examples", lambda: FM.perfect_probe(-1, 3), "examples"),
+    ("perfect_probe of no class", lambda: FB.perfect_probe(3, 0), "classes"),
+    ("perfect_probe, examples", lambda: FB.perfect_probe(-1, 3), "examples"),
     *[
         (
             f"linear_probe, learn={n!r}",
-            lambda n=n: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=n),
+            lambda n=n: FB.linear_probe(normal(6, 2), torch.ones(6).long(), learn=n),
             "learn",
         )
         for n in (0, 1, 6, 2.5)
     ],
     (
         "linear_probe, ridge",
-        lambda: FM.linear_probe(normal(6, 2), torch.ones(6).long(), learn=3, ridge=-1.0),
+        lambda: FB.linear_probe(normal(6, 2), torch.ones(6).long(), learn=3, ridge=-1.0),
         "ridge",
     ),
-    ("probe_table, n=3", lambda: FM.probe_table(decoder(), DATA, rng(), n=3), "n=3"),
-    ("handmade_model, parent", lambda: FM.handmade_model(DATA, parent="oldest"), "parent"),
-    ("handmade_model in the long format", lambda: FM.handmade_model(replace(DATA, equals=True)), "equals"),
-    *[(f"decoys, n={n!r}", lambda n=n: FM.decoys(DATA, rng(), n), "n=") for n in COUNT],
+    ("probe_table, n=3", lambda: FB.probe_table(decoder(), DATA, rng(), n=3), "n=3"),
+    ("handmade_model, parent", lambda: FB.handmade_model(DATA, parent="oldest"), "parent"),
+    ("handmade_model in the long format", lambda: FB.handmade_model(replace(DATA, equals=True)), "equals"),
+    *[(f"decoys, n={n!r}", lambda n=n: FB.decoys(DATA, rng(), n), "n=") for n in COUNT],
     *[(f"explorer_figure({v!r})", lambda v=v: FL.explorer_figure(v), "vertex") for v in (15, -1, 1.5)],
     ("sentence_figure(-1)", lambda: FL.sentence_figure(-1), "number"),
     ("surgery_figure, model", lambda: FL.surgery_figure(model=-1), "model"),
     ("switch_figure, h00='no'", lambda: FL.switch_figure(h00="no"), "h00"),
-    ("token_strip of nothing", lambda: FL.token_strip(figures.canvas("x"), [], top=0.0), "words"),
+    ("token_strip of nothing", lambda: FL.token_strip(figures.canvas("x", alt=SAID), [], top=0.0), "words"),
 ]
 
 # ---- Part 6 and the figures
@@ -1149,10 +1155,14 @@ AUCTIONS = [
     ("misreport_figure, starts=3", lambda: AL.misreport_figure(starts=3), "starts"),
     (
         "add_curve, markers='no'",
-        lambda: figures.add_curve(figures.canvas("x"), [0], [0], "lla", markers="no"),
+        lambda: figures.add_curve(figures.canvas("x", alt=SAID), [0], [0], "lla", markers="no"),
         "markers",
     ),
-    ("heat_map, signed='no'", lambda: figures.heat_map([[1.0]], x="x", y="y", signed="no"), "signed"),
+    (
+        "heat_map, signed='no'",
+        lambda: figures.heat_map([[1.0]], x="x", y="y", signed="no", alt=SAID),
+        "signed",
+    ),
     ("colour('blue')", lambda: figures.colour("blue"), "role"),
     ("colour of a list", lambda: figures.colour(["lla"]), "role"),
     ("colour, alpha=2", lambda: figures.colour("lla", 2.0), "alpha"),
@@ -1160,16 +1170,24 @@ AUCTIONS = [
     *[
         (
             f"with_slider, active={a!r}",
-            lambda a=a: figures.with_slider({0: figures.canvas("x")}, name="k", active=a),
+            lambda a=a: figures.with_slider({0: figures.canvas("x", alt=SAID)}, name="k", active=a),
             "active",
         )
         for a in (1, -1, 0.5, True)
     ],
-    ("heat_map of nothing", lambda: figures.heat_map(np.zeros((0, 3)), x="x", y="y"), "values.shape"),
-    ("heat_map of one dimension", lambda: figures.heat_map([1.0, 2.0], x="x", y="y"), "values.shape"),
-    ("simplex in four", lambda: figures.simplex(np.ones((2, 4)), ("a", "b", "c")), "points.shape"),
-    ("graph of nothing", lambda: figures.graph({}, []), "positions"),
-    ("graph, unknown vertex", lambda: figures.graph({"a": (0, 0)}, [("a", "b")]), "edges"),
+    (
+        "heat_map of nothing",
+        lambda: figures.heat_map(np.zeros((0, 3)), x="x", y="y", alt=SAID),
+        "values.shape",
+    ),
+    (
+        "heat_map of one dimension",
+        lambda: figures.heat_map([1.0, 2.0], x="x", y="y", alt=SAID),
+        "values.shape",
+    ),
+    ("simplex in four", lambda: figures.simplex(np.ones((2, 4)), ("a", "b", "c"), alt=SAID), "points.shape"),
+    ("graph of nothing", lambda: figures.graph({}, [], alt=SAID), "positions"),
+    ("graph, unknown vertex", lambda: figures.graph({"a": (0, 0)}, [("a", "b")], alt=SAID), "edges"),
 ]
 
 CASES: list[tuple[str, Callable[[], object], str]] = [

@@ -128,6 +128,40 @@ def test_replacing_heads():
         run_with_cache(Decoder(CFG, lambda cfg: Mean()), t)
 
 
+class Silent(nn.Module):
+    def forward(self, x):
+        return torch.zeros_like(x)
+
+
+def test_only_the_mixer_moves_anything_between_tokens():
+    model, t = loud(CFG, lambda cfg: Silent()), tokens(2, 9)
+    changed = t.clone()
+    changed[:, 4] = (changed[:, 4] + 1) % 11
+    with torch.no_grad():
+        moved = (model(t) != model(changed)).any(-1)
+    assert moved[:, 4].all() and moved.sum() == 2
+
+
+def test_a_block_adds_what_it_mixes_and_then_what_its_mlp_says():
+    block = loud(CFG).blocks[0]
+    x = torch.randn(2, 5, 16, generator=torch.Generator().manual_seed(1))
+    with torch.no_grad():
+        mixed = x + block.mixer(block.norm_mix(x))
+        torch.testing.assert_close(block(x), mixed + block.mlp(block.norm_mlp(mixed)))
+
+
+def test_the_index_of_a_head_means_nothing():
+    model, t, other = loud(CFG), tokens(2, 9), torch.arange(16).roll(8)
+    with torch.no_grad():
+        want = model(t)
+        for mixer in (block.mixer for block in model.blocks):
+            rows = torch.cat([other, other + 16, other + 32])
+            mixer.to_qkv.weight.copy_(mixer.to_qkv.weight[rows].clone())
+            mixer.to_qkv.bias.copy_(mixer.to_qkv.bias[rows].clone())
+            mixer.to_out.weight.copy_(mixer.to_out.weight[:, other].clone())
+        torch.testing.assert_close(model(t), want, rtol=1e-4, atol=1e-5)
+
+
 def test_first_weights():
     model = Decoder(replace(CFG, width=64, layers=4, vocab=500))
     assert (

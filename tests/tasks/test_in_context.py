@@ -5,10 +5,12 @@ import json
 import math
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy.stats import ttest_1samp
 
 from helpers import default_dtype
 from lla_course.tasks import in_context
@@ -25,9 +27,11 @@ from lla_course.tasks.in_context import (
     own_pairs,
     run,
     sample_sequences,
+    seeds_p,
     train,
     untrained_baselines,
     verdicts,
+    with_further_rates,
 )
 from lla_course.tasks.mixers import MIXERS
 
@@ -241,10 +245,11 @@ def test_bad_arguments(call, name):
 def test_the_table_of_cells():
     full = cells("full")
     large = {n: c for n, c in full.items() if not n.startswith("small")}
+    main = {n: c for n, c in large.items() if "_rate0.03" not in n and "_lower" not in n}
     assert (
-        len(large) <= 52
+        len(main) <= 52
         and {"S64_softmax", "S64_lla", "S256_softmax", "S256_lla"} <= set(list(full)[:12])
-        and all(len(c.seeds) == 3 for c in large.values())
+        and all(len(c.seeds) == 3 for c in main.values())
     )
     assert all(c.length % c.segment == 0 and c.length >= 2 * c.segment for c in full.values())
 
@@ -280,6 +285,48 @@ def test_verdicts():
         and r["its advantage over gla is larger for short segments"] == [False]
         and r["LLA is better than mamba2"] == []
     )
+
+
+def test_p_is_that_of_students_test_on_logarithms_and_one_seed_decides_nothing():
+    a, b = [[1.0, 3.0], [2.0, 2.5], [4.0, 6.0]], [[1.0, 2.0], [2.0, 2.0], [5.0, 4.0]]
+    ratios = np.log([4 / 3, 4.5 / 4, 10 / 9])
+    assert seeds_p(a, b) == pytest.approx(ttest_1samp(ratios, 0).pvalue)
+    assert (
+        seeds_p(a[:1], b[:1]) == 1
+        and seeds_p(a, a) == 1
+        and seeds_p(a, [[0.5 * e for e in x] for x in a]) == 0
+    )
+    with pytest.raises(ValueError):
+        seeds_p(a, b[:2])
+
+
+def test_further_rates_enter_the_race_where_the_first_seed_chooses_them():
+    def cell(rate, score, *levels):
+        curves = dict(curve=[levels[0]] * 2, shifted=[levels[0]] * 2)
+        return curves | dict(rate=rate, grid=[[rate, score]], errors=[[v] for v in levels], runs=list(levels))
+
+    results = dict(
+        S32_lla=cell(0.01, 0.5, 5, 5, 5),
+        S32_gla=cell(0.01, 0.5, 5, 5, 5),
+        S32_mesanet=cell(0.01, 0.5, 5, 5, 5),
+        S64_gla=cell(0.001, 0.5, 5, 5, 5),
+    ) | {
+        "S32_lla_rate0.03": cell(0.03, 0.4, 2),
+        "S32_lla_rate0.03_more": cell(0.03, 0.9, 3, 5),
+        "S32_gla_rate0.03": cell(0.03, 0.6, 2),
+        "S32_mesanet_rate0.03": cell(0.03, 0.4, 2),
+        "S64_gla_lower": cell(0.0005, 0.4, 1, 1, 1),
+    }
+    found = with_further_rates(results)
+    assert set(found) == {"S32_lla", "S32_gla", "S32_mesanet", "S64_gla"}
+    assert [r["rate"] for r in found.values()] == [0.03, 0.01, 0.01, 0.0005]  # one seed is not the race
+    assert found["S32_lla"]["errors"] == [[2], [3], [5]] and found["S32_lla"]["runs"] == [2, 3, 5]
+    assert found["S32_lla"]["curve"] == pytest.approx([8 / 3] * 2, abs=1e-5)
+    assert found["S32_lla"]["grid"] == [[0.01, 0.5], [0.03, 0.4]] and found["S64_gla"]["grid"][0] == [
+        0.0005,
+        0.4,
+    ]
+    assert results["S32_lla"]["errors"] == [[5], [5], [5]]
 
 
 def test_one_seed_against_it_spoils_a_verdict():

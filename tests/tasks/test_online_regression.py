@@ -1,6 +1,7 @@
 """Test-time regression: the worlds, the methods against their definitions, no look ahead, and the claim of
 the chapter with its margin."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -12,8 +13,10 @@ from lla_course.attention.dense import lla_dense
 from lla_course.tasks import online_regression
 from lla_course.tasks.online_regression import (
     GRIDS,
+    LADDERS,
     Config,
     cells,
+    climb,
     later,
     lla_predictions,
     make_sequences,
@@ -90,6 +93,29 @@ def test_a_run_repeats_itself_and_counts_its_sequences():
     for r in a.values():
         assert len(r["curve"]) == 63 and len(r["first"]) == len(r["later"]) == 6 and len(r["chosen"]) == 2
     assert later(SMALL).sum() == 48 and later(replace(SMALL, pieces=2)).sum() == 32
+
+
+def test_a_climb_ends_where_no_neighbour_is_better_and_never_asks_twice():
+    ladders, asked = ((1, 2, 3, 4, 5), (10, 20, 30)), []
+
+    def error(settings):
+        asked.extend(settings)
+        return {(a, b): math.nan if a == 5 else (a - 4) ** 2 + (b - 30) ** 2 for a, b in settings}
+
+    assert climb(error, error([(1, 10), (2, 10)]), ladders) == (4, 30)
+    assert len(asked) == len(set(asked)) and (5, 30) in asked and (1, 30) not in asked
+    assert all(
+        set(column) <= set(ladder) for m in GRIDS for column, ladder in zip(zip(*GRIDS[m]), LADDERS[m])
+    )
+
+
+def test_a_wide_run_chooses_no_worse_than_the_grid():
+    rng = gen()
+    k, v = make_sequences(SMALL, SMALL.tune, rng)
+    error = lambda m, s: (next(predict(m, [s], k, v))[1] - v[:, 1:]).square().mean().item()
+    near, far = (run(replace(SMALL, seeds=(0,), wide=wide)).result for wide in (False, True))
+    for m in GRIDS:
+        assert error(m, far[m]["chosen"][0]) <= error(m, near[m]["chosen"][0]) * (1 + 1e-9)
 
 
 def test_segments_are_maps_of_keys_on_a_sphere():

@@ -361,3 +361,11 @@ def test_prompts_do_not_depend_on_the_usual_dtype(usual):
 def test_a_memory_that_solves_still_reads_twice_as_many_pairs_as_dimensions():
     recall = {m: matrix_recall(m, 32, 64, 1024, gen()) for m in ("mesa", "sum", "delta")}
     assert recall["mesa"] > 0.9 and recall["mesa"] > recall["sum"] + 0.2 > recall["delta"] + 0.3
+
+
+def test_half_of_the_pairs_are_read_where_the_estimate_says():
+    D, vocab = 32, 1024
+    at = round(D**2 / (2 * math.log(vocab)))
+    share = {m: matrix_recall(m, D, at, vocab, gen()) for m in ("sum", "delta")}
+    assert 0.4 < share["sum"] < 0.6 and share["delta"] < share["sum"] - 0.1
+    assert matrix_recall("mesa", D, D, vocab, gen()) > 0.99
