@@ -25,9 +25,11 @@ from lla_course.figures import (
     canvas,
     choice,
     colour,
+    described,
     live,
     remembered,
     slider,
+    when_narrow,
     with_slider,
 )
 from ..records import load
@@ -100,7 +102,15 @@ def thoughts_figure(
     best = now.argsort(kind="stable")[::-1][:show]
     names = [f"{k + 1}. {TREE.text(TREE.rationales[i])} → {ends[i]}" for k, i in enumerate(best)]
     fig = (
-        canvas("probability", "", height=500)
+        canvas(
+            "probability",
+            "",
+            height=500,
+            alt=(
+                "Bars are the most probable rationales now, ticks half a round ago; blue "
+                "arrives at the right answer and red does not."
+            ),
+        )
         .update_yaxes(range=[show - 0.5, -0.5], showgrid=False, type="category")
         .update_xaxes(range=[0, 1])
     )
@@ -143,8 +153,18 @@ def coverage_figure(
         bad_argument("success", success, "a probability above 0, at most 1")
     chance = np.geomspace(1e-4, 1, 101)
     k = np.arange(13)
-    fig = canvas("log₁₀ p (above); number of right samples (below)", "covered", "probability", height=520)
+    fig = canvas(
+        "log₁₀ p (above); number of right samples (below)",
+        "covered",
+        "probability",
+        height=520,
+        alt=(
+            "Above, the chance to see a success rises with its probability; below stand "
+            "the chances of none, one, two and more right samples."
+        ),
+    )
     fig.update_xaxes(matches=None, showticklabels=True)
+    when_narrow(fig, xaxis2__title__text="log₁₀ p above; right samples below")
     add_curve(fig, np.log10(chance), coverage(chance, draws), "lla", f"N = {draws}")
     add_points(
         fig,
@@ -204,13 +224,13 @@ def _token_table(gold: list[list], text: list[list], wide: int) -> go.Heatmap:
     as_gold = [
         [float(g == t) for g, t in zip_longest(gs[: len(ts)], ts)] + nothing for gs, ts in zip(gold, text)
     ]
-    look = dict(texttemplate="%{text}", textfont=dict(size=16, color="white"), xgap=3, ygap=6)
+    look = dict(texttemplate="%{text}", textfont=dict(size=15, color="white"), xgap=2, ygap=26)
     look |= dict(zmin=0, zmax=1, showscale=False, colorscale=[[0, colour("error")], [1, colour("lla")]])
     look |= dict(hovertemplate="token %{x}: %{text}<extra></extra>")
     words = [t + [""] * (wide - len(t)) for t in text]
     return go.Heatmap(z=[row[:wide] for row in as_gold], text=words, **look)
 
-
+# %% ../../nbs/49_brite_lab.ipynb #c022t
 def texts_figure(
     run: str = "n8_0",  # a recorded run
     method: str = "psi",  # one of its methods, or "rs, kept" for what its sampler kept
@@ -220,9 +240,9 @@ def texts_figure(
     Raises `ValueError` for a run or a method that does not exist."""
     found = written_texts(run)
     if not found:
-        return canvas("token", "", height=420).add_annotation(
-            text=f"{run}: not recorded yet", showarrow=False, font_size=16
-        )
+        return canvas(
+            "token", "", height=420, alt=f"{run}: these texts have not been recorded yet."
+        ).add_annotation(text=f"{run}: not recorded yet", showarrow=False, font_size=16)
     rows, grades = found[require_choice("method", method, tuple(found))]
     gold, text = ([r[key].split() for r in rows] for key in ("gold", "text"))
     wide = max(map(len, gold + text))
@@ -233,14 +253,27 @@ def texts_figure(
         fig.add_annotation(x=x, y=y, text=words, showarrow=False, xanchor=anchor, font=font, **more)
 
     # as an annotation it moves with a slider
-    say(0.5, 1.14, f"{run}, {method}: {grades}", "center", xref="paper", yref="paper")
+    say(
+        0,
+        1.02,
+        f"{run}, {method}<br>{grades}",
+        "left",
+        xref="paper",
+        yref="paper",
+        yanchor="bottom",
+        align="left",
+    )
     for k, r in enumerate(rows):
-        say(-0.7, k, r["prompt"], "right")
-        say(wide - 0.3, k, _end(r), "left", colour("lla" if _end(r) == "right, reasoned" else "error"))
-    margin, bare = dict(l=185, r=130, t=60, b=40), dict(showgrid=False, showticklabels=False, zeroline=False)
-    fig.update_layout(template=canvas("", "").layout.template, height=440, margin=margin)
-    fig.update_xaxes(title="token of the rationale ; answer", ticks="", **bare)
-    return fig.update_yaxes(autorange="reversed", ticks="", **bare)
+        say(-0.5, k - 0.5, r["prompt"], "left")
+        say(wide - 0.5, k - 0.5, _end(r), "right", colour("lla" if _end(r) == "right, reasoned" else "error"))
+    margin, bare = dict(l=12, r=12, t=70, b=40), dict(showgrid=False, showticklabels=False, zeroline=False)
+    fig.update_layout(template=canvas("", alt="").layout.template, height=110 + 56 * len(rows), margin=margin)
+    fig.update_xaxes(title="token of the rationale ; answer", ticks="", range=[-0.5, wide - 0.5], **bare)
+    alt = (
+        "Each row is one text: blue tokens are those of a careful writer, red ones are "
+        "not; its prompt and its end stand above it."
+    )
+    return described(fig.update_yaxes(range=[len(rows) - 0.5, -0.8], ticks="", **bare), alt)
 
 # %% ../../nbs/49_brite_lab.ipynb #c022b
 def texts_lab() -> Any:  # an ipywidgets box

@@ -119,6 +119,19 @@ def test_the_pace_is_the_fraction_of_missing_information(coupling):
     assert 0 < lam < 1 and abs(gap[late] / gap[late - 1] - lam**2) < 0.01
 
 
+def test_every_path_that_arrives_is_geometric_in_the_end():
+    arrived = 0
+    for i in range(9):
+        p = random_problem(i, coupling=(0.5, 1.0, 2.0)[i % 3])
+        gap = trace(brite(p.start, p.signal, rounds=210, weights=p.weights), p).gap
+        if gap[-1] < 1e-9:
+            arrived += 1
+            late = int((gap < 1e-9).argmax())
+            lam = missing_information(p.best, p.signal, weights=p.weights)
+            assert abs(gap[late] / gap[late - 1] - lam**2) < 0.01
+    assert arrived >= 6
+
+
 # ---- the coin and the arms
 
 

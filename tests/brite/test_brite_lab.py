@@ -27,6 +27,23 @@ def test_half_rounds_are_distributions_and_thinking_is_faithful_more_often():
     assert path[-2][ends == 7].sum() > 0.99
 
 
+def test_thinking_keeps_what_leads_to_the_answer_and_habits_bring_some_of_the_rest_back():
+    path, ends = half_rounds(2, 7, 1.0), digit_writer(2)[1]
+    faithful = [p[ends == 7].sum() for p in path[:12]]
+    for before, thought, learned in zip(faithful[::2], faithful[1::2], faithful[2::2]):
+        assert before < learned < thought - 0.001
+
+
+def test_start_and_answer_decide_which_way_survives_and_a_high_temperature_lets_none():
+    favourite = lambda *setting: half_rounds(*setting)[-2].argmax()
+    fate = favourite(2, 7, 1.0)
+    assert favourite(2, 3, 1.0) != fate != favourite(5, 7, 1.0)
+    after_two_rounds = [half_rounds(2, 7, beta)[4][fate] for beta in (0.2, 0.5, 1.0)]
+    assert favourite(2, 7, 0.2) == favourite(2, 7, 0.5) == fate
+    assert after_two_rounds == sorted(after_two_rounds, reverse=True) and after_two_rounds[0] > 0.5
+    assert half_rounds(2, 7, 1.0)[-2].max() > 0.99 > 0.01 > half_rounds(2, 7, 1.5)[-2].max()
+
+
 @pytest.mark.parametrize("control, value", [("half rounds", 6), ("β", 0.2), ("start", 5), ("answer", 3)])
 def test_every_control_moves_the_bars(control, value):
     controls, message, figure = parts(brite_lab())
@@ -59,6 +76,7 @@ def test_reader_of_recorded_texts():
     )
     controls["method"].value = "psi_told"
     assert message.value == "" and said().count("right by luck") >= 6
+    assert figure.layout.margin.l + figure.layout.margin.r < 40  # on a phone the tokens have the whole width
     kept, words = written_texts("n8_0")["rs, kept"]
     assert all(r["right"] for r in kept) and words.startswith("kept")
     with pytest.raises(ValueError, match="^run="):
