@@ -15,7 +15,17 @@ import plotly.graph_objects as go
 import torch
 
 from ..core import bad_argument, require_choice, require_flag, require_whole
-from ..figures import canvas, choice, colour, graph, live, remembered, slider, with_slider
+from lla_course.figures import (
+    canvas,
+    choice,
+    colour,
+    graph,
+    live,
+    remembered,
+    slider,
+    when_narrow,
+    with_slider,
+)
 from lla_course.ftct.graph import (
     ALPHABET,
     NEWLINE,
@@ -54,13 +64,15 @@ def world_figure(
     world: CausalGraph,  # which graph
     roles: dict,  # vertex -> role; the others grey
     *,
+    alt: str,  # one sentence that says what to see
     height: int = 330,  # pixels
     values: bool = False,  # whether to write the operations beside the arrows
 ) -> go.Figure:  # the graph, root at the left
     "Vertices are coloured by role; letters and operations are annotations, so that they can change."
     require_flag("values", values)
     places = {v: _place(v) for v in range(len(world.letter))}
-    fig = graph(places, [(world.parent[v], v) for v in places if v], roles=roles, height=height)
+    fig = graph(places, [(world.parent[v], v) for v in places if v], roles=roles, height=height, alt=alt)
+    when_narrow(fig, width=680, dragmode=False)
     fig.update_traces(mode="markers").update_yaxes(scaleanchor=None)
     note = lambda x, y, text, **how: fig.add_annotation(x=x, y=y, text=text, showarrow=False, **how)
     for v, (x, y) in places.items():
@@ -93,7 +105,11 @@ def explorer_figure(
         if vertex
         else f"{name(0)} is the root"
     )
-    fig = world_figure(world, roles, values=True).update_yaxes(range=[-1.15, 0.8])
+    alt = (
+        "The chosen vertex is black in a ring, its parent blue, what follows from it pale "
+        "blue; its arrow and values stand below."
+    )
+    fig = world_figure(world, roles, alt=alt, values=True).update_yaxes(range=[-1.15, 0.8])
     ring, (x, y) = dict(size=42, symbol="circle-open", color=colour("query"), line_width=3), _place(vertex)
     fig.add_scatter(x=[x], y=[y], mode="markers", marker=ring, hoverinfo="skip", showlegend=False)
     return fig.add_annotation(
@@ -167,8 +183,12 @@ def sentence_figure(
             lines.append([])
         elif t:
             lines[-1].append((words.names[t], shade(r)))
+    alt = (
+        "Above, in blue, the vertices that a sentence is about; below, the sentence, in "
+        "which most letters are grey noise."
+    )
     fig = world_figure(
-        world, {v: "lla" for v, letter in enumerate(world.letter) if letter in here}, height=420
+        world, {v: "lla" for v, letter in enumerate(world.letter) if letter in here}, alt=alt, height=420
     ).update_yaxes(range=[-2.15, 0.8])
     return token_strip(fig, lines, top=-1.15).update_xaxes(range=[-0.4, 8.4])
 
@@ -215,8 +235,12 @@ def surgery_figure(
     answer = [("→", "truth")] + [
         (words.names[t], "lla" if ok else "error") for pair, ok in zip(got, good) for t in pair
     ]
+    alt = (
+        "On the graph, blue vertices were written where they belong and red ones out of "
+        "place; below stand the prompt and the answer."
+    )
     fig = (
-        world_figure(world, roles, height=400)
+        world_figure(world, roles, alt=alt, height=400)
         .update_yaxes(range=[-2.15, 0.8])
         .update_xaxes(range=[-0.4, 8.4])
     )
@@ -273,8 +297,12 @@ def switch_figure(
     now = known_without(model, off, place)
     whole = known_without(model, (), place)
     names = ["next vertex", "value"]
+    alt = (
+        "Bars are the parts that are right with the chosen heads silent; black ticks show "
+        "the model with all heads on."
+    )
     fig = (
-        canvas("part that is right", "", height=260)
+        canvas("part that is right", "", height=260, alt=alt)
         .update_xaxes(range=[0, 1.03])
         .update_yaxes(range=[1.6, -0.6], showgrid=False, type="category")
     )

@@ -2,8 +2,17 @@
 
 import pytest
 import torch
+from scipy.stats import ttest_1samp
 
 from helpers import default_dtype
+from lla_course.ftct.byhand import (
+    decoys,
+    expectation,
+    handmade_model,
+    linear_probe,
+    perfect_probe,
+    probe_table,
+)
 from lla_course.ftct.graph import PAD, CausalGraph, DataConfig, few_shot_prompts, sample_batch, vocabulary
 from lla_course.ftct.interpretability import (
     KINDS,
@@ -13,17 +22,13 @@ from lla_course.ftct.interpretability import (
     attention_scores,
     cells,
     damaged_prompts,
-    decoys,
-    expectation,
     find_heads,
-    handmade_model,
     letter_of_token,
-    linear_probe,
     mean_head_outputs,
     next_token_accuracy,
-    perfect_probe,
+    other_root,
+    patched,
     probability_shares,
-    probe_table,
     recorded_model,
     script,
     token_kinds,
@@ -42,12 +47,11 @@ def rng(i=0):
 
 @pytest.fixture(scope="module")
 def models():
-    wanted = {f"small_s{s}": ("training", training_cells("fast")) for s in SEEDS} | {
-        name: ("mechanism", cells("fast")) for name in cells("fast")
-    }
-    if any(load(f"{room}/{name}", table[name]) is None for name, (room, table) in wanted.items()):
-        pytest.skip("not all models are recorded")
-    return {name: recorded_model(name) for name in wanted}
+    kept = {f"51_ftct_training/small_s{s}": training_cells("fast")[f"small_s{s}"] for s in SEEDS}
+    kept |= {f"52_ftct_mechanism/{name}": cfg for name, cfg in cells("fast").items() if cfg.keep}
+    missing = [where for where, cfg in kept.items() if load(where, cfg) is None]
+    assert not missing, f"not recorded: {missing}"
+    return {where.split("/")[1]: recorded_model(where.split("/")[1]) for where in kept}
 
 
 @pytest.fixture(scope="module")
@@ -193,6 +197,27 @@ def test_order_and_values_are_lost_separately(small, texts):
         assert everywhere[0] < vertex - 0.4 and everywhere[1] > value - 0.07
 
 
+def test_the_parent_reader_carries_the_value_of_another_text(small, texts):
+    moved = []
+    for (c, m), t in zip(small, texts):
+        donor, kind, reader = other_root(c.data, t), token_kinds(c.data, t.tokens), {}
+        named, wanted = t.tokens.gather(1, t.letter[:, -1]), donor.gather(1, t.value[:, -1, 1:])
+        assert (donor.gather(1, t.letter[:, -1]) == named).all() and len(donor) == len(t.tokens)
+        root = [
+            [vocabulary(c.data).values[v - vocabulary(c.data).value] for v in x.gather(1, t.value[:, -1, :1])]
+            for x in (t.tokens, donor)
+        ]
+        assert all(abs(a - b) == 10 for a, b in zip(*root))
+        for head in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            for at in ("letter", "value"):
+                said = patched(m, t.tokens, donor, head, kind == KINDS.index(at))
+                reader[head, at] = (said.gather(1, t.letter[:, -1, 1:]) == wanted).double().mean().item()
+        parent = find_heads(attention_scores(m, c.data, t))["parent"]
+        moved.append(reader[parent, "letter"])
+        assert max(share for (head, at), share in reader.items() if head[0] == 1 or at == "value") < 0.05
+    assert min(moved) > 0.5 and sorted(moved)[1] > 0.95
+
+
 def test_switching_nothing_off_changes_nothing(small, texts):
     (c, m), t = small[0], texts[0]
     usual = mean_head_outputs(m, c.data, t.tokens)
@@ -217,6 +242,12 @@ def test_a_swapped_example_is_not_followed_and_values_come_from_the_weights(smal
         assert abs(clean - wrong) < 4 * (2 * 0.25 / 150) ** 0.5
     for c, m in good:
         assert written_order(m, c.data, damaged_prompts(c.data, rng(13), 150, "two swapped"))["graph"] > 0.4
+
+
+def test_noise_for_values_leaves_hardly_a_chain(small):
+    for c, m in small:
+        found = written_order(m, c.data, damaged_prompts(c.data, rng(13), 150, "noise values"))
+        assert found["whole"] < 0.25 and found["graph"] < 0.4
 
 
 def test_an_example_takes_the_probability_from_the_noise(small, texts):
@@ -250,14 +281,19 @@ def test_noise_that_looks_like_a_parent_is_believed_less_where_ranges_overlap(mo
 
 
 def test_overlapping_ranges_cost_chains():
+    more = [
+        f"51_ftct_training/{name}_s{s}"
+        for name, seeds in (("small", (0, 1, 2)), ("more_L2", (3, 4, 5)))
+        for s in seeds
+    ]
     apart, overlap = (
-        [load(f"{room}/{name}_s{s}") for s in SEEDS]
-        for room, name in (("training", "small"), ("mechanism", "overlap"))
+        [load(name) for name in names]
+        for names in (more, [f"52_ftct_mechanism/overlap_s{s}" for s in range(6)])
     )
-    if None in apart + overlap:
-        pytest.skip("not recorded")
-    middle = lambda records: sorted(r.result["whole_strict"][1] for r in records)[1]
-    assert middle(overlap) < 0.5 < 0.9 < middle(apart)
+    assert None not in apart + overlap
+    chains = [[r.result["whole_strict"][1] for r in found] for found in (apart, overlap)]
+    lost = [a - o for a, o in zip(*chains)]
+    assert min(lost) > 0 and ttest_1samp(lost, 0).pvalue < 0.05
 
 
 # ---- modes, dtypes, nothing
@@ -265,7 +301,7 @@ def test_overlapping_ranges_cost_chains():
 
 def test_examining_a_model_gives_its_modes_back():
     cfg = Config(DataConfig(N=4, M=3, letters=20, root_values=4, extra=2, examples=2), width=16)
-    from lla_course.ftct.interpretability import last_hidden
+    from lla_course.ftct.byhand import last_hidden
     from lla_course.ftct.training import build_model
 
     model, s = build_model(cfg).train(), script(cfg.data, few_shot_prompts(cfg.data, rng(), 20, 1).full)
