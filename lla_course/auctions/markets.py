@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from .mechanisms import Distribution, itemwise_myerson, truncated_normal, uniform, vcg
+from .mechanisms import Distribution, truncated_normal, uniform
+from .two_items import itemwise_myerson, vcg
 from ..core import bad_argument, require_choice, require_positive, require_whole
 
 # %% ../../nbs/61c_markets.ipynb #c007

@@ -1,5 +1,5 @@
-"""Chapter 60: closed forms of single-item auctions, the laws of honest mechanisms, linear programs against
-known optima, and what is refused."""
+"""Chapters 60 and 60b: closed forms of single-item auctions, the laws of honest mechanisms, linear programs
+against known optima, and what is refused."""
 
 import itertools
 import math
@@ -22,15 +22,12 @@ from lla_course.auctions.mechanisms import (
     LPResult,
     as_types,
     best_misreport_pairs,
-    by_size,
     cells,
     exponential,
     first_price,
     grid_regret,
     highest_wins,
     incentive_rows,
-    itemwise_myerson,
-    menu,
     myerson,
     myerson_revenue,
     neighbours,
@@ -39,15 +36,21 @@ from lla_course.auctions.mechanisms import (
     piecewise_uniform,
     raw_virtual,
     read_menu,
-    richardson,
     run,
     second_price,
     solve_lazily,
-    straight_jacket,
     truncated_normal,
     type_grid,
     uniform,
     utility,
+)
+from lla_course.auctions.two_items import (
+    by_size,
+    flow_bound,
+    itemwise_myerson,
+    menu,
+    richardson,
+    straight_jacket,
     vcg,
 )
 from lla_course.records import load_all
@@ -1220,3 +1223,29 @@ def test_lotteries_of_a_rectangle_are_those_of_oblong_cells():
             share = optimal_lp(types, w).allocation
             tickets = ((share > 0.001) & (share < 0.999)).any(1).mean()
             assert (0.12 < tickets < 0.15) if some else tickets == 0
+
+
+@pytest.mark.parametrize("sides, exact", [((1, 1), (12 + 2 * 2**0.5) / 27), ((4, 3), 1.9184429)])
+def test_no_honest_mechanism_passes_the_bound_and_the_best_menu_comes_close(sides, exact):
+    for cells_along in ((7, 5), (12, 12), (24, 18)):
+        assert exact < flow_bound(sides, cells_along) < exact * 1.02
+    assert flow_bound(sides, (48, 36)) < exact * 1.0006
+    near(flow_bound([3 * s for s in sides], (8, 8)), 3 * flow_bound(sides, (8, 8)), rtol=1e-6)
+
+
+@pytest.mark.parametrize(
+    "sides, cells_along, named",
+    [
+        (3, (2, 2), "sides="),
+        ((1, 0), (2, 2), "sides=0"),
+        ((1, 2, 3), (2, 2), "sides="),
+        (("a", 1), (2, 2), "sides='a'"),
+        ((1, 1), 4, "cells="),
+        ((1, 1), (4, 0), "cells=0"),
+        ((1, 1), (4, 2.5), "cells=2.5"),
+        ((1, 1), (4, 10**6), "cells=1000000"),
+    ],
+)
+def test_a_box_that_is_none_has_no_bound(sides, cells_along, named):
+    with pytest.raises(ValueError, match=f"^{named}.*: expected"):
+        flow_bound(sides, cells_along)

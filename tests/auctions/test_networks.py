@@ -9,9 +9,11 @@ from hypothesis import given
 from small_nets import called, kinds, make, sizes
 
 from lla_course.auctions import networks
-from lla_course.auctions.citransnet import MODELS
+from lla_course.auctions.citransnet import MODELS, Config, build
+from lla_course.auctions.markets import SETTINGS, sample_market
 from lla_course.auctions.mechanisms import utility
 from lla_course.auctions.networks import BRANCHES, CITransNet, Encoder, Interaction, element_attention
+from lla_course.auctions.regretnet import true_regret
 
 
 @given(N=st.integers(1, 40), L=st.integers(1, 16), heads=st.sampled_from([1, 2, 4]))
@@ -179,3 +181,10 @@ ids = torch.zeros(4, 2, dtype=torch.long), torch.zeros(4, 3, dtype=torch.long)
 def test_bad_input_is_named(call, name):
     with pytest.raises(ValueError, match=f"^{name}"):
         call()
+
+
+def test_a_network_with_random_weights_is_not_honest():
+    values, contexts = sample_market(SETTINGS["G"], 40, n=2, m=1)
+    for maker in MODELS:
+        net = build(Config(model=maker, sizes=((2, 1),), d_model=16, n_layers=1, n_heads=2))
+        assert true_regret(net, values, contexts=contexts, grid=41).mean() > 0.02

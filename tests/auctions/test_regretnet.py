@@ -11,15 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from helpers import same_with_usual_dtype
-from lla_course.auctions.mechanisms import (
-    first_price,
-    grid_regret,
-    myerson,
-    second_price,
-    uniform,
-    utility,
-    vcg,
-)
+from lla_course.auctions.mechanisms import first_price, grid_regret, myerson, second_price, uniform, utility
 from lla_course.auctions.regretnet import (
     AugmentedLagrangian,
     Config,
@@ -42,6 +34,7 @@ from lla_course.auctions.regretnet import (
     train_net,
     true_regret,
 )
+from lla_course.auctions.two_items import vcg
 from lla_course.records import content_hash
 
 random = lambda *shape, seed=0: torch.rand(
@@ -153,6 +146,21 @@ def test_training_is_deterministic():
     state = torch.get_rng_state()
     RegretNet(2, 2, seed=9)
     assert torch.equal(state, torch.get_rng_state())
+
+
+def test_a_steep_start_multiplies_the_first_layer_and_nothing_else():
+    first = []
+
+    def keep(step, net):
+        if step == 0:
+            first.append({name: p.detach().clone() for name, p in net.named_parameters()})
+
+    for steep in (1.0, 4.0):
+        train_net(Config(steps=1, size=8, steep=steep, seed=3), watch=keep)
+    plain, steep = first
+    for name, p in RegretNet(1, 2, seed=3).named_parameters():
+        assert torch.equal(plain[name], p)
+        assert torch.equal(steep[name], p * 4 if name.startswith("body.0.") else p)
 
 
 def test_box_revenue_of_known_prices():
@@ -524,6 +532,7 @@ good = single(4, 2, 2)
         (lambda: LogRatio(10, target=0), "target"),
         (lambda: train_net(Config(rule="fear", steps=1)), "rule"),
         (lambda: train_net(Config(search="luck", steps=1)), "search"),
+        (lambda: Config(steep=0.0), "steep"),
     ],
 )
 def test_bad_input(call, name):

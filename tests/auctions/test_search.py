@@ -9,6 +9,7 @@ from lla_course.auctions.markets import SETTINGS, sample_market
 from lla_course.auctions.regretnet import true_regret
 from lla_course.auctions.search import (
     BatchSearch,
+    batch_loss,
     batch_regret,
     draw_batch,
     misreport_utility,
@@ -117,3 +118,14 @@ def test_large_steps_are_not_asked_for_twice():
     assert BatchSearch(inner_steps=1, drop_item=True).far and not BatchSearch(inner_steps=1).far
     with pytest.raises(ValueError, match="^large_steps=True"):
         BatchSearch(inner_steps=1, drop_item=True, large_steps=True)
+
+
+def test_a_step_is_one_function_of_a_price_and_of_what_a_seed_drew():
+    net, search = make("G", "citransnet"), BatchSearch(groups=3, size=4, n_wide=2, inner_steps=2)
+    loss, price = batch_loss(net, search), torch.tensor(3.0)
+    first, again, other = (
+        loss(net, price, *draw_batch(SETTINGS["G"], search, 2, 3, torch.Generator().manual_seed(s)))
+        for s in (0, 0, 1)
+    )
+    assert first["loss"] == again["loss"] != other["loss"]
+    assert torch.allclose(first["loss"], price * first["regret"].sum() - first["revenue"])
