@@ -10,27 +10,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from ..attention.dense import lla_dense
+from ..attention.baselines import linear_attention, mesa_attention
+from ..attention.conjugate_gradient import conjugate_gradient, lla_systems, make_heads
+from ..attention.dense import lla_dense, lla_weights
+from ..attention.preconditioners import mean_covariance
 from ..course.exercises import close, exercise
 from ..regression.local_linear import global_linear
 
-# %% ../../nbs/92_attention_solutions.ipynb #c005
-@exercise("20.1")
-def _(answer: Any) -> str | None:
-    return close(
-        answer,
-        4,
-        hints={
-            2: "the bandwidth is one over the square root of the scale, not one over the scale.",
-            0.25: "upside down: a narrow kernel needs a large scale.",
-            36: "the length of the keys divides out, it does not enter the bandwidth.",
-            4 / 9: "the length of the keys divides out, it does not enter the bandwidth.",
-        },
-    )
-
 # %% ../../nbs/92_attention_solutions.ipynb #c008
-@exercise("20.2")
+@exercise("20.1")
 def _(answer: Any) -> str | None:
     return close(
         answer,
@@ -44,10 +34,10 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c012
-@exercise("20.3")
+@exercise("20.2")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"20.3\", affine_mesa)."
+        return "pass the function itself: check(\"20.2\", affine_mesa)."
     generator = torch.Generator().manual_seed(0)
     q, k, v = (
         torch.randn(n, d, generator=generator, dtype=torch.float64) for n, d in ((4, 3), (20, 3), (20, 2))
@@ -72,9 +62,95 @@ def _(answer: Any) -> str | None:
             " mean."
         )
     return (
-        "constants are right, but the slope is not: centre keys and values, then solve (z'z + ridge I) W ="
-        " z'v."
+        "constants are right, but the slope is not: centre keys and values, then solve (k'k + ridge I) W ="
+        " k'v."
     )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b203c
+def _same(a: torch.Tensor, b: torch.Tensor, rtol: float = 1e-5) -> bool:
+    return a.shape == b.shape and bool(torch.allclose(a, b, rtol=rtol, atol=1e-7))
+
+
+def _faded_sum(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, gate: torch.Tensor) -> torch.Tensor:
+    "Linear attention with a decay, all weights written out."
+    T = len(q)
+    weights = [[gate[j + 1 : i + 1].prod() if j <= i else gate[0] * 0 for j in range(T)] for i in range(T)]
+    return (torch.tensor(weights, dtype=q.dtype) * (q @ k.T)) @ v
+
+# %% ../../nbs/92_attention_solutions.ipynb #b203e
+@exercise("20.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"20.3\", fading)."
+    generator = torch.Generator().manual_seed(0)
+    q, k, v = (torch.randn(9, d, generator=generator, dtype=torch.float64) for d in (3, 3, 2))
+    open_gates, half = torch.ones(9, dtype=torch.float64), torch.full((9,), 0.5, dtype=torch.float64)
+    ask = lambda q, k, v, gate, ridge: torch.as_tensor(answer(q, k, v, gate, ridge)).double()
+    found = ask(q, k, v, open_gates, 0.3)
+    if found.shape != v.shape:
+        return f"the answers should be {list(v.shape)}, one for each query; yours are {list(found.shape)}."
+    plain = mesa_attention(q, k, v, ridge=0.3, is_causal=True)
+    if not _same(found, plain):
+        if _same(found, mesa_attention(q, k, v, ridge=0.3)):
+            return "each token answers from the pairs 0 to its own; yours sees them all."
+        if _same(found[1:], mesa_attention(q[1:], k[:-1], v[:-1], ridge=0.3, is_causal=True)):
+            return "a token asks after its own pair has been written, not before."
+        if _same(found, linear_attention(q, k, v, is_causal=True)):
+            return "that is linear attention: the memory G is there, the inverse of H + ridge I is missing."
+        return "with all gates at one the answers should be those of MesaNet, causal; yours are not."
+    if _same(ask(q, k, v, half, 0.3), plain):
+        return "the gates change nothing: by what does an old pair lose weight?"
+    if not _same(1e8 * ask(q, k, v, half, 1e8), _faded_sum(q, k, v, half)):
+        return (
+            "for a large ridge, ridge times the answer should be linear attention with a decay. Does your"
+            " ridge fade, or does a pair fade before it has grown old?"
+        )
+    A = torch.randn(3, 2, generator=generator, dtype=torch.float64)
+    if not _same(ask(q, k, k @ A, half, 1e-10)[3:], (q @ A)[3:], 1e-4):
+        return "values that are linear in the keys should come back under any gates: do both sums fade alike?"
+    shut = open_gates.clone()
+    shut[4] = 0
+    if not _same(ask(q, k, v, shut, 0.3)[4:], mesa_attention(q[4:], k[4:], v[4:], ridge=0.3, is_causal=True)):
+        return "a gate of zero at token 4 forgets the pairs 0 to 3 and keeps the pair of token 4."
+    mixed = torch.rand(9, generator=generator, dtype=torch.float64)
+    weights = torch.stack([mixed[j + 1 :].prod() for j in range(9)])[:, None]
+    H = k.T @ (weights * k) + 0.3 * torch.eye(3).to(k)
+    last = q[-1] @ torch.linalg.solve(H, k.T @ (weights * v))
+    if not _same(ask(q, k, v, mixed, 0.3)[-1], last):
+        return "with a gate of its own for each token, pair j weighs gate[j + 1] times ... times gate[i]."
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x204c
+@exercise("20.4")
+def _(answer: Any) -> str | None:
+    found = {answer} if isinstance(answer, str) else {str(name) for name in answer}
+    if found == {"delta"}:
+        return None
+    if not found <= {"softmax", "linear", "mesa", "delta"}:
+        return "give a list of names from the four."
+    if "delta" not in found:
+        return "which of the four changes its memory by what it answered before?"
+    return "a sum over all pairs does not notice their order, and neither does least squares on all of them."
+
+# %% ../../nbs/92_attention_solutions.ipynb #x205c
+@exercise("20.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"20.5\", causal_linear)."
+    q, k, v = (torch.arange(12.0).reshape(4, 3).add(i).sin() for i in range(3))
+    right = (q @ k.T).tril() @ v
+    found = torch.as_tensor(answer(q, k, v)).to(right)
+    if found.shape != right.shape:
+        return f"the answer should be {list(right.shape)}, as v is; yours is {list(found.shape)}."
+    if torch.allclose(found, right, atol=1e-5):
+        return None
+    if torch.allclose(found, q @ (k.T @ v), atol=1e-5):
+        return "token 0 uses the pairs of tokens 1 to 3: each token needs a sum of its own."
+    if torch.allclose(found, (q @ k.T).tril(-1) @ v, atol=1e-5):
+        return "a token may use its own pair too."
+    if torch.allclose(found, (q @ k.T).triu() @ v, atol=1e-5):
+        return "that is the future instead of the past."
+    return "score every pair, keep those with j <= i, then add the values."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c015
 @exercise("21.1")
@@ -84,6 +160,8 @@ def _(answer: Any) -> str | None:
         return f"two weights are wanted, one a key; you gave {len(s)}."
     if abs(s[0] + 0.3125) < 1e-3 and abs(s[1] - 1.3125) < 1e-3:
         return None
+    if abs(s[0] - 1.3125) < 1e-3 and abs(s[1] + 0.3125) < 1e-3:
+        return "both numbers are right; give them in the order of the keys, 0 and then 2."
     if abs(s[0] - 0.25) < 1e-3:
         return "those are the weights of softmax; LLA multiplies each by 1 + u (k - mean key)."
     if abs(s[0] + 0.5) < 1e-3:
@@ -99,48 +177,203 @@ def _(answer: Any) -> str | None:
         answer,
         1 / 3.25,
         hints={
-            2.25: "that is beta; the denominator is omega / (1 + beta).",
-            3.25: "that is 1 + beta, or Sigma; the denominator is one over it.",
-            0.25: "the ridge is missing in A: beta is the squared distance divided by C + ridge, not by C.",
+            2.25: "that is kappa; the denominator is omega / (1 + kappa).",
+            3.25: "that is 1 + kappa, or Sigma; the denominator is one over it.",
+            0.25: "the ridge is missing in A: kappa is the squared distance divided by C + ridge, not by C.",
             1: "that is omega; the term mu rho is still to be subtracted.",
         },
     )
 
-# %% ../../nbs/92_attention_solutions.ipynb #c022
+# %% ../../nbs/92_attention_solutions.ipynb #b213c
 @exercise("21.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"21.3\", lla_fit)."
+        return "pass the function itself: check(\"21.3\", lla_sequence)."
     generator = torch.Generator().manual_seed(0)
-    q, k, v = (
-        torch.randn(*shape, generator=generator, dtype=torch.float64) for shape in ((3,), (12, 3), (12,))
-    )
-    b, w = answer(q, k, v, 0.2, 0.7)
-    if torch.as_tensor(w).shape != (3,):
+    q, k, v = (torch.randn(2, 9, 3, generator=generator, dtype=torch.float64) for _ in range(3))
+    ridge = torch.rand(2, 9, generator=generator, dtype=torch.float64) + 0.1
+    ask = lambda q, k, v, ridge: torch.as_tensor(answer(q, k, v, ridge, 0.6)).double()
+    found = ask(q[0], k[0], v[0], ridge[0])
+    if found.shape != (9, 3):
+        return f"nine tokens of 3 numbers have an answer of [9, 3]; yours is {list(found.shape)}."
+    later = torch.cat([k[0, :5], k[0, 5:] + 1]), torch.cat([v[0, :5], v[0, 5:] - 2])
+    if not _same(ask(q[0], *later, ridge[0])[:5], found[:5]):
+        return "the answers of tokens 0 to 4 changed with the keys and values of tokens 5 to 8."
+    if not _same(found[0], v[0, 0]):
         return (
-            "the slope has one number a coordinate of the key, here [3]; yours is"
-            f" {list(torch.as_tensor(w).shape)}."
+            "the first token has one key, so the weights are [1] and the answer is its value. Is kbar the"
+            " mean under p, and C centred there?"
         )
-    wanted = lla_dense(q[None], k, v[:, None].expand(12, 3), ridge=0.2, scale=0.7, is_causal=False)[0, 0]
-    if abs(b - wanted) > 1e-6:
-        _, slope = answer(q, k, 2 + k @ torch.ones(3).double(), 1e-12, 0.7)
-        if (slope - 1).abs().max() > 1e-4:
+    huge = torch.full((9,), 1e9, dtype=torch.float64)
+    if not _same(ask(q[0], k[0], v[0], huge), lla_dense(q[0], k[0], v[0], ridge=1e9, scale=0.6)):
+        return "with a huge ridge the answers should be those of causal softmax attention, at your scale."
+    M = torch.randn(3, 3, generator=generator, dtype=torch.float64)
+    exact = q[0] @ M + 1
+    if not _same(ask(q[0], k[0], k[0] @ M + 1, torch.full_like(huge, 1e-10))[5:], exact[5:], 1e-3):
+        if _same(found, lla_dense(q[0], k[0], v[0], ridge=1e9, scale=0.6)):
+            return "that is softmax attention at any ridge: the correction is missing."
+        return (
+            "with next to no ridge, values that are affine in the keys should come back at the queries from"
+            " token 5 on: look at C, and at the right-hand side q - kbar."
+        )
+    wanted = lla_dense(q, k, v, ridge=ridge, scale=0.6)
+    if not _same(found, wanted[0]):
+        return "right at both ends of the ridge and wrong between: each token has a ridge of its own."
+    if not _same(ask(q, k, v, ridge), wanted):
+        return (
+            "right for [T, D], not for [2, T, D]: count the dimensions from the end, and transpose with .mT."
+        )
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x214c
+@exercise("21.4")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        0.5,
+        hints={
+            0: "that is softmax attention, the limit of a large ridge.",
+            1: "that is the line without a ridge.",
+            2: "C / (C + ridge), not the other way up.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b215c
+@exercise("21.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"21.5\", lla_raw)."
+    generator = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(*n, generator=generator, dtype=torch.float64) for n in ((3,), (9, 3)))
+    found = torch.as_tensor(answer(q, k, 0.2, 0.5))
+    if found.shape != (9,):
+        return f"nine keys have nine weights; yours have the shape {list(found.shape)}."
+    right = lla_weights(q[None], k, ridge=0.2, scale=0.5, is_causal=False)[0]
+    if torch.allclose(found, right):
+        return None
+    p = (0.5 * k @ q).softmax(0)
+    if torch.allclose(found, p):
+        return "those are the weights of softmax; the correction is missing."
+    if torch.allclose(found, 2 * p - right):
+        return "the correction has the right size and the wrong sign: from the mean key to the query."
+    if not torch.isclose(found.sum(), found.new_tensor(1.0)):
+        return "your weights do not sum to one; centre the keys at their weighted mean."
+    exact = lla_weights(q[None], k, ridge=0.0, scale=0.5, is_causal=False)[0]
+    if torch.allclose(torch.as_tensor(answer(q, k, 0.0, 0.5)), exact):
+        return "right at ridge zero only: the ridge is relative, so on which scale is your C?"
+    return "at ridge zero affine values do not come back yet: is C a sum over the keys, or a mean?"
+
+# %% ../../nbs/92_attention_solutions.ipynb #b21bb
+@exercise("21b.1")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        2.9125,
+        tolerance=0.005,
+        hints={
+            1.8203: "that is the sum of squares of LLA's weights; divide by that of softmax.",
+            1.7066: "that is the factor of the standard deviation; the variance was asked for.",
+            1.625: "that is the sum of |s|; variances add up the squares.",
+            0.3433: "upside down: LLA is the noisier one here.",
+            1: "the weights of both sum to one, but their squares do not.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b21bf
+@exercise("21b.2")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        4,
+        tolerance=0.02,
+        hints={
+            1: "that is the middle of the keys, where the slope does not matter; at the edge it does.",
+            2: "that is the factor of the standard deviation.",
+            3: "that is what the slope adds; the height has its own share.",
+            13: "the query is half a length from the mean key, not a whole one.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b21br
+def _held_out(k: torch.Tensor, v: torch.Tensor, group: torch.Tensor, ridge: float) -> torch.Tensor:
+    "The errors of all pairs, each answered without its group."
+    found = torch.zeros_like(v)
+    for g in group.unique():
+        out = group == g
+        found[out] = lla_weights(k[out], k[~out], ridge=ridge, scale=0.7, is_causal=False) @ v[~out]
+    return found - v
+
+# %% ../../nbs/92_attention_solutions.ipynb #b21bk
+@exercise("21b.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"21b.3\", held_out)."
+    generator = torch.Generator().manual_seed(0)
+    k = torch.randn(14, 2, generator=generator, dtype=torch.float64)
+    v = torch.randn(14, generator=generator, dtype=torch.float64)
+    group = torch.tensor([3, 0, 0, 0, 5, 5, 3, 0, 0, 5, 0, 3, 5, 0])
+
+    ask = lambda v, group, ridge: float(answer(k, v, group, ridge, 0.7))
+    rms = lambda e: e.square().mean().sqrt().item()
+    off = _held_out(k, v, group, 0.1)
+    found = ask(v, group, 0.1)
+    if abs(found - rms(off)) < 1e-6:
+        if ask(k @ k[0] + 2, group, 1e-10) > 1e-4:
             return (
-                "on values that are affine in the keys, with next to no ridge, the slope should be theirs;"
-                " yours is not."
+                "values that are affine in the keys should be answered without error when the ridge is tiny."
             )
-        return (
-            "slopes are right, but the height is not: the plane passes through the mean key and the mean"
-            " value, and we want it at the query."
-        )
-    p = (0.7 * k @ q).softmax(0)
-    z = k - p @ k
-    gradient = z.T @ (p * (v - b - (k - q) @ w)) - 0.2 * w
-    return (
-        None
-        if gradient.abs().max() < 1e-6
-        else "the height is right, but the slope does not minimise the loss: is the ridge in it?"
-    )
+        return None
+    each = [off[group == g].square().mean() for g in group.unique()]
+    usual = {
+        rms(lla_weights(k, k, ridge=0.1, scale=0.7, is_causal=False) @ v - v): (
+            "nothing was left out: every key still finds its own value in the memory."
+        ),
+        rms(_held_out(k, v, torch.arange(14), 0.1)): (
+            "you leave out one pair at a time; its neighbours of the same group are still there."
+        ),
+        off.square().mean().item(): "that is the mean squared error; its root was asked for.",
+        torch.stack(each).sqrt().mean().item(): (
+            "that is a mean of the groups' errors; average the squares over all pairs, then take the root."
+        ),
+        torch.stack(each)
+        .mean()
+        .sqrt()
+        .item(): "large groups count for more: the mean is over pairs, not groups.",
+        rms(_held_out(k, v, group, 1e9)): "that is the error of softmax attention: where does the ridge go?",
+    }
+    for value, hint in usual.items():
+        if abs(found - value) < 1e-6:
+            return hint
+    return "for each group: the memory is the other groups, the queries are the keys of this one, not causal."
+
+# %% ../../nbs/92_attention_solutions.ipynb #b21bo
+@exercise("21b.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"21b.4\", tuned)."
+    scales, draws = [1, 2, 4], [10, 11, 12, 13, 14, 15]
+    early, late = {1: 5.0, 2: 3.0, 4: 4.0}, {1: 1.0, 2: 7.0, 4: 1.5}
+    error = lambda s, draw: (early if draw < 13 else late)[s] + 0.1 * (draw % 3)
+    found = answer(error, scales, draws)
+    try:
+        best, reported = found
+        best, reported = float(best), float(reported)
+    except (TypeError, ValueError):
+        return "return a pair: the best scale, and its error."
+    mean = lambda s, some: sum(error(s, draw) for draw in some) / len(some)
+    if best == 4:
+        return "all draws take part in the choice; the first half should decide alone."
+    if best == 1:
+        return "that is the worst scale on the first half of the draws; was the second half to choose?"
+    if best != 2:
+        return "choose the scale with the smallest mean error on the first half of the draws."
+    if abs(reported - mean(2, draws[3:])) < 1e-6:
+        return None
+    if abs(reported - mean(2, draws[:3])) < 1e-6:
+        return "the scale is chosen well, and its error is still that of the draws that chose it."
+    if abs(reported - mean(2, draws)) < 1e-6:
+        return "the draws that chose the scale are still among those that score it."
+    return "the scale is chosen well; report its mean error on the second half of the draws."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c025
 @exercise("22.1")
@@ -168,29 +401,185 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c032
+def _batch() -> tuple:
+    "Systems of six unknowns: matrices that need 1 to 6 steps, and right-hand sides of which one is zero."
+    g = torch.Generator().manual_seed(0)
+    spectra = torch.tensor(
+        [[2.0] * 6, [1, 1, 1, 3, 3, 3], [1, 2, 3, 5, 8, 13], [1.0] * 6, [1, 1, 1, 1, 1, 40]]
+    )
+    turns = torch.linalg.qr(torch.randn(5, 6, 6, generator=g, dtype=torch.float64)).Q
+    b = torch.randn(5, 6, generator=g, dtype=torch.float64)
+    b[3] = 0
+    return turns @ torch.diag_embed(spectra.double()) @ turns.mT, b
+
+
 @exercise("22.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"22.3\", covariance_times)."
-    g = torch.Generator().manual_seed(0)
-    p, k, x = (
-        torch.rand(6, generator=g, dtype=torch.float64),
-        torch.randn(6, 3, generator=g, dtype=torch.float64) + 5,
-        torch.randn(3, generator=g, dtype=torch.float64),
-    )
-    p = p / p.sum()
-    kbar = p @ k
-    C = (k - kbar).T @ (p[:, None] * (k - kbar))
-    raw = k.T @ (p[:, None] * k)
-    got = torch.as_tensor(answer(p, k, x))
-    if got.shape != (3,):
-        return f"the result should be [3]; yours is {list(got.shape)}."
-    if torch.allclose(got, C @ x):
-        return None
+        return "pass the function itself: check(\"22.3\", solve_each)."
+    A, b = _batch()
+    calls = []
+
+    def solve(rows, tol=1e-6, max_steps=20):
+        calls.clear()
+        found = answer(lambda x: calls.append(1) or (A[rows] @ x[..., None])[..., 0], b[rows], tol, max_steps)
+        return [torch.as_tensor(t) for t in found] if isinstance(found, (tuple, list)) else []
+
+    found = solve(slice(0, 5))
+    if len(found) != 2 or found[0].shape != (5, 6) or found[1].shape != (5,):
+        return "return two things: the solutions [T, D] and the steps of each row [T]."
+    x, steps = found
+    return _judge_batch(A, b, x, steps, len(calls), solve)
+
+# %% ../../nbs/92_attention_solutions.ipynb #x223j
+def _judge_batch(
+    A: torch.Tensor, b: torch.Tensor, x: torch.Tensor, steps: torch.Tensor, calls: int, solve: Any
+):
+    "What is wrong with the solutions of a batch."
+    if not x.isfinite().all():
+        return (
+            "a row that is done, or whose right-hand side is zero, divides 0 by 0: mask it with torch.where."
+        )
+    if x[3].any() or steps[3] != 0:
+        return "a right-hand side of zero is solved by zero, in no step."
+    left = (b - (A @ x[..., None])[..., 0]).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-30)
+    if left.max() > 1.01e-6:
+        return (
+            f"a row stops when its residual is at most tol |b|; one of yours stands at {left.max():.1g} |b|."
+        )
+    right = [1, 2, 6, 0, 2]
+    if steps.tolist() != right:
+        if len(set(steps[steps > 0].tolist())) == 1:
+            return "the steps differ from row to row: count a step only for the rows that still move."
+        return f"these rows take {right} steps; yours took {steps.tolist()}. Is every direction conjugate?"
+    if calls > 7:
+        return f"six steps need six products for the whole batch; yours took {calls}."
+    x, steps = solve(slice(0, 5), 0.1)
+    left = (b - (A @ x[..., None])[..., 0]).norm(dim=-1) / b.norm(dim=-1).clamp_min(1e-30)
+    if left.max() > 0.101 or steps.max() == 6:
+        return f"with tol = 0.1 a row should stop at 0.1 |b|; yours end at {left.max():.2g} |b|."
+    for row in range(5):
+        if not torch.allclose(solve(slice(row, row + 1), 0.1)[0], x[row : row + 1], rtol=1e-11, atol=1e-13):
+            return f"row {row} alone ends elsewhere than in the batch: a row must not move once it is done."
     return (
-        "that is the product with the second moment: subtract the mean key first."
-        if torch.allclose(got, raw @ x)
-        else "neither C x nor the uncentred product: weight each (k_j - kbar) by p_j (k_j - kbar).x."
+        None
+        if max(solve(slice(0, 5), max_steps=2)[1]) <= 2
+        else "with max_steps = 2 no row takes more than two steps."
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #x224c
+@exercise("22.4")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        3,
+        hints={
+            61: "that is the number of dimensions; how many *different* eigenvalues are there?",
+            2: "one root for each different eigenvalue: there are three.",
+            1000: "that is the condition number; it bounds the error, and here it is no help.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #x225c
+@exercise("22.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"22.5\", conjugate)."
+    generator = torch.Generator().manual_seed(0)
+    Q = torch.linalg.qr(torch.randn(6, 6, generator=generator, dtype=torch.float64)).Q
+    A = Q @ torch.diag(torch.tensor([1.0, 2, 3, 5, 8, 13], dtype=torch.float64)) @ Q.T
+    b = torch.randn(6, generator=generator, dtype=torch.float64)
+    x = torch.linalg.solve(A, b)
+    miss = [float((torch.as_tensor(answer(A, b, t)) - x).norm() / x.norm()) for t in (0, 3, 6)]
+    if abs(miss[0] - 1) > 1e-9:
+        return "with no step at all the answer is zero."
+    if miss[2] < 1e-8 and miss[1] > 1e-6:
+        return None
+    if miss[1] < 1e-6:
+        return "three steps cannot solve six equations: did you call a solver?"
+    return f"after six steps the error should be rounding; yours is {miss[2]:.2g} of the solution."
+
+# %% ../../nbs/92_attention_solutions.ipynb #b221c
+def _solved(q: torch.Tensor, k: torch.Tensor, how: Any = None, tol: float = 1e-3) -> tuple:
+    "The solutions and steps of the tile from 256 on, with a preconditioner."
+    s = lla_systems(q[256:], k, first=256)
+    found = conjugate_gradient(s.product, s.rhs, tol=tol, max_steps=200, precondition=how)
+    return found.x, found.steps.double()
+
+
+@exercise("22b.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"22b.1\", precondition)."
+    heads = {n: make_heads(n, 320, 32, torch.Generator().manual_seed(1)) for n in ("anisotropic", "sharp")}
+    q, k, _ = heads["anisotropic"]
+    how, r = answer(q, k, 256, 0.1), torch.ones(64, 32, dtype=torch.float64)
+    if not callable(how) or torch.as_tensor(how(r)).shape != (64, 32):
+        return "return a function that takes residuals [64, 32] and gives z of the same shape."
+    (x, _), (right, _) = _solved(q, k, how, 1e-9), _solved(q, k, None, 1e-9)
+    if not (x - right).norm() < 1e-5 * right.norm():
+        return "with it the solver finds something else: z must be a symmetric positive matrix times r."
+    later = [torch.cat([t[:-1], -2 * t[-1:]]) for t in (q, k)]
+    if not torch.equal(how(r)[:-1], answer(*later, 256, 0.1)(r)[:-1]):
+        return "it leaks: when the last query and key change, z changes in the rows before them."
+    saved = 1 - float(_solved(q, k, how)[1].mean() / _solved(q, k)[1].mean())
+    if saved < 0.2:
+        return (
+            f"on anisotropic data it saves {saved:.0%} of the steps; a matrix of earlier tokens saves more."
+        )
+    q, k, _ = heads["sharp"]
+    more = float(_solved(q, k, answer(q, k, 256, 0.1))[1].mean() / _solved(q, k)[1].mean()) - 1
+    return (
+        None
+        if more <= 0.1
+        else f"on sharp data it takes {more:.0%} more steps: rows with few keys should go without."
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b222c
+@exercise("22b.2")
+def _(answer: Any) -> str | None:
+    got = np.asarray(answer, float)
+    if got.shape != (2,):
+        return "give two numbers: the steps without and the steps with the preconditioner."
+    if abs(got[0] - 4) > 1e-6:
+        return f"without a preconditioner it is not {got[0]:g}: how many different eigenvalues are there?"
+    return None if abs(got[1] - 1) < 1e-6 else "with Jacobi: what is M^-1 A, if M is the diagonal of A?"
+
+# %% ../../nbs/92_attention_solutions.ipynb #b224c
+@exercise("22b.3")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        8.625,
+        tolerance=5e-3,
+        hints={
+            6: "that is with a matrix for every tile; here eight tiles share one.",
+            9: "the matrix is not free: an eighth of it belongs to each tile.",
+            3: "three steps, and each step costs 3 products.",
+            45.375: "that is what a tile costs with the matrix; how much less is it than without?",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #b223c
+@exercise("22b.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"22b.4\", shared_inverse)."
+    g = torch.Generator().manual_seed(0)
+    q, k = (torch.randn(24, 4, generator=g, dtype=torch.float64) for _ in range(2))
+    got = torch.as_tensor(answer(q, k, 16, 8, 0.1))
+    if got.shape != (4, 4):
+        return f"the result should be [4, 4]; yours is {list(got.shape)}."
+    if not torch.equal(got, torch.as_tensor(answer(q, torch.cat([k[:16], 3 * k[16:]]), 16, 8, 0.1))):
+        return "it still changes with the keys from `first` on: where do the queries of this tile stand?"
+    M = mean_covariance(lla_systems(q[8:16], k, first=8))
+    eye = torch.eye(4, dtype=torch.float64)
+    if torch.allclose(got, M + 0.1 * eye):
+        return "that is the matrix; the solver multiplies by its inverse."
+    return (
+        None
+        if torch.allclose(got, torch.linalg.inv(M + 0.1 * eye))
+        else "nothing leaks, but it is not the inverse of mean covariance and ridge of the tile before."
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c035
@@ -233,6 +622,8 @@ def _(answer: Any) -> str | None:
         return f"for values of dimension 2 the result should be [2]; yours is {list(got.shape)}."
     if not np.isfinite(got).all():
         return "with maxima near 900 yours overflows: subtract the common maximum before you exponentiate."
+    if np.allclose(got, (w_sum := np.exp(m - m.max()) @ a) / l.sum()):
+        return f"the values {w_sum.round(2).tolist()} have faded, the sums of weights have not: both must."
     if not np.allclose(got, right):
         return (
             f"the mean should be {right.round(3).tolist()}; yours is {got.round(3).tolist()}. Fade each piece"
@@ -266,6 +657,60 @@ def _(answer: Any) -> str | None:
         },
     )
 
+# %% ../../nbs/92_attention_solutions.ipynb #x234h
+def _hidden(x: torch.Tensor) -> torch.Tensor:
+    "A row of logits whose second tile of 16 is -infinity."
+    return torch.where((torch.arange(len(x)) // 16) == 1, float("-inf"), x)
+
+
+class _Largest(TorchDispatchMode):
+    "Notes how many numbers the largest array has that is made while it watches."
+
+    numbers = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else (out,):
+            self.numbers = max(self.numbers, t.numel() if isinstance(t, torch.Tensor) else 0)
+        return out
+
+# %% ../../nbs/92_attention_solutions.ipynb #x234c
+@exercise("23.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"23.4\", tiled_mean)."
+    generator = torch.Generator().manual_seed(0)
+    x, v = (torch.randn(n, generator=generator, dtype=torch.float64) for n in ((50,), (50, 3)))
+    right = lambda x, BS: torch.allclose(torch.as_tensor(answer(x, v, BS)), x.softmax(0) @ v)
+    if not right(x, 50):
+        return "wrong already with one tile for everything: the answer is sum(w v) over sum(w)."
+    if not right(x, 16):
+        return "right for one tile and wrong for four: when the maximum moves, rescale both sums."
+    if not right(1000 * x, 16):
+        return "logits in the thousands overflow: subtract the running maximum before the exponential."
+    if not right(_hidden(x), 16):
+        return "a logit of -infinity should have the weight zero, also where a whole tile is hidden."
+    if not all(right(x, BS) for BS in (1, 7, 64)):
+        return "right for tiles of 16, wrong for another size: BS need not divide the number of keys."
+    with _Largest() as seen:
+        answer(x, v, 4)
+    if seen.numbers > 2 * 4 * v.shape[1]:
+        return f"with tiles of 4 keys you made an array of {seen.numbers} numbers: work on a tile at a time."
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x235c
+@exercise("23.5")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        63,
+        hints={
+            64: "the first tile finds empty sums, and the question is about those after it.",
+            4095: "count tiles, not keys.",
+            1: "at most, not at least.",
+        },
+    )
+
 # %% ../../nbs/92_attention_solutions.ipynb #c045
 @exercise("24.1")
 def _(answer: Any) -> str | None:
@@ -281,30 +726,45 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c049
+def _opaque_solver(asked: list) -> Any:
+    "A solver that leaves no trace for autograd, and writes down what it is asked."
+
+    def solver(A, b):
+        asked.append((A.detach().clone(), b.detach().clone()))
+        return torch.from_numpy(np.linalg.solve(A.detach().numpy(), b.detach().numpy()))
+
+    return solver
+
+
 @exercise("24.2")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"24.2\", solve_gradient)."
-    rng = np.random.default_rng(0)
-    A, b, g = rng.normal(size=(3, 3)) + 3 * np.eye(3), rng.normal(size=3), rng.normal(size=3)
-    got = answer(A, b, g)
-    if not isinstance(got, (tuple, list)) or len(got) != 2:
-        return "return a pair: the gradient by A, then that by b."
-    dA, db = (np.asarray(t, float) for t in got)
-    x, y = np.linalg.solve(A, b), np.linalg.solve(A.T, g)
-    if dA.shape != (3, 3) or db.shape != (3,):
-        return (
-            f"for D = 3 the shapes should be [3, 3] and [3]; yours are {list(dA.shape)} and {list(db.shape)}."
-        )
-    if np.allclose(db, np.linalg.solve(A, g)):
+        return "pass the function itself: check(\"24.2\", solve)."
+    generator, asked = torch.Generator().manual_seed(0), []
+    A, b, g = (torch.randn(n, generator=generator, dtype=torch.float64) for n in ((3, 3), 3, 3))
+    A = (A + 3 * torch.eye(3)).requires_grad_()
+    b.requires_grad_()
+    x = torch.as_tensor(answer(A, b, _opaque_solver(asked)))
+    exact, y = torch.linalg.solve(A, b).detach(), torch.linalg.solve(A.T, g).detach()
+    if x.shape != exact.shape or not torch.allclose(x.detach(), exact):
+        return "the forward pass returns what solver(A, b) returns."
+    if not asked:
+        return "ask the solver that was passed in; its matrix may be too large for torch.linalg.solve."
+    if not x.requires_grad:
+        return "the result has no gradient: put the call of the solver into a torch.autograd.Function."
+    dA, db = torch.autograd.grad(x, (A, b), g)
+    if len(asked) != 2:
+        return f"the solver was asked {len(asked)} times; once forward and once backward is enough."
+    if torch.allclose(db, torch.linalg.solve(A, g)):
         return "y solves the system with the transposed matrix; A is not symmetric here."
-    if not np.allclose(db, y):
-        return "the gradient by b is y, the solution of A' y = g."
-    if np.allclose(dA, -np.outer(x, y)):
-        return "that is the transpose: the gradient by A_ij is -y_i x_j."
-    if np.allclose(dA, np.outer(y, x)):
+    if not torch.allclose(db, y):
+        return "the gradient with respect to b is y, the solution of A' y = g."
+    if torch.allclose(dA, -torch.outer(exact, y)):
+        return "that is the transpose: the gradient with respect to A_ij is -y_i x_j."
+    if torch.allclose(dA, torch.outer(y, exact)):
         return "the sign: when A grows, x shrinks."
-    return None if np.allclose(dA, -np.outer(y, x)) else "the gradient by A_ij is -y_i x_j."
+    right = torch.allclose(dA, -torch.outer(y, exact))
+    return None if right else "the gradient with respect to A_ij is -y_i x_j."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c052
 @exercise("24.3")
@@ -319,37 +779,204 @@ def _(answer: Any) -> str | None:
         },
     )
 
-# %% ../../nbs/92_attention_solutions.ipynb #c055
-@exercise("25.1")
+# %% ../../nbs/92_attention_solutions.ipynb #x244c
+@exercise("24.4")
 def _(answer: Any) -> str | None:
+    if not isinstance(answer, str):
+        return "answer with a word: up or down."
+    said = answer.strip().lower()
+    if said == "down":
+        return None
+    if said == "up":
+        return "that is what softmax attention does, whose weights are positive."
+    return "answer \"up\" or \"down\"."
+
+# %% ../../nbs/92_attention_solutions.ipynb #x245c
+@exercise("24.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"24.5\", value_gradient)."
+    generator = torch.Generator().manual_seed(0)
+    s, p, g = (torch.randn(n, generator=generator) for n in ((4, 6), (4, 6), (4, 2)))
+    found = torch.as_tensor(answer(s, p, g))
+    if found.shape != (6, 2):
+        return f"six keys have gradients [6, 2]; yours are {list(found.shape)}."
+    if torch.allclose(found, s.T @ g, atol=1e-5):
+        return None
+    if torch.allclose(found, p.T @ g, atol=1e-5):
+        return "p made the mean key; which weights made the output?"
+    return "each value gets the gradients of all queries, weighed with what it weighed there."
+
+# %% ../../nbs/92_attention_solutions.ipynb #k402
+@exercise("24b.1")
+def _(answer: Any) -> str | None:
+    weights = np.exp([-1.0, -2, -3, 0])
     return close(
         answer,
-        18,
+        weights[0] / weights.sum(),
         hints={
-            36: "that is the number of products; divide by the 2 of softmax attention.",
-            15: "the solver alone; sweeps 1 and 3 need 2 and 4 products.",
-            17.5: "sweep 3 multiplies by both halves of u: 4 products, not 3.",
+            float(
+                weights[0] / weights[:3].sum()
+            ): "that is the right softmax; the fourth place now counts too.",
+            float(np.exp(-1)): "divide by the sum, which has four terms.",
+            0.25: "the four places have different logits: -1, -2, -3 and 0.",
         },
     )
 
+# %% ../../nbs/92_attention_solutions.ipynb #k406
+def _matrices(*widths: int) -> list[torch.Tensor]:
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(5, n, generator=generator).to(device) for n in widths]
+
+
+@exercise("24b.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"24b.2\", row_sums)."
+    even, odd, wide = _matrices(16, 11, 40)
+    right = lambda x: torch.allclose(torch.as_tensor(answer(x)).to(x).flatten(), x.sum(1), atol=1e-4)
+    found = torch.as_tensor(answer(even))
+    if found.numel() != 5:
+        return f"a matrix of 5 rows has 5 sums; yours are {found.numel()}."
+    if not found.any():
+        return "every sum is zero: does the kernel store what it summed?"
+    if not right(even):
+        return "the sums of a matrix [5, 16] are wrong; begin with row * stride and a range of columns."
+    if not right(odd):
+        return "right for 16 columns, wrong for 11: mask the load, and put what a sum ignores."
+    return None if right(wide[:, 3:20]) else "right when rows follow each other in memory; use the stride."
+
+# %% ../../nbs/92_attention_solutions.ipynb #k409
+@exercise("24b.3")
+def _(answer: Any) -> str | None:
+    if isinstance(answer, str):
+        return "that is one string; give a pair, the name of an argument of tl.load and its right value."
+    try:
+        name, value = answer
+    except (TypeError, ValueError):
+        return "give a pair: the name of an argument of tl.load and its right value."
+    if name == "mask":
+        return "the mask is right: places from n on are not read. What stands in them?"
+    if name != "other":
+        return "look at the arguments of tl.load: the pointer, mask and other."
+    if isinstance(value, str) or float(value) != 0:
+        return "which number does a sum not notice?"
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #k412
+@exercise("24b.4")
+def _(answer: Any) -> str | None:
+    found = np.asarray(answer, float).ravel()
+    if found.shape != (2,):
+        return "give a pair of numbers: for tiles of 16 queries, and for tiles of 64."
+    if np.allclose(found, [256, 64]):
+        return None
+    if np.allclose(found, [16, 64]):
+        return "that is how many queries share a reading; how many programs are there?"
+    if np.allclose(found, [64, 256]):
+        return "the larger tile makes fewer programs, not more."
+    if np.allclose(found, [4096, 4096]):
+        return "that would be one program a query."
+    return "one program reads each key once; count the programs of a head."
+
+# %% ../../nbs/92_attention_solutions.ipynb #k416
+@exercise("24b.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"24b.5\", weighted_mean)."
+    short, long = _matrices(16, 50)
+    mean = lambda x, v: x.softmax(1) @ v
+    right = lambda x, v: torch.allclose(torch.as_tensor(answer(x, v)).to(x).flatten(), mean(x, v), atol=1e-3)
+    if not right(short, short[0]):
+        return "wrong already for one tile of 16: the mean is the sum of w v over the sum of w."
+    if not right(long, long[0]):
+        if right(long[:, :48], long[0, :48]):
+            return "right for full tiles: what do the empty places of the last one add?"
+        return "right for one tile, wrong for four: when the maximum moves, rescale both sums."
+    large = 300 * long
+    if not torch.as_tensor(answer(large, long[0])).isfinite().all():
+        return "logits in the hundreds overflow: subtract the running maximum before the exponential."
+    return None if right(large, long[0]) else "right for small logits, wrong for large ones."
+
+# %% ../../nbs/92_attention_solutions.ipynb #c055
+def _pair_of_numbers(answer: Any, right: tuple[float, float], hints: dict, otherwise: str) -> str | None:
+    "The verdict on a pair of numbers."
+    found = np.asarray(answer, float).ravel()
+    if found.shape != (2,):
+        return "give a pair of numbers."
+    near = lambda pair: np.allclose(found, pair, rtol=2e-3)
+    return None if near(right) else next((text for pair, text in hints.items() if near(pair)), otherwise)
+
+
+@exercise("25.1")
+def _(answer: Any) -> str | None:
+    tile = 64 * 64 * 2 / 1e6
+    return _pair_of_numbers(
+        answer,
+        (136, 136 * tile),
+        {
+            (256, 256 * tile): "that is without a mask: a program walks up to its own tile only.",
+            (120, 120 * tile): "the tile on the diagonal is read too.",
+            (16, 16 * tile): "that is one program; the last one. Add up all sixteen.",
+            (136, 272 * tile): "the tiles are right; a number of 16 bits takes two bytes.",
+            (136, 136): "the tiles are right; how many bytes has a tile of 64 keys with 64 numbers each?",
+            (136, 136 * tile * 1e6): "megabytes, please: divide by 10^6.",
+        },
+        "program i of sixteen reads the tiles 0 to i; a tile has 64 x 64 numbers.",
+    )
+
 # %% ../../nbs/92_attention_solutions.ipynb #c059
+def _in_a_buffer(t: torch.Tensor) -> torch.Tensor:
+    "The same numbers at the start of a longer piece of memory; what follows them is not a number."
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    whole = torch.full((len(t) + 64, *t.shape[1:]), float("nan"), device=device)
+    whole[: len(t)] = t
+    return whole[: len(t)]
+
+
+def _causal_head(T: int, D: int, far: bool = False) -> tuple:
+    "Queries, keys, mean keys, logarithms of sums, directions, scale, in float32; weights in float64."
+    draw = torch.Generator().manual_seed(0)
+    q, k, x = (torch.randn(T, D, generator=draw).double() for _ in range(3))
+    if far:
+        k[T // 2 :] = 1e20
+    logits = D**-0.5 * q @ k.T
+    past = logits.masked_fill(torch.ones(T, T).triu(1) > 0, float("-inf"))
+    p, lse = past.softmax(-1), past.logsumexp(-1)
+    tensors = [_in_a_buffer(t.float()) for t in (q, k, p @ k, lse, x)]
+    return *tensors, D**-0.5, (q, k, x, p, logits.softmax(-1))
+
+
+def _covariance(p: torch.Tensor, k: torch.Tensor, x: torch.Tensor, centred: float = 1.0) -> torch.Tensor:
+    z = k - centred * (p @ k)[:, None]
+    return torch.einsum("ij,ijd,ije,ie->id", p, z, z, x)
+
+
 @exercise("25.2")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"25.2\", zero_steps)."
-    g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(9, 4, generator=g, dtype=torch.float64) for _ in range(3))
-    logits = (q @ k.T / 2).masked_fill(torch.ones(9, 9, dtype=torch.bool).triu(1), -torch.inf)
-    got, right, full = torch.as_tensor(answer(q, k, v)), logits.softmax(-1) @ v, (q @ k.T / 2).softmax(-1) @ v
-    if got.shape != right.shape:
-        return f"the result should be [9, 4]; yours is {list(got.shape)}."
-    if torch.allclose(got, right):
-        return None
-    return (
-        "your queries see the future: the kernel is causal."
-        if torch.allclose(got, full)
-        else "with u = 0 the weights are the softmax of the logits, with scale 1 / sqrt(D)."
-    )
+        return "pass the function itself: check(\"25.2\", causal_product)."
+    near = lambda a, b: torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+    for T, D in ((48, 16), (41, 16), (41, 20)):
+        *arguments, (q, k, x, p, blind) = _causal_head(T, D)
+        found = torch.as_tensor(answer(*arguments)).double().cpu()
+        where = f"{T} tokens with {D} dimensions"
+        if found.shape != (T, D):
+            return f"for {where} the result is [{T}, {D}]; yours is {list(found.shape)}."
+        if near(found, _covariance(p, k, x)):
+            continue
+        if near(found, _covariance(p, k, x, centred=0.0)):
+            return "that is the second moment: the keys are not centred, inside the bracket or at the end."
+        if not found.isfinite().all():
+            return f"not a number for {where}: a load reads beyond the end of a tensor."
+        if T == 48:
+            return "wrong for 48 tokens and 16 dimensions: does query i see the keys 0 to i, and no others?"
+        return f"wrong for {where}: what do the places beyond the end add?"
+    *arguments, _ = _causal_head(32, 16)
+    *changed, _ = _causal_head(32, 16, far=True)
+    same = torch.equal(torch.as_tensor(answer(*arguments))[:16], torch.as_tensor(answer(*changed))[:16])
+    return None if same else "a later key, of length 10^20, changes earlier rows: mask with a `where`."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c25b
 @exercise("25.3")
@@ -364,45 +991,140 @@ def _(answer: Any) -> str | None:
         },
     )
 
+# %% ../../nbs/92_attention_solutions.ipynb #x254c
+@exercise("25.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"25.4\", causal_max)."
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draw = lambda *n: torch.randn(n, generator=torch.Generator().manual_seed(0)).to(device)
+    past = lambda x: x.masked_fill(torch.ones_like(x).tril() == 0, float("-inf")).amax(1)
+    even, odd = draw(48, 48), draw(41, 41)
+    found = torch.as_tensor(answer(even)).to(even)
+    if found.shape != (48,):
+        return f"48 rows have 48 maxima; yours have the shape {list(found.shape)}."
+    if torch.equal(found, even.amax(1)):
+        return "that is the maximum of the whole row: row i may see the columns 0 to i only."
+    if torch.equal(found[:16], past(even)[:16]) and not torch.equal(found, past(even)):
+        return "the first 16 rows are right; do later programs walk over all tiles before their own?"
+    if not torch.equal(found, past(even)):
+        return "wrong for 48 rows: mask what lies above the diagonal with -infinity, not with zero."
+    negative = -odd.abs()
+    if not torch.equal(torch.as_tensor(answer(negative)).to(odd), past(negative)):
+        return "right for 48 rows, wrong for 41 rows of negative numbers: what do masked places hold?"
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x255s
+@exercise("25.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"25.5\", mean_keys)."
+    for T in (48, 40):
+        k = torch.randn(T, 16, generator=torch.Generator().manual_seed(0))
+        found = torch.as_tensor(answer(_in_a_buffer(k))).float().cpu()
+        past = k.cumsum(0) / torch.arange(1, T + 1)[:, None]
+        if found.shape != k.shape:
+            return f"{T} keys have {T} mean keys, [{T}, 16]; yours are {list(found.shape)}."
+        if not found.isfinite().all():
+            return "still not a number: what does tl.load read from row 40 on, and what is zero times that?"
+        if torch.allclose(found, k.mean(0).expand_as(k), atol=1e-4):
+            return "that is the mean of all keys; row i sees the keys 0 to i."
+        if not torch.allclose(found, past, atol=1e-4):
+            return (
+                f"every entry is a number, but wrong for {T} keys: divide by the keys that row i sees, i + 1."
+            )
+    return None
+
 # %% ../../nbs/92_attention_solutions.ipynb #c26b
 @exercise("26.1")
 def _(answer: Any) -> str | None:
-    return close(
+    return _pair_of_numbers(
         answer,
-        116,
-        hints={
-            90: "that is the solver alone; the other sweeps need 6 products forward and 20 backward.",
-            71: "that is the backward pass; add the forward one.",
-            45: "that is the forward pass; add the backward one.",
-            102: "dq and dk, dv need 17 products together, and the right-hand side 3.",
+        (32, 2),
+        {
+            (2, 32): "the other way round: all queries see the first keys.",
+            (32, 32): "that is without a mask; who sees the last keys?",
+            (32, 1): "the last program holds 64 keys, and a tile of queries is 32.",
+            (16, 1): "those are tiles of 64 queries.",
+            (32, 0): "a query sees its own key.",
         },
+        "query i sees the keys 0 to i; count tiles of 32 queries.",
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c26e
 @exercise("26.2")
 def _(answer: Any) -> str | None:
-    return close(answer, 0, hints={1: "the gradient by the *value* is g; the key has no say."})
+    return close(answer, 0, hints={1: "the gradient with respect to the *value* is g; the key has no say."})
 
 # %% ../../nbs/92_attention_solutions.ipynb #c26i
 @exercise("26.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"26.3\", ridge_gradient)."
-    u, y = torch.randn(2, 3, 5, 4, generator=torch.Generator().manual_seed(0)).double()
-    got, right = torch.as_tensor(answer(u, y)), -(u * y).sum((-1, -2))
-    if torch.equal(got, -(u * y).sum(-1)):
-        return "that is one number a query; a shared ridge gets their sum."
-    if got.shape != right.shape:
-        return f"for u of shape [3, 5, 4] the result should be [3]; yours is {list(got.shape)}."
-    if torch.allclose(got, right):
-        return None
-    if torch.allclose(got, -right):
-        return "the size is right, the sign is not: more ridge, less correction."
-    return (
-        "a parameter that several queries share gets the *sum* of their gradients."
-        if torch.allclose(got, right / 5)
-        else "each query contributes -y.u."
-    )
+        return "pass the function itself: check(\"26.3\", listened)."
+    for T in (32, 40):
+        draw = torch.Generator().manual_seed(0)
+        q, k = 0.25 * torch.randn(T, 16, generator=draw), torch.randn(24, 16, generator=draw)
+        logits = q @ k.T
+        tensors = map(_in_a_buffer, (q, k, logits.logsumexp(-1)))
+        found, right = torch.as_tensor(answer(*tensors)).float().cpu(), logits.softmax(-1).sum(0)
+        if found.shape != (24,):
+            return f"24 keys have 24 sums; yours have the shape {list(found.shape)}."
+        if not found.isfinite().all():
+            return "not a finite number: which logarithm gives a missing row the weight zero?"
+        if T == 40 and torch.allclose(found, right + 8, atol=1e-3):
+            return "still 8 too much: each of the 8 rows beyond the end has a weight of one. Where from?"
+        if not torch.allclose(found, right, atol=1e-3):
+            return f"wrong for {T} queries: the sum runs over the queries, and all of them together give {T}."
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x264c
+@exercise("26.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"26.4\", column_sums)."
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    draw = lambda *n: torch.randn(n, generator=torch.Generator().manual_seed(0)).to(device)
+    sums = lambda x: torch.as_tensor(answer(x)).to(x)
+    even, odd = draw(32, 48), draw(37, 21)
+    found = sums(even)
+    if found.shape != (48,):
+        return f"48 columns have 48 sums; yours have the shape {list(found.shape)}."
+    if torch.allclose(found, even[:16].sum(0), atol=1e-4):
+        return "that is the first tile of rows: walk on."
+    if not torch.allclose(found, even.sum(0), atol=1e-4):
+        return "wrong for 32 rows and 48 columns: the address of (i, j) is i * columns + j."
+    if not torch.allclose(sums(odd), odd.sum(0), atol=1e-4):
+        return "right for full tiles, wrong for 37 rows and 21 columns: both ends need a mask."
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #x265s
+@exercise("26.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"26.5\", value_gradient)."
+    near = lambda a, b: torch.allclose(a, b, rtol=1e-3, atol=1e-3)
+    for T, D in ((48, 16), (41, 16), (41, 20)):
+        q, k, _, lse, g, scale, (_, _, exact_g, p, blind) = _causal_head(T, D)
+        found = torch.as_tensor(answer(q, k, g, lse, scale))
+        again, right, where = (
+            torch.as_tensor(answer(q, k, g, lse, scale)),
+            p.T @ exact_g,
+            f"{T} tokens, D = {D}",
+        )
+        mine = found.double().cpu()
+        if mine.shape != (T, D):
+            return f"for {where} the result is [{T}, {D}]; yours is {list(mine.shape)}."
+        if near(mine, p @ exact_g):
+            return "that sums over the keys; the gradient of value j is a sum over the queries that see it."
+        if not mine.isfinite().all():
+            return f"not a number for {where}: a load reads beyond the end of a tensor."
+        if not near(mine.sum(0), exact_g.sum(0)):
+            return f"{where}: all gradients must sum to the sum of all g_i, for rows of p sum to one."
+        if not near(mine, right):
+            return f"wrong for {where}: query i sees the keys 0 to i, with weight exp(scale q.k - lse)."
+        if not torch.equal(found, again):
+            return "two runs differ in their last digits: each program should write its own keys only."
+    return None
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27b
 @exercise("27.1")
@@ -418,39 +1140,150 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27f
+def _piece(x: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> tuple:
+    "The report of a piece with logits x: L, mean key, mean value and the two covariances."
+    p = x.softmax(0)
+    kbar, vbar = p @ k, p @ v
+    z, y = k - kbar, v - vbar
+    return x.logsumexp(0), kbar, vbar, (p * z.T) @ z, (p * y.T) @ z
+
+
+def _cache(far: float = 0.0, loud: float = 0.0) -> tuple:
+    "Logits, keys and values of twelve tokens, float64."
+    g = torch.Generator().manual_seed(0)
+    x, k, v = (torch.randn(12, *n, generator=g, dtype=torch.float64) for n in ((), (3,), (2,)))
+    return x + loud, k + far, v
+
+
+def _fold(merge: Any, cuts: list, cache: tuple) -> Any:
+    "All pieces of a cache, merged one after the other."
+    first, *rest = [_piece(*part) for part in zip(*(t.tensor_split(cuts) for t in cache))]
+    for piece in rest:
+        first = merge(first, piece)
+    return first
+
+
+def _wrong_part(got: Any, right: tuple, atol: float = 1e-9) -> int | None:
+    "The first part of a report that differs; None where all agree."
+    same = (torch.allclose(torch.as_tensor(a), b, rtol=1e-9, atol=atol) for a, b in zip(got, right))
+    return next((i for i, fits in enumerate(same) if not fits), None)
+
+# %% ../../nbs/92_attention_solutions.ipynb #c27f2
 @exercise("27.2")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"27.2\", merge_covariance)."
-    rng = np.random.default_rng(0)
-    x, k = rng.normal(size=12) + 800, rng.normal(size=(12, 3))
+        return "pass the function itself: check(\"27.2\", merge_two)."
+    cache = x, k, v = _cache()
+    two = _fold(answer, [5], cache)
+    if not isinstance(two, (tuple, list)) or len(two) != 5:
+        return "return the report of both pieces: (L, kbar, vbar, C, N)."
+    right, wrong = _piece(*cache), _wrong_part(two, _piece(*cache))
+    parts = _piece(x[:5], k[:5], v[:5]), _piece(x[5:], k[5:], v[5:])
+    w = torch.stack([L for L, *_ in parts]).softmax(0)
+    if wrong is not None and wrong < 3:
+        return [
+            "L is wrong: the log of the sum of both pieces' weights is wanted, not their sum or the larger.",
+            "the mean key is wrong: weigh the two means by the softmax of the two L.",
+            "the mean key is right, the mean value is not; the weights are the same.",
+        ][wrong]
+    if torch.allclose(torch.as_tensor(two[3]), w[0] * parts[0][3] + w[1] * parts[1][3]):
+        return "C is the covariance within the pieces; their means differ as well."
+    if wrong is not None:
+        return f"{'CN'[wrong - 3]} is wrong: to what lies within add w_a w_b times the outer product of gaps."
+    if _wrong_part(_fold(answer, [3, 4, 9], cache), right) is not None:
+        return "right for two pieces, wrong when your result is merged again."
+    loud = _cache(loud=800.0)
+    if _wrong_part(_fold(answer, [2, 7], loud), _piece(*loud)) is not None:
+        return "with L near 800 it fails: take differences of the L before you exponentiate."
+    empty = _fold(answer, [0, 4, 4], cache)
+    if _wrong_part(empty, right) is not None:
+        return "an empty piece, L = -infinity with averages of zero, should change nothing."
+    far = _cache(far=1e6)
+    if _wrong_part(_fold(answer, [3, 8], far), _piece(*far), 1e-6) is not None:
+        return "right near the origin, wrong a million away from it: two large numbers are subtracted."
+    return None
 
-    def report(x, k):
-        p = np.exp(x - x.max())
-        z = k - (p @ k) / p.sum()
-        return x.max() + np.log(p.sum()), (p @ k) / p.sum(), (p[:, None] * z).T @ z / p.sum()
+# %% ../../nbs/92_attention_solutions.ipynb #c27m
+@exercise("27.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"27.3\", add_piece)."
 
-    lse, kbar, C = (
-        np.array(t) for t in zip(*(report(x[s], k[s]) for s in (slice(0, 2), slice(2, 7), slice(7, 12))))
-    )
-    right, p = report(x, k)[2], np.exp(lse - lse.max()) / np.exp(lse - lse.max()).sum()
-    with np.errstate(all="ignore"):
-        got = np.asarray(answer(lse, kbar, C), float)
-    if got.shape != (3, 3):
-        return f"for keys of dimension 3 the result should be [3, 3]; yours is {list(got.shape)}."
-    if not np.isfinite(got).all():
-        return "with L near 800 yours overflows: subtract the largest L before you exponentiate."
-    if np.allclose(got, right):
-        return None
-    if np.allclose(got, np.einsum("p,pij->ij", p, C)):
-        return "that is the covariance within the pieces; their means differ as well."
-    return (
-        "weigh the covariances by the softmax of L, and add the covariance of the means under the same"
-        " weights."
+    def off(cuts, loud=0.0):
+        x, _, v = _cache(loud=loud)
+        report = lambda x, v: (x.logsumexp(0), x.softmax(0) @ v)
+        so_far, *rest = [report(*part) for part in zip(x.tensor_split(cuts), v.tensor_split(cuts))]
+        for piece in rest:
+            so_far = answer(so_far, piece)
+        L, o = report(x, v)
+        got = [torch.as_tensor(t) for t in so_far]
+        return float((got[1] - o).norm()), float((got[0] - L).abs())
+
+    two, five = off([6]), off([2, 4, 7, 10])
+    if not two[0] < 1e-9:
+        return "the answer of two pieces, which was right, is wrong now."
+    if not five[0] < 1e-9:
+        return (
+            "two pieces are right, five are not: what does the second merge use that the first one made up?"
+        )
+    if not five[1] < 1e-9:
+        return "the answers are right, but the L that is returned is not that of all pieces."
+    return None if max(off([2, 5, 9], loud=800.0)) < 1e-6 else "with L near 800 it overflows."
+
+# %% ../../nbs/92_attention_solutions.ipynb #c27r
+def _off_splits(answer: Any, x: torch.Tensor, splits: int) -> str:
+    "What of the reports of all pieces is wrong: 'shape', 'top', 'sum' or ''."
+    x = x.to("cuda" if torch.cuda.is_available() else "cpu")
+    found = [torch.as_tensor(t).cpu().float() for t in answer(x, splits)]
+    if len(found) != 2 or any(t.shape != (splits,) for t in found):
+        return "shape"
+    chunk = -(-len(x) // splits)
+    pieces = [x[i * chunk : (i + 1) * chunk].cpu() for i in range(splits)]
+    top = torch.stack([p.max() if len(p) else torch.tensor(-torch.inf) for p in pieces])
+    total = torch.stack([(p - p.max()).exp().sum() if len(p) else torch.zeros(()) for p in pieces])
+    if not torch.allclose(found[0], top):
+        return "top"
+    return "" if torch.allclose(found[1], total, rtol=1e-4) else "sum"
+
+
+@exercise("27.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"27.4\", split_sums)."
+    x = torch.randn(64, generator=torch.Generator().manual_seed(0))
+    wrong = _off_splits(answer, x, 4)
+    if wrong:
+        return {
+            "shape": "return two tensors, the largest logits and the sums, with one number for each piece.",
+            "top": "the largest logits of four pieces of 16 are wrong: begin at i * chunk.",
+            "sum": "the largest logits are right, the sums are not: add up exp(x - largest) of the piece.",
+        }[wrong]
+    if _off_splits(answer, x[:52], 4):
+        return "right for pieces of 16, wrong for pieces of 13: does a program read on into the next piece?"
+    if _off_splits(answer, x[:50], 4):
+        return "right where all pieces are full, wrong where the last is shorter: mask what lies beyond n."
+    if _off_splits(answer, -9 - x[:50].abs(), 4):
+        return "wrong for negative logits: what do masked places hold?"
+    if _off_splits(answer, 300 + 90 * x[:50], 4):
+        return "with logits in the hundreds it overflows: subtract the largest before you exponentiate."
+    return "an empty piece should report -infinity and 0." if _off_splits(answer, x[:5], 4) else None
+
+# %% ../../nbs/92_attention_solutions.ipynb #c27u
+@exercise("27.5")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        8,
+        tolerance=0.1,
+        hints={
+            1: "one piece each means two waves, and the second runs a single program.",
+            2: "two pieces each are 266 programs: three waves of half the length. Does it get better still?",
+            132: "a report has to be written for each piece; so many would cost more than they save.",
+        },
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c27i
-@exercise("27.3")
+@exercise("27.6")
 def _(answer: Any) -> str | None:
     return close(
         answer,
@@ -484,9 +1317,14 @@ def _(answer: Any) -> str | None:
     g = torch.Generator().manual_seed(0)
     q, k, v = (torch.randn(7, 3, generator=g, dtype=torch.float64) for _ in range(3))
     z, y = k - k.mean(0), v - v.mean(0)
-    right = v.mean(0) + (q - k.mean(0)) @ torch.linalg.solve(
-        z.T @ z / 7 + 0.5 * torch.eye(3, dtype=torch.float64), z.T @ y / 7
-    )
+
+    def at(ridge):
+        return v.mean(0) + (q - k.mean(0)) @ torch.linalg.solve(
+            z.T @ z / 7 + ridge * torch.eye(3, dtype=torch.float64), z.T @ y / 7
+        )
+
+    right = at(0.5)
+    slope = torch.linalg.solve(z.T @ z / 7 + 0.5 * torch.eye(3, dtype=torch.float64), z.T @ y / 7)
     got = torch.as_tensor(answer(q, k, v))
     if got.shape != right.shape:
         return f"the result should be [7, 3]; yours is {list(got.shape)}."
@@ -495,8 +1333,125 @@ def _(answer: Any) -> str | None:
     return (
         "the first query sees only the first key: switch the causal mask off."
         if torch.allclose(got[0], v[0], atol=1e-6)
+        else "the line is read at 0: keep the queries, and make the logits equal by `scale`."
+        if torch.allclose(got, (v.mean(0) - k.mean(0) @ slope).expand_as(got), atol=1e-6)
+        else "the ridge is 0.5 beside the *mean* squared error: it is not divided by the number of keys."
+        if torch.allclose(got, at(0.5 / 7), atol=1e-6)
         else "all keys must have equal weight: which scale makes the logits equal? And the ridge is 0.5."
     )
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28a3
+def _block_flaw(block: torch.nn.Module, heads: int, x: torch.Tensor) -> str | None:
+    "What a block does wrong with one batch [B, T, width], in words; None where nothing is found."
+    out = block(x)
+    if out.shape != x.shape:
+        return f"a block returns what it takes, {list(x.shape)}; yours returns {list(out.shape)}."
+    future, past, other = x.clone(), x.clone(), x.clone()
+    future[:, -1], past[:, 0], other[1] = 9.0 * x[:, 0], 9.0 * x[:, -1], x[0]
+    same = lambda a, b: torch.allclose(a, b, atol=1e-5)
+    if not same(block(future)[:, :-1], out[:, :-1]):
+        return (
+            "changing the last token changed an earlier one: is it causal, and do heads stand before tokens?"
+        )
+    if same(block(past)[:, -1], out[:, -1]):
+        return "the last token does not notice when the first one changes: nothing is attended to."
+    if not same(block(other)[0], out[0]):
+        return "changing the second sequence changed the first: batch and heads are mixed up."
+    ridges = [p for p in block.parameters() if p.numel() == heads]
+    if not ridges:
+        return f"no parameter has {heads} numbers: each head should learn a ridge of its own."
+    out.square().mean().backward()
+    idle = [name for name, p in block.named_parameters() if p.grad is None or not p.grad.any()]
+    if idle:
+        return f"no gradient reaches {', '.join(idle)}: is it used?"
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28a4
+def _trained(block: torch.nn.Module, heads: int, x: torch.Tensor) -> str | None:
+    "What goes wrong when a block is trained, in words."
+    (ridge,) = [p for p in block.parameters() if p.numel() == heads][:1]
+    with torch.no_grad():
+        before, start = block(x), ridge.clone()
+        ridge.copy_(torch.full_like(ridge, -20.0))
+        try:
+            broken = not block(x).isfinite().all()
+        except ValueError:
+            broken = True
+        if broken:
+            return "a ridge that the optimiser pushes below zero breaks it: keep it positive by a softplus."
+        ridge.copy_(start)
+        keys = [p for name, p in block.named_parameters() if p.shape == (3 * x.shape[-1], x.shape[-1])]
+        if keys:
+            keys[0][: 2 * x.shape[-1]] *= 50.0
+            loud = block(x)
+            keys[0][: 2 * x.shape[-1]] /= 50.0
+            if not (loud - before).norm() < 0.5 * (before - x).norm():
+                return (
+                    "queries and keys fifty times as long change the answer: bring them to unit mean square."
+                )
+    optimiser, losses = torch.optim.Adam(block.parameters(), 1e-2), []
+    for _ in range(4):
+        losses.append((block(x) - x.flip(-1)).square().mean())
+        optimiser.zero_grad()
+        losses[-1].backward()
+        optimiser.step()
+    return None if losses[-1] < losses[0] else "three steps of Adam did not lower the loss."
+
+
+@exercise("28.3")
+def _(answer: Any) -> str | None:
+    if callable(answer) and not isinstance(answer, (type, torch.nn.Module)):
+        return "that is a function; the class is wanted, so that it can be made in several sizes."
+    if not (isinstance(answer, type) and issubclass(answer, torch.nn.Module)):
+        return "pass the class itself, an nn.Module: check(\"28.3\", Block)."
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        x = torch.randn(2, 12, 32)
+        return _block_flaw(answer(32, 4), 4, x) or _trained(answer(32, 4), 4, x)
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28b3
+@exercise("28.4")
+def _(answer: Any) -> str | None:
+    right = np.array([16.95, 14.44, 8.34, 4.53])
+    got = np.asarray(answer, float).flatten()
+    if got.shape != (4,):
+        return "give four means, for the ridges 0.01, 0.1, 1 and 10."
+    if not np.isfinite(got).all():
+        return "four finite numbers are wanted."
+    if np.abs(got - right).max() < 0.4:
+        return None
+    if (np.diff(got) > 0).all():
+        return "yours grow with the ridge: is the order 0.01, 0.1, 1, 10?"
+    if np.abs(got / got[0] - right / right[0]).max() < 0.02:
+        return "the shape is right, the size is not: the mean is over all rows of all heads."
+    return "predicted, or run? Print info[\"steps\"].float().mean() for each ridge."
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28c3
+@exercise("28.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28.5\", with_ridges)."
+    g = torch.Generator().manual_seed(0)
+    ridges = torch.tensor([0.03, 0.1, 0.5, 2.0], dtype=torch.float64)
+
+    def off(T):
+        q, k, v = (torch.randn(2, 4, T, 3, generator=g, dtype=torch.float64) for _ in range(3))
+        right = torch.stack(
+            [lla_dense(*(t[:, i] for t in (q, k, v)), ridge=float(r)) for i, r in enumerate(ridges)], 1
+        )
+        got = torch.as_tensor(answer(q, k, v, ridges))
+        return None if got.shape != right.shape else float((got - right).norm() / right.norm())
+
+    try:
+        seven = off(7)
+    except ValueError as error:
+        return f"seven tokens are refused ({str(error)[:60]} ...): which dimension do the four ridges meet?"
+    if seven is None:
+        return "the result should have the shape of q."
+    four = off(4)
+    if four < 1e-6 and seven < 1e-6:
+        return None
+    return "the heads do not have their own ridges." if four > 1e-6 else "right for four tokens only."
 
 # %% ../../nbs/92_attention_solutions.ipynb #c067b
 @exercise("28a.1")
@@ -524,3 +1479,117 @@ def _(answer: Any) -> str | None:
             367.4: "a step of the solver is three products.",
         },
     )
+
+# %% ../../nbs/92_attention_solutions.ipynb #d28c
+def _dealt(answer: Any, tokens: int, world: int) -> str | None:
+    "What is wrong with the deal of so many tokens, in words."
+    try:
+        got = [sorted(int(t) for t in np.asarray(rank).flatten()) for rank in answer(tokens, world)]
+    except TypeError:
+        return "return a list with the positions of each rank, for example tensors or lists of whole numbers."
+    if len(got) != world:
+        return f"{world} ranks should get a list each; you returned {len(got)}."
+    if sorted(t for rank in got for t in rank) != list(range(tokens)):
+        return f"each of the positions 0 to {tokens - 1} should belong to exactly one rank."
+    if len({len(rank) for rank in got}) > 1:
+        return f"the ranks hold {[len(rank) for rank in got]} tokens: all should hold as many."
+    runs = max(1 + sum(b - a > 1 for a, b in zip(rank, rank[1:])) for rank in got)
+    pairs = [sum(t + 1 for t in rank) for rank in got]
+    if len(set(pairs)) > 1 and runs == 1:
+        return f"the ranks have {pairs} pairs: one run each cannot be fair, since late tokens see more keys."
+    if len(set(pairs)) > 1:
+        return f"the ranks have {pairs} pairs of {tokens} tokens: these should be equal to the last one."
+    if runs > 2:
+        return f"fair, but a rank has {runs} runs of neighbouring tokens, and so {runs} calls: two will do."
+    return None
+
+
+@exercise("28d.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28d.1\", deal)."
+    sizes = [(16, 2), (24, 3), (64, 8), (6, 1)]
+    return next((hint for size in sizes if (hint := _dealt(answer, *size))), None)
+
+# %% ../../nbs/92_attention_solutions.ipynb #d28g
+@exercise("28d.2")
+def _(answer: Any) -> str | None:
+    return close(
+        answer() if callable(answer) else answer,
+        7.751,
+        tolerance=0.02,
+        hints={
+            8: "nearly; but the first 256 queries see fewer keys than the others.",
+            4.267: "that is without a window. With one, late queries see no more keys than early ones.",
+            1.032: "that is the largest share over the mean one: divide the number of ranks by it.",
+            0.129: "that is the largest share; the speed is one over it.",
+        },
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #d28k
+@exercise("28d.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28d.3\", own_gradient)."
+    found = torch.randn(3, 12, 2, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    near = lambda a, b: a.shape == b.shape and torch.allclose(a, b)
+    for rank in (0, 1, 2):
+        got = torch.as_tensor(np.asarray(answer(found, rank)))
+        total = found.sum(0)
+        pieces, order = total.chunk(6), total.chunk(3)
+        right = torch.cat([pieces[rank], pieces[5 - rank]])
+        if near(got, right):
+            continue
+        if near(3 * got, right):
+            return "the right part, but a mean: the ranks share one loss, so what they found is added."
+        if near(got, order[rank]):
+            return "added, good; but that is a part in order, and the rank holds a zigzag: two pieces."
+        if near(3 * got, order[rank]):
+            return (
+                "that is what the loop did: two mistakes, one in how the ranks are joined, one in the part."
+            )
+        if near(got, torch.cat([pieces[5 - rank], pieces[rank]])):
+            return "the right pieces in the wrong order: the earlier one comes first."
+        if near(got, total):
+            return "that is the gradient of all keys; a rank keeps the part that it owns."
+        if got.shape != right.shape:
+            return f"the rank holds 4 of 12 tokens, [4, 2]; you returned {list(got.shape)}."
+        return f"for rank {rank} of 3 this is not the sum of what all ranks found for its two pieces."
+    return None
+
+# %% ../../nbs/92_attention_solutions.ipynb #d28o
+@exercise("28d.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28d.4\", keys_needed)."
+    for tokens, world, rank, left in (
+        (40, 4, 2, 3),
+        (40, 4, 0, 3),
+        (40, 4, 3, 25),
+        (40, 1, 0, 5),
+        (40, 4, 1, 0),
+    ):
+        n = tokens // world
+        query = torch.arange(rank * n, (rank + 1) * n)[:, None]
+        keys = torch.arange(tokens)
+        seen = ((keys <= query) & (keys >= query - left)).any(0).nonzero()
+        right = int(seen[0]), int(seen[-1]) + 1
+        try:
+            first, end = (int(x) for x in answer(tokens, world, rank, left))
+        except TypeError:
+            return "return two whole numbers, the first key and one past the last."
+        if (first, end) == right:
+            continue
+        asked = f"{tokens} tokens, {world} ranks, rank {rank}, window ({left}, 0)"
+        if first < 0:
+            return f"{asked}: there is no key {first}; the sequence begins with key 0."
+        if end == right[1] - 1:
+            return f"{asked}: the end is one past the last key."
+        if first == rank * n and left:
+            return f"{asked}: the first query of the part sees keys of the neighbour."
+        if first == right[0] - 1:
+            return f"{asked}: one key too many. The window counts the keys before a query's own."
+        if first < right[0] or end > right[1]:
+            return f"{asked}: keys {first} to {end - 1} are more than the queries see."
+        return f"{asked}: some query sees a key outside of {first} to {end - 1}."
+    return None

@@ -6,11 +6,13 @@
 __all__ = []
 
 # %% ../../nbs/94_brite_solutions.ipynb #c002
+from itertools import product
 from typing import Any
 
 import numpy as np
+import torch
 
-from ..course.exercises import close, exercise
+from ..course.exercises import as_number, close, exercise
 
 # %% ../../nbs/94_brite_solutions.ipynb #c005
 def _pair(answer: Any) -> np.ndarray | None:
@@ -65,50 +67,95 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/94_brite_solutions.ipynb #c012
+def _listed(habits: np.ndarray, depth: int, answer: int) -> tuple[list, np.ndarray]:
+    "All rationales of the writer who calculates from 2, and P(z, answer) of each."
+    moves, found, weights = (lambda v: v + 1, lambda v: 2 * v, lambda v: v - 3), [], []
+    for z in (z for h in range(depth + 1) for z in product(range(3), repeat=h)):
+        last, p, v = 0, 1.0, 2
+        for a in z:
+            p, last, v = p * habits[last, a], a + 1, moves[a](v) % 10
+        p *= habits[last, 3] if len(z) < depth else 1.0
+        found.append(z)
+        weights.append(p * (0.9 if v == answer else 0.1 / 9))
+    return found, np.array(weights)
+
+
+def _followed(policy: np.ndarray, z: tuple, depth: int) -> float:
+    "Probability that a table of habits by place gives to a rationale."
+    moves, last, p, v = (lambda v: v + 1, lambda v: 2 * v, lambda v: v - 3), 0, 1.0, 2
+    for h, a in enumerate(z):
+        p, last, v = p * policy[depth - h, last, v, a], a + 1, moves[a](v) % 10
+    return p * policy[depth - len(z), last, v, 3]
+
+# %% ../../nbs/94_brite_solutions.ipynb #c012e
 @exercise("40.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"40.3\", soft_value)."
-
-    def right(q, beta):
-        top = max(q)
-        s = np.exp((np.asarray(q) - top) / beta)
-        return top + beta * np.log(s.sum()), s / s.sum()
-
-    q = [0.0, 1.0, -0.5]
-    for beta in (1.0, 2.0, 0.5):
-        value, policy = answer(q, beta)
-        v, p = right(q, beta)
-        if not np.isclose(value, v):
-            return f"at β = {beta:g} the value of {q} is {v:.4f}, yours is {float(value):.4f}" + (
-                "; β also multiplies the logarithm."
-                if np.isclose(value, v / beta)
-                else "; divide by β inside, multiply by it outside."
-            )
-        if np.shape(policy) != (3,) or not np.allclose(policy, p):
-            return f"at β = {beta:g} the value is right; the probabilities should be {p.round(4).tolist()}."
-    with np.errstate(all="ignore"):
-        value, policy = answer([-1000.0, -1001.0], 1.0)
-    v, p = right([-1000.0, -1001.0], 1.0)
-    return (
-        None
-        if np.isclose(value, v) and np.allclose(policy, p)
-        else "for action values of -1000 it overflows: take the largest one out before you exponentiate."
-    )
+        return "pass the function itself: check(\"40.3\", look_ahead)."
+    habits = np.random.default_rng(0).dirichlet(np.ones(4), 4)
+    ask = lambda y, depth: tuple(np.asarray(part, float) for part in answer(habits, y, depth))
+    for y, want in ((2, 0.9), (7, 0.1 / 9)):
+        value, policy = ask(y, 0)
+        if policy.shape != (1, 4, 10, 4):
+            return f"with depth 0 the habits should have the shape (1, 4, 10, 4), yours {policy.shape}."
+        if not np.isclose(value, np.log(want)):
+            return f"with no step allowed the writer stands at 2; log P({y}) is then log {want:.4g}."
+    value, policy = ask(7, 3)
+    z, joint = _listed(habits, 3, 7)
+    if np.isclose(value, joint.sum()):
+        return "the evidence is right; its logarithm is wanted."
+    if not np.isclose(value, np.log(joint.sum())):
+        return f"with three steps log P(7) is {np.log(joint.sum()):.4f} for these habits, not {value:.4f}."
+    if policy.shape != (4, 4, 10, 4) or not np.allclose(policy.sum(-1), 1) or (policy < 0).any():
+        return "the evidence is right; the new habits should sum to one over what comes next, everywhere."
+    if not np.allclose(policy[0, ..., 3], 1):
+        return "with no step left, stopping is certain: policy[0, ..., 3] is 1."
+    if np.allclose(policy[3, :, 2, :], habits):
+        return "these are the writer's own habits; multiply them by what each continuation promises."
+    mine = np.array([_followed(policy, way, 3) for way in z])
+    if not np.allclose(mine, joint / joint.sum()):
+        return "the products of the new habits along a rationale are not yet the posterior of the tree."
+    total = sum(np.exp(ask(y, 12)[0]) for y in range(10))
+    return None if np.isclose(total, 1) else f"at depth 12 the ten evidences sum to {total:.4f}, not to one."
 
 # %% ../../nbs/94_brite_solutions.ipynb #c015
 @exercise("40.4")
 def _(answer: Any) -> str | None:
-    return close(
-        answer,
-        4,
-        hints={
-            2: "2 is the odds at temperature 1.",
-            round(2**0.5, 6): "that would be temperature 2: the power is 1/β.",
-            1: "equal only at an infinite temperature.",
-            0.36: "that is 0.6 squared; the odds are wanted, and the second rationale is squared too.",
-        },
-    )
+    hints = {
+        3.84: "that is the mean length at honesty 0.9; change the 0.9, and the 0.1 with it.",
+        2.7: "that is the mean length before the answer is known.",
+        4.21: "that is for a writer who never errs in announcing; this one does once in a hundred.",
+    }
+    return close(answer, 4.1632, tolerance=6e-3, hints=hints)
+
+# %% ../../nbs/94_brite_solutions.ipynb #x407
+@exercise("40.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"40.5\", elbo)."
+    p = np.array([[0.3, 0.2], [0.1, 0.4]])
+    g = np.array([[1.0, 0.0], [1.0, 0.0]])
+    inside, outside = np.array([[0.5, 0.0], [0.5, 0.0]]), np.array([[0.25, 0.5], [0.25, 0.0]])
+    right = lambda q: float((q * np.log(p / np.where(q > 0, q, p)))[:, 0].sum())
+    with np.errstate(all="ignore"):
+        got, lost = as_number(answer(p, g, inside)), as_number(answer(p, g, outside))
+    if got is None or lost is None:
+        return "it should return one number."
+    if not np.isclose(got, right(inside)):
+        kl = abs(got - right(inside) - np.log(0.4)) < 1e-9
+        tail = (
+            "; do not subtract the evidence." if kl else "; where Q and P g are positive it was right before."
+        )
+        return (
+            f"for a Q that writes only what is welcome the bound is {right(inside):.4f}, not {got:.4f}{tail}"
+        )
+    if np.isnan(lost):
+        return "nan: where Q is zero, leave the place out; 0 times minus infinity is no number."
+    if np.isclose(lost, right(outside)):
+        return "half of this Q writes what is never welcome, and its bound is still above the log-evidence."
+    if lost != -np.inf:
+        return f"a Q that writes what is never welcome has a bound of minus infinity, not {lost:.4g}."
+    return None
 
 # %% ../../nbs/94_brite_solutions.ipynb #c019
 @exercise("41.1")
@@ -212,6 +259,128 @@ def _(answer: Any) -> str | None:
         f" always; the ratio is not {pair[1]:g}."
     )
 
+# %% ../../nbs/94_brite_solutions.ipynb #x416
+@exercise("41.5")
+def _(answer: Any) -> str | None:
+    step = np.full(10, 0.025)
+    step[[0, 5]] += 0.35, 0.4
+    right, reason = np.fft.ifft(np.fft.fft(step) ** 5).real[0], step[0] ** 5
+    hints = {
+        9.99: "that is the ratio for slips of 3.",
+        10.46: "that is for five digits; six digits have five steps.",
+        60.56: "that is for seven digits; six digits have five steps.",
+        round(
+            right / reason, 2
+        ): "that counts all right answers against reason; luck is what is left without it.",
+        round(
+            1 - reason / right, 3
+        ): "that is the share of luck among right answers; the ratio to reason is wanted.",
+        round(reason / (right - reason), 3): "that is reason to luck.",
+    }
+    return close(answer, (right - reason) / reason, tolerance=0.06, hints=hints)
+
+# %% ../../nbs/94_brite_solutions.ipynb #x41a
+@exercise("41.6")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"41.6\", draw)."
+    logits = torch.tensor([2.0, 1.0, 0.0, -torch.inf]).repeat(20_000, 1)
+    seeded = lambda s: torch.Generator().manual_seed(s)
+    drawn = torch.as_tensor(answer(logits, seeded(0)))
+    if drawn.shape != logits.shape[:1]:
+        return (
+            f"one token for each of {len(logits)} rows is wanted; yours has the shape {tuple(drawn.shape)}."
+        )
+    share = torch.bincount(drawn.long(), minlength=4)[:4] / len(logits)
+    if share[3] > 0:
+        return "a token with logit minus infinity was drawn."
+    if share[0] == 1:
+        return "it always takes the largest logit; nothing is drawn."
+    want = logits[0].softmax(-1)
+    if (share - want).abs().max() > 0.02:
+        words = "the likely tokens come too often" if share[0] > want[0] else "the draws are too even"
+        said = ", ".join(f"{s:.2f}" for s in share[:3].tolist())
+        return f"{words}: shares {said}, where softmax has 0.67, 0.24, 0.09."
+    if not torch.equal(drawn, torch.as_tensor(answer(logits, seeded(0)))):
+        return "the draws should come from the generator: the same seed, the same tokens."
+    return None
+
+# %% ../../nbs/94_brite_solutions.ipynb #x41e
+def _slopes(answer: Any, ratios: list, advantages: list, width: float) -> tuple[float, list]:
+    "The loss, and its slopes with respect to log Q, at given ratios."
+    log_q = torch.tensor(ratios, dtype=torch.float64).log().requires_grad_()
+    loss = answer(log_q, torch.zeros_like(log_q), torch.tensor(advantages, dtype=torch.float64), width)
+    if not isinstance(loss, torch.Tensor) or loss.dim():
+        raise TypeError("the loss should be a tensor without axes, the mean over the texts")
+    slope = torch.autograd.grad(loss, log_q, allow_unused=True)[0] if loss.requires_grad else None
+    return float(loss.detach()), [0.0] * len(ratios) if slope is None else slope.tolist()
+
+# %% ../../nbs/94_brite_solutions.ipynb #x41g
+@exercise("41.7")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"41.7\", clipped)."
+    loss, slopes = _slopes(answer, [1.0, 1.0, 1.0], [2.0, -1.0, 0.5], 0.2)
+    if np.isclose(loss, 0.5):
+        return "the sign: a loss goes down, and good texts should become likelier."
+    if np.isclose(loss, -1.5):
+        return "the mean over the texts is wanted, not the sum."
+    if not np.isclose(loss, -0.5):
+        return f"where the writer is still the old one, the loss is minus the mean advantage, not {loss:.4g}."
+    if not np.allclose(slopes, [-2 / 3, 1 / 3, -1 / 6]):
+        return "at ratio one the slope is that of RLOO, minus each advantage over the number of texts."
+    flat = _slopes(answer, [1.5, 0.6], [1.0, -1.0], 0.2)[1]
+    if not np.allclose(flat, 0):
+        return "a good text with ratio 1.5, or a bad one with 0.6, has gone far enough: its slope is zero."
+    held = _slopes(answer, [0.5, 1.6], [1.0, -1.0], 0.2)[1]
+    if not np.allclose(held, [-0.25, 0.8]):
+        return (
+            "a good text that has become unlikely (0.5) and a bad one that has become likely (1.6) must"
+            " still be pulled back: clip in one direction only."
+        )
+    wide = _slopes(answer, [1.5, 0.6], [1.0, -1.0], 0.9)[1]
+    return (
+        None
+        if np.allclose(wide, [-0.75, 0.3])
+        else "the width is not used: with 0.9 nothing here is clipped."
+    )
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4208
+@exercise("41.8")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"41.8\", dpo_loss)."
+    right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
+    g, b, gr, br = (
+        np.array([-3.0, -5.0]),
+        np.array([-4.0, -2.0]),
+        np.array([-3.5, -4.0]),
+        np.array([-3.0, -6.0]),
+    )
+    if not np.isclose(float(answer(g, b, g, b, 0.5)), np.log(2)):
+        return "a model that is its own reference has no preference: the loss is log 2, whatever the texts."
+    for beta in (1.0, 0.1):
+        got, want = float(answer(g, b, gr, br, beta)), right(g, b, gr, br, beta)
+        if np.isclose(got, want):
+            continue
+        known = {
+            round(right(b, g, br, gr, beta), 6): "it prefers the bad texts.",
+            round(right(g, b, gr, br, 1.0), 6): "κ is not used: it multiplies the whole difference.",
+            round(2 * want, 6): "the mean over the pairs is wanted, not the sum.",
+            round(right(g, b, br, gr, beta), 6): "the references are exchanged.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5),
+            f"at κ = {beta:g} the loss should be {want:.4f}, yours is {got:.4f}.",
+        )
+    with np.errstate(all="ignore"):
+        far = float(answer(g - 2000, b, gr, br, 1.0))
+    return (
+        None
+        if np.isclose(far, right(g - 2000, b, gr, br, 1.0))
+        else "for margins of -2000 it overflows: write log(1 + exp(-m)) as logaddexp(0, -m)."
+    )
+
 # %% ../../nbs/94_brite_solutions.ipynb #s4201
 @exercise("42.1")
 def _(answer: Any) -> str | None:
@@ -237,70 +406,83 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4204
+def _lucky(values: int, slip: int) -> tuple[float, float]:
+    "Share of faithful texts among right ones, and the divergence of a reasoner from the posterior."
+    step = np.full(values, 0.25 / values)
+    step[[0, slip]] += 0.35, 0.4
+    right, reason = np.fft.ifft(np.fft.fft(step) ** 5).real[0], step[0] ** 5
+    return reason / right, float(np.log1p(right * np.expm1(10.0)) - 10 - np.log(reason))
+
+
 @exercise("42.2")
 def _(answer: Any) -> str | None:
     if (pair := _pair(answer)) is None:
-        return "give a pair: the share with ten digits, then modulo 100."
-    f = 0.6**4
-    share = lambda luck: f / (f + (1 - f) * luck)
-    if np.allclose(pair, [share(0.1), share(0.01)], atol=1e-3):
+        return "give a pair: the share of faithful texts among right ones, then the divergence in nats."
+    (share, far), ten = _lucky(3, 1), _lucky(10, 3)
+    if np.allclose(pair, [share, far], atol=[5e-4, 6e-3]):
         return None
-    if abs(pair[0] - share(0.1)) > 1e-3:
+    reason = (0.35 + 0.25 / 3) ** 5
+    if abs(pair[0] - share) > 5e-4:
         known = {
-            f: (
-                "0.1296 is the probability of a faithful text among all; the share among the right ones is"
-                " wanted."
-            ),
-            1 - share(0.1): "that is the share of the lucky ones.",
-            f / (f + 0.1): "only wrong chains can be lucky: luck is a tenth of what is left.",
-            f + (1 - f) / 10: "that is the probability of a right answer.",
-            0.6: "0.6 is one step; there are four.",
-            0.6**5 / (0.6**5 + (1 - 0.6**5) / 10): "that is five steps; there are four.",
+            reason: "that is the share of faithful texts among all; those among the right ones are wanted.",
+            1 - share: "that is the share of the lucky ones.",
+            ten[0]: "that is the share over ten digits.",
+            0.35**5
+            / 0.3379: "the any-digit case is sometimes right, too: a step is right with 0.35 + 0.25 / 3.",
+            reason
+            * 3: "a third is nearly the share of right answers; compute it exactly, with the transform.",
+            reason / (0.33788 - reason): "divide by all right answers, faithful or lucky.",
         }
         return next(
-            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 1e-3),
-            f"divide the faithful texts by all that are right, faithful or lucky; that is not {pair[0]:g}.",
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 4e-4),
+            f"a step is right with 0.4333, and five of them in a row; the share is not {pair[0]:g}.",
         )
-    return (
-        "the first is right; for the second, only the chance of an accident changes, to 0.01; the share is"
-        f" not {pair[1]:g}."
+    bound = 10 + 5 * np.log(0.35 + 0.25 / 3)
+    known = {
+        ten[1]: "that is the divergence over ten digits.",
+        far + bound: "that is the log-evidence; subtract the bound of the reasoner.",
+        bound: "that is the bound of the reasoner; how far is it below the log-evidence?",
+        -far: "a divergence is not negative: evidence minus bound.",
+    }
+    return next(
+        (hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 6e-3),
+        f"the share is right; the log-evidence is 8.92, and the divergence is not {pair[1]:g}.",
     )
 
-# %% ../../nbs/94_brite_solutions.ipynb #s4208
+# %% ../../nbs/94_brite_solutions.ipynb #x425
+def _blind_value(f: np.ndarray, author: np.ndarray, steps: int, bonus: float, beta: float) -> float:
+    "The return of a writer that draws every error from f."
+    entropy = np.where(f > 0, f * np.log(np.where(f > 0, f, 1)), 0).sum()
+    right = np.fft.ifft(np.fft.fft(f) ** steps).real[0]
+    return float(bonus * right - steps * (beta * entropy - f @ np.log(author)))
+
+
 @exercise("42.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"42.3\", dpo_loss)."
-    right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
-    g, b, gr, br = (
-        np.array([-3.0, -5.0]),
-        np.array([-4.0, -2.0]),
-        np.array([-3.5, -4.0]),
-        np.array([-3.0, -6.0]),
-    )
-    if not np.isclose(float(answer(g, b, g, b, 0.5)), np.log(2)):
-        return "a model that is its own reference has no preference: the loss is log 2, whatever the texts."
-    for beta in (1.0, 0.1):
-        got, want = float(answer(g, b, gr, br, beta)), right(g, b, gr, br, beta)
-        if np.isclose(got, want):
-            continue
-        known = {
-            round(right(b, g, br, gr, beta), 6): "it prefers the bad texts.",
-            round(right(g, b, gr, br, 1.0), 6): "β is not used: it multiplies the whole difference.",
-            round(2 * want, 6): "the mean over the pairs is wanted, not the sum.",
-            round(right(g, b, br, gr, beta), 6): "the references are exchanged.",
-        }
-        return next(
-            (hint for wrong, hint in known.items() if abs(got - wrong) < 1e-5),
-            f"at β = {beta:g} the loss should be {want:.4f}, yours is {got:.4f}.",
-        )
-    with np.errstate(all="ignore"):
-        far = float(answer(g - 2000, b, gr, br, 1.0))
-    return (
-        None
-        if np.isclose(far, right(g - 2000, b, gr, br, 1.0))
-        else "for margins of -2000 it overflows: write log(1 + exp(-m)) as logaddexp(0, -m)."
-    )
+        return "pass the function itself: check(\"42.3\", best_blind)."
+    author = np.full(10, 0.025)
+    author[[0, 3]] += 0.35, 0.4
+    flat = np.sqrt(author) / np.sqrt(author).sum()
+    single = author * np.exp(10.0 * (np.arange(10) == 0))
+    for steps, beta in ((1, 1.0), (5, 1.0), (11, 1.0), (5, 2.0), (2, 1.0), (9, 1.0)):
+        f, value = answer(author, steps, 10.0, beta)
+        f, value, case = np.asarray(f, float), float(value), f"for {steps} steps at β = {beta:g}"
+        if f.shape != (10,) or (f < -1e-9).any() or not np.isclose(f.sum(), 1, atol=1e-6):
+            return f"{case} f should be ten probabilities that sum to one."
+        mine = _blind_value(np.clip(f, 0, 1), author, steps, 10.0, beta)
+        if not np.isclose(value, mine, atol=1e-4):
+            return f"{case} the return of your f is {mine:.4f}; you give {value:.4f}."
+        rivals = {"one who never errs": np.eye(10)[0], "the author": author, "the flattened author": flat}
+        rivals["the author, tilted where no other step is there"] = single / single.sum()
+        for name, rival in rivals.items():
+            if (theirs := _blind_value(rival, author, steps, 10.0, beta)) > mine + 1e-5:
+                return f"{case} {name} has the return {theirs:.4f}, more than yours, {mine:.4f}."
+        others = np.fft.ifft(np.fft.fft(f) ** (steps - 1)).real[-np.arange(10) % 10]
+        tilt = (author * np.exp(10.0 * others)) ** (1 / beta)
+        if np.abs(tilt / tilt.sum() - f).max() > 1e-3:
+            return f"{case} your f is good, but no hilltop: moving a little of it raises the return."
+    return None
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4211
 @exercise("42.4")
@@ -334,3 +516,36 @@ def _(answer: Any) -> str | None:
         "the ELBO is right; the log-evidence is log(0.92 + 0.08 e^10), and the difference is not"
         f" {pair[1]:g}.",
     )
+
+# %% ../../nbs/94_brite_solutions.ipynb #x429
+@exercise("42.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"42.5\", log_evidence)."
+    right = np.array([[1, 1, 1, 1], [0, 0, 0, 0], [1, 0, 0, 0]], float)
+    for bonus in (10.0, 3.0):
+        grown = np.exp(bonus * right)
+        want, got = float(np.log(grown.mean(1)).mean()), as_number(answer(right, bonus))
+        if got is None:
+            return "one number is wanted: the mean over the prompts."
+        if np.isclose(got, want):
+            continue
+        known = {
+            float(
+                np.log(grown.mean())
+            ): "as before: one logarithm of one mean, and the easy prompts rule it.",
+            float(
+                np.log(grown.mean(0)).mean()
+            ): "that takes the mean over the prompts inside; rows are prompts.",
+            float(
+                bonus * right.mean()
+            ): "that is the mean of the logarithms of single samples; a prompt's samples"
+            " belong inside the logarithm.",
+            float(np.log(grown.mean(1)).sum()): "the mean over the prompts, not the sum.",
+            float(np.log(grown.sum(1)).mean()): "inside the logarithm the samples are averaged, not added.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if np.isclose(got, wrong)),
+            f"with bonus {bonus:g} the mean log-evidence of the three prompts is {want:.4f}, not {got:.4f}.",
+        )
+    return None

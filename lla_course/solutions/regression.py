@@ -10,7 +10,35 @@ from typing import Any
 
 import numpy as np
 
-from ..course.exercises import close, exercise
+from ..course.exercises import as_number, close, exercise
+
+# %% ../../nbs/91_regression_solutions.ipynb #s083
+@exercise("08.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"08.1\", nearest_three)."
+    x, y = np.array([0.9, 0.1, 0.5, 0.2, 0.4]), np.array([9.0, 1.0, 5.0, 2.0, 3.0])
+    found = [float(answer(x0, x, y)) for x0 in (0.0, 0.45, 5.0)]
+    if np.allclose(found, [2.0, 10 / 3, 17 / 3]):
+        return None
+    if np.allclose(found, found[0]):
+        return "your answer is the same wherever one asks; sort the points by their distance to x0 first."
+    if np.allclose(found, [1.0, 3.0, 9.0]) or np.allclose(found, [1.0, 5.0, 9.0]):
+        return "that is the nearest point alone; take the mean of three."
+    if np.allclose(found, [6.0, 10.0, 17.0]):
+        return "that is the sum of the three; divide by three."
+    return "for each x0 the three smallest values of |x - x0| count, on whichever side they lie."
+
+# %% ../../nbs/91_regression_solutions.ipynb #s086
+@exercise("08.2")
+def _(answer: Any) -> str | None:
+    if not isinstance(answer, str):
+        return "answer with one of the three phrases, in quotes."
+    if answer.strip().lower() == "one line for all data":
+        return None
+    if "constant" in answer.lower():
+        return "that is what becomes of the average; a line may still slope."
+    return "a very large bandwidth forgets where the curve bends: look at the blue curve at h = 2."
 
 # %% ../../nbs/91_regression_solutions.ipynb #c005
 @exercise("10.1")
@@ -26,24 +54,56 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/91_regression_solutions.ipynb #c009
+def _apart(x: np.ndarray, y: np.ndarray, groups: np.ndarray, h: float) -> float:
+    "The error of leaving groups out, one point after the other."
+    misses = []
+    for i in range(len(x)):
+        rest = groups != groups[i]
+        r2 = ((x[rest] - x[i]) / h) ** 2
+        k = np.exp(-0.5 * (r2 - r2.min()))
+        misses.append(y[i] - k @ y[rest] / k.sum())
+    return float(np.mean(np.square(misses)))
+
+
 @exercise("10.2")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"10.2\", nearest_weights)."
-    x, x0 = np.array([0.0, 0.1, 0.25, 0.7, 2.0]), np.array([0.12, 0.9, 5.0])
-    weights = np.asarray(answer(x0, x, 2), float)
-    if weights.shape != (3, 5):
-        return f"for 3 queries and 5 points the result should be [3, 5]; yours is {list(weights.shape)}."
-    if not np.allclose(weights.sum(1), 1):
-        return f"each row should sum to one; yours sum to {weights.sum(1).round(3).tolist()}."
-    if ((weights > 0).sum(1) != 2).any():
-        return "with k = 2 exactly two entries a row should differ from zero."
-    wanted = np.array([[0.5, 0.5, 0, 0, 0], [0, 0, 0.5, 0.5, 0], [0, 0, 0, 0.5, 0.5]])
-    return (
-        None
-        if np.allclose(weights, wanted)
-        else "right number of neighbours, but not always the nearest: are distances taken as absolute values?"
-    )
+        return "pass the function itself: check(\"10.2\", leave_group_out)."
+    generator = np.random.default_rng(2)
+    x, y = generator.uniform(0, 1, 12), generator.normal(size=12)
+    alone, pairs, bandwidths = np.arange(12), np.arange(12) // 2, [0.05, 0.2, 1.0]
+    ask = lambda x=x, y=y, groups=alone, h=bandwidths: np.asarray(answer(x, y, groups, h), float)
+    if ask().shape != (3,):
+        return f"one error for each bandwidth: for 3 bandwidths [3]; yours is {list(ask().shape)}."
+    if not np.isfinite(ask(h=[1e-4])).all():
+        return (
+            "at a bandwidth of 1e-4 the answer is not a number: take the largest score away before exp, and"
+            " set the own group to minus infinity before that."
+        )
+    if np.allclose(ask(y=2 * y), 2 * ask()):
+        return "twice the responses should give four times the error: are the misses squared?"
+    left = [_apart(x, y, alone, h) for h in bandwidths]
+    if np.allclose(ask(), 12 * np.array(left)):
+        return "that is the sum of the squared misses; take their mean."
+    if not np.allclose(ask(), left):
+        if not np.allclose(ask(y=np.ones(12)), 0):
+            return "constant responses should have no error: do the weights that are left sum to one?"
+        return "with every point in a group of its own it should be leave-one-out: is the point left out?"
+    return _grouped(ask, pairs, bandwidths)
+
+# %% ../../nbs/91_regression_solutions.ipynb #c009b
+def _grouped(ask: Any, pairs: np.ndarray, bandwidths: list) -> str | None:
+    "The properties of leaving whole groups out."
+    generator = np.random.default_rng(2)
+    x, y = generator.uniform(0, 1, 12), generator.normal(size=12)
+    twice, order = np.repeat(np.arange(12), 2), generator.permutation(12)
+    if not np.allclose(ask(x[twice], y[twice], twice), ask()):
+        return "each point stored twice, in one group, should change nothing: is the whole group left out?"
+    if not np.allclose(ask(x[order], y[order], pairs[order]), ask(groups=pairs)):
+        return "the order of the points changes your answer: compare the labels, not the positions in a list."
+    if not np.allclose(ask(groups=pairs), [_apart(x, y, pairs, h) for h in bandwidths]):
+        return "groups of two distant points come out wrong: a group is what shares a label, not who is near."
+    return None
 
 # %% ../../nbs/91_regression_solutions.ipynb #c012
 @exercise("10.3")
@@ -59,6 +119,39 @@ def _(answer: Any) -> str | None:
         },
     )
 
+# %% ../../nbs/91_regression_solutions.ipynb #x104c
+@exercise("10.4")
+def _(answer: Any) -> str | None:
+    said = str(answer).strip().lower()
+    if said == "the smallest":
+        return None
+    if said == "the same":
+        return "the scores change: what does the copy of a left-out week predict?"
+    if said == "the largest":
+        return "a wide window averages; what does a narrow one find in it now?"
+    return "answer with one of the three phrases, in quotes."
+
+# %% ../../nbs/91_regression_solutions.ipynb #x105c
+@exercise("10.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"10.5\", choose)."
+    x = np.array([0.0, 0.1, 0.2, 0.3, 0.8, 1.5, 1.6, 1.7])
+    y = np.array([0.0, 0.1, 0.2, 0.3, 0.9, 1.5, 1.6, 1.7])
+    dense = np.linspace(0, 1, 30)
+    if float(answer(dense, np.sin(9 * dense), [0.3, 0.04, 0.1])) != 0.04:
+        return "on dense data the bandwidth with the smallest squared error is right, and you return another."
+    with np.errstate(all="ignore"):
+        found = float(answer(x, y, [0.6, 0.22, 0.11, 0.75, 2.0]))
+    hints = {
+        0.75: None,
+        0.22: "at 0.22 the point at 0.8 has no neighbour, and its miss is nan: what does argmin make of it?",
+        0.11: "points without a neighbour are skipped, which makes a bandwidth look better than it is.",
+        0.6: "every point has a neighbour at 0.6, but the error is smaller at another bandwidth.",
+        2.0: "every point has neighbours at 2.0, but the error is smaller at another bandwidth.",
+    }
+    return hints.get(found, f"{found} is none of the bandwidths that were offered.")
+
 # %% ../../nbs/91_regression_solutions.ipynb #c015
 @exercise("11.1")
 def _(answer: Any) -> str | None:
@@ -69,6 +162,8 @@ def _(answer: Any) -> str | None:
         return None
     if np.allclose(s, 1 / 3, atol=1e-3):
         return "those are the weights p of the average; the line multiplies each by 1 + u (x - mean)."
+    if np.allclose(s, [-1 / 6, 1 / 3, 5 / 6], atol=1e-2):
+        return "right so far as it goes: give the weights as fractions, or to three decimals."
     if abs(s.sum() - 1) > 1e-3:
         return f"weights must sum to one; yours sum to {s.sum():.3g}."
     if abs(s @ [0, 1, 2] - 2) > 1e-3:
@@ -99,31 +194,80 @@ def _(answer: Any) -> str | None:
 @exercise("11.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"11.3\", line_loop)."
-    x = np.array([0.0, 0.2, 0.3, 0.7, 1.0])
-    x0 = np.array([0.0, 0.5, 1.0])
-    affine = np.asarray(answer(x0, x, 3 - 2 * x, 0.3), float)
-    if affine.shape != (3,):
-        return f"one prediction a query: for 3 queries [3]; yours is {list(affine.shape)}."
-    if not np.allclose(affine, 3 - 2 * x0):
+        return "pass the function itself: check(\"11.3\", local_parabola)."
+    x, x0 = np.array([0.0, 0.2, 0.3, 0.45, 0.7, 1.0]), np.array([0.0, 0.5, 1.1])
+    ask = lambda y, x0=x0, x=x, h=0.3: np.asarray(answer(x0, x, y, h), float)
+    if ask(x).shape != (3,):
+        return f"one answer a query: for 3 queries [3]; yours is {list(ask(x).shape)}."
+    if not np.allclose(ask(3 - 2 * x), 3 - 2 * x0):
+        return f"on y = 3 - 2x a parabola is exact too; yours gives {ask(3 - 2 * x).round(3).tolist()}."
+    if not np.allclose(ask(x**2), x0**2):
         return (
-            f"on y = 3 - 2x a line must be exact; yours gives {affine.round(3).tolist()} for"
-            f" {(3 - 2 * x0).tolist()}."
+            "straight lines are right, but on y = x**2 the answer should be x0**2: is the second power there?"
         )
-    curved = np.asarray(answer(x0, x, x**2, 0.3), float)
-    if not np.allclose(curved, [-0.02816, 0.33989, 0.97721], atol=2e-3):
+    bend = np.sin(8 * x)
+    rows = lambda q: np.exp(-0.25 * ((x - q) / 0.3) ** 2)
+    fits = [np.polyfit(x - q, bend, 2, w=rows(q))[-1] for q in x0]
+    if np.allclose(
+        ask(bend), np.polynomial.polynomial.polyval(x0, np.polynomial.polynomial.polyfit(x, bend, 2))
+    ):
+        return "that is one parabola for all data: each query has its own weights."
+    if not np.allclose(ask(bend), fits):
         return (
-            f"straight lines are right, but on y = x**2 the weights seem wrong: {curved.round(4).tolist()}."
+            f"parabolas are reproduced, but on sin(8x) the answer is {ask(bend).round(3).tolist()}: are the"
+            " weights exp(-r**2 / 2), and are the rows multiplied by their roots?"
         )
-    one = np.asarray(answer(np.array([0.4]), np.array([0.1]), np.array([7.0]), 0.3), float)
-    return (
-        None
-        if np.allclose(one, 7)
-        else (
-            f"with a single design point of response 7 the prediction should be 7; yours is {one.tolist()}:"
-            " centre before lstsq, or it shares the 7 between height and slope."
+    return _moved(ask, bend, x, x0)
+
+# %% ../../nbs/91_regression_solutions.ipynb #c022b
+def _moved(ask: Any, y: np.ndarray, x: np.ndarray, x0: np.ndarray) -> str | None:
+    "What a local parabola does when origin, unit or responses change, or when points are few."
+    usual = ask(y)
+    if not np.allclose(ask(y, 40 * x0 - 7, 40 * x - 7, 12.0), usual):
+        return "another unit and origin of x change your answer: measure positions from the query, over h."
+    if not np.allclose(ask(y + 100), usual + 100):
+        return "100 more in all responses should be 100 more in the answer: is there a height to fit?"
+    one = ask(np.array([7.0]), x=np.array([0.1]))
+    if not np.allclose(one, 7):
+        return (
+            f"with a single point of response 7 the answer should be 7; yours is {one.round(3).tolist()}:"
+            " centre before lstsq, or it shares the 7 between height, slope and curvature."
         )
+    if not np.isfinite(ask(np.array([1.0, 2.0]), x=np.array([0.1, 0.4]))).all():
+        return "with two points the answer is not a number: lstsq knows what to do where solve does not."
+    return None
+
+# %% ../../nbs/91_regression_solutions.ipynb #x114c
+@exercise("11.4")
+def _(answer: Any) -> str | None:
+    if (as_number(answer) or 0) > 1:
+        return "give a share between 0 and 1."
+    return close(
+        answer,
+        1 / 3,
+        tolerance=0.011,
+        hints={
+            0: "inside, none; at the edge the weights must balance around a query with nothing beyond it.",
+            0.5: "the weights change sign where 1 + u (x - mean) = 0, and that is not at the mean.",
+            2 / 3: "that is the share of the positive ones.",
+        },
     )
+
+# %% ../../nbs/91_regression_solutions.ipynb #x115c
+@exercise("11.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"11.5\", line_height)."
+    x, y = np.array([0.0, 1.0, 3.0, 4.0]), np.array([1.0, 0.0, 2.0, 5.0])
+    p = np.array([0.1, 0.2, 0.3, 0.4])
+    rows = np.stack([np.ones(4), x - 5], 1) * np.sqrt(p)[:, None]
+    right = np.linalg.lstsq(rows, y * np.sqrt(p), rcond=None)[0][0]
+    found, affine = float(answer(5.0, x, y, p)), float(answer(5.0, x, 2 * x + 1, p))
+    if np.isclose(found, right):
+        return None
+    if np.isclose(affine, 11):
+        return "affine responses are right, others are not: is the slope the weighted one?"
+    return "points on y = 2x + 1 should give 11 at x = 5; where is the middle of weighted points?"
 
 # %% ../../nbs/91_regression_solutions.ipynb #c025
 @exercise("12.1")
@@ -163,19 +307,83 @@ def _(answer: Any) -> str | None:
 @exercise("12.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"12.3\", mean_squared_error)."
-    s, x, f = np.array([0.2, 0.5, 0.3]), np.array([0.0, 1.0, 3.0]), lambda t: t**2
-    bias, variance = 0.2 * 0 + 0.5 * 1 + 0.3 * 9 - 4, 0.38
-    got = [float(answer(s, x, 2.0, f, sigma)) for sigma in (0.0, 1.0, 3.0)]
-    if abs(got[0] - bias**2) > 1e-9:
-        return f"without noise only the squared bias is left, here {bias**2:.2f}; yours is {got[0]:.2f}."
-    if abs(got[1] - got[0] - variance) > 1e-9:
-        return (
-            f"with sigma = 1 the variance is the sum of squared weights, here {variance}; yours adds"
-            f" {got[1] - got[0]:.3f}."
-        )
-    return (
-        None
-        if abs(got[2] - got[0] - 9 * variance) < 1e-9
-        else "the variance should grow with the square of sigma."
+        return "pass the function itself: check(\"12.3\", shared_noise)."
+    x, x0 = np.array([0.0, 0.1, 0.15, 0.4, 0.7, 1.0]), np.array([0.0, 0.3, 1.0])
+    wave, straight = lambda t: np.sin(5 * t), lambda t: 3 - 2 * t
+
+    def ask(f=wave, sigma=1.0, rho=0.5, line=True):
+        return [np.asarray(part, float) for part in answer(x0, x, f, 0.2, sigma, rho, line)]
+
+    bias, variance = ask()
+    if bias.shape != (3,) or variance.shape != (3,):
+        return f"two arrays, [3] each for 3 queries; yours are {list(bias.shape)}, {list(variance.shape)}."
+    if not np.allclose(ask(straight)[0], 0):
+        return "a line has no bias on a straight truth: is the truth at x0 subtracted? Are its weights right?"
+    if np.allclose(ask(straight, line=False)[0], 0):
+        return "with line=False a straight truth should have a bias at the edge; yours has none."
+    if not np.allclose(ask(sigma=3.0, rho=0.0)[0], bias):
+        return "the noise changes your bias; it should not."
+    if not np.allclose(ask(sigma=3.0)[1], 9 * variance):
+        return "the variance should grow with the square of sigma."
+    return _shared(ask, x, x0, wave)
+
+# %% ../../nbs/91_regression_solutions.ipynb #c032b
+def _shared(ask: Any, x: np.ndarray, x0: np.ndarray, f: Any) -> str | None:
+    "Bias and variance of both estimators against rows of weights by least squares."
+    for line in (False, True):
+        rows = []
+        for q in x0:
+            root = np.exp(-0.25 * ((x - q) / 0.2) ** 2)
+            powers = np.stack([np.ones_like(x), x - q], 1)[:, : 1 + line]
+            rows.append(np.linalg.pinv(root[:, None] * powers)[0] * root)
+        s, which = np.array(rows), "line" if line else "average"
+        if not np.allclose(ask(line=line)[0], s @ f(x) - f(x0)):
+            return (
+                f"the bias of the {which} is not right on sin(5x): are the Gaussian weights exp(-r**2 / 2)?"
+            )
+        if not np.allclose(ask(rho=0.0, line=line)[1], (s**2).sum(1)):
+            return f"at rho = 0 the variance of the {which} is the sum of its squared weights; yours is not."
+        if np.allclose(ask(line=line)[1], ask(rho=0.0, line=line)[1]):
+            return "your variance is that of independent noise: pairs count too, with s_i s_j rho**|i - j|."
+        if not np.allclose(ask(rho=1.0, line=line)[1], 1):
+            return "at rho = 1 all points share one error, and weights sum to one: the variance is sigma**2."
+        steps = np.abs(np.subtract.outer(np.arange(len(x)), np.arange(len(x))))
+        factor = np.linalg.cholesky(0.5**steps)
+        if not np.allclose(ask(line=line)[1], np.linalg.norm(s @ factor, axis=1) ** 2):
+            return "rho = 0 and rho = 1 are right, 0.5 is not: the exponent counts points, not distances."
+    return None
+
+# %% ../../nbs/91_regression_solutions.ipynb #x124c
+@exercise("12.4")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        4**0.2,
+        tolerance=0.006,
+        hints={
+            2**0.2: "the variance grows with the square of the noise.",
+            2: "the bandwidth does not grow as fast as the noise: the bias grows as its square.",
+            4**0.25: "balance the squared bias, h to the power 4, against 1/h.",
+            4
+            ** (
+                1 / 3
+            ): "that is the balance of the average at an edge; the line has a bias of order h squared.",
+        },
     )
+
+# %% ../../nbs/91_regression_solutions.ipynb #x125c
+@exercise("12.5")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"12.5\", squared_bias)."
+    fits = np.array([1.0, 2.0, 6.0])
+    found = float(answer(fits, 1.0))
+    if np.isclose(found, 4) and np.isclose(float(answer(fits, 3.0)), 0):
+        return None
+    if np.isclose(found, np.mean((fits - 1) ** 2)):
+        return "that is the mean squared error: bias and variance together."
+    if np.isclose(found, 2):
+        return "that is the bias; square it."
+    if np.isclose(found, fits.var()):
+        return "that is the variance of the estimates."
+    return "average the estimates, subtract the truth, square."
