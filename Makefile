@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = .venv/bin/
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: course test test-laws test-kernels test-notebooks test-browser fuzz lab site setup export pictures clean
+.PHONY: course test test-laws test-kernels test-notebooks test-browser fuzz bench lab site setup export pictures clean
 
 course: setup   ## run every chapter at preset fast and build the site
 	$(RUN)lla-course site
@@ -24,6 +24,9 @@ test-browser: setup    ## the site and the labs, in headless Chromium
 N ?= 1000
 fuzz: setup     ## N random cases (make fuzz N=10000) of flash_lla and lla_decode against float64, row by row
 	$(RUN)python tests/fuzz.py $(N)
+
+bench: setup    ## ratios to other libraries, measured side by side on this machine
+	$(RUN)python tests/bench.py
 
 lab: setup      ## JupyterLab on nbs/ (loopback, token on)
 	$(RUN)lla-course lab

@@ -10,6 +10,7 @@ if _TYPE_CHECKING:
     from .attention.flash import LocalLinearAttention, SolverWarning, flash_lla
     from .course.exercises import check
     from .attention.decode import lla_decode
+    from .attention.ragged import KVCache
     from .regression.kernel import nadaraya_watson
     from .regression.local_linear import local_linear
 
@@ -26,9 +27,11 @@ _public = {
     "LocalLinearAttention": "attention.flash",
     "SolverWarning": "attention.flash",
     "lla_decode": "attention.decode",
+    "KVCache": "attention.ragged",
     "check": "course.exercises",
 }
 __all__ = [  # noqa: F822  (imported on first use)
+    "KVCache",
     "LocalLinearAttention",
     "SolverWarning",
     "__version__",

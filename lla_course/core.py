@@ -30,7 +30,7 @@ if TYPE_CHECKING:  # torch takes two seconds to import: whoever only wants a num
 # %% auto #0
 __all__ = ['bad_argument', 'by_preset', 'require_positive', 'require_whole', 'require_flag', 'require_choice', 'inverse_softplus',
            'require_finite', 'seed_everything', 'pick_device', 'device_name', 'milliseconds', 'refuse_masked',
-           'as_tensors', 'add_parameters', 'write_atomic', 'repo_root', 'package_folder']
+           'as_tensors', 'add_parameters', 'write_atomic', 'package_folder', 'repo_root', 'work_root', 'own_root']
 
 # %% ../nbs/00_core.ipynb #c005
 def bad_argument(
@@ -362,17 +362,43 @@ def write_atomic(
     return path
 
 # %% ../nbs/00_core.ipynb #c026
-def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
-    """Find this project's checkout, from the working directory upwards, else from this file.
-
-    Raises `FileNotFoundError` when there is none."""
-    here = [Path.cwd().resolve(), Path(__file__).resolve() if "__file__" in globals() else Path.cwd()]
-    for folder in [f for start in here for f in (start, *start.parents)]:
-        if (folder / "settings.ini").is_file() and (folder / "nbs" / "00_core.ipynb").is_file():
-            return folder
-    raise FileNotFoundError("no checkout of lla_course found here: run this inside a clone of the repository")
-
-
 def package_folder() -> Path:  # where this file lies, and the rooms beside it
     "The folder of this library's modules: in the checkout, or where it is installed."
     return Path(__file__).resolve().parent
+
+
+def _is_book(folder: Path) -> bool:
+    settings = folder / "settings.ini"
+    if not (settings.is_file() and (folder / "nbs" / "00_core.ipynb").is_file()):
+        return False
+    return "lib_name = lla_course" in settings.read_text(encoding="utf-8", errors="replace")
+
+
+def repo_root() -> Path:  # the folder that holds settings.ini and nbs/
+    """Find the book: from the working directory upwards, then from this file, then in the installed package.
+
+    Raises `FileNotFoundError` when there is none."""
+    starts = [Path.cwd().resolve()]
+    if "__file__" in globals():
+        starts += [package_folder(), package_folder() / "book"]
+    for folder in (folder for start in starts for folder in (start, *start.parents)):
+        if _is_book(folder):
+            return folder
+    raise FileNotFoundError("no book of lla_course found here: run this inside a clone of the repository")
+
+
+def work_root(
+    root: Path | None = None,  # the book; default: the one we are in
+) -> Path:  # where `build/` belongs: the book, or the working directory if the book is the installed one
+    "The folder for what is computed from the book."
+    root = repo_root() if root is None else root
+    return Path.cwd().resolve() if root.resolve() == package_folder() / "book" else root
+
+
+def own_root() -> Path:  # as `repo_root`
+    "The book, for those who change it. Raises `FileNotFoundError` for the installed one."
+    if work_root(root := repo_root()) != root:
+        raise FileNotFoundError(
+            f"{root} belongs to the installed package and is only read; lla-course copy DIR makes your own"
+        )
+    return root

@@ -33,6 +33,7 @@ import numpy as np
 from lla_course.core import (
     bad_argument,
     device_name,
+    own_root,
     package_folder,
     refuse_masked,
     repo_root,
@@ -47,9 +48,9 @@ if TYPE_CHECKING:
     import torch
 
 # %% auto #0
-__all__ = ['content_hash', 'results_name', 'Run', 'as_run', 'code_hash', 'Record', 'replacement_loss', 'check_replacement',
-           'save', 'checkpoint_folder', 'remove_damaged_parts', 'checkpointed', 'StaleRecord', 'load', 'load_all',
-           'stored_records']
+__all__ = ['content_hash', 'results_name', 'Run', 'as_run', 'library_files', 'code_hash', 'Record', 'replacement_loss',
+           'check_replacement', 'save', 'checkpoint_folder', 'remove_damaged_parts', 'checkpointed', 'StaleRecord',
+           'load', 'load_all', 'stored_records', 'records_of', 'origins']
 
 # %% ../nbs/05_records.ipynb #c028
 def content_hash(
@@ -155,9 +156,11 @@ def as_run(
     return Run(rest, returned.get("arrays"), returned.get("device", "cpu"))
 
 # %% ../nbs/05_records.ipynb #r032h
-def _library_files() -> dict[str, Path]:
-    "The files of this library by the names of their modules, as `lla_course.attention.flash`."
-    package = package_folder()
+def library_files(
+    package: Path | None = None,  # the folder of its modules; default: of the one that is imported
+) -> dict[str, Path]:  # by the names of the modules, as `lla_course.attention.flash`
+    "The files of this library, or of another copy of it."
+    package = package or package_folder()
     kernels = package / "kernels"
     if not kernels.is_dir():  # a checkout without links
         kernels = package.parent / "kernels"
@@ -189,7 +192,7 @@ def _read_source(path: Path, module: str, changed: int) -> tuple[str, tuple[str,
 # %% ../nbs/05_records.ipynb #r032i
 def _hash_files(module: str, path: Path) -> str:
     "The hash of a file and of what it imports of this library, directly or not."
-    files = {name: file for name, file in _library_files().items() if name != "lla_course.records"}
+    files = {name: file for name, file in library_files().items() if name != "lla_course.records"}
     waiting, seen = [(module, path)], {}
     while waiting:
         name, file = waiting.pop()
@@ -240,7 +243,7 @@ class Record:
 @cache
 def _makers() -> dict[str, tuple[str, Path]]:
     "The modules of this library, and their files, by the stems of their notebooks."
-    return {stem: (name, path) for name, path in _library_files().items() if (stem := _notebook_of(path))}
+    return {stem: (name, path) for name, path in library_files().items() if (stem := _notebook_of(path))}
 
 
 def _code_today(chapter: str) -> str | None:
@@ -256,7 +259,7 @@ def replacement_loss(
     *,
     preset: str,  # of the run that would be stored
     device: torch.device | str | None = None,  # where it ran; None if that is not known yet
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
 ) -> str:  # why the record should stay; "" where nothing is lost
     """Say what would be lost where a result would go: a record of the other preset, or a full one of another
     kind of device."""
@@ -285,7 +288,7 @@ def check_replacement(
     *,
     preset: str,  # of the run that would be stored
     device: torch.device | str | None = None,  # where it ran; None if that is not known yet
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
 ) -> None:
     "Raise `FileExistsError` where `replacement_loss` names one."
     if why := replacement_loss(name, preset=preset, device=device, folder=folder):
@@ -304,14 +307,17 @@ def save(
     seconds: float,  # how long the run took
     preset: str = "full",  # "fast" or "full"
     module: ModuleType | None = None,  # whose run it was; the hash of its code is kept
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
     replace: bool = False,  # whether it may take the place of any record, see `check_replacement`
 ) -> Path:  # the JSON file
     """Store a result with its provenance and the hash of its own content. Numbers must be finite.
 
-    Raises `ValueError` for what cannot be stored and `FileExistsError` as `check_replacement` does.
+    Raises `ValueError` for what cannot be stored, `FileExistsError` as `check_replacement` does, and
+    `FileNotFoundError` where the book is that of the installed package.
     No file changes then."""
     path, run = _path(name, folder), as_run(result)
+    if not folder:
+        own_root()  # the installed book is only read
     if not require_flag("replace", replace):
         check_replacement(name, preset=preset, device=run.device, folder=folder)
     about = dict(
@@ -501,7 +507,7 @@ def load(
     name: str,  # the name it was stored under
     config: Any = None,  # the settings it must have been made with; None takes any
     *,
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
 ) -> Record | None:  # None when nothing is stored under that name
     """Read a stored result and check it.
 
@@ -534,7 +540,7 @@ def load_all(
     module: ModuleType,  # with functions cells(preset) and run(cfg)
     preset: str = "full",  # "fast" or "full"
     *,
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
 ) -> dict[str, Record | None]:  # every cell of the module by name; None where nothing is stored
     """Read the records of all cells of a module.
 
@@ -580,7 +586,7 @@ def _completed(held: dict, config: Any) -> dict:
 def stored_records(
     chapter: str | None = None,  # the folder of its records, as "12_bias_variance"; None for all
     *,
-    folder: str | Path | None = None,  # default: nbs/results of the checkout
+    folder: str | Path | None = None,  # default: nbs/results of the book
 ) -> dict[str, Record | StaleRecord]:  # by name; in the place of one that is refused, why
     "Read every record there is, with whatever settings. A folder that does not exist holds none."
     top, found = _path("any", folder).parent, {}
@@ -592,3 +598,34 @@ def stored_records(
         except StaleRecord as error:
             found[name] = error
     return found
+
+# %% ../nbs/05_records.ipynb #r038p
+def records_of(
+    chapter: str,  # its number with its letter, as "22b"
+    *,
+    folder: str | Path | None = None,  # default: nbs/results of the book
+) -> dict[str, Record]:  # by the names of their cells; empty where nothing is stored
+    "Read all records of a chapter. Raises `StaleRecord` for one that is refused."
+    found = {}
+    for path in sorted(_path("any", folder).parent.glob(f"{_name(chapter)}_*")):
+        for name, record in stored_records(path.name, folder=folder).items():
+            if isinstance(record, StaleRecord):
+                raise record
+            found[name.rpartition("/")[2]] = record
+    return found
+
+
+def origins(
+    chapter: str,  # what the first column says
+    records: dict[str, Record],  # as `records_of` returns them
+    by: tuple[str, ...] = ("device", "date", "torch"),  # entries of the provenance, or packages
+) -> list[dict[str, Any]]:  # a row for each combination that occurs
+    "Where and when records were made: how many cells, and how many seconds they took together."
+    kinds: dict[tuple, list[float]] = {}
+    for record in records.values():
+        made = record.provenance["versions"] | record.provenance
+        kinds.setdefault(tuple(made.get(key, "") for key in by), []).append(made["seconds"])
+    return [
+        {"chapter": chapter} | dict(zip(by, kind)) | {"cells": len(s), "seconds": round(sum(s))}
+        for kind, s in kinds.items()
+    ]

@@ -1,9 +1,11 @@
 "What several test files need: errors, tolerances, heads, and the parts of a lab."
 
+from collections import Counter
 from contextlib import contextmanager
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla_course.kernels.runtime import can_run
 
@@ -52,6 +54,42 @@ def same_with_usual_dtype(make, usual):
     want = make()
     with default_dtype(usual):
         return all(torch.equal(a, b) and a.dtype == b.dtype for a, b in zip(make(), want, strict=True))
+
+
+interpreted = pytest.mark.skipif(
+    DEVICE == "cuda" or not can_run(DEVICE), reason="counts what the interpreter does"
+)
+
+
+class Largest(TorchDispatchMode):
+    "Remembers the largest storage that any operation returned, in bytes."
+
+    bytes = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        out = func(*args, **(kwargs or {}))
+        for t in out if isinstance(out, (tuple, list)) else [out]:
+            if isinstance(t, torch.Tensor):
+                self.bytes = max(self.bytes, t.untyped_storage().nbytes())
+        return out
+
+
+@contextmanager
+def counted_products():
+    "The matrix products of interpreted kernels: how many of which shapes."
+    from triton.runtime.interpreter import InterpreterBuilder
+
+    counts, multiply = Counter(), InterpreterBuilder.create_dot
+
+    def count(self, a, b, *rest):
+        counts[a.data.shape, b.data.shape] += 1
+        return multiply(self, a, b, *rest)
+
+    InterpreterBuilder.create_dot = count
+    try:
+        yield counts
+    finally:
+        InterpreterBuilder.create_dot = multiply
 
 
 def on_gpus(test):

@@ -492,11 +492,13 @@ def test_repo_root_is_found_from_below_and_from_elsewhere(tmp_path, monkeypatch)
     assert (root / "settings.ini").is_file()
     monkeypatch.chdir(tmp_path)
     assert repo_root() == root  # by the file of the module
-    (tmp_path / "settings.ini").touch()
     (tmp_path / "nbs").mkdir()
     (tmp_path / "nbs" / "00_core.ipynb").touch()
     (tmp_path / "deep").mkdir()
     monkeypatch.chdir(tmp_path / "deep")
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = another\n")
+    assert repo_root() == root  # another project has notebooks, too
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = lla_course\n")
     assert repo_root() == tmp_path.resolve()  # the working directory comes first
     import lla_course.core
 

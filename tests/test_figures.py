@@ -1,6 +1,7 @@
 """Figures: arrays in, a plotly Figure out; colours by role, axes in words, sliders that need no kernel and
 hold the axes still."""
 
+import itertools
 import json
 import re
 
@@ -24,8 +25,10 @@ from lla_course.figures import (
     add_points,
     add_query,
     add_weights,
+    as_table,
     canvas,
     colour,
+    described,
     graph,
     heat_map,
     live,
@@ -34,9 +37,11 @@ from lla_course.figures import (
     remembered,
     simplex,
     tiles,
+    when_narrow,
     with_slider,
 )
 
+SAID = "The curve rises to the right and ends at one."
 X, Y = np.linspace(0, 1, 5), np.array([1.0, -2, 0, 4, 3])
 ADD = [
     add_points,
@@ -87,13 +92,38 @@ def test_a_role_has_one_colour_and_the_three_estimators_differ():
     assert colour("truth") == "rgba(0,0,0,1)" and colour("local_linear", 0.18) == "rgba(0,114,178,0.18)"
 
 
+# how a colour, in linear light, looks with each form of colour blindness (Machado and others, 2009)
+SIGHT = {
+    "full": np.eye(3),
+    "protan": [[0.152, 1.053, -0.205], [0.115, 0.786, 0.099], [-0.004, -0.048, 1.052]],
+    "deutan": [[0.367, 0.861, -0.228], [0.280, 0.673, 0.047], [-0.012, 0.043, 0.969]],
+    "tritan": [[1.256, -0.077, -0.179], [-0.078, 0.931, 0.148], [0.005, 0.691, 0.304]],
+}
+
+
+def seen(role, sight):
+    "The colour of a role in CIE Lab, as somebody sees it."
+    c = np.array([int(ROLES[role][i : i + 2], 16) / 255 for i in (1, 3, 5)])
+    c = np.clip(SIGHT[sight] @ np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4), 0, 1)
+    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    c = to_xyz @ c / [0.9505, 1, 1.089]
+    x, y, z = np.where(c > 0.008856, np.cbrt(c), 7.787 * c + 16 / 116)
+    return np.array([116 * y - 16, 500 * (x - y), 200 * (y - z)])
+
+
+@pytest.mark.parametrize("sight", SIGHT)
+def test_query_error_and_negative_weight_can_be_told_apart(sight):
+    for a, b in itertools.combinations(("query", "error", "negative", "lla", "softmax", "truth"), 2):
+        assert np.linalg.norm(seen(a, sight) - seen(b, sight)) > 15, (a, b)
+
+
 def test_unknown_roles():
     for role in ("blue", "", None):
         with pytest.raises(ValueError, match="^role=.*truth, data"):
             colour(role)
     for add in ADD:
         with pytest.raises(ValueError, match="^role='blue'"):
-            add(canvas("x", "y", "w"), X, Y, "blue")
+            add(canvas("x", "y", "w", alt=SAID), X, Y, "blue")
 
 
 # ---- the canvas and what stands on it
@@ -101,7 +131,7 @@ def test_unknown_roles():
 
 @pytest.mark.parametrize("y", [(), ("y",), ("y", "w"), ("a", "b", "c")])
 def test_a_canvas_titles_every_axis(y):
-    fig = canvas("position x (m)", *y)
+    fig = canvas("position x (m)", *y, alt=SAID)
     rows = max(len(y), 1)
     axes = [fig.layout[f"yaxis{i or ''}"] for i in (None, *range(2, rows + 1))]
     assert [a.title.text for a in axes] == list(y or [""]) and fig.layout[
@@ -109,7 +139,7 @@ def test_a_canvas_titles_every_axis(y):
     ].title.text == "position x (m)"
     assert (
         fig.layout.height == (360 if rows == 1 else 230 * rows)
-        and canvas("x", *y, height=100).layout.height == 100
+        and canvas("x", *y, height=100, alt=SAID).layout.height == 100
     )
     if rows > 1:
         assert fig.layout.xaxis.matches, "rows share their horizontal axis"
@@ -117,7 +147,7 @@ def test_a_canvas_titles_every_axis(y):
 
 def test_relative_heights():
     span = lambda axis: axis.domain[1] - axis.domain[0]
-    fig = canvas("x", "y", "w", heights=[0.75, 0.25])
+    fig = canvas("x", "y", "w", heights=[0.75, 0.25], alt=SAID)
     assert span(fig.layout.yaxis) == pytest.approx(3 * span(fig.layout.yaxis2))
 
 
@@ -126,7 +156,7 @@ def test_relative_heights():
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 def test_adding_returns_the_same_figure_and_keeps_the_data(add, kind):
     x, y = kind(X.tolist()), kind(Y.tolist())
-    fig = canvas("x", "y", "w")
+    fig = canvas("x", "y", "w", alt=SAID)
     assert add(fig, x, y, "local_linear", row=2) is fig and len(fig.data) == 1 and fig.data[0].yaxis == "y2"
     assert np.array_equal(numbers(x), X) and np.array_equal(numbers(y), Y)
     assert add(fig, x, y, "data", row=1).data[1].yaxis in ("y", None)
@@ -136,7 +166,7 @@ def test_adding_returns_the_same_figure_and_keeps_the_data(add, kind):
 
 @pytest.mark.parametrize("add", ADD)
 def test_names_and_legends(add):
-    trace = lambda name: add(canvas("x", "y", "w"), X, Y, "local_constant", name).data[0]
+    trace = lambda name: add(canvas("x", "y", "w", alt=SAID), X, Y, "local_constant", name).data[0]
     assert trace("words").name == "words" and trace("words").showlegend and not trace("").showlegend
     if add in ADD[:3]:
         assert trace(None).name == "local constant" and trace(None).showlegend
@@ -144,7 +174,12 @@ def test_names_and_legends(add):
 
 def test_points_and_curves_draw_what_they_got():
     fig = add_curve(
-        add_points(canvas("x", "y"), X, Y, size=9, symbol="x"), X, Y, "error", dash="dot", markers=True
+        add_points(canvas("x", "y", alt=SAID), X, Y, size=9, symbol="x"),
+        X,
+        Y,
+        "error",
+        dash="dot",
+        markers=True,
     )
     points, curve = fig.data
     assert (
@@ -155,12 +190,12 @@ def test_points_and_curves_draw_what_they_got():
     assert curve.mode == "lines+markers" and curve.line.color == colour("error") and curve.line.dash == "dot"
     for trace in (points, curve):
         assert np.array_equal(trace.x, X) and np.array_equal(trace.y, Y)
-    assert add_curve(canvas("x", "y"), X, Y, "truth").data[0].mode == "lines"
+    assert add_curve(canvas("x", "y", alt=SAID), X, Y, "truth").data[0].mode == "lines"
 
 
 def test_a_band_encloses_what_lies_between():
     low, high = Y - 1, Y + 2
-    band = add_band(canvas("x", "y"), X, low, high, "local_linear").data[0]
+    band = add_band(canvas("x", "y", alt=SAID), X, low, high, "local_linear").data[0]
     assert band.fill == "toself" and band.fillcolor == colour("local_linear", 0.18) and not band.showlegend
     corners = set(zip(band.x, band.y))
     assert (
@@ -174,7 +209,7 @@ def test_a_band_encloses_what_lies_between():
 @given(arrays(float, st.integers(0, 6), elements=st.floats(-5, 5)))
 def test_one_stem_a_weight_from_zero(weights):
     x = np.arange(len(weights)) / 3
-    trace = add_weights(canvas("x", "y", "w"), x, weights, "lla").data[0]
+    trace = add_weights(canvas("x", "y", "w", alt=SAID), x, weights, "lla").data[0]
     stems = numbers(trace.y).reshape(-1, 3)
     places = numbers(trace.x).reshape(-1, 3)
     assert (
@@ -189,7 +224,7 @@ def test_one_stem_a_weight_from_zero(weights):
 
 
 def test_a_query_is_a_line_through_all_rows():
-    fig = canvas("x", "y", "w")
+    fig = canvas("x", "y", "w", alt=SAID)
     add_points(fig, X, Y)
     add_weights(fig, X, Y, "lla")
     assert add_query(fig, 0.3) is fig and [(s.x0, s.x1) for s in fig.layout.shapes] == [(0.3, 0.3)] * 2
@@ -200,7 +235,7 @@ def test_a_query_is_a_line_through_all_rows():
 
 
 def frame(k, rows=1, at=None):
-    fig = add_curve(canvas("x", *["y", "w"][:rows]), X + k, k * Y, "lla")
+    fig = add_curve(canvas("x", *["y", "w"][:rows], alt=SAID), X + k, k * Y, "lla")
     if rows == 2:
         add_weights(fig, X[:2], k * Y[:2], "data")
     return fig if at is None else add_query(fig, at)
@@ -220,7 +255,7 @@ def test_a_slider_carries_every_figure():
         and fig.layout.sliders[0].currentvalue.prefix == "factor k: "
     )
     assert len(drawn(fig)["frames"]) == 5
-    assert with_slider({0: canvas("x", "y", height=500)}, name="k").layout.height == 570, (
+    assert with_slider({0: canvas("x", "y", height=500, alt=SAID)}, name="k").layout.height == 570, (
         "room for the slider below"
     )
 
@@ -270,10 +305,22 @@ def test_axes_stand_still_and_hold_every_point(rows, log):
 def test_a_range_that_is_set_is_kept_and_frames_may_be_empty():
     figures = {k: frame(k).update_yaxes(range=[-1, 1]) for k in range(3)}
     assert list(with_slider(figures, name="k").layout.yaxis.range) == [-1, 1]
-    empty = {k: add_curve(canvas("x", "y"), [], [], "lla") for k in range(2)}
+    empty = {k: add_curve(canvas("x", "y", alt=SAID), [], [], "lla") for k in range(2)}
     assert len(with_slider(empty, name="k").frames) == 2
-    constant = with_slider({0: add_curve(canvas("x", "y"), [1.0], [2.0], "lla")}, name="k").layout.yaxis.range
+    constant = with_slider(
+        {0: add_curve(canvas("x", "y", alt=SAID), [1.0], [2.0], "lla")}, name="k"
+    ).layout.yaxis.range
     assert constant[0] < 2 < constant[1]
+
+
+def test_a_frame_holds_what_moves_and_nothing_else():
+    still = lambda k: add_curve(frame(k, at=0.5), X, Y, "truth")
+    fig = with_slider({k: still(k) for k in range(3)}, name="k")
+    assert [(f.traces, len(f.data)) for f in fig.frames] == [((0,), 1)] * 3
+    assert all(f.layout.to_plotly_json() == {} for f in fig.frames) and len(fig.layout.shapes) == 1
+    assert np.array_equal(fig.frames[2].data[0].y, 2 * Y) and np.array_equal(fig.data[1].y, Y)
+    alike = with_slider({k: frame(1) for k in range(2)}, name="k")
+    assert [len(f.data) for f in alike.frames] == [0, 0] and np.array_equal(alike.data[0].y, Y)
 
 
 def test_the_figures_given_are_not_changed():
@@ -293,7 +340,7 @@ def test_a_live_figure_follows_its_controls():
         seen.append((k, shift))
         if k > 3:
             raise ValueError("k=4: expected <= 3")
-        return add_query(add_curve(canvas("x", "y"), X + shift, k * Y, "lla", f"k = {k}"), k)
+        return add_query(add_curve(canvas("x", "y", alt=SAID), X + shift, k * Y, "lla", f"k = {k}"), k)
 
     k, shift = ipywidgets.IntSlider(value=1, max=9), ipywidgets.FloatText(value=0.0)
     lab = live(draw, k=k, shift=shift)
@@ -326,7 +373,7 @@ def test_whatever_goes_wrong_is_said():
             return {}["no figure"]
         if k == 4:
             return None
-        return add_curve(canvas("x", "y"), X, k * Y, "lla")
+        return add_curve(canvas("x", "y", alt=SAID), X, k * Y, "lla")
 
     k = ipywidgets.IntSlider(value=0, max=9)
     _, message, shown = live(draw, k=k).children
@@ -347,7 +394,7 @@ STYLES = (None, "dot", "dash")
 
 def everything(k):
     "A drawing of which each position of a slider changes another part."
-    fig = add_curve(canvas("x", f"height {k}", height=300 + k), X, k * Y, "lla", dash=STYLES[k % 3])
+    fig = add_curve(canvas("x", f"height {k}", height=300 + k, alt=SAID), X, k * Y, "lla", dash=STYLES[k % 3])
     if k % 2:
         fig.update_xaxes(range=[0, k]).update_layout(title_text=f"title {k}", showlegend=False)
     if k in (2, 3, 7):
@@ -359,7 +406,7 @@ def everything(k):
     if k == 5:
         fig = go.Figure(go.Heatmap(z=np.eye(3), colorscale=[(0, "red"), (1, "blue")], showscale=False))
     if k == 6:
-        fig = add_curve(canvas("a", "b", "c"), X, Y, "mesa", row=2)
+        fig = add_curve(canvas("a", "b", "c", alt=SAID), X, Y, "mesa", row=2)
     return fig
 
 
@@ -436,7 +483,7 @@ def test_a_figure_that_is_changed_in_place_moves_too():
 
 def test_a_live_matrix():
     n = ipywidgets.IntSlider(value=1)
-    shown = live(lambda n: heat_map(n * np.eye(2), x="j", y="i"), n=n).children[2]
+    shown = live(lambda n: heat_map(n * np.eye(2), x="j", y="i", alt=SAID), n=n).children[2]
     n.value = 5
     assert np.array_equal(shown.data[0].z, 5 * np.eye(2))
 
@@ -445,7 +492,7 @@ def test_live_markers_and_surfaces():
     n = ipywidgets.IntSlider(value=1)
 
     def draw(n):
-        return add_points(canvas("x", "y"), X[:n], Y[:n], size=n * np.arange(1.0, n + 1)).add_trace(
+        return add_points(canvas("x", "y", alt=SAID), X[:n], Y[:n], size=n * np.arange(1.0, n + 1)).add_trace(
             go.Surface(z=n * np.eye(2))
         )
 
@@ -486,7 +533,13 @@ def test_rates_have_reference_lines_of_their_slope_through_the_last_point():
     n = np.array([10, 100, 1000])
     errors = {"lla": 5 / n, "softmax": n**-0.5}
     fig = log_log(
-        list(n), errors, x="n", y="error", slopes={"lla": -1.0, "softmax": -0.75}, names={"lla": "line"}
+        list(n),
+        errors,
+        x="n",
+        y="error",
+        slopes={"lla": -1.0, "softmax": -0.75},
+        names={"lla": "line"},
+        alt=SAID,
     )
     assert fig.layout.xaxis.type == fig.layout.yaxis.type == "log" and [t.name for t in fig.data] == [
         "line",
@@ -499,12 +552,12 @@ def test_rates_have_reference_lines_of_their_slope_through_the_last_point():
             np.diff(np.log(reference.y)) / np.diff(np.log(n)), slope
         )
         assert reference.line.color == colour(role) and reference.line.dash == "dot"
-    assert len(log_log(n, errors, x="n", y="e").data) == 2
+    assert len(log_log(n, errors, x="n", y="e", alt=SAID).data) == 2
 
 
 @given(arrays(float, st.tuples(st.integers(1, 4), st.integers(1, 4)), elements=st.floats(-5, 5)))
 def test_a_heat_map_has_row_zero_on_top_and_zero_white(values):
-    fig = heat_map(values, x="j", y="i", bar="w")
+    fig = heat_map(values, x="j", y="i", bar="w", alt=SAID)
     trace = fig.data[0]
     assert (
         np.array_equal(trace.z, values)
@@ -518,20 +571,20 @@ def test_a_heat_map_has_row_zero_on_top_and_zero_white(values):
     else:
         assert trace.zmin == 0 and scale == RISING and dict(RISING)[0] == "#ffffff"
     assert (
-        heat_map(values, x="j", y="i", signed=True).data[0].zmin < 0
-        and heat_map(np.abs(values), x="j", y="i", signed=False).data[0].zmin == 0
+        heat_map(values, x="j", y="i", signed=True, alt=SAID).data[0].zmin < 0
+        and heat_map(np.abs(values), x="j", y="i", signed=False, alt=SAID).data[0].zmin == 0
     )
 
 
 def test_a_heat_map_of_tensors_and_gaps():
     assert (
-        heat_map(torch.eye(2), x="j", y="i").data[0].zmax == 1
-        and heat_map([[np.nan, 2]], x="j", y="i").data[0].zmax == 2
+        heat_map(torch.eye(2), x="j", y="i", alt=SAID).data[0].zmax == 1
+        and heat_map([[np.nan, 2]], x="j", y="i", alt=SAID).data[0].zmax == 2
     )
 
 
 def test_every_state_of_a_tile_has_its_shade():
-    fig = tiles([[0, 1], [2, 3]], x="key tile", y="query tile")
+    fig = tiles([[0, 1], [2, 3]], x="key tile", y="query tile", alt=SAID)
     trace = fig.data[0]
     shade = lambda v: next(
         c
@@ -551,7 +604,7 @@ def test_every_state_of_a_tile_has_its_shade():
 
 def test_a_graph_draws_vertices_and_arrows():
     places = {"A": (0, 1), "B": (2, 3), 7: (4, 5)}
-    fig = graph(places, [("A", "B"), ("B", 7)], roles={"A": "query"})
+    fig = graph(places, [("A", "B"), ("B", 7)], roles={"A": "query"}, alt=SAID)
     trace = fig.data[0]
     assert list(trace.text) == ["A", "B", "7"] and list(zip(trace.x, trace.y)) == list(places.values())
     assert list(trace.marker.color) == [colour("query"), colour("data"), colour("data")]
@@ -560,14 +613,14 @@ def test_a_graph_draws_vertices_and_arrows():
         ((2, 3), (4, 5)),
     ] and all(a.showarrow for a in fig.layout.annotations)
     with pytest.raises(ValueError, match="^role='blue'"):
-        graph(places, [], roles={"A": "blue"})
+        graph(places, [], roles={"A": "blue"}, alt=SAID)
     with pytest.raises((ValueError, KeyError)):
-        graph(places, [("A", "Z")])
+        graph(places, [("A", "Z")], alt=SAID)
 
 
 def test_a_simplex_draws_the_path_in_its_order():
     p = np.array([[1, 0, 0], [0.2, 0.3, 0.5]])
-    fig = simplex(p, ("sun", "cloud", "rain"), role="lla", name="path")
+    fig = simplex(p, ("sun", "cloud", "rain"), role="lla", name="path", alt=SAID)
     trace = fig.data[0]
     assert (
         np.array_equal(np.c_[trace.a, trace.b, trace.c], p)
@@ -578,7 +631,7 @@ def test_a_simplex_draws_the_path_in_its_order():
     assert [ternary[f"{a}axis"].title.text for a in "abc"] == ["sun", "cloud", "rain"] and ternary.sum == 1
     for wrong in ([[0.5, 0.5]], [0.2, 0.3, 0.5]):
         with pytest.raises((ValueError, TypeError)):
-            simplex(wrong, ("a", "b", "c"))
+            simplex(wrong, ("a", "b", "c"), alt=SAID)
 
 
 def test_controls_choose_their_kind():
@@ -591,3 +644,66 @@ def test_controls_choose_their_kind():
         choice("ridge", [0.1, 1.0], 0.1), ipywidgets.SelectionSlider
     )
     assert choice("kernel", ["a", "b"], "b").value == "b" and slider("n", 3, 1, 9, 1).description == "n"
+
+
+def test_only_powers_of_ten_are_written_along_many_decades():
+    words = lambda x, which="x": [
+        t
+        for t in log_axes(add_curve(canvas("x", "y", alt=SAID), x, x, "lla"), which)
+        .layout[f"{which}axis"]
+        .ticktext
+        if t
+    ]
+    assert {"1", "2", "5", "10"} <= {*words([1, 20])} and {"1", "2", "5", "10"} <= {*words([1, 1000], "y")}
+    assert "10" in words([1, 1000]) and not {"2", "5", "0.5"} & {*words([1, 1000])}
+
+
+def test_a_figure_says_what_changes_on_a_narrow_page():
+    said = SAID
+    fig = described(when_narrow(canvas("x", "y", alt=said), height=700, yaxis__domain=[0, 0.5]), said)
+    assert fig.layout.meta == {"alt": said, "narrow": {"height": 700, "yaxis.domain": [0, 0.5]}}
+
+
+def test_a_figure_says_what_to_see():
+    said = SAID
+    shown = [
+        canvas("x", "y", alt=said),
+        heat_map([[1.0]], x="a", y="b", alt=said),
+        tiles([[1]], x="a", y="b", alt=said),
+        graph({"A": (0, 0)}, [], alt=said),
+        simplex([[1.0, 0, 0]], ("a", "b", "c"), alt=said),
+        log_log([1, 2], {"lla": [2, 1]}, x="n", y="error", alt=said),
+        with_slider({1: canvas("x", alt=""), 2: canvas("x", alt="")}, name="n", alt=said),
+        with_slider({1: canvas("x", alt=said)}, name="n"),
+    ]
+    assert {f.layout.meta["alt"] for f in shown} == {said} and canvas("x", alt="").layout.meta is None
+    for wrong in ("A curve.", 3, None):
+        with pytest.raises(ValueError, match="^alt=.*at least eight words that says what to see$"):
+            canvas("x", alt=wrong)
+    with pytest.raises(ValueError, match="^alt='': expected a sentence"):
+        with_slider({1: canvas("x", alt="")}, name="n")
+
+
+@pytest.mark.parametrize(
+    "draw, given",
+    [
+        (canvas, dict(x="x")),
+        (heat_map, dict(values=[[1.0]], x="a", y="b")),
+        (tiles, dict(state=[[1]], x="a", y="b")),
+        (graph, dict(positions={"A": (0, 0)}, edges=[])),
+        (simplex, dict(points=[[1.0, 0, 0]], corners=("a", "b", "c"))),
+        (log_log, dict(n=[1, 2], errors={"lla": [2, 1]}, x="n", y="error")),
+    ],
+    ids=lambda v: getattr(v, "__name__", ""),
+)
+def test_no_figure_is_drawn_without_a_word_of_what_to_see(draw, given):
+    with pytest.raises(
+        TypeError, match=f"^{draw.__name__}.* missing 1 required keyword-only argument: 'alt'$"
+    ):
+        draw(**given)
+
+
+def test_a_table_leaves_empty_what_a_row_lacks():
+    page = as_table([{"run": "a", "error": 0.0123456}, {"run": "b", "n": 12345}], 2).to_html()
+    assert "0.012" in page and "0.0123" not in page and "1.2e+04" not in page.replace("12345", "")
+    assert "nan" not in page and page.count("<th ") == 3

@@ -29,6 +29,8 @@ from lla_course.records import (
     code_hash,
     content_hash,
     load,
+    origins,
+    records_of,
     results_name,
     stored_records,
 )
@@ -147,7 +149,7 @@ def test_nothing_stored_is_none(tmp_path, save):
 
 
 def test_the_default_folder_is_that_of_the_checkout(tmp_path, monkeypatch):
-    (tmp_path / "settings.ini").touch()
+    (tmp_path / "settings.ini").write_text("[DEFAULT]\nlib_name = lla_course\n")
     (tmp_path / "nbs").mkdir()
     (tmp_path / "nbs" / "00_core.ipynb").touch()
     monkeypatch.chdir(tmp_path)
@@ -687,7 +689,7 @@ def test_todays_code_has_a_hash():
     "That of flash_lla covers the kernels, that of the records' own room nothing but core."
     import lla_course.attention.flash as flash
 
-    files = records._library_files()
+    files = records.library_files()
     assert files["lla_course.kernels.runtime"].is_file() and "lla_course.attention.flash" in files
     assert code_hash(flash) == code_hash(flash) != code_hash(records)
     assert "28_flash_lla" in records._makers()
@@ -705,6 +707,23 @@ def test_all_that_is_stored_is_found(save, tmp_path):
     assert list(stored_records("b", folder=tmp_path)) == ["b/h0.1", "b/x"]
     with pytest.raises(ValueError, match="^name='../b'"):
         stored_records("../b", folder=tmp_path)
+
+
+def test_the_records_of_a_chapter_and_where_they_were_made(save, tmp_path):
+    assert records_of("22b", folder=tmp_path) == {} == records_of("none", folder=tmp_path)
+    for name in "22b_steps/x", "22b_steps/h0.1", "22_solver/y":
+        save(name)
+    found = records_of("22b", folder=tmp_path)
+    assert list(found) == ["h0.1", "x"] and list(records_of("22", folder=tmp_path)) == ["y"]
+    made = found["x"].provenance
+    (row,) = origins("22b", found, by=("device", "torch", "no such package"))
+    assert row["cells"] == 2 and row["device"] == made["device"] and row["no such package"] == ""
+    assert row["torch"] == made["versions"]["torch"] and origins("22b", {}) == []
+    found["x"].provenance["device"] = "another"
+    assert [r["cells"] for r in origins("22b", found)] == [1, 1]
+    save("22_solver/z").write_text("{")
+    with pytest.raises(StaleRecord):
+        records_of("22", folder=tmp_path)
 
 
 def on(monkeypatch, device):

@@ -1,17 +1,20 @@
 "What the chapters claim of recorded runs is asserted here."
 
 import math
+from functools import cache
 
+import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_ind
+from scipy.stats import ttest_1samp, ttest_ind
 
-from lla_course.attention import benchmark, conjugate_gradient, decode_benchmark
+from lla_course.attention import benchmark, decode_benchmark, preconditioners
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
 from lla_course.records import load, load_all, results_name
-from lla_course.tasks import in_context, language, online_regression, recall, state_tracking
+from lla_course.tasks import in_context, language, language_race, online_regression, recall, state_tracking
+from prose_numbers import BRITE_TABLES, rows_of
 
 
 def recorded(name, chapter=benchmark):
@@ -44,6 +47,32 @@ def test_gradients_are_as_good_as_those_of_tiles_in_the_same_precision(name):
     r = recorded(name)
     for g in ("dq", "dk", "dv", "dridge"):
         assert r[f"kernel_{g}"] <= 3 * r[f"twin_{g}"]
+
+
+def test_no_gradient_of_the_kernels_is_a_tenth_less_exact_than_that_of_their_tiles():
+    for name, c in benchmark.cells("full").items():
+        if c.measure == "training":
+            r = recorded(name)
+            assert all(r[f"kernel_{g}"] < 1.1 * r[f"twin_{g}"] for g in ("dq", "dk", "dv", "dridge"))
+
+
+def test_the_solver_is_from_half_to_over_nine_tenths_of_the_tile_products():
+    found = {name: recorded(name) for name, c in benchmark.cells("full").items() if c.measure == "forward"}
+    steps = {name: r["slowest_row_of_a_tile"] for name, r in found.items()}
+    share = {name: 3 * n / (6 + 3 * n) for name, n in steps.items()}
+    assert (
+        min(share, key=share.get) == "isotropic_d64_ridge10"
+        and round(share["isotropic_d64_ridge10"], 1) == 0.5
+    )
+    assert (
+        max(share, key=share.get) == "anisotropic_d128_tol0.003" and 0.92 < share["anisotropic_d128"] < 0.95
+    )
+    small = [name for name in found if "_d64" in name]
+    a_step, rest = np.polyfit([steps[name] for name in small], [found[name]["lla_ms"] for name in small], 1)
+    least = min(small, key=steps.get)
+    assert a_step * steps[least] / (a_step * steps[least] + rest) < 0.4 < share[least]  # by the clock
+    times = [found[name]["lla_ms"] / found[name]["softmax_ms"] for name in small]
+    assert np.corrcoef([steps[name] for name in small], times)[0, 1] > 0.95
 
 
 def test_a_training_step_at_d64_takes_less_than_twenty_milliseconds():
@@ -115,6 +144,55 @@ def test_recorded_nets_sell_a_blurred_bundle_and_not_one_item_alone():
     assert sorted(share for share, _ in given)[1] > 0.7
 
 
+def test_a_steep_start_passes_the_bundle_and_twice_the_width_or_the_steps_do_not():
+    worth, first_share = {}, {}
+    for name, cfg in regretnet.cells("full").items():
+        if name.startswith("start"):
+            r = recorded(name, regretnet)
+            worth[name], net = max(r["honest"].values()), regretnet.RegretNet(1, 2, hidden=cfg.hidden)
+            assert regretnet.guarantee(r["revenue"], r["regret"])[1] < (2 / 3) ** 1.5
+            held = load(f"{results_name(regretnet)}/{name}", cfg).arrays
+            net.load_state_dict({key: torch.as_tensor(w) for key, w in held.items()})
+            with torch.no_grad():
+                first_share[name] = float(net(torch.tensor([[[0.05, 0.9]]]))[0][0, 0, 0])
+    gentle, steep = ([name for name in worth if name.startswith(f"start_{k}")] for k in (1, 4))
+    assert len(gentle) == 5 and len(steep) == 3
+    assert max(worth[n] for n in gentle) < (2 / 3) ** 1.5 < min(worth[n] for n in steep)
+    assert max(first_share[n] for n in steep) < 0.15 < 0.2 < min(first_share[n] for n in gentle)
+
+
+def test_on_finer_types_a_steep_start_still_passes_the_bundle_and_twice_the_steps_do_not():
+    price = torch.tensor([(2 / 3) ** 0.5])
+    bundle = regretnet.box_revenue(regretnet.posted(torch.ones(1, 2), price), 0, 1)
+    gain = {}
+    for name in ("start_4_1", "start_1_long"):  # the least of the steep ones, the best of the gentle ones
+        cfg = regretnet.cells("full")[name]
+        recorded(name, regretnet)
+        held = load(f"{results_name(regretnet)}/{name}", cfg).arrays
+        net = regretnet.RegretNet(1, 2, hidden=cfg.hidden)
+        net.load_state_dict({key: torch.as_tensor(w) for key, w in held.items()})
+        honest = regretnet.posted(*regretnet.as_menu(net, discount=0.02))
+        gain[name] = regretnet.box_revenue(honest, 0, 1) - bundle
+    assert gain["start_4_1"] > 3e-4 and gain["start_1_long"] < -1e-4
+
+
+def test_the_largest_claim_belongs_to_the_net_that_is_worth_least():
+    nets = {name: recorded(name, regretnet) for name in regretnet.cells("full") if name.startswith("square")}
+    worth = {name: max(r["honest"].values()) for name, r in nets.items()}
+    assert max(nets, key=lambda name: nets[name]["revenue"]) == min(worth, key=worth.get) == "square_0.01"
+    assert 0.0059 < nets["square_0.01"]["regret"] == max(r["regret"] for r in nets.values())
+
+
+def test_how_much_of_the_regret_a_training_with_several_items_sees():
+    def seen(name):
+        (t,) = recorded(name, citransnet)["tests"]
+        return t["seen_regret"] / t["regret"]
+
+    names = [f"citransnet_{s}_{i}" for s in "DG" for i in range(3)] + ["citransnet_H_0", "citransnet_I_0"]
+    assert all(0.25 < seen(name) < 0.53 for name in names)
+    assert all(0.08 < seen(f"citransnet_{s}_0") < 0.13 for s in "EF") and 0.045 < seen("shared_G_0") < 0.055
+
+
 def test_discounted_claims_of_all_settings_but_one_fall_below_item_wise_myerson():
     def worth(name):
         (t,) = recorded(name, citransnet)["tests"]
@@ -123,6 +201,7 @@ def test_discounted_claims_of_all_settings_but_one_fall_below_item_wise_myerson(
     names = [f"citransnet_{s}_0" for s in "ADEFHIU"] + [f"citransnet_{s}_{i}" for s in "AD" for i in (1, 2)]
     assert max(worth(name) for name in [*names, "loose_D_0", "searched_E_0"]) < 0.99
     assert all(0.98 < worth(name) < 1.02 for name in [f"citransnet_G_{i}" for i in range(3)] + ["loose_G_1"])
+    assert sum(worth(f"citransnet_G_{i}") > 1 for i in range(3)) == 2
     assert worth("citransnet_E_0") < 0.9
 
 
@@ -265,32 +344,102 @@ def test_one_order_holds_in_every_run_in_which_luck_is_cheap(name):
     assert min(best) > average(r, "rs_iterated") > average(r, "rs") > average(r, "base")
 
 
+COLUMNS = dict(n6=5, n8=5, n12=5, narrow=3, better=3, mod100=5, carry=5)
+
+
+def decided(column, method, rival):
+    "The sign of a difference over the seeds that a paired t-test at five per cent tells from zero, else 0."
+    found = [recorded(f"{column}_{s}", experiments)["methods"] for s in range(COLUMNS[column])]
+    gaps = [average(r, method) - average(r, rival) for r in found]
+    test = ttest_1samp(gaps, 0)
+    return int(math.copysign(1, test.statistic)) if test.pvalue < 0.05 else 0
+
+
 def test_rewards_without_a_checker_and_latent_dpo_lose_in_most_columns():
-    def column(name, method, key="right"):
-        seeds = range(3 if name in ("narrow", "better") else 5)
-        found = [recorded(f"{name}_{s}", experiments)["methods"] for s in seeds]
-        return sum(average(r, method, key) for r in found) / len(found)
+    signs = lambda m, rival, names: {c: decided(c, m, rival) for c in names}
+    most = [c for c in COLUMNS if c != "carry"]
+    assert signs("theta_answer", "rs_iterated", COLUMNS) == dict(
+        n6=0, n8=-1, n12=0, narrow=-1, better=1, mod100=-1, carry=-1
+    )
+    assert decided("carry", "theta_answer", "rs") == -1
+    assert signs("tied", "rs_iterated", most) == {c: 1 if c == "better" else -1 for c in most}
+    assert signs("dpo", "rs_iterated", most) == dict.fromkeys(most, -1)
+    assert signs("dpo", "base", most) == {c: {"n12": -1, "mod100": 1}.get(c, 0) for c in most}
+    runs = [recorded(f"mod100_{s}", experiments)["methods"] for s in range(5)]
+    ahead = [average(r, "direct") > average(r, "rs") for r in runs]
+    n8 = [recorded(f"n8_{s}", experiments)["methods"] for s in range(COLUMNS["n8"])]
+    assert sum(average(r, "direct") - average(r, "rs") for r in n8) > 0  # ahead of one round in the mean
+    assert sum(ahead) == 4 and abs(sum(average(r, "direct") for r in runs) / 5 - 0.9) < 0.005
+    for c, k in COLUMNS.items():
+        for s in range(k):
+            r = recorded(f"{c}_{s}", experiments)["methods"]
+            assert average(r, "psi_answer", "redone") > average(r, "psi_answer") + 0.15
 
-    columns = ("n6", "n8", "n12", "narrow", "better", "mod100")
-    ahead = lambda m, rival, names=columns: {c for c in names if column(c, m) > column(c, rival)}
-    assert ahead("theta_answer", "rs_iterated", (*columns, "carry")) == {"n6", "better"}
-    assert column("carry", "theta_answer") < column("carry", "rs")
-    assert ahead("tied", "rs_iterated") == {"better"}
-    assert ahead("dpo", "base") == {"narrow", "mod100"}
-    assert column("mod100", "direct") > 0.9 > column("mod100", "rs")
-    for c in (*columns, "carry"):
-        assert abs(column(c, "psi_answer", "redone") - column(c, "theta_answer")) < 0.11
+
+def test_more_passes_help_the_sampler_by_three_hundredths_at_most():
+    assert {c: decided(c, "rs_compute", "rs_iterated") for c in COLUMNS} == {
+        c: int(c in ("narrow", "mod100")) for c in COLUMNS
+    }
+    for name in LUCKY:
+        r = recorded(name, experiments)["methods"]
+        assert average(r, "rs_compute") < average(r, "rs_iterated") + 0.045
 
 
-def test_at_twice_the_temperature_a_thinker_is_farther_from_the_posterior():
+def test_gold_and_thinkers_are_level_up_to_eight_digits_and_not_at_twelve():
+    for name in LUCKY + [f"small_{s}" for s in range(3)]:
+        r = recorded(name, experiments)["methods"]
+        gap = average(r, "psi") - average(r, "gold")
+        assert gap < -0.35 if name.startswith("n12") else abs(gap) < 0.01
+        assert gap > 0 if name.startswith(("small", "narrow")) else gap < 0.001
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_thinker_stays_far_from_the_posterior_on_long_chains(seed):
+    r = recorded(f"small_{seed}", experiments)["methods"]
+    evidence = r["rs"]["samples_kept"]["evidence"]
+    g = r["psi"]["grades"]
+    missed = [e - 10 * right + kl for e, right, kl in zip(evidence, g["right"], g["kl"])]
+    assert abs(missed[0]) < 0.3 and missed[-1] > 1.5 and missed == sorted(missed)
+
+
+def test_with_twelve_digits_chains_are_reasoned_up_to_six_or_seven_and_guessed_beyond():
+    for s in range(5):
+        right = recorded(f"n12_{s}", experiments)["methods"]["psi"]["grades"]["right"]
+        solved = sum(share > 0.98 for share in right)
+        assert solved + 1 in (6, 7) and max(right[solved:]) < 0.15
+
+
+def test_at_twice_the_temperature_a_thinker_writes_as_the_flattened_author_does():
+    step = np.full(10, 0.25 / 10)
+    step[[0, 3]] += 0.35, 0.4
+    flat = step**0.5 / (step**0.5).sum()
     for rate in ("0.0001", "0.0003", "0.001"):
         g = {b: recorded(f"beta{b}_rate{rate}", experiments)["methods"] for b in ("1", "2")}
-        grades = {b: (average(r, "psi"), average(r, "psi", "kl")) for b, r in g.items()}
-        for bonus, nats in ((10, 3.8), (5, 0.4)):
-            elbo = {b: bonus * right - kl for b, (right, kl) in grades.items()}
-            assert elbo["2"] < elbo["1"] - nats
-        mine, base = (g["2"][m]["grades"]["right"] for m in ("psi", "base"))
-        assert min(mine[:2]) > 0.9 and abs(sum(mine[2:]) - sum(base[2:])) / 5 < 0.02
+        elbo = {b: 10 * average(r, "psi") - average(r, "psi", "kl") for b, r in g.items()}
+        assert elbo["2"] < elbo["1"] - 3.8
+        right, kl = (g["2"]["psi"]["grades"][key] for key in ("right", "kl"))
+        assert min(right[:2]) > 0.9
+        for n in range(4, 9):
+            lucky = np.fft.ifft(np.fft.fft(flat) ** (n - 1)).real[0]
+            assert abs(right[n - 2] - lucky) < 0.02
+            assert abs(kl[n - 2] - (n - 1) * (flat * np.log(flat / step)).sum()) < 0.4
+    reasoning, disorder = (
+        lambda n: 10 + (n - 1) * math.log(step[0]),
+        lambda n: 2 * (n - 1) * math.log((step**0.5).sum()) + 1,
+    )
+    assert [reasoning(n) > disorder(n) for n in range(2, 9)] == [True] * 2 + [reasoning(4) > disorder(4)] + [
+        False
+    ] * 4
+
+
+def test_what_is_said_of_the_tables_of_the_paper_on_brite_follows_from_them():
+    maths, code, large = map(rows_of, BRITE_TABLES)
+    ours, gold, base = (maths[name] for name in ("BRiTE", "SFT on human rationales", "base"))
+    assert [a >= b for a, b in zip(ours, gold)] == [False] * 2 + [True] * 6
+    assert sum(a - b >= 10 for a, b in zip(ours, base)) == 3 and code["BRiTE"][3] < code["SFT"][3]
+    for *numbers, mean in large.values():
+        assert abs(sum(numbers) / 6 - mean) < 0.0501
+    assert large["ψ"][-1] - large["RS"][-1] > 14
 
 
 def test_recorded_thinkers_take_minutes():
@@ -311,7 +460,7 @@ def test_thinkers_are_stuck_on_twelve_digits_and_at_twice_the_temperature():
 def test_local_lines_gain_with_the_dimension_up_to_64_and_with_the_segment():
     gain = {
         (d, S): online_regression.paired_ratio(
-            *(recorded(f"d{d}_S{S}", online_regression)[m]["later"] for m in ("softmax", "lla"))
+            *(recorded(f"d{d}_S{S}_wide", online_regression)[m]["later"] for m in ("softmax", "lla"))
         )[0]
         for d in (4, 8, 16, 32, 64, 128)
         for S in (64, 128, 256, 512)
@@ -321,14 +470,16 @@ def test_local_lines_gain_with_the_dimension_up_to_64_and_with_the_segment():
     )
     assert (
         min(gain.values()) > 1
-        and max(gain[d, 64] for d in (4, 8, 16, 32, 64, 128)) < 1.25
-        and gain[64, 512] > 5
+        and max(gain[d, 64] for d in (4, 8, 16, 32, 64, 128)) < 1.225
+        and (round(min(gain.values()), 2), round(max(gain.values()), 2)) == (1.02, 5.33)
     )
 
 
 def test_forgetting_wins_in_few_dimensions_and_place_wins_in_many_and_where_pieces_return():
-    error = lambda name, m: sum(recorded(name, online_regression)[m]["later"])
+    error = lambda name, m: sum(recorded(f"{name}_wide", online_regression)[m]["later"])
     for S in (64, 128, 256, 512):
+        assert 7 < error(f"d4_S{S}", "lla") / error(f"d4_S{S}", "mesanet_fading") < 21.5
+        assert 1 / 1.2 < error(f"d32_S{S}", "lla") / error(f"d32_S{S}", "mesanet_fading") < 1.2
         for d in (4, 8, 16):
             assert error(f"d{d}_S{S}", "mesanet_fading") < 0.6 * error(f"d{d}_S{S}", "lla")
         for d in (64, 128):
@@ -338,7 +489,58 @@ def test_forgetting_wins_in_few_dimensions_and_place_wins_in_many_and_where_piec
                 if m != "lla"
             )
     for name in ("d32_S32_again", "d64_S64_again"):
-        assert all(error(name, m) > 8 * error(name, "lla") for m in online_regression.GRIDS if m != "lla")
+        assert all(error(name, m) > 9 * error(name, "lla") for m in online_regression.GRIDS if m != "lla")
+    assert all(
+        error("d16_S32_again", m) > 2 * error("d16_S32_again", "lla")
+        for m in online_regression.GRIDS
+        if m != "lla"
+    )
+
+
+def test_choices_beyond_the_grid_change_no_verdict_of_the_contest_without_learning():
+    table = online_regression.cells("full")
+    names = [name for name, cfg in table.items() if not cfg.wide]
+    grid, free = (
+        {name: recorded(name + end, online_regression) for name in names if not table[name].pieces}
+        for end in ("", "_wide")
+    )
+    verdicts = online_regression.verdicts(free, table)
+    assert verdicts == online_regression.verdicts(grid, table)
+    assert verdicts["softmax falls less than LLA within later segments"].count(False) == 1
+    falls = verdicts["softmax falls by less than a tenth within later segments"]
+    assert not any(holds for name, holds in zip(free, falls) if table[name].d <= 16)
+    best = dict(zip(free, verdicts["LLA is best later, of all"]))
+    assert {name for name, holds in best.items() if holds} == {
+        *(f"d{d}_S{S}" for d in (64, 128) for S in (64, 128, 256, 512)),
+        "d32_S512",
+    }
+    keep = ("softmax", "linear", "mesanet")
+    mean = lambda r, m, when: sum(r[m][when])
+    assert all(mean(r, "lla", "later") < mean(r, m, "later") for r in free.values() for m in keep)
+    for name, r in free.items():
+        first = dict(
+            zip(free, verdicts["MesaNet (never forgetting) is best of its kind in the first segment"])
+        )
+        pairs = table[name].segment / table[name].d
+        if pairs < 4:
+            assert not first[name] and mean(r, "lla", "first") < mean(r, "mesanet", "first")
+        elif pairs > 4:
+            assert first[name] or name == "d4_S64"
+    assert sum(first[name] for name in free if table[name].segment == 4 * table[name].d) == 1
+    for name, r in free.items():  # no choice is at an end of the ladders, but for those that have one value
+        for m, ladders in online_regression.LADDERS.items():
+            for setting in r[m]["chosen"]:
+                assert all(len(l) == 1 or l[0] < x < l[-1] for x, l in zip(setting, ladders)), (name, m)
+
+
+def test_softmax_has_the_smaller_error_in_the_first_tokens_after_a_change_and_not_in_the_first_segment():
+    for name, cfg in online_regression.cells("full").items():
+        if cfg.wide and not cfg.pieces:
+            r, t = recorded(name, online_regression), torch.arange(1, cfg.length)
+            assert sum(r["lla"]["first"]) < sum(r["softmax"]["first"])
+            early = (t >= cfg.segment) & (t % cfg.segment < 4)
+            lla, softmax = (torch.tensor(r[m]["curve"])[early].mean() for m in ("lla", "softmax"))
+            assert lla > softmax or cfg.d < 16
 
 
 def graphs(N, M):
@@ -394,6 +596,28 @@ def test_chains_begin_earlier_with_longer_fragments():
         [2100, 2100, 2400],
     ]
     assert min(half(N, 2)[0] for N in (8, 10, 13, 15)) >= 3000
+    for N, most in training.LENGTHS.items():
+        middles = [half(N, M)[1] for M in most]
+        assert middles == sorted(middles, reverse=True) and middles[-1] < middles[0]
+
+
+def test_a_second_example_hurts_on_each_of_six_small_graphs():
+    two = [
+        r["whole_strict"]
+        for r in fragments([f"small_s{s}" for s in range(3)] + [f"more_L2_s{s}" for s in (3, 4, 5)])
+    ]
+    drops = sorted(k[1] - k[2] for k in two)
+    assert (
+        0 < drops[0] < 0.01 and drops[1] > 0.05 and ttest_1samp([k[2] - k[1] for k in two], 0).pvalue < 0.05
+    )
+    assert sum(k[0] > 0.5 for k in two) == 1 and sum(k[0] < 0.2 for k in two) == 5
+
+
+def test_above_three_tenths_every_setting_chains_and_below_the_ratio_does_not_decide():
+    best = {(N, M): [max(r["whole"]) for r in graphs(N, M)] for N, M in training.SWEEP}
+    assert min(sum(v) / 3 for (N, M), v in best.items() if M / N > 0.3) > 0.78
+    low = {c: sum(v) / 3 for c, v in best.items() if c[1] / c[0] < 0.3}
+    assert low[15, 3] > 0.97 > 0.2 > low[10, 2] and min(best[15, 4]) > 0.97 > 0.1 > low[8, 2]
 
 
 def test_without_an_example_a_model_walks_on_or_does_not():
@@ -591,47 +815,89 @@ def test_the_deaf_earn_little_more_than_vcg_with_one_item():
         )
 
 
-@pytest.mark.parametrize("S", [32, 64, 128, 256])
+@cache
+def race_in_context():
+    "The large race of chapter 33, in which each mixer chooses among all its rates."
+    return in_context.with_further_rates(
+        {name: recorded(name, in_context) for name in in_context.cells("full") if name[0] == "S"}
+    )
+
+
+def in_context_seeds(name):
+    return [sum(e) / len(e) for e in race_in_context()[name]["errors"]]
+
+
+RIVALS = ("softmax", "softmax_normed", "gated_deltanet", "gla", "mamba2", "deltanet", "linear", "mesanet")
+LENGTHS = (32, 64, 128, 256)
+
+
+@pytest.mark.parametrize("S", LENGTHS)
 def test_local_lines_have_the_smallest_error_in_context_at_every_length(S):
-    lla = recorded(f"S{S}_lla", in_context)["errors"]
-    mean = lambda e: sum(map(sum, e)) / sum(map(len, e))
-    flat = lambda e: [v for one in e for v in one]
-    for rival in ("softmax", "softmax_normed", "gated_deltanet", "gla", "mamba2", "deltanet", "linear"):
-        other = recorded(f"S{S}_{rival}", in_context)["errors"]
-        ratio, se = online_regression.paired_ratio(flat(other), flat(lla))
-        assert ratio - 2 * se > 1 and all(sum(a) > sum(b) for a, b in zip(other, lla))
-    known = mean(recorded(f"S{S}_lines", in_context)["known"]["errors"])
-    assert known < mean(lla) < known + 0.055
+    race, mean = race_in_context(), lambda m: sum(in_context_seeds(f"S{S}_{m}")) / 3
+    assert all(mean("lla") < mean(m) for m in RIVALS)
+    decided = {
+        m
+        for m in RIVALS
+        if in_context.seeds_p(race[f"S{S}_{m}"]["errors"], race[f"S{S}_lla"]["errors"]) < 0.05
+    }
+    assert decided == {
+        *("softmax", "softmax_normed", "gla", "mamba2", "linear"),
+        *(("gated_deltanet",) if S < 128 else ()),
+        *(("deltanet",) if S < 256 else ()),
+    }
+    known = sum(map(sum, race[f"S{S}_lines"]["known"]["errors"])) / 192
+    assert known < mean("lla") < known + 0.055
+    by_norm = (mean("softmax") - mean("softmax_normed")) / (mean("softmax") - mean("lla"))
+    assert 0.1 < by_norm < 0.51
+    fading = sum(map(sum, race["S64_lines"]["mesanet_fading"]["errors"])) / 192
+    assert sum(sum(in_context_seeds(f"S64_{m}")) / 3 < fading for m in (*RIVALS, "lla")) == 5
 
 
 def test_the_lead_in_context_grows_with_the_segment():
-    mean = lambda name: sum(map(sum, recorded(name, in_context)["errors"]))
+    mean = lambda name: sum(in_context_seeds(name)) / 3
     for rival in ("softmax", "gated_deltanet", "gla", "mamba2"):
-        ratio = [mean(f"S{S}_{rival}") / mean(f"S{S}_lla") for S in (32, 64, 128, 256)]
+        ratio = [mean(f"S{S}_{rival}") / mean(f"S{S}_lla") for S in LENGTHS]
         assert ratio == sorted(ratio) and ratio[0] < 1.25
-    worst = {
-        S: max(v for one in recorded(f"S{S}_lla", in_context)["runs"] for v in one["residual"])
-        for S in (32, 64, 128, 256)
+    gap = {S: mean(f"S{S}_softmax") - mean(f"S{S}_lla") for S in LENGTHS}
+    assert max(gap, key=gap.get) == 128 and min(gap, key=gap.get) == 32
+    verdicts = in_context.verdicts(race_in_context())
+    assert not any(any(x) for claim, x in verdicts.items() if "short segments" in claim)
+    worst = [
+        max(v for one in race_in_context()[f"S{S}_lla"]["runs"] for v in one["residual"]) for S in LENGTHS
+    ]
+    assert min(worst) > 0.1
+
+
+def test_mesanet_is_behind_in_the_mean_in_context_and_the_least_steady():
+    better = {
+        S: [a < b for a, b in zip(in_context_seeds(f"S{S}_mesanet"), in_context_seeds(f"S{S}_lla"))]
+        for S in LENGTHS
     }
-    assert min(worst.values()) > 0.1 and min(worst[64], worst[128]) > 1
-
-
-def test_mesanet_is_the_closest_rival_in_context_and_the_least_steady():
-    seeds = lambda name: [sum(e) / len(e) for e in recorded(name, in_context)["errors"]]
-    mean = lambda e: sum(e) / len(e)
-    behind = {S: mean(seeds(f"S{S}_mesanet")) / mean(seeds(f"S{S}_lla")) for S in (32, 64, 128, 256)}
-    assert [round(100 * (r - 1)) for r in behind.values()] == [11, 11, 9, 31]
+    assert [sum(x) for x in better.values()] == [1, 1, 2, 0]
+    two = sorted(in_context_seeds("S128_mesanet"))
+    assert two[1] < min(in_context_seeds("S128_lla")) and two[2] > 1.4 * two[1]
     for S in (64, 128, 256):
-        assert mean(seeds(f"S{S}_mesanet")) < min(
-            mean(seeds(f"S{S}_{m}"))
-            for m in ("softmax", "softmax_normed", "gated_deltanet", "gla", "mamba2", "deltanet", "linear")
-        )
-    better = {S: sum(a < b for a, b in zip(seeds(f"S{S}_mesanet"), seeds(f"S{S}_lla"))) for S in behind}
-    assert list(better.values()) == [0, 1, 2, 0]
-    for S in (64, 128):
-        assert max(seeds(f"S{S}_mesanet")) > 1.3 * min(seeds(f"S{S}_mesanet")) and max(
-            seeds(f"S{S}_lla")
-        ) < 1.08 * min(seeds(f"S{S}_lla"))
+        mesanet, lla = in_context_seeds(f"S{S}_mesanet"), in_context_seeds(f"S{S}_lla")
+        assert max(mesanet) > 1.3 * min(mesanet) and max(lla) < 1.13 * min(lla)
+
+
+def test_a_fourth_rate_is_better_in_five_cells_of_27_and_lower_ones_in_none():
+    table = in_context.cells("full")
+    fourth = [name for name in table if name.endswith("_rate0.03")]
+    best = lambda name: min(score for _, score in recorded(name, in_context)["grid"])
+    chosen = {
+        name.removesuffix("_rate0.03") for name in fourth if best(name) < best(name.removesuffix("_rate0.03"))
+    }
+    assert len(fourth) == 27
+    assert chosen == {"S32_mesanet", "S64_mamba2", "S64_softmax", "S128_softmax_normed", "S256_lla"}
+    assert {name for name, r in race_in_context().items() if r.get("rate") == 0.03} == chosen
+    for m in ("gated_deltanet", "mesanet"):
+        grid = race_in_context()[f"S256_{m}"]["grid"]
+        assert [rate for rate, _ in grid[:3]] == [0.0003, 0.0005, 0.001]
+        assert grid[0][1] > grid[1][1] > 1.1 * grid[2][1] and race_in_context()[f"S256_{m}"]["rate"] == 0.001
+    before = lambda name: sum(map(sum, recorded(name, in_context)["errors"])) / 192
+    off = [1 - sum(in_context_seeds(name)) / 3 / before(name) for name in ("S64_softmax", "S32_mesanet")]
+    assert 0.09 < off[0] < 0.11 and 0.04 < off[1] < 0.06
 
 
 def test_thirty_two_bits_help_local_lines_and_nobody_else():
@@ -649,16 +915,9 @@ def test_thirty_two_bits_help_local_lines_and_nobody_else():
         and round(known, 3) == 0.167
         and max(long) - min(long) < 0.002 < 0.01 < max(short) - min(short)
     )
-    steps = [
-        [
-            one["solver_steps"][i]
-            for name in in_context.cells("full")
-            if name[0] == "S" and "_lla" in name and "float32" not in name
-            for one in recorded(name, in_context)["runs"]
-        ]
-        for i in (0, -1)
-    ]
-    assert 13 < min(steps[0]) and max(steps[0]) < 19.5 and 24 < min(steps[1]) and max(steps[1]) < 95.5
+    for S, more in ((32, 1.5), (64, 3), (128, 6), (256, 1.5)):
+        steps = [one["solver_steps"] for one in race_in_context()[f"S{S}_lla"]["runs"]]
+        assert all(one[-1] > more * one[0] for one in steps)
     second = [one["inside"]["after"][1] for one in recorded("S64_lla", in_context)["runs"]]
     assert (
         max(second[0]["ridge"]) < 0.0024
@@ -671,7 +930,11 @@ def test_thirty_two_bits_help_local_lines_and_nobody_else():
         for layer in one["inside"]["after"]
         for heads in layer["tokens"]
     )
-    assert [round(100 * (a / b - 1)) for a, b in zip(seeds("S64_mesanet_float32"), long)] == [12, 51, 13]
+    assert all(a > b for a, b in zip(seeds("S64_mesanet_float32"), long))
+    p = lambda a, b: in_context.seeds_p(*(recorded(name, in_context)["errors"] for name in (a, b)))
+    assert p("S64_mesanet_float32", "S64_lla_float32") > 0.1 and p("S64_lla", "S64_lla_float32") < 0.05
+    for m in ("softmax", "gated_deltanet"):
+        assert p(f"S64_{m}_float32", "S64_lla_float32") < 0.05
     assert (
         round(max(v for one in recorded("S64_lla_float32", in_context)["runs"] for v in one["residual"]), 1)
         == 1.6
@@ -683,10 +946,14 @@ def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
     assert abs(mean("S64_lla_two_parts") - mean("S64_lla_rotary")) < 0.005 and mean(
         "S64_softmax_two_parts"
     ) > 1.3 * mean("S64_softmax_rotary")
-    heads = {
-        m: [layer for layer in recorded(f"S64_{m}", in_context)["runs"][0]["inside"]["after"]]
-        for m in ("softmax", "lla")
-    }
+    after = lambda name: [one["inside"]["after"] for one in race_in_context()[name]["runs"]]
+    heads = {m: after(f"S64_{m}")[0] for m in ("softmax", "lla")}
+    wide = lambda name: [sum(map(sum, (layer["tokens"] for layer in run))) / 4 for run in after(name)]
+    for S in (32, 64, 128):
+        assert max(wide(f"S{S}_lla")) < min(wide(f"S{S}_softmax") + wide(f"S{S}_softmax_normed"))
+        assert max(r for run in after(f"S{S}_lla") for r in run[1]["ridge"]) < 0.004
+    for run in after("S256_lla"):
+        assert max(run[1]["tokens"]) > 128 and max(run[1]["ridge"]) > 20
     assert (
         max(heads["lla"][0]["tokens"]) < 1.3
         and max(heads["lla"][1]["tokens"]) < 16 < min(heads["softmax"][1]["tokens"])
@@ -697,6 +964,8 @@ def test_told_pairs_or_not_is_the_same_to_local_lines_and_not_to_softmax():
 def test_caches_recall_sixty_four_pairs_and_matrices_do_not():
     right = lambda m: [one["accuracy"] for one in recorded(f"t256_n64_w64_{m}", recall)["runs"]]
     assert min(right("softmax") + right("lla")) > 0.9995 and min(right("deltanet")) > 0.5
+    for m in recall.EIGHT[2:]:
+        assert ttest_ind(right("lla"), right(m), equal_var=False).pvalue < 0.05
     for m in ("linear", "gla", "mamba2", "deltanet", "gated_deltanet", "mesanet"):
         assert max(right(m)) < 0.7 and (m in ("deltanet", "mesanet") or max(right(m)) < 0.5)
     assert (round(min(right("mesanet")), 2), round(max(right("mesanet")), 2)) == (0.44, 0.56) and sorted(
@@ -804,6 +1073,22 @@ def test_a_step_to_two_follows_the_cups_and_lines_follow_farther_than_averages(c
     )
 
 
+def test_local_lines_keep_up_longest_of_those_that_are_lost():
+    share = lambda name: [sum(one["rows"][:32]) / 32 for one in recorded(name, state_tracking)["runs"]]
+    mean = lambda m: sum(share(f"swap5_{m}")) / 3
+    others = ("softmax", "softmax_normed", "deltanet", "gated_deltanet", "mesanet", "mamba2", "gla", "linear")
+    assert max(map(mean, others)) < mean("lla") < 2.1 * mean("softmax") < 1.1 * mean("lla")
+    reach = lambda m: [
+        state_tracking.reach(one["rows"]) for one in recorded(f"swap5_{m}", state_tracking)["runs"]
+    ]
+    assert max(map(max, map(reach, ("lla", *others)))) == 8 and reach("deltanet_2") == [128] * 3
+    p = lambda a, b: ttest_ind(share(a), share(b), equal_var=False).pvalue
+    decided = {n: p(f"swap{n}_lla", f"swap{n}_softmax") < 0.05 for n in (3, 5, 8, 12)}
+    assert decided == {3: False, 5: True, 8: False, 12: True}
+    for n in (1, 3, 4, 6):
+        assert p(f"swap5_lla_{n}_layers", f"swap5_softmax_{n}_layers") < 0.005
+
+
 def test_more_cups_and_moves_that_commute():
     seeds = lambda name: [sum(one["rows"][:32]) / 32 for one in recorded(name, state_tracking)["runs"]]
     mean = lambda name: sum(seeds(name)) / 3
@@ -899,13 +1184,24 @@ def test_a_layer_is_worth_several_swaps_to_local_lines_and_one_to_softmax():
 
 def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_time():
     runs = lambda budget, m: [recorded(f"{budget}_{m}_s{s}", language) for s in range(3)]
-    d, se, n = language.compare(runs("steps", "lla"), runs("steps", "softmax"))
-    assert n == 3 and abs(d) < 2 * se < 0.05
-    d, se, _ = language.compare(runs("time", "lla"), runs("steps", "softmax"))
-    assert d > 3 * se and d < 0.1
-    d, _, _ = language.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax"))
+    p = language_race.p_value
+    assert p(runs("steps", "lla"), runs("steps", "softmax")) > 0.5
+    d, se, n = language_race.compare(runs("time", "lla"), runs("steps", "softmax"))
+    assert n == 3 and round(d, 2) == 0.07 and p(runs("time", "lla"), runs("steps", "softmax")) < 0.03
+    for budget in ("steps", "time"):
+        assert p(runs(budget, "softmax_normed"), runs("steps", "softmax")) > 0.1  # not decided
+    names = [*language.cells("full")]
+    verdicts = language_race.verdicts(
+        {name: recorded(name, language) for name in names if name[:5] in ("steps", "time_")}
+    )
+    assert [v[0] for v in verdicts.values()] == [
+        *("no difference seen", "no difference seen", "better"),
+        *("worse", "worse", "better"),
+        "no difference seen",
+    ]
+    d, _, _ = language_race.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax"))
     assert d > 0.15
-    d, se, n = language.compare(runs("time", "lla"), runs("time", "gated_deltanet"))
+    d, se, n = language_race.compare(runs("time", "lla"), runs("time", "gated_deltanet"))
     assert n == 3 and round(d, 2) == -0.31 and se < 0.05
     assert all(
         1000 < r["steps"] < 1200 and round(1000 * r["step_seconds"][1]) in (42, 43, 44)
@@ -930,7 +1226,7 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
 
 def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
     runs = lambda start: [recorded(f"steps_{start}_s{s}", language) for s in range(3)]
-    against = lambda a, b: tuple(round(v, 3) for v in language.compare(runs(a), runs(b))[:2])
+    against = lambda a, b: tuple(round(v, 3) for v in language_race.compare(runs(a), runs(b))[:2])
     assert against("lla_ridge10", "softmax") == (-0.044, 0.017) and against("lla_ridge0.1", "softmax") == (
         -0.036,
         0.018,
@@ -941,10 +1237,14 @@ def test_on_real_text_other_ridges_help_as_much_as_the_norm_alone():
         (-0.006, 0.005),
     ]
     assert all(
-        language.compare([a], [b])[0] < -0.01
+        language_race.compare([a], [b])[0] < -0.01
         for start in ("lla_ridge10", "lla_ridge0.1")
         for a, b in zip(runs(start), runs("softmax"))
     )
+    for start in ("lla_ridge10", "lla_ridge0.1"):
+        assert language_race.p_value(runs(start), runs("softmax")) > 0.09
+    for start in ("lla_ridge10", "lla", "lla_ridge0.1"):
+        assert language_race.p_value(runs(start), runs("softmax_normed")) > 0.25
     inside = lambda start, what: [[v for layer in r["inside"][-1][what] for v in layer] for r in runs(start)]
     for start, low, high, least, most in (
         ("lla_ridge0.1", 0.12, 0.84, 9.7, 28.2),
@@ -995,15 +1295,14 @@ def test_on_real_text_timings_and_how_hard_the_solves_become():
 
 def test_on_real_text_the_advantage_does_not_grow_along_the_window_from_the_ridge_of_the_race():
     runs = lambda start: [recorded(f"steps_{start}_s{s}", language) for s in range(3)]
-    d, se, n = language.growth(runs("lla"), runs("softmax"))
+    d, se, n = language_race.growth(runs("lla"), runs("softmax"))
     assert n == 3 and abs(d) < se < 0.02
-    d, se, n = language.growth(runs("lla_ridge10"), runs("softmax"))
-    assert -3 * se < d < -2 * se
+    assert language_race.p_value(runs("lla"), runs("softmax"), grown=True) > 0.5
 
 
 def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the_same():
     run = lambda name: recorded(f"steps_{name}_s0", language)
-    against = lambda a, b: tuple(round(v, 3) for v in language.compare([run(a)], [run(b)])[:2])
+    against = lambda a, b: tuple(round(v, 3) for v in language_race.compare([run(a)], [run(b)])[:2])
     assert (
         against("gated_deltanet_rate0.002", "gated_deltanet") == (-0.057, 0.006)
         and run("gated_deltanet_rate0.002")["score"]
@@ -1028,26 +1327,15 @@ def test_gated_deltanet_on_real_text_was_tried_for_too_short_and_is_last_all_the
     ]
 
 
-def test_at_256_tokens_two_rivals_took_the_lowest_rate_that_was_tried():
-    for m in ("gated_deltanet", "mesanet"):
-        r = recorded(f"S256_{m}", in_context)
-        tried = dict(map(tuple, r["grid"]))
-        assert r["rate"] == min(tried) and min(e for rate, e in tried.items() if rate > r["rate"]) > (
-            1.4 * tried[r["rate"]]
-        )
-    mean = lambda m: [sum(e) / len(e) for e in recorded(f"S256_{m}", in_context)["errors"]]
-    lla = mean("lla")
-    behind = sorted(round(100 * (a / b - 1)) for a, b in zip(mean("mesanet"), lla))
-    assert behind[:2] == [6, 12]
-
-
 def test_few_seeds_on_real_text():
     def bits(name):
         found = [recorded(f"steps_{name}_s{s}", language) for s in range(3)]
         return [sum(map(sum, r["bits"])) / sum(map(sum, r["bytes"])) for r in found]
 
+    # where files hardly add to the scatter of the seeds, the test of the chapter is that of Welch on seeds
     p = ttest_ind(bits("softmax_normed"), bits("softmax"), equal_var=False).pvalue
-    assert round(p, 2) == 0.14
+    both = [[recorded(f"steps_{m}_s{s}", language) for s in range(3)] for m in ("softmax_normed", "softmax")]
+    assert round(p, 2) == 0.14 and abs(language_race.p_value(*both) - p) < 0.01
     seconds = [
         round(sum(recorded(f"{name}_s{s}", language)["seconds"] for s in range(3)) / 3)
         for name in ("steps_softmax", "time_softmax_normed", "time_lla", "time_gated_deltanet")
@@ -1067,7 +1355,7 @@ def test_the_small_contests_of_part_3_with_other_seeds():
     right = lambda m: [one["accuracy"] for one in recorded(f"small_{m}", recall)["runs"]]
     assert (
         min(right("lla") + right("softmax")) > 0.985
-        and max(right("few")) < 0.1
+        and max(right("few") + right("normed_few")) < 0.1
         and min(right("normed")) > 0.995
     )
     reach = lambda name: [
@@ -1081,7 +1369,7 @@ def test_the_small_contests_of_part_3_with_other_seeds():
     )
     gain = lambda m: [
         round(
-            -language.compare(
+            -language_race.compare(
                 [recorded(f"small_{m}_s{s}", language)], [recorded(f"small_softmax_s{s}", language)]
             )[0],
             3,
@@ -1089,14 +1377,16 @@ def test_the_small_contests_of_part_3_with_other_seeds():
         for s in range(3)
     ]
     assert gain("lla") == [0.030, 0.052, 0.070] and gain("softmax_normed") == [0.018, 0.047, 0.067]
+    a, b = (recorded(f"small_{m}_s0", language) for m in ("lla", "softmax"))
+    assert language_race.compare([a], [b])[0] < -9 * language_race.compare([a], [b])[1]
 
 
 def preconditioned():
-    "Data, ridge and tolerance -> preconditioner -> median and largest steps, as chapter 22 tabulates them."
+    "Data, ridge and tolerance -> preconditioner -> median and largest steps, as chapter 22b tabulates them."
     found = {}
-    for name in conjugate_gradient.cells("full"):
-        for ridge, tiles in recorded(name, conjugate_gradient).items():
-            for at, tol in enumerate(conjugate_gradient.TOLS):
+    for name in preconditioners.cells("full"):
+        for ridge, tiles in recorded(name, preconditioners).items():
+            for at, tol in enumerate(preconditioners.TOLS):
                 found[name, ridge, tol] = {
                     who: (
                         middle([t[who]["median"][at] for t in tiles.values()]),
@@ -1127,6 +1417,8 @@ def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count()
     flat, sharp = table["d64_anisotropic", "0.1", 1e-3], table["d128_sharp", "0.01", 1e-3]
     assert flat["tile before"] == (10, 17) and flat["none"] == (16, 20)
     assert sharp["all keys before"] == (67, 102) and sharp["none"] == (5, 45)
+    coarse = table["d64_anisotropic", "0.1", 1e-2]
+    assert coarse["none"] == (12, 16) and coarse["tile before"] == (8, 12)
     wide = table["d128_anisotropic", "0.1", 1e-2]
     assert wide["tile before"] == (13, 22) and wide["none"] == (14, 22)
 
@@ -1149,8 +1441,10 @@ def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
         r = recorded(name, decode_benchmark)
         if c.n > 4096:
             assert 4.15 < 4.3 * r["floor_ms"] / r["softmax_ms"] < 4.7
+            low, high = {64: (1.8, 2), 128: (2.75, 2.95)}[c.d]
+            assert low < r["lla_ms"] / r["softmax_ms"] < high
             if c.d == 64:
-                assert 1.8 < r["lla_ms"] / r["softmax_ms"] < 2
+                assert 0.4 < 1 - r["floor_ms"] / r["lla_ms"] < 0.52, "what the count leaves out"
 
 
 def test_the_gradient_of_the_queries_is_half_a_per_cent_off_as_that_of_rounded_tiles_is():

@@ -8,18 +8,21 @@ from __future__ import annotations
 import argparse
 import ast
 import os
+import shutil
 import signal
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, redirect_stderr, redirect_stdout
 from datetime import UTC, datetime
 from importlib import import_module
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core import bad_argument, repo_root, write_atomic
+from ..core import bad_argument, own_root, repo_root, work_root, write_atomic
 from lla_course.course.runner import (
     Chapter,
     Outcome,
@@ -95,6 +98,65 @@ def _list(args: argparse.Namespace) -> Callable[[], int]:
         return 1 if any(chapter.error for chapter, _ in states) else 0
 
     return show
+
+# %% ../../nbs/03b_command.ipynb #copy2
+def _copy(args: argparse.Namespace) -> Callable[[], int]:
+    return _copying(repo_root().resolve(), args.folder)
+
+
+def _new_folder(target: str | Path) -> Path:
+    "The folder that somebody named, if it is new or empty and can be written to."
+    out = Path(target).absolute()
+    if os.fspath(target) == "" or out.exists() and not out.is_dir():
+        bad_argument("folder", str(target), "a new or empty folder")
+    if held := sorted(path.name for path in out.iterdir()) if out.is_dir() else ():
+        bad_argument("folder", str(target), f"a new or empty folder; this one holds {held[0]}")
+    return require_folder("folder", out)
+
+
+def _copying(root: Path, target: str | Path) -> Callable[[], int]:
+    "Check that a copy may go there, and return what makes it."
+    out = _new_folder(target)
+
+    def start() -> int:
+        _copy_book(root, out)
+        print(f"{out}: lla-course lab, in there, opens it")
+        return 0
+
+    return start
+
+
+def _copy_book(root: Path, out: Path) -> None:
+    parts = [part for part in ("nbs", "LICENSE", "settings.ini") if (root / part).exists()]
+    files = [path for part in parts for path in (root / part, *(root / part).rglob("*")) if path.is_file()]
+    place = out if out.is_dir() else out.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=f".{out.name}.") as draft:
+        book = Path(draft) / "book"
+        for path in files:
+            name = path.relative_to(root)
+            if any(part.startswith(".") or part == "__pycache__" for part in name.parts):
+                continue
+            (book / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(path, book / name)
+        if place != out:
+            book.rename(out)
+            return
+        for part in parts:
+            (book / part).rename(out / part)
+
+# %% ../../nbs/03b_command.ipynb #kern2
+def _kernels(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.hub import kernel_package, write_package
+
+    out, files = _new_folder(args.folder), kernel_package()
+
+    def start() -> int:
+        write_package(files, out)
+        print(f"{out}: TRITON_INTERPRET=1 pytest tests, in there, tests it")
+        return 0
+
+    return start
 
 # %% ../../nbs/03b_command.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
@@ -179,12 +241,18 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_D
 def _lab(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
     require_packages("jupyterlab")
+    make = None
+    if work_root(root) != root:  # the installed book is only read
+        installed, root = root, work_root(root) / "lla-course"
+        make = None if (root / "settings.ini").is_file() else _copying(installed, root)
     home = require_folder("lab", root / "build" / "lab")
     news = home / "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
     place = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root / 'nbs'}"]
     command = [sys.executable, "-m", "jupyterlab", *place, *args.extra]
 
     def start() -> int:
+        if make:
+            make()
         if not news.exists():
             write_atomic(news, '{"fetchNews": "false"}\n')
         write_atomic(home / "jupyter_server_config.py", HANGUP)
@@ -198,8 +266,9 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     from lla_course.course.site import broken_links, build_site, read_notebook, site_place, style_folder
 
     root = repo_root().resolve()
-    runs = root / "build" / "runs" / "fast"
-    out = site_place(root / "build" / "site" if args.out is None else args.out)
+    build = work_root(root) / "build"
+    runs = build / "runs" / "fast"
+    out = site_place(build / "site" if args.out is None else args.out)
     apart = runs not in (out, *out.parents) and out not in runs.parents
     if not apart:
         bad_argument("out", str(out), "a folder apart from build/runs")
@@ -224,7 +293,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     if dead := broken_links(books, root / "nbs"):
         raise ValueError("; ".join([*lost, *dead]))
 
-    def build() -> int:
+    def start_build() -> int:
         for error in lost:
             print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
         if _print_outcomes(count, start()):
@@ -232,18 +301,19 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
         print(build_site(runs, out, chapters=list(books), folder=root / "nbs"))
         return 1 if lost else 0
 
-    return build
+    return start_build
 
 # %% ../../nbs/03b_command.ipynb #c072b
 def _pictures(args: argparse.Namespace) -> Callable[[], int]:
     from lla_course.course.site import front_pictures
 
-    site = repo_root() / "build" / "site"
+    root = own_root()
+    site = root / "build" / "site"
     if not (site / "index.html").is_file():
         raise FileNotFoundError(f"{site} is no built site: lla-course site makes it")
 
     def take() -> int:
-        print(*front_pictures(site, repo_root() / "nbs" / "pictures", chromium=args.chromium), sep="\n")
+        print(*front_pictures(site, root / "nbs" / "pictures", chromium=args.chromium), sep="\n")
         return 0
 
     return take
@@ -274,6 +344,10 @@ def _parser() -> _Parser:
     pictures = add("pictures", help="photograph one figure of each chapter of the built site")
     pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
     add("list", help="show the chapters, their runs and their recorded results")
+    copy = add("copy", help="write the book into a new or empty folder: notebooks, records, references")
+    copy.add_argument("folder", metavar="DIR", help="where")
+    kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
+    kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
@@ -335,7 +409,15 @@ def _interruptible() -> Iterator[None]:
 
 # %% ../../nbs/03b_command.ipynb #c076
 COMMANDS = dict(
-    run=_run, record=_record, records=_records, site=_site, pictures=_pictures, list=_list, lab=_lab
+    run=_run,
+    record=_record,
+    records=_records,
+    site=_site,
+    pictures=_pictures,
+    list=_list,
+    copy=_copy,
+    kernels=_kernels,
+    lab=_lab,
 )
 
 

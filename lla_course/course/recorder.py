@@ -19,7 +19,15 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from ..core import bad_argument, pick_device, repo_root, require_choice, require_flag, require_whole
+from lla_course.core import (
+    bad_argument,
+    own_root,
+    pick_device,
+    require_choice,
+    require_flag,
+    require_whole,
+    work_root,
+)
 from .runner import Worker, cpu_count, one_line, require_folder, share_tasks, tie_to_parent
 from lla_course.records import (
     checkpoint_folder,
@@ -53,7 +61,7 @@ def record_cells(
     cells: Iterable[str] | None = None,  # which ones; default all
     again: bool = False,  # also those that are recorded already
     replace: bool = False,  # also over records of another preset or, if full, of another device
-    folder: str | Path | None = None,  # default: nbs/results of the checkout for full, build/results for fast
+    folder: str | Path | None = None,  # default: nbs/results of the book for full, build/results for fast
     jobs: int = 1,  # how many at a time, each in its own process, spread over the GPUs
 ) -> Iterator[Recorded]:  # one a cell, as it finishes
     """Record the cells of a module.
@@ -96,7 +104,8 @@ def _cell_table(module: ModuleType, preset: str) -> dict[str, Any]:
 
 
 def _results_folder(preset: str) -> Path:
-    return repo_root().resolve() / ("nbs" if preset == "full" else "build") / "results"
+    root = own_root() / "nbs" if preset == "full" else work_root() / "build"
+    return root.resolve() / "results"
 
 
 def _parts_folder(folder: Path) -> Path:

@@ -37,13 +37,22 @@ from queue import SimpleQueue
 from typing import Any
 from uuid import uuid4
 
-from ..core import bad_argument, repo_root, require_choice, require_whole, write_atomic
-from ..records import content_hash
-
 # %% auto #0
 __all__ = ['TOO_MUCH', 'FENCE', 'MARK', 'Chapter', 'one_line', 'find_chapters', 'select_chapters', 'chapter_parameters',
            'installed_version', 'Outcome', 'tie_to_parent', 'python_path', 'TolerantStream', 'require_folder',
            'prepare_runs', 'require_packages', 'cpu_count', 'Worker', 'share_tasks', 'run_chapters', 'chapter_states']
+
+# %% ../../nbs/02_runner.ipynb #c002l
+from lla_course.core import (
+    bad_argument,
+    package_folder,
+    repo_root,
+    require_choice,
+    require_whole,
+    work_root,
+    write_atomic,
+)
+from ..records import content_hash, library_files
 
 # %% ../../nbs/02_runner.ipynb #c004
 @dataclass(frozen=True)
@@ -180,11 +189,11 @@ FENCE = re.compile(r"^(```|~~~).*?(^\1|\Z)", re.M | re.S)  # in there, "# x" is 
 
 # %% ../../nbs/02_runner.ipynb #c008
 def find_chapters(
-    root: str | Path | None = None,  # the checkout; default: the one we are in
+    root: str | Path | None = None,  # the book; default: the one we are in
 ) -> list[Chapter]:  # in the order of their file names
     """Read all notebooks in `nbs/`; one that cannot be read has an `error`.
 
-    Raises `FileNotFoundError` outside a checkout."""
+    Raises `FileNotFoundError` where there is no book."""
     folder = Path(root or repo_root()).resolve() / "nbs"
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
@@ -199,7 +208,7 @@ def _plain_number(name: str | None) -> str | None:
 
 def select_chapters(
     names: Iterable[str],  # numbers, stems, modules or paths
-    root: str | Path | None = None,  # the checkout
+    root: str | Path | None = None,  # the book
 ) -> list[Chapter]:  # each once, in the order asked for
     "Find chapters by name. Raises `ValueError` for a name that fits none of them, or several."
     chapters, chosen = find_chapters(root), []
@@ -292,13 +301,11 @@ def installed_version(
 # %% ../../nbs/02_runner.ipynb #c025
 def _library_hash(root: Path) -> str:
     "A hash of what all chapters share."
-    files = [p for folder in ("lla_course", "kernels") for p in (root / folder).rglob("*.py")]
-    files += (root / "nbs" / "results").rglob("*")
-
-    def digest(path: Path) -> str:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-
-    held = {p.relative_to(root).as_posix(): digest(p) for p in files if p.is_file()}
+    own = root / "lla_course"  # of a checkout; a copy of the book runs with the installed library
+    files = library_files(own if own.is_dir() else package_folder())
+    records = (p for p in (root / "nbs" / "results").rglob("*") if p.is_file())
+    files |= {p.relative_to(root).as_posix(): p for p in records}
+    held = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     return content_hash(
         [held, platform.python_version(), installed_version("torch"), installed_version("plotly")]
     )
@@ -486,7 +493,7 @@ def _start_worker(mark: str, threads: int, root: Path, *folders: str) -> None:
 
 
 def python_path(
-    root: Path,  # the checkout
+    root: Path,  # the book
 ) -> str:  # for the environment of a process
     "The search path on which this library comes first."
     return os.pathsep.join(filter(None, [str(root), os.environ.get("PYTHONPATH")]))
@@ -566,14 +573,15 @@ def prepare_runs(
     jobs: int | None = None,  # how many at a time; default: as many as there are cores
     parameters: dict | None = None,  # more parameters, by name
     out: str | Path | None = None,  # default: build/runs/PRESET
-    root: str | Path | None = None,  # the checkout
+    root: str | Path | None = None,  # the book
 ) -> tuple[int, Callable[[], Iterator[Outcome]]]:  # how many chapters; the function that runs them
     "Check all that can be checked before a run. Raises as `run_chapters` does."
     require_packages("papermill", "ipykernel", "tqdm")
     root = Path(root or repo_root()).resolve()
     jobs = cpu_count() if jobs is None else require_whole("jobs", jobs, least=1)
     plan = _plan(chapters, preset, parameters or {}, root)
-    out = require_folder("out", Path(root / "build" / "runs" / preset if out is None else out).absolute())
+    out = work_root(root) / "build" / "runs" / preset if out is None else out
+    out = require_folder("out", Path(out).absolute())
     tempfile.gettempdir()  # raises where there is none
     return len(plan), partial(_outcomes, plan, jobs, out, root)
 
@@ -750,7 +758,7 @@ def run_chapters(
     jobs: int | None = None,  # how many at a time; default: as many as there are cores
     parameters: dict[str, Any] | None = None,  # more parameters, by name
     out: str | Path | None = None,  # default: build/runs/PRESET
-    root: str | Path | None = None,  # the checkout
+    root: str | Path | None = None,  # the book
 ) -> list[Outcome]:  # one a chapter, in the given order
     """Run chapters that are not up to date; one that fails, or cannot be read, does not stop the others.
 
@@ -763,13 +771,13 @@ def run_chapters(
 
 # %% ../../nbs/02_runner.ipynb #c066
 def chapter_states(
-    root: str | Path | None = None,  # the checkout; default: the one we are in
+    root: str | Path | None = None,  # the book; default: the one we are in
 ) -> list[tuple[Chapter, str]]:  # with "never", "damaged", or "kept", "stale" or "failed" and the seconds
     "What the last run of every chapter at preset fast has left."
     root = Path(root or repo_root()).resolve()
     plan, library, found = _plan(None, "fast", {}, root), _library_hash(root), []
     for chapter, values in plan:
-        output = root / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
+        output = work_root(root) / "build" / "runs" / "fast" / f"{chapter.stem}.ipynb"
         found.append(
             (chapter, "damaged" if chapter.error else _run_state(output, _run_key(chapter, values, library)))
         )

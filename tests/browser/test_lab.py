@@ -25,7 +25,7 @@ KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
 TINY = """
 from lla_course.figures import add_curve, add_points, canvas, live, slider
 def draw(k):
-    fig = canvas("x", f"height {k}")
+    fig = canvas("x", f"height {k}", alt="A line rises from left to right, steeper with each step.")
     add_curve(fig, [1, 2, 3], [k, 2 * k, 3 * k], "lla", dash=[None, "dot"][k % 2])
     if k % 2:
         fig.update_xaxes(range=[0, 10 * k]).update_layout(title_text=f"title {k}")
@@ -137,16 +137,15 @@ def run_all(page, lab, name):
     until(lambda: kernel_is_idle(address, token, name), 60, "no kernel came up")
     page.locator(".lm-MenuBar-item", has_text="Run").first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
+    # a folded cell shows no prompt of its own; the others wait for it, and so does the server's light
     page.wait_for_function(
         """() => {
-        const text = e => e.innerText.trim();
-        const p = [...document.querySelectorAll('.jp-CodeCell .jp-InputArea-prompt')].map(text);
-        const cells = [...document.querySelectorAll('.jp-CodeCell')];
-        const content = cells.map(c => c.querySelector('.cm-content'));
-        const full = content.map(c => text(c) !== '');
-        return p.length && p.every((t, i) => !full[i] || /\\[\\d+\\]/.test(t)); }""",
+        const text = (cell, part) => cell.querySelector(part)?.innerText.trim();
+        const cells = [...document.querySelectorAll('.jp-CodeCell')].filter(c => text(c, '.cm-content'));
+        return cells.length && cells.every(c => /\\[\\d+\\]/.test(text(c, '.jp-InputArea-prompt'))); }""",
         timeout=240_000,
     )
+    until(lambda: kernel_is_idle(address, token, name), 240, "the kernel is still at work")
     error = page.locator(
         '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"],'
         ' .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'

@@ -247,10 +247,15 @@ def test_widgets_and_directives(page, base):
 def test_parts_in_the_sidebar(page, base):
     page.goto(f"{base}/index.html")
     assert page.locator(".sidebar-tree .caption-text").all_inner_texts() in (
-        ["PART 1 REGRESSION", "THE WORKSHOP"],
-        ["Part 1 Regression", "The workshop"],
+        ["PART 1 REGRESSION", "REFERENCE", "THE WORKSHOP"],
+        ["Part 1 Regression", "Reference", "The workshop"],
     )
-    assert page.locator(".sidebar-tree a").all_inner_texts() == ["10 Averages", "11 Second", "00 Tools"]
+    assert page.locator(".sidebar-tree a").all_inner_texts() == [
+        "10 Averages",
+        "11 Second",
+        "Reference",
+        "00 Tools",
+    ]
 
 
 def test_search_needs_no_server(page, base):
@@ -283,6 +288,39 @@ def test_figures_are_as_wide_as_their_place(page, site, width):
     until_equal(lambda: page.evaluate(FIT), [])  # figure, width drawn, width of its place
     assert page.evaluate("document.querySelector('.js-plotly-plot')._fullLayout.height") == 450
     assert len({*drag(page)}) == 3, "the slider did not move the curve"
+
+
+@pytest.mark.parametrize("width, height", [(390, 700), (1280, 450)])
+def test_a_narrow_page_changes_what_the_figure_says(page, tmp_path, width, height):
+    fig = slider_figure().update_layout(meta={"narrow": {"height": 700, "yaxis.domain": [0.5, 1]}})
+    cells = [new_markdown_cell("# One"), shown("figure", {PLOTLY: json.loads(fig.to_json())})]
+    (tmp_path / "runs").mkdir()
+    nbformat.write(new_notebook(cells=cells), tmp_path / "runs" / "10_one.ipynb")
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page, build_site(tmp_path / "runs", tmp_path / "site").with_name("10_one.html").as_uri())
+    look = """(() => { const g = document.querySelector('.js-plotly-plot');
+        return [g._fullLayout.height, g.parentElement.clientHeight, g._fullLayout.yaxis.domain[0]] })()"""
+    until_equal(lambda: page.evaluate(look), [height, height, 0.5 if width == 390 else 0])
+
+
+@pytest.mark.parametrize("width", [390, 1280])
+def test_a_figure_that_asks_for_room_is_moved_sideways_on_a_narrow_page(page, tmp_path, width):
+    said = "A line that rises slowly, above a long row of words."
+    meta = {"alt": said, "narrow": {"width": 700, "dragmode": False}}
+    cells = [
+        new_markdown_cell("# One"),
+        shown("figure", {PLOTLY: json.loads(slider_figure().update_layout(meta=meta).to_json())}),
+    ]
+    (tmp_path / "runs").mkdir()
+    nbformat.write(new_notebook(cells=cells), tmp_path / "runs" / "10_one.ipynb")
+    page.set_viewport_size({"width": width, "height": 900})
+    settle(page, build_site(tmp_path / "runs", tmp_path / "site").with_name("10_one.html").as_uri())
+    look = """(() => { const g = document.querySelector('.js-plotly-plot'), box = g.closest('[role=img]');
+        return [g._fullLayout.width === 700, box.scrollWidth > box.clientWidth,
+            document.querySelector('figcaption').clientWidth <= innerWidth,
+            document.documentElement.scrollWidth <= innerWidth] })()"""
+    narrow = width == 390
+    until_equal(lambda: page.evaluate(look), [narrow, narrow, True, True])
 
 
 def test_a_page_without_figures_does_not_load_plotly(page, site):
@@ -365,6 +403,10 @@ def test_lightening_changes_nothing_visible():
     assert light["data"][0]["x"]["dtype"] == light["data"][0]["y"]["dtype"] == "f4"
     large = json.loads(go.Figure(go.Scatter(y=np.array([1e60, 1.0]))).to_json())
     assert lighten(large) == large
+    packed = lambda values: json.loads(go.Figure(go.Heatmap(z=np.array(values))).to_json())
+    assert lighten(packed([[-1.0, 0.0], [1.0, 127.0]])) == packed(np.array([[-1, 0], [1, 127]], "i1"))
+    for wide in ([[0.0, 128.0]], [[0.0, np.nan]], [[0.0, 0.5]]):
+        assert lighten(packed(wide))["data"][0]["z"]["dtype"] == "f4"
 
 
 def test_code_spans_are_not_links():

@@ -11,6 +11,7 @@ import pytest
 from miniature import PARAMETERS, chapter
 
 import lla_course
+from lla_course import core, records
 from lla_course.course import cli, runner
 from lla_course.course.cli import main
 from lla_course.course.runner import select_chapters
@@ -96,6 +97,17 @@ record 12 --out settings.ini/x| a folder that can be written to
 record 12 --out /proc/x       | a folder that can be written to
 record 12 --out /dev/null     | a folder that can be written to
 record 12 --out /             | a folder with a name
+copy                          | DIR
+copy a b                      | argument='b'
+copy settings.ini             | folder='settings.ini': expected a new or empty folder
+copy settings.ini/x           | a folder that can be written to
+copy /proc/x                  | a folder that can be written to
+copy nbs                      | this one holds
+copy .                        | this one holds
+kernels                       | DIR
+kernels settings.ini          | folder='settings.ini': expected a new or empty folder
+kernels nbs                   | this one holds
+kernels /proc/x               | a folder that can be written to
 site 00                       | 00
 site --jobs none              | none
 site --out                    | --out
@@ -176,6 +188,9 @@ def test_refused_in_one_line_before_anything_runs(shelf, capfd, words, named):
         ["site", "--out", "x" * 300],
         ["record", "12", "--out", "x/" + "x" * 300],
         ["site", "--out", "a\0b"],
+        ["copy", ""],
+        ["copy", "x" * 300],
+        ["copy", "a\0b"],
         ["record", "12", "--out", "a\0b"],
     ],
     ids=lambda words: "_".join(words).encode("unicode_escape").decode()[:30],
@@ -294,6 +309,99 @@ def test_site(root, monkeypatch, capsys):
         (root / "build" / "runs" / "fast", root / "build" / "site", more)
     ]
     assert capsys.readouterr().out.endswith(f"{root / 'build' / 'site' / 'index.html'}\n")
+
+
+def contents(folder):
+    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.parametrize("place", ["new/deep", "empty", "."], ids=["new", "empty", "here"])
+def test_copy_writes_the_book_and_nothing_else(root, tmp_path_factory, monkeypatch, capsys, place):
+    record = root / "nbs" / "results" / "12_bias" / "d1.json"
+    for name in ("d1.json", ".d1.json.tmp"):
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.with_name(name).write_text("{}")
+    for name in ("build/runs/x", "nbs/.ipynb_checkpoints/x", "nbs/_site/__pycache__/x", "LICENSE"):
+        (root / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).write_text("x")
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    (elsewhere / "empty").mkdir()
+    monkeypatch.setattr(cli, "repo_root", lambda: root)
+    monkeypatch.chdir(elsewhere / "empty" if place == "." else elsewhere)
+    assert main(["copy", place]) == 0 and str(elsewhere) in capsys.readouterr().out
+    made = elsewhere / ("empty" if place == "." else place)
+    whole = {name: (root / name).read_bytes() for name in ("settings.ini", "LICENSE", "nbs/00_core.ipynb")}
+    assert contents(made) == whole | {"nbs/results/12_bias/d1.json": b"{}"}
+    assert sorted(made.iterdir()) == [made / "LICENSE", made / "nbs", made / "settings.ini"]
+    assert {p.name for p in made.parent.iterdir()} <= {"empty", "deep"}
+    assert main(["copy", place]) == 2 and "this one holds LICENSE" in capsys.readouterr().err
+    monkeypatch.setattr(cli, "repo_root", core.repo_root)
+    monkeypatch.chdir(made / "nbs")
+    assert main(["list"]) == 0 and core.repo_root() == core.work_root() == made.resolve()
+
+
+@pytest.mark.parametrize("place", ["new", "empty"])
+@pytest.mark.parametrize("error, code", [(KeyboardInterrupt(15), 143), (OSError(28, "No space left"), 1)])
+def test_a_copy_that_is_stopped_leaves_nothing(root, monkeypatch, capsys, place, error, code):
+    (root / "empty").mkdir()
+    before, count = contents(root), []
+
+    def stop(source, target):
+        count.append(target)
+        if len(count) == 2:
+            raise error
+        Path(target).write_bytes(Path(source).read_bytes())
+
+    monkeypatch.setattr(cli.shutil, "copyfile", stop)
+    assert main(["copy", place]) == code and len(count) == 2
+    assert contents(root) == before and [*(root / "empty").iterdir()] == [] and not (root / "new").exists()
+
+
+@pytest.fixture
+def installed(root, tmp_path_factory, monkeypatch):
+    "A book inside a package, seen from an empty folder, which is the working directory."
+    package, here = root / "site-packages" / "lla_course", tmp_path_factory.mktemp("here")
+    for name in ("nbs", "settings.ini"):
+        (package / "book" / name).parent.mkdir(parents=True, exist_ok=True)
+        (root / name).rename(package / "book" / name)
+    monkeypatch.setattr(core, "package_folder", lambda: package)
+    monkeypatch.chdir(here)
+    return package / "book", here
+
+
+def test_an_installed_book_is_read_from_anywhere_and_never_written(installed, monkeypatch, capsys):
+    book, here = installed
+    chapter(book, "12_bias", "print('result')", module="regression.bias_variance")
+    before = contents(book)
+    assert core.repo_root() == book and core.work_root() == here
+    assert main(["list"]) == 0 and "Title of 12_bias" in capsys.readouterr().out
+    assert main(["run", "12", "--jobs", "1"]) == 0
+    assert [p.name for p in (here / "build" / "runs" / "fast").iterdir()] == ["12_bias.ipynb"]
+    assert main(["run", "12"]) == 0 and "1 kept" in capsys.readouterr().out
+    for words in (["pictures"], ["record", "12"]):
+        assert main(words) == 2 and "lla-course copy DIR" in capsys.readouterr().err
+    with pytest.raises(FileNotFoundError, match="lla-course copy DIR"):
+        records.save("a/b", {}, config={}, seed=0, seconds=0)
+    assert records.load("a/b") is None and records.stored_records() == {}
+    called = {}
+    monkeypatch.setattr(os, "execve", lambda path, command, env: called.update(command=command, env=env))
+    for _ in range(2):  # the second time the copy is there
+        main(["lab"])
+        assert f"--ServerApp.root_dir={here / 'lla-course' / 'nbs'}" in called["command"]
+        assert contents(here / "lla-course").items() >= before.items()
+    assert called["env"]["JUPYTER_CONFIG_DIR"] == str(here / "lla-course" / "build" / "lab")
+    assert contents(book) == before
+
+
+def test_the_site_of_an_installed_book_is_built_here(installed, monkeypatch):
+    from lla_course.course import site
+
+    (book, here), built = installed, []
+    keep = lambda runs, out, **more: built.append((runs, out, more["folder"])) or out
+    monkeypatch.setattr(site, "build_site", keep)
+    monkeypatch.setattr(runner, "_outcomes", lambda *_: iter(()))
+    assert main(["site"]) == 0
+    assert built == [(here / "build" / "runs" / "fast", here / "build" / "site", book / "nbs")]
 
 
 def test_missing_papermill_is_said_at_once(root, monkeypatch, capsys):

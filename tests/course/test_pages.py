@@ -22,9 +22,11 @@ from lla_course.course.cli import main
 from lla_course.course.site import (
     broken_links,
     build_site,
+    holds,
     mark_picture,
     page_names,
     picture_mark,
+    reading_minutes,
     site_place,
     without_title_picture,
 )
@@ -376,6 +378,30 @@ def test_the_look_is_that_of_the_checkout_or_of_this_library(tmp_path, monkeypat
         site.style_folder(tmp_path)
 
 
+def test_a_page_opens_its_chapter_on_a_borrowed_machine(tmp_path):
+    (tmp_path / "nbs").mkdir()
+    write = lambda home: (tmp_path / "settings.ini").write_text(f"[DEFAULT]\n{home}\n")
+    assert site.launch_links("10_a", tmp_path / "nbs") == ""
+    for home in (
+        "branch = main",
+        "git_url = https://gitlab.com/a/b\nbranch = main",
+        "git_url = https://github.com/a/b",
+    ):
+        write(home)
+        assert site.launch_links("10_a", tmp_path / "nbs") == ""
+    write("git_url = https://github.com/a/b.c/\nbranch = our/main")
+    text = site.launch_links("10_über \"x\"", tmp_path / "nbs")
+    name = "nbs/10_%C3%BCber%20%22x%22.ipynb"
+    assert re.findall('href="([^"]*)"', text) == [
+        f"https://mybinder.org/v2/gh/a/b.c/our%2Fmain?urlpath=lab/tree/{name}",
+        f"https://colab.research.google.com/github/a/b.c/blob/our/main/{name}",
+    ]
+    for name in ("index", "10_a"):
+        page = site.prepare(new_notebook(cells=[md("# A\n\n> what\n\ntext")]), name, launch=text)
+        head, _, rest = page.cells[0].source.partition("\n\n<div")
+        assert head == "# A\n\n> what" and text in "<div" + rest and rest.endswith("</div>\n\ntext")
+
+
 def test_the_licence_of_mathjax_travels_along(tmp_path):
     site._vendor(tmp_path)
     text = (tmp_path / "tex-svg-full.LICENSE.txt").read_text()
@@ -401,3 +427,106 @@ def test_the_picture_under_a_title_gives_way_to_the_figure():
     figure = new_output("display_data", {"application/vnd.plotly.v1+json": {}})
     page.cells.append(new_code_cell("fig", outputs=[figure]))
     assert without_title_picture(page).cells[0].source == "# T\n\n> line\n\nText ![p](pictures/x.png)"
+
+
+# ---- references
+
+BIB = """@article{Fan1993,
+  author = {Fan, Jianqing},
+  title = {Local Linear Regression Smoothers},
+  journal = {The Annals of Statistics},
+  year = {1993},
+  doi = {10.1214/aos/1176349022},
+}
+
+@misc{Nobody1900,
+  author = {Nobody, N.},
+  title = {Unread},
+  year = {1900},
+  url = {https://example.org/(x)},
+}
+"""
+FAN = "[Fan 1993](https://doi.org/10.1214/aos/1176349022)"
+
+
+def test_a_paper_leads_to_its_entry_and_back(tmp_path, capsys):
+    pytest.importorskip("sphinxcontrib.bibtex")
+    runs = write(
+        tmp_path / "runs",
+        **{
+            "10_a": [md(f"# A\n\nas {FAN} says, in code `{FAN}`")],
+            "11_b": [md(f"# B\n\n{FAN}")],
+            "12_c": [md("# C")],
+        },
+        references=[md("# A page of that name")],
+    )
+    (runs / "references.bib").write_text(BIB)
+    out = build_site(runs, tmp_path / "site").parent
+    assert capsys.readouterr().err == ""
+    assert sidebar(out)["References"] == "references.html"
+    assert sidebar(out)["A page of that name"] == "references-2.html"
+    cited = re.findall(r'\[<a class="reference internal" href="references.html#(\w+)"', article(out, "10_a"))
+    entries = article(out, "references")
+    assert len(cited) == 1 and f'id="{cited[0]}"' in entries and "{cite}" not in article(out, "10_a")
+    assert re.findall(r'href="([^"]*)">1\d<', entries) == ["10_a.html", "11_b.html"]
+    assert "Unread" in entries and "Cited in" not in entries[entries.index("Unread") :]
+
+
+def test_without_a_list_links_stay_as_they_are(tmp_path):
+    out = build_site(write(tmp_path / "runs", **{"10_a": [md(f"# A\n\n{FAN}")]}), tmp_path / "site").parent
+    assert not (out / "references.html").exists() and "bibtex" not in article(out, "10_a")
+
+
+def test_library_cells_are_folded_under_one_line(tmp_path):
+    folded = {"tags": ["library"]}
+    cells = [
+        md("# A"),
+        new_code_cell("#| export\nimport math", metadata=folded),
+        new_code_cell("#| export\nFARTHEST = 3\n\n\ndef reach():\n    return FARTHEST", metadata=folded),
+        new_code_cell("reach()", outputs=[new_output("display_data", {"text/plain": "3"})]),
+    ]
+    out = build_site(write(tmp_path / "runs", **{"10_a": cells}), tmp_path / "site").parent
+    imports, library = re.findall(r"<details.*?</details>", article(out, "10_a"), re.S)
+    assert "Library: imports" in imports and "Library: reach, FARTHEST" in library
+    assert "return" in library and "open" not in library.split(">")[0]
+    assert "farthest" in (out / "searchindex.js").read_text().lower()
+
+
+@pytest.mark.parametrize(
+    "source, words",
+    [
+        ("import a\nfrom b import c", "imports"),
+        ("x = 1\ndef f(): pass\nclass C: pass", "f, C, x"),
+        ("f(3)", "settings"),
+        ("x.y = 1", "settings"),
+    ],
+)
+def test_a_folded_cell_says_what_it_holds(source, words):
+    assert holds(source) == words
+
+
+def test_a_figure_has_its_number_and_its_sentence(tmp_path):
+    said = 'The orange curve is "too high" at the left end, the blue one is not.'
+    figures = [
+        {"data": [], "layout": {"meta": {"alt": words}} if words else {}} for words in ("", said, said)
+    ]
+    shown = [
+        new_code_cell("f", outputs=[new_output("display_data", {"application/vnd.plotly.v1+json": f})])
+        for f in figures
+    ]
+    out = build_site(write(tmp_path / "runs", **{"12b_x": [md("# A"), *shown]}), tmp_path / "site").parent
+    page = article(out, "12b_x")
+    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
+    assert [c.split(" ")[:2] for c in captions] == [["<b>Figure", "12b.2.</b>"], ["<b>Figure", "12b.3.</b>"]]
+    assert (
+        'id="figure-12b-3"' in page and page.count('role="img" aria-label="The orange curve is &quot;') == 2
+    )
+
+
+def test_a_chapter_says_how_long_it_takes(tmp_path):
+    words, lines = " ".join(["word"] * 1199), "\n".join(["x = 1"] * 100)
+    cells = [md(f"# A {words}"), new_code_cell(lines), new_code_cell(lines, metadata={"tags": ["library"]})]
+    assert reading_minutes(new_notebook(cells=cells)) == 30
+    runs = write(tmp_path / "runs", **{"10_a": cells, "05_b": cells})
+    out = build_site(runs, tmp_path / "site").parent
+    assert "about 30 minutes" in article(out, "10_a") and "minutes" not in article(out, "05_b")
