@@ -4,9 +4,12 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel', 'lla_dq_sweep',
-           'lla_bwd_dq_kernel', 'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward']
+           'lla_store_parts', 'lla_bwd_dq_kernel', 'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel',
+           'lla_backward']
 
 # %% ../nbs/26_flash_backward.ipynb #c003
+from collections.abc import Callable
+
 import torch
 
 from lla_course.kernels.flash_lla_forward import (
@@ -122,6 +125,17 @@ def lla_dq_sweep(
 
 # %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
+def lla_store_parts(parts, b_u, o_n, m_i, o_nd, m_id, META):
+    "Store a tile as n (hi + lo), as `split_hi_lo` leaves it; float32 is not split, and its lo is not read."
+    n, hi, lo = parts
+    b_n, b_hi, b_lo = split_hi_lo(b_u, hi.dtype.element_ty)
+    tl.store(n + o_n, b_n, mask=m_i)
+    tl.store(hi + o_nd, b_hi, mask=m_id)
+    if META.PREC == "tf32":
+        tl.store(lo + o_nd, b_lo, mask=m_id)
+
+
+@triton.jit
 def lla_bwd_dq_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
@@ -129,6 +143,7 @@ def lla_bwd_dq_kernel(
     g,  # gradient by the output, [N, T, D]
     saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
+    parts,  # (un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct): what the walk of the keys takes, [N, T] or [N, T, D]
     sizes,  # (GROUP, past, T, S, D, scale2)
     NT,  # tiles of queries of a head
     scale,  # of the logits
@@ -138,6 +153,7 @@ def lla_bwd_dq_kernel(
     of the logit gradient."""
     kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
+    un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct = parts
     GROUP, past, T, S, D, scale2 = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -154,6 +170,10 @@ def lla_bwd_dq_kernel(
     # [BT]
     b_cu = tl.sum(b_u * b_kbar, 1)
     b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
+    tl.store(cu + o_n, b_cu, mask=m_i)
+    tl.store(ct + o_n, b_ct, mask=m_i)
+    lla_store_parts((un, hi_u, lo_u), b_u, o_n, m_i, o_nd, m_id, META)
+    lla_store_parts((yn, hi_y, lo_y), b_y, o_n, m_i, o_nd, m_id, META)
     parts_u, parts_y = split_hi_lo(b_u, b_g.dtype), split_hi_lo(b_y, b_g.dtype)
     # [BT, BD] and [BT, 16]
     b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, parts_y, b_ct, b_g, b_m, walk, own_values, META)
@@ -296,18 +316,6 @@ TILES_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (32, 64, 4, 3), 128: (3
 TILES_DKV_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 1), 128: (16, 32, 4, 1)}
 
 # %% ../nbs/26_flash_backward.ipynb #c020
-def _split_hi_lo(
-    t: torch.Tensor,  # [N, T, D], float32
-    dtype: torch.dtype,  # of both parts
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:  # n [N, T], hi, lo: t = n (hi + lo)
-    n = t.abs().amax(-1)
-    n = torch.where(n > 0, n, 1)
-    t = t / n[..., None]
-    hi = t.to(dtype)
-    # float32 is not split, lo is not read
-    return n, hi, hi if dtype == torch.float32 else (t - hi).to(dtype)
-
-
 def _gain(g: torch.Tensor) -> torch.Tensor | None:
     "A power of two that brings the largest entry of a float16 gradient to about one; None for other dtypes."
     if g.dtype != torch.float16:
@@ -326,6 +334,7 @@ def lla_backward(
     is_causal: bool,  # query i sees keys 0 to S - T + i only
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -349,18 +358,26 @@ def lla_backward(
     lla_bwd_rhs_kernel[(NT * N,)](
         *tensors, g, saved.o, rows, (y, mean), sizes, NT, **lla_compiled_for(constants)
     )
-    lla_solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
+    un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)
     NT = triton.cdiv(T, own["BT"])
     lla_bwd_dq_kernel[(NT * N,)](
-        *tensors, g, (*rows, saved.u, y, mean), (dq, e, dridge), sizes, NT, scale, **lla_compiled_for(own)
+        *tensors,
+        g,
+        (*rows, saved.u, y, mean),
+        (dq, e, dridge),
+        (un, u, u_lo, cu, yn, hi_y, y_lo, ct),
+        sizes,
+        NT,
+        scale,
+        **lla_compiled_for(own),
     )
-    cu, ct = (saved.u * saved.kbar).sum(-1), (y * saved.kbar).sum(-1) - mean
-    (un, u, u_lo), (yn, y, y_lo) = _split_hi_lo(saved.u, dtype), _split_hi_lo(y, dtype)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[constants["BD"]])
     NS = triton.cdiv(S, own["BS"])
-    tokens, rows = (g, u, u_lo, y, y_lo), (saved.lse2, un, yn, cu, ct, e)
+    tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
     lla_bwd_dkv_kernel[(NS * Nkv,)](
         *tensors, tokens, rows, (dk, dv), sizes, NS, scale, **lla_compiled_for(own)

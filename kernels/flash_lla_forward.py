@@ -13,6 +13,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
            'lla_fitting_tile', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -688,10 +689,12 @@ def lla_matrices(
     D: int,  # head dimension
     dtype: torch.dtype,  # of the inputs
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
-    "Shared matrices are made for D <= 64."
+    "Shared matrices are made for D <= 64, from the eighth tile of queries on: tile i reads matrix (i - 1) // 8."
     BD = max(16, triton.next_power_of_2(D))
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
-    return (-(-T // (BT * PRECOND_STRIDE)) if BD <= 64 else 0), BD, BD
+    last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
+    seen = last * PRECOND_STRIDE * BT >= 4 * D  # else no tile would use one
+    return (last + 1 if BD <= 64 and seen else 0), BD, BD
 
 # %% ../nbs/25_flash_forward.ipynb #c040
 def lla_strided(
@@ -746,6 +749,7 @@ def lla_forward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
+    solve: Callable = lla_solve,  # sweep 2, with the arguments of `lla_solve`
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -776,9 +780,7 @@ def lla_forward(
         lla_matrix_kernel[(NM * N,)](
             queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS, **compiled_for
         )
-    steps, residual = lla_solve(
-        q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
-    )
+    steps, residual = solve(q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
     constants = lla_fitting_tile("output", constants, q)
     NT = triton.cdiv(T, constants["BT"])
     lla_output_kernel[(NT * N,)](

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['HAS_TRITON', 'INTERPRET', 'HIP', 'EXACT', 'LEAST', 'SMALLER', 'can_run', 'tile_precision', 'constant', 'frozen',
-           'Gpu', 'describe_gpu', 'fitting', 'refusal', 'why_not', 'picks_kernels']
+           'Gpu', 'describe_gpu', 'fitting', 'refusal', 'why_not', 'picks_kernels', 'gluon_refusal']
 
 # %% ../nbs/04_triton.ipynb #c002
 import os
@@ -26,6 +26,19 @@ except ImportError:
         cdiv=lambda a, b: -(-a // b),
         next_power_of_2=lambda n: 1 << max(n - 1, 0).bit_length(),
     )
+
+# %% ../nbs/04_triton.ipynb #g004
+try:
+    from triton.experimental import gluon
+    from triton.experimental.gluon import language as gl
+    from triton.experimental.gluon.language.nvidia import hopper
+    from triton.experimental.gluon.nvidia.hopper import TensorDescriptor
+
+    HAS_GLUON = True
+except ImportError:
+    HAS_GLUON, hopper, TensorDescriptor = False, None, None
+    gl = SimpleNamespace(constexpr=lambda value: value)
+    gluon = SimpleNamespace(jit=lambda function: function)
 
 # %% ../nbs/04_triton.ipynb #c006
 HAS_TRITON = hasattr(triton, "__version__")
@@ -169,3 +182,17 @@ def picks_kernels(
 
     On an AMD GPU they are not: they compile for gfx942 (MI300), but were never run. Ask for them by name."""
     return torch.device(device).type == "cuda" and not HIP and not why_not(device, dtype, D, needs_grad)
+
+# %% ../nbs/04_triton.ipynb #g017
+def gluon_refusal(
+    gpu: Gpu | None,  # of `describe_gpu`; None: the interpreter
+    dtype: torch.dtype,  # of the inputs
+) -> str:  # why the kernel in Gluon cannot run; "" where it can
+    "Whether a kernel in Gluon runs on a GPU, for inputs of this dtype."
+    if not HAS_GLUON:
+        return "this Triton has no Gluon for Hopper GPUs"
+    if os.environ.get("LLA_COURSE_GLUON") == "0":
+        return "LLA_COURSE_GLUON=0 was set"
+    if gpu is None or gpu.hip or gpu.capability[0] != 9:
+        return "it is written for Hopper GPUs, of compute capability 9.0"
+    return "" if dtype in (torch.float16, torch.bfloat16) else f"it multiplies in 16 bits, not {dtype}"

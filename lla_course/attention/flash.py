@@ -36,6 +36,7 @@ from lla_course.core import (
 )
 from ..kernels.flash_lla_backward import lla_backward
 from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.hopper_solve import solver_for
 from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
@@ -97,6 +98,7 @@ def flash_forward(
     with no_autocast(q.device.type):
         if backend == "triton":
             settings = dict(scale=scale, is_causal=right == 0, tol=tol, max_steps=max_steps)
+            settings["solve"] = solver_for(q)
             return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
         heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge)
         return list(vars(lla_tiled(heads, tol=tol, max_steps=max_steps)).values())
@@ -155,7 +157,9 @@ def flash_backward(
     solver = dict(tol=told.tol / 10, max_steps=told.max_steps)
     with no_autocast(q.device.type):
         if told.backend == "triton":
-            grads = lla_backward(q, k, v, saved, g, scale=told.scale, is_causal=told.right == 0, **solver)
+            grads = lla_backward(
+                q, k, v, saved, g, scale=told.scale, is_causal=told.right == 0, solve=solver_for(q), **solver
+            )
         else:
             grads = lla_tiled_backward(told.heads(q, k, v, ridge), saved, g, **solver)
     dq, dk, dv, dridge = grads
