@@ -32,7 +32,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_triple,
     split_hi_lo,
 )
-from .runtime import constant, tl, triton
+from .runtime import constant, launch, tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -355,15 +355,16 @@ def lla_backward(
         g = (g.float() * gain).to(dtype)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
     NT = triton.cdiv(T, constants["BT"])
-    lla_bwd_rhs_kernel[(NT * N,)](
-        *tensors, g, saved.o, rows, (y, mean), sizes, NT, **lla_compiled_for(constants)
-    )
+    compiled_for = lla_compiled_for(constants)
+    launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
     solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
     u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
     un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)
     NT = triton.cdiv(T, own["BT"])
-    lla_bwd_dq_kernel[(NT * N,)](
+    launch(
+        lla_bwd_dq_kernel,
+        NT * N,
         *tensors,
         g,
         (*rows, saved.u, y, mean),
@@ -379,8 +380,11 @@ def lla_backward(
     NS = triton.cdiv(S, own["BS"])
     tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
-    lla_bwd_dkv_kernel[(NS * Nkv,)](
-        *tensors, tokens, rows, (dk, dv), sizes, NS, scale, **lla_compiled_for(own)
+    launch(
+        lla_bwd_dkv_kernel,
+        NS * Nkv,
+        *(*tensors, tokens, rows, (dk, dv), sizes, NS, scale),
+        **lla_compiled_for(own),
     )
     if gain is None:
         return dq, dk, dv, dridge

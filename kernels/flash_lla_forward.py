@@ -26,6 +26,8 @@ from lla_course.kernels.runtime import (
     describe_gpu,
     fitting,
     frozen,
+    launch,
+    processors,
     tile_precision,
     tl,
     triton,
@@ -721,9 +723,11 @@ def lla_solve(
     NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * torch.cuda.get_device_properties(q.device).multi_processor_count if q.is_cuda else 1
+    programs = 2 * processors(q.device)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
-    lla_solve_kernel[(min(NT * N, programs),)](
+    launch(
+        lla_solve_kernel,
+        min(NT * N, programs),
         lla_strided(q),
         lla_strided(k),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
@@ -732,7 +736,7 @@ def lla_solve(
         sizes,
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (tol**2, max_steps),
-        SHARED=NM > 0,
+        NM > 0,
         **lla_compiled_for(constants),
     )
     return steps, residual
@@ -772,18 +776,27 @@ def lla_forward(
     compiled_for, NT = lla_compiled_for(constants), triton.cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left = (kbar, lse2, row_max, n_eff, ridge_eff, u)
-    lla_mean_kernel[(NT * N,)](
-        queries, keys, max_key_norm, ridge, left, sizes, NT, floor, SHARED=NM > 0, **compiled_for
+    launch(
+        lla_mean_kernel,
+        NT * N,
+        *(queries, keys, max_key_norm, ridge, left, sizes, NT, floor, NM > 0),
+        **compiled_for,
     )
     if NM:
         rows = (kbar, lse2, ridge_eff)
-        lla_matrix_kernel[(NM * N,)](
-            queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS, **compiled_for
+        launch(
+            lla_matrix_kernel,
+            NM * N,
+            *(queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS),
+            **compiled_for,
         )
     steps, residual = solve(q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
     constants = lla_fitting_tile("output", constants, q)
     NT = triton.cdiv(T, constants["BT"])
-    lla_output_kernel[(NT * N,)](
-        queries, keys, values, (kbar, row_max, u), o, sizes, NT, **lla_compiled_for(constants)
+    launch(
+        lla_output_kernel,
+        NT * N,
+        *(queries, keys, values, (kbar, row_max, u), o, sizes, NT),
+        **lla_compiled_for(constants),
     )
     return Forward(o, u, **saved, steps=steps, residual=residual)

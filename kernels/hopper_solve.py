@@ -22,6 +22,8 @@ from lla_course.kernels.runtime import (
     gluon,
     gluon_refusal,
     hopper,
+    launch,
+    processors,
     triton,
 )
 
@@ -53,7 +55,7 @@ HALF_MAX = gl.constexpr(65504.0)  # the end of float16
 def hopper_fetch(chunk, keys, ring, META):
     "Ask for chunk of SUB key tiles; where it goes is its number modulo the stages of the ring."
     desc, row0, count = keys
-    tiles, bars = ring
+    tiles, bars, ones = ring
     stage = (count + chunk) % META.STAGES
     hopper.mbarrier.expect(bars.index(stage), META.SUB * META.BS * META.BD * 2)
     for i in gl.static_range(META.SUB):
@@ -98,21 +100,21 @@ def hopper_covariance(b_d, b_c, walk, keys, ring, META, LS: gl.constexpr, LY: gl
         if i < chunks:
             hopper_fetch(i, keys, ring, META)
     zero = gl.zeros((META.BT, META.BS), gl.float32, LS)
-    b_y, b_sum = (
-        gl.zeros((META.BT, META.BD), gl.float32, LY),
-        gl.zeros((META.BT,), gl.float32, gl.SliceLayout(1, LS)),
-    )
+    L1: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, 8, 16])
+    LA1: gl.constexpr = gl.DotOperandLayout(0, L1, 2)
+    b_y, b_sum = gl.zeros((META.BT, META.BD), gl.float32, LY), gl.zeros((META.BT, 8), gl.float32, L1)
+    ones = ring[2].permute((1, 0))
     whole_chunks = whole // META.SUB
     for chunk in range(whole_chunks):
         first = hopper_arrived(chunk, keys, ring, META)
         s, a = hopper_products(b_q, b_d, tiles.index(first), zero)
-        y = hopper.warpgroup_mma_init(b_y)
+        y, total = hopper.warpgroup_mma_init(b_y), hopper.warpgroup_mma_init(b_sum)
         for i in gl.static_range(META.SUB):
             if META.PIPE:
                 if i == 0:
                     b_s, b_a = hopper.warpgroup_mma_wait(0, deps=(s, a))
                 else:
-                    b_s, b_a = hopper.warpgroup_mma_wait(1, deps=(s, a))
+                    b_s, b_a = hopper.warpgroup_mma_wait(2, deps=(s, a))
                 if i + 1 < META.SUB:
                     s, a = hopper_products(b_q, b_d, tiles.index(first + i + 1), zero)
             else:
@@ -122,9 +124,9 @@ def hopper_covariance(b_d, b_c, walk, keys, ring, META, LS: gl.constexpr, LY: gl
             b_w = gl.exp2(b_s * scale2 - b_m[:, None]) * (b_a - b_c[:, None])
             b_w16 = hopper_cast(b_w, b_q.dtype)
             # the same rounded weights in both sums, or they would not cancel
-            b_sum += gl.sum(b_w16.to(gl.float32), 1)
+            total = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA1), ones, total, is_async=True)
             y = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA), tiles.index(first + i), y, is_async=True)
-        b_y = hopper.warpgroup_mma_wait(0, deps=(y,))
+        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=(y, total))
         hopper_barrier()
         if chunk + META.STAGES < chunks:
             hopper_fetch(chunk + META.STAGES, keys, ring, META)
@@ -139,15 +141,15 @@ def hopper_covariance(b_d, b_c, walk, keys, ring, META, LS: gl.constexpr, LY: gl
         b_s = gl.where(m_ij, b_s * scale2 - b_m[:, None], float("-inf"))
         b_w = gl.exp2(b_s) * (b_a - b_c[:, None])
         b_w16 = hopper_cast(b_w, b_q.dtype)
-        b_sum += gl.sum(b_w16.to(gl.float32), 1)
+        total = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA1), ones, b_sum, is_async=True)
         y = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA), b_k, b_y, is_async=True)
-        b_y = hopper.warpgroup_mma_wait(0, deps=(y,))
+        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=(y, total))
         # a chunk beyond the ring: only where many tiles are masked
         if (r % META.SUB == META.SUB - 1) & (r // META.SUB + META.STAGES < chunks):
             hopper_barrier()
             hopper_fetch(r // META.SUB + META.STAGES, keys, ring, META)
     hopper_barrier()
-    return b_y, b_sum, chunks
+    return b_y, gl.max(b_sum, 1), chunks
 
 # %% ../nbs/26b_hopper_solve.ipynb #h026
 @gluon.jit
@@ -199,7 +201,18 @@ def hopper_solve_kernel(queries, desc, saved, x, work, sizes, tiles, stop, META)
     for i in gl.static_range(META.STAGES):
         hopper.mbarrier.init(bars.index(i), count=1)
     hopper_barrier()
-    ring = ring_tiles, bars
+    # ones, [8, BS]: a product with them adds up the rows of a tile
+    ones = gl.allocate_shared_memory(
+        DT,
+        [8, META.BS],
+        gl.NVMMASharedLayout(
+            swizzle_byte_width=128 if META.BS >= 64 else 2 * META.BS, element_bitwidth=16, rank=2
+        ),
+    )
+    ones.store(gl.full((8, META.BS), 1.0, DT, gl.BlockedLayout([1, 4], [2, 16], [W, 1], [1, 0])))
+    hopper.fence_async_shared()
+    hopper_barrier()
+    ring = ring_tiles, bars, ones
     count = 0
     redo = 0
     t = gl.atomic_add(counter, 1)
@@ -330,12 +343,12 @@ def hopper_solve_kernel(queries, desc, saved, x, work, sizes, tiles, stop, META)
             t = gl.atomic_add(counter, 1)
 
 # %% ../nbs/26b_hopper_solve.ipynb #h030
-# BD -> chunks on their way, key tiles of a chunk, products in flight, mean keys kept
+# BD -> keys of a tile, tiles of a chunk, chunks on their way, products in flight, mean keys kept
 HOPPER_TILES = {
-    16: (3, 2, True, True),
-    32: (3, 2, True, True),
-    64: (3, 2, True, True),
-    128: (3, 1, False, False),
+    16: (64, 2, 3, True, True),
+    32: (64, 2, 3, True, True),
+    64: (64, 2, 3, True, True),
+    128: (32, 2, 2, True, False),
 }
 
 
@@ -376,16 +389,18 @@ def hopper_solve(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    BD, BT, BS = max(16, triton.next_power_of_2(D)), 64, 64
-    stages, sub, pipe, keep = HOPPER_TILES[BD]
+    BD, BT = max(16, triton.next_power_of_2(D)), 64
+    BS, sub, stages, pipe, keep = HOPPER_TILES[BD]
     NT, NM = triton.cdiv(T, BT), saved["inverse"].shape[1]
     keys, rows = hopper_keys(k, BS, BD)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * torch.cuda.get_device_properties(q.device).multi_processor_count
+    programs = 2 * processors(q.device)
     switches = dict(CAUSAL=is_causal, SHARED=NM > 0, STAGES=stages, SUB=sub, PIPE=pipe, KEEP=keep)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
-    hopper_solve_kernel[(min(NT * N, programs),)](
+    launch(
+        hopper_solve_kernel,
+        min(NT * N, programs),
         lla_strided(q),
         TensorDescriptor.from_tensor(keys, [BS, BD], hopper_layout(BD)),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
