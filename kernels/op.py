@@ -69,21 +69,39 @@ def lla(
     return _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings).reshape(q.shape)
 
 # %% ../nbs/04b_kernel_functions.ipynb #o008
+def _check_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor) -> None:
+    if k.dim() != 4 or k.shape != v.shape or q.dtype not in TOL or not q.dtype == k.dtype == v.dtype:
+        raise ValueError(f"k_cache {tuple(k.shape)}, v_cache {tuple(v.shape)}: expected pages, as q in dtype")
+    if k.shape[3] != q.shape[-1] or q.shape[1] % k.shape[2] or not 16 <= k.shape[1] <= 256:
+        form = f"[num_pages, page, Hkv, {q.shape[-1]}], page from 16 to 256, Hkv dividing {q.shape[1]}"
+        raise ValueError(f"k_cache.shape={tuple(k.shape)}: expected {form}")
+    if table.dim() != 2 or table.shape[0] != q.shape[0] or table.shape[1] * k.shape[1] < q.shape[2]:
+        raise ValueError(f"block_table.shape={tuple(table.shape)}: expected ({q.shape[0]}, pages)")
+    if table.dtype not in (torch.int32, torch.int64):
+        raise ValueError(f"block_table.dtype={table.dtype}: expected int32 or int64")
+
+
 def decode(
     q: torch.Tensor,  # the new queries, [B, Hq, T, D], T from 1 to 8
-    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries, [B, Hkv, S, D]
+    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries: [B, Hkv, S, D], or in
+    # pages, [num_pages, page, Hkv, D], with a block_table
     v_cache: torch.Tensor,  # values, like k_cache
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [B, Hq, T]
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
     cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, int32 or int64, [B]; None: all
+    block_table: torch.Tensor | None = None,  # page of each block of tokens, int32 or int64, [B, pages]
+    left: int = -1,  # keys before its own that a query sees; -1: all
     **tuning: Any,  # tiles, merge, splits: see `lla_decode_triton`
 ) -> torch.Tensor:  # the answers, like q
     "Local Linear Attention of new tokens over a cache. Raises `ValueError` where the kernels do not fit."
-    _check(q, k_cache, v_cache, True)
     if q.dim() != 4 or not 1 <= q.shape[2] <= 8:
         raise ValueError(f"q.shape={tuple(q.shape)}: expected [B, Hq, T, D] with T from 1 to 8")
+    if block_table is None:
+        _check(q, k_cache, v_cache, True)
+    else:
+        _check_pages(q, k_cache, v_cache, block_table)
     if isinstance(ridge, torch.Tensor):
         ridge = ridge.expand(q.shape[:3])
-    scale = q.shape[-1] ** -0.5 if scale is None else scale
-    return lla_decode_triton(q, k_cache, v_cache, ridge, cache_seqlens, scale=scale, **tuning)
+    knobs = dict(scale=q.shape[-1] ** -0.5 if scale is None else scale, table=block_table, left=left)
+    return lla_decode_triton(q, k_cache, v_cache, ridge, cache_seqlens, **knobs, **tuning)

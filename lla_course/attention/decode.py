@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['BACKENDS', 'Statistics', 'decode_statistics', 'sweep_solve', 'decode_solve', 'merge_statistics', 'lla_decode_tiled',
-           'autocast_dtype', 'under_autocast', 'no_autocast', 'decode_kernels', 'lla_decode']
+           'in_order', 'window_reach', 'autocast_dtype', 'under_autocast', 'no_autocast', 'decode_kernels',
+           'lla_decode']
 
 # %% ../../nbs/27_decoding.ipynb #c003
 import math
@@ -20,7 +21,7 @@ from torch.nn import functional as F
 
 from .dense import floored_ridge
 from .tiled import RIDGE_FLOOR
-from ..core import bad_argument, require_choice
+from ..core import bad_argument, require_choice, require_whole
 from ..kernels.lla_decode import lla_decode_triton
 from ..kernels.runtime import picks_kernels, why_not
 
@@ -43,25 +44,23 @@ def decode_statistics(
     seen: torch.Tensor,  # which of them count, boolean, [..., S]
     *,
     scale: float,  # of the logits
-    round_to: torch.dtype | None = None,  # round weights and weighted keys, as tensor cores need them
-    parts: int = 1,  # 2: weighted keys as a rounded part and a rounded rest
+    round_to: torch.dtype | None = None,  # round keys and values, each times the root of its weight
 ) -> Statistics:  # of this piece
     "The averages over a piece. One in which nothing is seen has lse = -inf and averages of zero."
     k = torch.where(seen[..., None], k, 0)
-    rounded = (lambda t: t.to(round_to).to(t.dtype)) if round_to else (lambda t: t)
     logits = torch.where(seen, scale * (k @ q[..., None])[..., 0], -torch.inf)
     least = torch.finfo(q.dtype).min  # so that an empty piece has a maximum too
     top = F.pad(logits.detach(), (0, 1), value=least).amax(-1, keepdim=True)
-    w = rounded((logits - top).exp())
+    w = (logits - top).exp()
     total, w_j = w.sum(-1), w[..., None]
     part = torch.where(total > 0, 1 / total, 0)[..., None]
     k, v = (torch.where(w_j > 0, t, 0) for t in (k, v))  # without weight no say, however long the key
-    lost = rounded(w_j * k) - w_j * k if round_to else 0.0
-    if parts == 2 and round_to:
-        lost = lost + rounded(-lost)
-    kbar, vbar = part * (w_j * k + lost).sum(-2), part * (w_j * v).sum(-2)
+    if round_to:
+        root = torch.where(w_j > 0, w_j, 1).sqrt()
+        k, v = ((root * t).to(round_to).to(t.dtype) / root for t in (k, v))
+    kbar, vbar = part * (w_j * k).sum(-2), part * (w_j * v).sum(-2)
     z, y = k - kbar[..., None, :], v - vbar[..., None, :]
-    wz = part[..., None] * (w_j * z + lost)
+    wz = part[..., None] * w_j * z
     return Statistics(top[..., 0] + total.log(), kbar, vbar, z.mT @ wz, y.mT @ wz)
 
 # %% ../../nbs/27_decoding.ipynb #c013
@@ -132,9 +131,10 @@ def lla_decode_tiled(
     lengths: torch.Tensor | None,  # filled entries of each cache, [B]
     *,
     scale: float,  # of the logits
+    left: int = -1,  # keys before its own that a query sees; -1: all
     splits: int = 1,  # pieces
     wide: torch.dtype | None = None,  # to compute in; None: that of q, but at least float32
-    **rounding: Any,  # round_to and parts of `decode_statistics`
+    **rounding: Any,  # round_to of `decode_statistics`
 ) -> torch.Tensor:  # answers, [B, Hq, T, D]
     "The twin of the kernels: statistics of each piece, merged and solved."
     (B, H, T, D), (_, HKV, S, _) = q.shape, k.shape
@@ -150,7 +150,8 @@ def lla_decode_tiled(
 
     def report(h: int, t: int) -> tuple:  # query head h of each group, query t: query, ridge and statistics
         b_q, b_lam = q[:, h::group, t].to(f), lam[:, h::group, t]
-        seen = ((torch.arange(S, device=q.device) < length - T + t + 1) & fits).expand(B, HKV, S)
+        own, j = length - T + t, torch.arange(S, device=q.device)
+        seen = ((j <= own) & fits if left < 0 else (j <= own) & (j >= own - left) & fits).expand(B, HKV, S)
         logits = torch.where(seen, scale * (k.detach() @ b_q.detach()[..., None])[..., 0], -torch.inf)
         unit = _unit(logits, torch.where(seen, sizes, 0), b_lam.detach())[..., None]
         b_k = k / unit[..., None]
@@ -182,25 +183,30 @@ def _check_floats(name: str, t: torch.Tensor) -> None:
         bad_argument(f"{name}.dtype", t.dtype, "float16, bfloat16, float32 or float64")
 
 # %% ../../nbs/27_decoding.ipynb #c044b
-def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor) -> None:
+def _check_cache(q: torch.Tensor, k_cache: torch.Tensor, v_cache: torch.Tensor, paged: bool) -> None:
     for name, t in dict(q=q, k_cache=k_cache, v_cache=v_cache).items():
         _check_floats(name, t)
         if t.dim() != 4:
-            bad_argument(f"{name}.shape", tuple(t.shape), "[batch, heads, tokens, D]")
+            form = "[num_pages, page, heads, D]" if paged and t is not q else "[batch, heads, tokens, D]"
+            bad_argument(f"{name}.shape", tuple(t.shape), form)
         if t.dtype != q.dtype:
             bad_argument(f"{name}.dtype", t.dtype, f"{q.dtype}, as q has")
         if t.device != q.device:
             bad_argument(f"{name}.device", str(t.device), f"{q.device}, where q is")
-    (B, H, T, D), (Bk, HKV, S, Dk), shape = q.shape, k_cache.shape, tuple(k_cache.shape)
+    (B, H, T, D), shape = q.shape, tuple(k_cache.shape)
     if not 1 <= T <= 8:
         bad_argument("q.shape", tuple(q.shape), "1 to 8 queries, [B, Hq, T, D]")
     if not D:
         bad_argument("q.shape", tuple(q.shape), "a head dimension of at least 1")
-    if (Bk, Dk) != (B, D):
+    if not paged and (shape[0], shape[3]) != (B, D):
         bad_argument("k_cache.shape", shape, f"[{B}, Hkv, S, {D}], as q has")
+    if paged and (not shape[0] or not 16 <= shape[1] <= 256 or shape[3] != D):
+        form = f"[num_pages, page, Hkv, {D}], pages of 16 to 256 tokens, at least one, with a block_table"
+        bad_argument("k_cache.shape", shape, form)
+    HKV = shape[2 if paged else 1]
     if HKV < 1 or H % HKV:
         bad_argument("k_cache.shape", shape, f"a number of heads that divides the {H} of q")
-    if S < T:
+    if not paged and shape[2] < T:
         bad_argument("k_cache.shape", shape, f"at least {T} keys, those of the queries themselves")
     if v_cache.shape != shape:
         bad_argument("v_cache.shape", tuple(v_cache.shape), f"{shape}, as k_cache has")
@@ -215,21 +221,75 @@ def _known(t: torch.Tensor) -> bool:  # whether its values can be read, and with
     return not torch.compiler.is_compiling() and _plain(t) and t.device.type == "cpu"
 
 # %% ../../nbs/27_decoding.ipynb #c045a
+def _check_whole(name: str, t: torch.Tensor, q: torch.Tensor, dims: int, expected: str) -> None:
+    "A tensor of whole numbers, one row or one number for each sequence."
+    if not isinstance(t, torch.Tensor):
+        bad_argument(name, type(t).__name__, expected)
+    if t.dtype not in (torch.int32, torch.int64):
+        bad_argument(name, t.dtype, expected)
+    _check_tensor(name, t)
+    if t.dim() != dims or t.shape[0] != q.shape[0]:
+        bad_argument(
+            f"{name}.shape", tuple(t.shape), (f"({q.shape[0]},)", f"({q.shape[0]}, pages)")[dims - 1]
+        )
+    if t.device != q.device:
+        bad_argument(f"{name}.device", str(t.device), f"{q.device}, where q is")
+
+
 def _check_lengths(lengths: torch.Tensor | None, q: torch.Tensor, S: int) -> None:
     if lengths is None:
         return
-    T, name, whole = q.shape[2], "cache_seqlens", "a tensor of int32 or int64, or None for a full cache"
-    if not isinstance(lengths, torch.Tensor):
-        bad_argument(name, type(lengths).__name__, whole)
-    if lengths.dtype not in (torch.int32, torch.int64):
-        bad_argument(name, lengths.dtype, whole)
-    _check_tensor(name, lengths)
-    if lengths.shape != q.shape[:1]:
-        bad_argument(f"{name}.shape", tuple(lengths.shape), f"({q.shape[0]},)")
-    if lengths.device != q.device:
-        bad_argument(f"{name}.device", str(lengths.device), f"{q.device}, where q is")
+    T, name = q.shape[2], "cache_seqlens"
+    _check_whole(name, lengths, q, 1, "a tensor of int32 or int64, or None for a full cache")
     if _known(lengths) and (bad := lengths[(lengths < T) | (lengths > S)]).numel():
         bad_argument(name, bad[0].item(), f"from {T}, the number of queries, to {S}, the size of the cache")
+
+# %% ../../nbs/27_decoding.ipynb #c045e
+def _page_use(
+    q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor | None, table: torch.Tensor, left: int
+) -> tuple:
+    "How long each sequence is, [B]; which entries of the table are needed, which are pages, [B, pages]."
+    T, page = q.shape[2], k.shape[1]
+    start = page * torch.arange(table.shape[1], device=q.device)
+    full = torch.full(q.shape[:1], table.shape[1] * page, device=q.device)
+    length = full if lengths is None else lengths
+    needed = start < length[:, None]
+    if left >= 0:
+        needed = needed & (start + page > length[:, None] - T - left)
+    return length, needed, (table >= 0) & (table < k.shape[0])
+
+
+def _check_table(
+    table: torch.Tensor, q: torch.Tensor, k: torch.Tensor, lengths: torch.Tensor | None, left: int
+) -> None:
+    name, T = "block_table", q.shape[2]
+    _check_whole(
+        name, table, q, 2, "a tensor of int32 or int64, [B, pages], or None for a cache without pages"
+    )
+    if table.shape[1] * k.shape[1] < T:
+        bad_argument(f"{name}.shape", tuple(table.shape), f"pages of {k.shape[1]} for at least {T} tokens")
+    _check_lengths(lengths, q, table.shape[1] * k.shape[1])
+    if _known(table) and (lengths is None or _known(lengths)):
+        _, needed, there = _page_use(q, k, lengths, table, left)
+        if (bad := table[needed & ~there]).numel():
+            expected = f"from 0 to {k.shape[0] - 1} wherever a query sees the page"
+            bad_argument(name, bad[0].item(), expected)
+
+
+def in_order(
+    q: torch.Tensor,  # queries, [B, Hq, T, D]
+    k: torch.Tensor,  # pages of keys, [num_pages, page, Hkv, D]
+    v: torch.Tensor,  # pages of values, like k
+    lengths: torch.Tensor | None,  # filled entries of each sequence, [B]
+    table: torch.Tensor,  # page of each block of tokens, [B, pages]
+    left: int = -1,  # keys before its own that a query sees; -1: all
+) -> tuple:  # keys and values, [B, Hkv, S, D], and lengths, [B]
+    "A cache without its pages. A sequence of which a page is needed and missing gets the length 0."
+    length, needed, there = _page_use(q, k, lengths, table, left)
+    missing = (needed & ~there).any(1)
+    table = torch.where(needed & there, table, 0)
+    k, v = (t[table].flatten(1, 2).transpose(1, 2) for t in (k, v))
+    return k, v, torch.where(missing, 0, length)
 
 # %% ../../nbs/27_decoding.ipynb #c045b
 def _number(name: str, value: float, least: float, most: float, expected: str) -> float:
@@ -257,6 +317,21 @@ def _ridge_of(ridge: float | torch.Tensor, q: torch.Tensor) -> float | torch.Ten
         return ridge.to(q.device).expand(q.shape[:3])
     except RuntimeError:
         bad_argument("ridge.shape", tuple(ridge.shape), f"to broadcast to {tuple(q.shape[:3])}")
+
+# %% ../../nbs/27_decoding.ipynb #c045f
+def _reach(name: str, number: Any) -> int:
+    return -1 if number is None else require_whole(name, number, least=-1)
+
+
+def window_reach(
+    window: Any,  # (left, right), each None or -1 for no limit; None for none
+) -> tuple[int, int]:  # both, -1 for no limit
+    "How many keys before and after its own a query sees. Raises `ValueError` for what is no window."
+    if window is None:
+        return -1, -1
+    if not isinstance(window, (tuple, list)) or len(window) != 2:
+        bad_argument("window", window, "(left, right): keys before and after its own that a query sees")
+    return _reach("window[0]", window[0]), _reach("window[1]", window[1])
 
 # %% ../../nbs/27_decoding.ipynb #c046
 def autocast_dtype(
@@ -305,15 +380,18 @@ def _obstacle(q: torch.Tensor, *others: Any) -> str | None:  # what keeps the ke
 @torch.library.custom_op("lla_course::decode", mutates_args=())
 def decode_kernels(
     q: torch.Tensor,  # queries, [B, Hq, T, D]
-    k: torch.Tensor,  # cache of keys, [B, Hkv, S, D]
+    k: torch.Tensor,  # cache of keys, [B, Hkv, S, D], or pages, [num_pages, page, Hkv, D]
     v: torch.Tensor,  # cache of values, like k
     ridge: torch.Tensor | None,  # [B, Hq, T]; None: one number for all
     number: float,  # that number
     lengths: torch.Tensor | None,  # filled entries of each cache, [B]
     scale: float,  # of the logits
+    table: torch.Tensor | None = None,  # page of each block of tokens, [B, pages]; None: no pages
+    left: int = -1,  # keys before its own that a query sees; -1: all
 ) -> torch.Tensor:  # answers, [B, Hq, T, D]
     "The kernels as an operator, which PyTorch puts into a graph without looking inside."
-    return lla_decode_triton(q, k, v, number if ridge is None else ridge, lengths, scale=scale)
+    rows = number if ridge is None else ridge
+    return lla_decode_triton(q, k, v, rows, lengths, scale=scale, table=table, left=left)
 
 
 @decode_kernels.register_fake
@@ -324,14 +402,25 @@ def _(q, *rest):
 BACKENDS = ("auto", "triton", "tiled", "dense")
 
 
-def _compiled(q, k, v, ridge: Any, lengths: torch.Tensor | None, *, scale: float) -> torch.Tensor:
-    given = isinstance(ridge, torch.Tensor)
-    return decode_kernels(q, k, v, ridge if given else None, 0.0 if given else ridge, lengths, scale)
+def _compiled(
+    q, k, v, ridge: Any, lengths: torch.Tensor | None, *, scale: float, table: Any, left: int
+) -> torch.Tensor:
+    rows, number = (ridge, 0.0) if isinstance(ridge, torch.Tensor) else (None, ridge)
+    return decode_kernels(q, k, v, rows, number, lengths, scale, table, left)
+
+
+def _plainly(
+    q, k, v, ridge: Any, lengths: torch.Tensor | None, *, table: Any, left: int, **knobs: Any
+) -> torch.Tensor:
+    "By the twin of the kernels, which knows no pages."
+    if table is not None:
+        k, v, lengths = in_order(q, k, v, lengths, table, left)
+    return lla_decode_tiled(q, k, v, ridge, lengths, left=left, **knobs)
 
 # %% ../../nbs/27_decoding.ipynb #c046f
 def _chosen(backend: str, q: torch.Tensor, *others: Any) -> Callable:  # who computes
     if backend == "dense":
-        return partial(lla_decode_tiled, wide=torch.float64)
+        return partial(_plainly, wide=torch.float64)
     obstacle = None if backend == "tiled" else _obstacle(q, *others)
     if backend == "triton" and obstacle is not None:
         needs = "the kernels need CUDA, D <= 128, at most 32 bits, no gradient"
@@ -341,20 +430,27 @@ def _chosen(backend: str, q: torch.Tensor, *others: Any) -> Callable:  # who com
     picked = backend == "auto" and obstacle is None and picks_kernels(q.device, q.dtype, int(q.shape[3]))
     if backend == "triton" or picked:
         return _compiled if torch.compiler.is_compiling() else lla_decode_triton
-    return lla_decode_tiled
+    return _plainly
 
 # %% ../../nbs/27_decoding.ipynb #c046b
 def lla_decode(
     q: torch.Tensor,  # the new queries, [B, Hq, T, D], T from 1 to 8
-    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries, [B, Hkv, S, D]
+    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries: [B, Hkv, S, D], or in
+    # pages of 16 to 256 tokens, [num_pages, page, Hkv, D], with a block_table
     v_cache: torch.Tensor,  # values, like k_cache
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [B, Hq, T]
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
     cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, whole, [B]; None: all S
+    block_table: torch.Tensor | None = None,  # page of each block of tokens, whole, [B, pages]
+    window: tuple | None = None,  # (left, right): keys before its own that a query sees; -1: all
     backend: str = "auto",  # "auto", "triton", "tiled" or "dense"
 ) -> torch.Tensor:  # the answers, like q
     """Local Linear Attention of new tokens over a cache; query t sees cache_seqlens - T + t + 1 keys.
+
+    With `window=(left, right)` it sees the last left + 1 of these; right is 0 in any case, as for
+    `flash_lla(is_causal=True)`. Page i of a sequence is k_cache[block_table[b, i]], as in FlashAttention and
+    vLLM. Neither the entries of the table nor the keys that no query sees are read.
 
     The answers are those of `flash_lla` up to rounding. With softmax weights p, mean key kbar and covariance
     C of the keys that it sees, the ridge is at least floor tr(C) / D + 8 eps |kbar|^2. Floor is 1e-3, eps
@@ -372,14 +468,18 @@ def lla_decode(
     >>> lla_decode(q, k_cache, v_cache, ridge=0.1).shape
     torch.Size([1, 8, 1, 64])"""
     q, k_cache, v_cache = under_autocast(q, k_cache, v_cache)
-    _check_cache(q, k_cache, v_cache)
-    _check_lengths(cache_seqlens, q, k_cache.shape[2])
+    (left, _), table = window_reach(window), block_table
+    _check_cache(q, k_cache, v_cache, table is not None)
+    if table is None:
+        _check_lengths(cache_seqlens, q, k_cache.shape[2])
+    else:
+        _check_table(table, q, k_cache, cache_seqlens, left)
     most = torch.finfo(torch.promote_types(q.dtype, torch.float32)).max / 2
     finite = f"a finite number up to {most:.3g}, or None for 1 / sqrt(D)"
     scale = int(q.shape[3]) ** -0.5 if scale is None else _number("scale", scale, -most, most, finite)
     old = isinstance(backend, str) and backend == "torch"
     backend = require_choice("backend", "tiled" if old else backend, BACKENDS)
     rows = _ridge_of(ridge, q)
-    work = _chosen(backend, q, k_cache, v_cache, rows)
+    work = _chosen(backend, q, k_cache, v_cache, rows, cache_seqlens, table)
     with no_autocast(q.device.type):
-        return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale)
+        return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale, table=table, left=left)

@@ -14,8 +14,9 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
+from .decode import window_reach
 from .dense import Heads
-from ..core import bad_argument, require_whole
+from ..core import bad_argument
 
 # %% ../../nbs/27d_ragged.ipynb #r003
 NO_GRAPH = (
@@ -166,22 +167,13 @@ def by_sequence(
     return tuple(torch.cat(t, 1) for t in zip(*(found[i] for i in range(len(q)))))
 
 # %% ../../nbs/27d_ragged.ipynb #r008
-def _reach(name: str, number: Any) -> int:
-    return -1 if number is None else require_whole(name, number, least=-1)
-
-
 def with_window(
     heads: Heads,  # checked arguments
     window: Any,  # (left, right), each None or -1 for no limit; None for none
     is_causal: bool,  # whether right is 0 anyhow
 ) -> Heads:  # the same, with the window
     "Put a window on an attention problem. Raises `ValueError` for what is no window."
-    if window is None:
-        left, right = -1, -1
-    elif isinstance(window, (tuple, list)) and len(window) == 2:
-        left, right = _reach("window[0]", window[0]), _reach("window[1]", window[1])
-    else:
-        bad_argument("window", window, "(left, right): keys before and after its own that a query sees")
+    left, right = window_reach(window)
     causal = is_causal or right == 0
     limits = (left, 0 if causal else right)
     bounded = limits if left >= 0 or limits[1] > 0 else None

@@ -38,7 +38,7 @@ def types_of(names, dtype):
     known = {n: f"*{dtype}" for n in HALF} | {n: "*fp32" for n in FLOAT} | {n: "fp32" for n in NUMBER}
     if "u_lo" in names:
         known |= {"u": f"*{dtype}", "y": f"*{dtype}"}  # the key sweep takes u and y in two parts
-    known |= {n: "*i32" for n in ("counter", "steps", "lengths")}
+    known |= {n: "*i32" for n in ("counter", "steps", "lengths", "table")}
     return {n: known.get(n, "i32") for n in names}
 
 

@@ -40,11 +40,12 @@ TABLES = {
         "lla_decode_merge_kernel": (decode.MERGE_TILES, decode.MERGE_TILES),
     },
 }
+PAGES = {"lla_decode_split_kernel": (0, 16, 48)}  # tokens of a page of the cache
 # AMD's compiler knows no tf32x3; a kernel that asks for it by name, and not for EXACT, is left out there
 NAMED = {"lla_matrix_kernel", "lla_solve_kernel"} if '"tf32x3"' in inspect.getsource(forward) else set()
 
 
-def job(kernel, table, BD, dtype, arch, causal, even):
+def job(kernel, table, BD, dtype, arch, causal, even, page=0):
     "What `aot.py` is asked to compile; None where the kernel does not run."
     tile = fitting(short(kernel), table[dtype == "fp32"][BD], BD, DTYPES[dtype], GPUS[arch])
     if tile is None or arch == "gfx942" and kernel in NAMED:
@@ -57,14 +58,16 @@ def job(kernel, table, BD, dtype, arch, causal, even):
         NEWTON_STEPS=forward.NEWTON_STEPS,
         LENGTHS=causal,
         RIDGE=causal,
-        WIDE=not causal,
-        PARTS=1 if dtype == "fp32" else 2,
+        WIDE=not causal and not page,
+        PAGE=page,
+        HALF=dtype != "fp32",
         PIECES=16,
     )
     if kernel == "lla_decode_merge_kernel":
         (warps, constants["STAGES"]), stages = tile, 3
     elif kernel == "lla_decode_split_kernel":
         constants["BS"], warps, stages, _ = tile
+        stages = 2 * stages - 1 if page else stages  # as `lla_decode_triton` does
     else:
         constants["BT"], constants["BS"], warps, stages = tile
     return dict(
@@ -93,7 +96,8 @@ def all_jobs(module):
     "Every entry on every GPU, causal and not, with head sizes that fill a tile and others."
     for kernel, table, BD, bits in entries(module):
         for dtype, arch, causal, even in product(("bf16", "fp16") if bits == 16 else ("fp32",), *SWITCHES):
-            yield job(kernel, table, BD, dtype, arch, causal, even)
+            for page in PAGES.get(kernel, (0,)):
+                yield job(kernel, table, BD, dtype, arch, causal, even, page)
 
 
 def some_jobs(module):
@@ -106,7 +110,10 @@ def some_jobs(module):
         for arch in ("80", "86") if (short(kernel), bits, BD) in SMALLER else ():
             yield job(kernel, table, BD, dtype, arch, True, True)
         if bits == 16 and BD in ((64, 128) if module is decode else (64,)):
-            yield job(kernel, table, BD, "bf16", "90", True, True)
+            for page in PAGES.get(kernel, (0,)):
+                yield job(kernel, table, BD, "bf16", "90", True, True, page)
+        for arch in ("80", "86", "gfx942") if kernel in PAGES else ():
+            yield job(kernel, table, BD, dtype, arch, True, i % 2 == 0, 16)
 
 
 def compiled(module, jobs):
