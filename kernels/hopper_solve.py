@@ -4,8 +4,9 @@
 
 # %% auto #0
 __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPPER_TILES', 'HopperMeta', 'hopper_fetch',
-           'hopper_arrived', 'hopper_cast', 'hopper_products', 'hopper_covariance', 'hopper_unit',
-           'hopper_precondition', 'hopper_solve_kernel', 'hopper_layout', 'hopper_keys', 'hopper_solve', 'solver_for']
+           'hopper_arrived', 'hopper_cast', 'hopper_products', 'hopper_add', 'hopper_covariance_sweep', 'hopper_unit',
+           'hopper_precondition', 'hopper_mean_keys', 'hopper_ring', 'hopper_vectors', 'hopper_take_matrix',
+           'hopper_solve_tile', 'hopper_solve_kernel', 'hopper_layout', 'hopper_keys', 'hopper_solve', 'solver_for']
 
 # %% ../nbs/26b_hopper_solve.ipynb #h003
 from collections.abc import Callable
@@ -38,7 +39,6 @@ class HopperMeta(NamedTuple):
     BD: int  # padded head dimension
     STAGES: int  # chunks of keys on their way
     SUB: int  # key tiles of a chunk
-    PIPE: bool  # whether the next products start before the weights of this tile are made
     KEEP: bool  # whether the mean keys stay in shared memory
 
 
@@ -52,22 +52,25 @@ HALF_MAX = gl.constexpr(65504.0)  # the end of float16
 
 # %% ../nbs/26b_hopper_solve.ipynb #h020
 @gluon.jit
-def hopper_fetch(chunk, keys, ring, META):
-    "Ask for chunk of SUB key tiles; where it goes is its number modulo the stages of the ring."
+def hopper_fetch(
+    chunk,  # which chunk of META.SUB tiles of keys
+    keys,  # (desc, row0, count): all keys, the first row of this head, chunks fetched before this sweep
+    ring,  # (tiles, bars, ones): see `hopper_ring`
+    META,  # see `HopperMeta`
+):
+    "Start the copy of a chunk; its place is its number modulo the stages of the ring."
     desc, row0, count = keys
-    tiles, bars, ones = ring
     stage = (count + chunk) % META.STAGES
-    hopper.mbarrier.expect(bars.index(stage), META.SUB * META.BS * META.BD * 2)
+    bar = ring[1].index(stage)
+    hopper.mbarrier.expect(bar, META.SUB * META.BS * META.BD * 2)
     for i in gl.static_range(META.SUB):
         row = row0 + (chunk * META.SUB + i) * META.BS
-        hopper.tma.async_copy_global_to_shared(
-            desc, [row, 0], bars.index(stage), tiles.index(stage * META.SUB + i)
-        )
+        hopper.tma.async_copy_global_to_shared(desc, [row, 0], bar, ring[0].index(stage * META.SUB + i))
 
 
 @gluon.jit
 def hopper_arrived(chunk, keys, ring, META):
-    "Wait until a chunk is there; the number of its first tile in the ring."
+    "Wait until a chunk is there; the place of its first tile."
     count = keys[2] + chunk
     hopper.mbarrier.wait(ring[1].index(count % META.STAGES), (count // META.STAGES) & 1)
     return count % META.STAGES * META.SUB
@@ -82,274 +85,313 @@ def hopper_cast(b, dtype: gl.constexpr):
 
 
 @gluon.jit
-def hopper_products(b_q, b_d, b_k, zero):
-    "Start the logits and the k.d of a tile of keys."
+def hopper_products(b_q, b_d, b_k, META, LS: gl.constexpr):
+    "Start the logits and the k.d of a tile of keys, each [BT, BS]."
+    zero = gl.zeros((META.BT, META.BS), gl.float32, LS)
     s = hopper.warpgroup_mma(b_q, b_k.permute((1, 0)), zero, use_acc=False, is_async=True)
     return s, hopper.warpgroup_mma(b_d, b_k.permute((1, 0)), zero, use_acc=False, is_async=True)
 
+
+@gluon.jit
+def hopper_add(b_w, b_k, sums, ones, LY: gl.constexpr):
+    """Start adding w k, [BT, BD], and the row sums of w, eight times, [BT, 8]: the same rounded weights in
+    both sums, or they would not cancel."""
+    y, total = sums
+    L8: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, 8, 16])
+    b_w8 = gl.convert_layout(b_w, gl.DotOperandLayout(0, L8, 2))
+    total = hopper.warpgroup_mma(b_w8, ones.permute((1, 0)), total, is_async=True)
+    b_wy = gl.convert_layout(b_w, gl.DotOperandLayout(0, LY, 2))
+    return hopper.warpgroup_mma(b_wy, b_k, y, is_async=True), total
+
 # %% ../nbs/26b_hopper_solve.ipynb #h024
 @gluon.jit
-def hopper_covariance(b_d, b_c, walk, keys, ring, META, LS: gl.constexpr, LY: gl.constexpr):
+def hopper_covariance_sweep(
+    b_d,  # directions, [BT, BD]
+    b_c,  # kbar.d, [BT]
+    walk,  # (b_q, b_m, o_p, scale2, whole, hi): queries, largest logits, positions, and where keys end
+    keys,  # (desc, row0, count): see `hopper_fetch`
+    ring,  # (tiles, bars, ones): see `hopper_ring`
+    META,  # see `HopperMeta`
+    LS: gl.constexpr,  # how a tile of logits lies in the registers
+    LY: gl.constexpr,  # how a tile of vectors does
+):
     "Sums of w (k.d - kbar.d) k, [BT, BD], and of w (k.d - kbar.d), [BT], over the keys; the chunks it took."
     b_q, b_m, o_p, scale2, whole, hi = walk
-    tiles = ring[0]
-    LA: gl.constexpr = gl.DotOperandLayout(0, LY, 2)
-    nt = (hi + META.BS - 1) // META.BS
-    chunks = (nt + META.SUB - 1) // META.SUB
+    tiles, bars, ones = ring
+    n_tiles = (hi + META.BS - 1) // META.BS
+    chunks, whole_chunks = (n_tiles + META.SUB - 1) // META.SUB, whole // META.SUB
     for i in gl.static_range(META.STAGES):
         if i < chunks:
             hopper_fetch(i, keys, ring, META)
-    zero = gl.zeros((META.BT, META.BS), gl.float32, LS)
-    L1: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, 8, 16])
-    LA1: gl.constexpr = gl.DotOperandLayout(0, L1, 2)
-    b_y, b_sum = gl.zeros((META.BT, META.BD), gl.float32, LY), gl.zeros((META.BT, 8), gl.float32, L1)
-    ones = ring[2].permute((1, 0))
-    whole_chunks = whole // META.SUB
+    b_y = gl.zeros((META.BT, META.BD), gl.float32, LY)
+    L8: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, 8, 16])
+    b_sum = gl.zeros((META.BT, 8), gl.float32, L8)
     for chunk in range(whole_chunks):
         first = hopper_arrived(chunk, keys, ring, META)
-        s, a = hopper_products(b_q, b_d, tiles.index(first), zero)
-        y, total = hopper.warpgroup_mma_init(b_y), hopper.warpgroup_mma_init(b_sum)
+        s, a = hopper_products(b_q, b_d, tiles.index(first), META, LS)
+        sums = hopper.warpgroup_mma_init(b_y), hopper.warpgroup_mma_init(b_sum)
         for i in gl.static_range(META.SUB):
-            if META.PIPE:
-                if i == 0:
-                    b_s, b_a = hopper.warpgroup_mma_wait(0, deps=(s, a))
-                else:
-                    b_s, b_a = hopper.warpgroup_mma_wait(2, deps=(s, a))
-                if i + 1 < META.SUB:
-                    s, a = hopper_products(b_q, b_d, tiles.index(first + i + 1), zero)
-            else:
-                if i > 0:
-                    s, a = hopper_products(b_q, b_d, tiles.index(first + i), zero)
-                b_s, b_a = hopper.warpgroup_mma_wait(0, deps=(s, a))
+            # two additions may still be at work
+            b_s, b_a = hopper.warpgroup_mma_wait(2 if i > 0 else 0, deps=(s, a))
+            if i + 1 < META.SUB:
+                s, a = hopper_products(b_q, b_d, tiles.index(first + i + 1), META, LS)
             b_w = gl.exp2(b_s * scale2 - b_m[:, None]) * (b_a - b_c[:, None])
-            b_w16 = hopper_cast(b_w, b_q.dtype)
-            # the same rounded weights in both sums, or they would not cancel
-            total = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA1), ones, total, is_async=True)
-            y = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA), tiles.index(first + i), y, is_async=True)
-        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=(y, total))
+            sums = hopper_add(hopper_cast(b_w, b_q.dtype), tiles.index(first + i), sums, ones, LY)
+        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=sums)
+        # every warp has read this chunk: its place is free
         hopper_barrier()
         if chunk + META.STAGES < chunks:
             hopper_fetch(chunk + META.STAGES, keys, ring, META)
     o_j = gl.arange(0, META.BS, gl.SliceLayout(0, LS))
-    for r in range(whole_chunks * META.SUB, nt):
+    for r in range(whole_chunks * META.SUB, n_tiles):
         b_k = tiles.index(hopper_arrived(r // META.SUB, keys, ring, META) + r % META.SUB)
-        s, a = hopper_products(b_q, b_d, b_k, zero)
-        b_s, b_a = hopper.warpgroup_mma_wait(0, deps=(s, a))
+        b_s, b_a = hopper.warpgroup_mma_wait(0, deps=hopper_products(b_q, b_d, b_k, META, LS))
         m_ij = (r * META.BS + o_j < hi)[None, :]
         if META.CAUSAL:
             m_ij = m_ij & ((r * META.BS + o_j)[None, :] <= o_p[:, None])
         b_s = gl.where(m_ij, b_s * scale2 - b_m[:, None], float("-inf"))
-        b_w = gl.exp2(b_s) * (b_a - b_c[:, None])
-        b_w16 = hopper_cast(b_w, b_q.dtype)
-        total = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA1), ones, b_sum, is_async=True)
-        y = hopper.warpgroup_mma(gl.convert_layout(b_w16, LA), b_k, b_y, is_async=True)
-        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=(y, total))
-        # a chunk beyond the ring: only where many tiles are masked
+        b_w = hopper_cast(gl.exp2(b_s) * (b_a - b_c[:, None]), b_q.dtype)
+        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=hopper_add(b_w, b_k, (b_y, b_sum), ones, LY))
         if (r % META.SUB == META.SUB - 1) & (r // META.SUB + META.STAGES < chunks):
             hopper_barrier()
             hopper_fetch(r // META.SUB + META.STAGES, keys, ring, META)
     hopper_barrier()
+    # eight equal columns: any one of them
     return b_y, gl.max(b_sum, 1), chunks
 
 # %% ../nbs/26b_hopper_solve.ipynb #h026
 @gluon.jit
 def hopper_unit(b):
+    "Directions, [BT, BD], scaled to length one."
     return b * gl.rsqrt(gl.maximum(gl.sum(b * b, 1), TINY))[:, None]
 
 
 @gluon.jit
 def hopper_precondition(b_r, b_use, matrix, META, LY: gl.constexpr):
-    "Residuals of length about one, rounded by the shared matrix in the rows that use it."
+    """Residuals, [BT, BD], rounded by the shared matrix in the rows that use it. They come with length one:
+    the product is taken in float16, which could not hold short ones."""
     if META.SHARED:
-        LA: gl.constexpr = gl.DotOperandLayout(0, LY, 2)
+        b_r16 = gl.convert_layout(b_r.to(gl.float16), gl.DotOperandLayout(0, LY, 2))
         zero = gl.zeros((META.BT, META.BD), gl.float32, LY)
-        b_z = hopper.warpgroup_mma(gl.convert_layout(b_r.to(gl.float16), LA), matrix, zero, use_acc=False)
-        b_r = gl.where(b_use[:, None], b_z, b_r)
+        b_r = gl.where(b_use[:, None], hopper.warpgroup_mma(b_r16, matrix, zero, use_acc=False), b_r)
     return b_r
 
-# %% ../nbs/26b_hopper_solve.ipynb #h028
+
 @gluon.jit
-def hopper_solve_kernel(queries, desc, saved, x, work, sizes, tiles, stop, META):
+def hopper_mean_keys(p_kbar, s_kbar, m_id, META, LY: gl.constexpr):
+    "The mean keys, [BT, BD]: from shared memory where they are kept, else from the main memory."
+    return s_kbar.load(LY) if META.KEEP else gl.load(p_kbar, mask=m_id, other=0.0)
+
+# %% ../nbs/26b_hopper_solve.ipynb #h027
+@gluon.jit
+def hopper_ring(dtype: gl.constexpr, META):
+    """Shared memory for the keys: (tiles, bars, ones). Tiles, [STAGES SUB, BS, BD]; a barrier for each stage;
+    ones, [8, BS], by which rows of weights are added up."""
     W: gl.constexpr = gl.num_warps()
-    LS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [W, 1], [16, META.BS, 16])
-    LY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [W, 1], [16, META.BD, 16])
-    LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
-    RS: gl.constexpr = gl.SliceLayout(1, LS)
-    RY: gl.constexpr = gl.SliceLayout(1, LY)
-    RQ: gl.constexpr = gl.SliceLayout(1, LQ)
-    q, sq_n, sq_t = queries
-    kbar, lse2, row_max, n_eff, inverse, ridge_eff = saved
-    counter, steps, residual = work
-    GROUP, past, T, S, SR, D, scale2 = sizes
-    N, NT, NM, PRECOND_STRIDE = tiles
-    tol2, max_steps = stop
-    DT: gl.constexpr = q.dtype.element_ty
-    LK: gl.constexpr = gl.NVMMASharedLayout(
-        swizzle_byte_width=128 if META.BD >= 64 else META.BD * 2, element_bitwidth=16, rank=2
-    )
-    LV: gl.constexpr = gl.SwizzledSharedLayout(vec=2, per_phase=1, max_phase=8, order=[1, 0])
-    ring_tiles = gl.allocate_shared_memory(DT, [META.STAGES * META.SUB, META.BS, META.BD], LK)
+    K: gl.constexpr = 2 * META.BD if META.BD < 64 else 128
+    LK: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=K, element_bitwidth=16, rank=2)
+    tiles = gl.allocate_shared_memory(dtype, [META.STAGES * META.SUB, META.BS, META.BD], LK)
     bars = gl.allocate_shared_memory(gl.int64, [META.STAGES, 1], hopper.mbarrier.MBarrierLayout())
+    for i in gl.static_range(META.STAGES):
+        hopper.mbarrier.init(bars.index(i), count=1)
+    O: gl.constexpr = 2 * META.BS if META.BS < 64 else 128
+    LO: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=O, element_bitwidth=16, rank=2)
+    ones = gl.allocate_shared_memory(dtype, [8, META.BS], LO)
+    ones.store(gl.full((8, META.BS), 1.0, dtype, gl.BlockedLayout([1, 4], [2, 16], [W, 1], [1, 0])))
+    hopper.fence_async_shared()
+    hopper_barrier()
+    return tiles, bars, ones
+
+
+@gluon.jit
+def hopper_vectors(ring, META):
+    """Shared memory for a tile of queries: (s_r, s_x, s_kbar, matrix), residuals, solutions and mean keys,
+    [BT, BD], and the shared matrix, [BD, BD]. What is not needed is another name for what is there."""
+    LV: gl.constexpr = gl.SwizzledSharedLayout(vec=2, per_phase=1, max_phase=8, order=[1, 0])
     s_r = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     s_x = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
+    s_kbar, matrix = s_r, ring[0].index(0)
     if META.KEEP:
         s_kbar = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     if META.SHARED:
+        K: gl.constexpr = 2 * META.BD if META.BD < 64 else 128
+        LK: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=K, element_bitwidth=16, rank=2)
         matrix = gl.allocate_shared_memory(gl.float16, [META.BD, META.BD], LK)
-    else:
-        matrix = ring_tiles.index(0)
-    for i in gl.static_range(META.STAGES):
-        hopper.mbarrier.init(bars.index(i), count=1)
-    hopper_barrier()
-    # ones, [8, BS]: a product with them adds up the rows of a tile
-    ones = gl.allocate_shared_memory(
-        DT,
-        [8, META.BS],
-        gl.NVMMASharedLayout(
-            swizzle_byte_width=128 if META.BS >= 64 else 2 * META.BS, element_bitwidth=16, rank=2
-        ),
-    )
-    ones.store(gl.full((8, META.BS), 1.0, DT, gl.BlockedLayout([1, 4], [2, 16], [W, 1], [1, 0])))
+    return s_r, s_x, s_kbar, matrix
+
+
+@gluon.jit
+def hopper_take_matrix(p_X, matrix, META):
+    "Bring a shared matrix, [BD, BD], to where the tensor cores read it."
+    LX: gl.constexpr = gl.BlockedLayout([1, 4], [4, 8], [gl.num_warps(), 1], [1, 0])
+    rows = gl.arange(0, META.BD, gl.SliceLayout(1, LX))
+    columns = gl.arange(0, META.BD, gl.SliceLayout(0, LX))
+    b_X = gl.load(p_X + rows[:, None] * META.BD + columns[None, :])
+    matrix.store(hopper_cast(b_X, gl.float16))
     hopper.fence_async_shared()
-    hopper_barrier()
-    ring = ring_tiles, bars, ones
-    count = 0
-    redo = 0
-    t = gl.atomic_add(counter, 1)
-    while t < NT * N:
-        it = NT - 1 - t // N
-        n = (t % N).to(gl.int64)
-        # rows and entries, in the layouts of the logits, of the sums and of the queries
-        o_b = it * META.BT + gl.arange(0, META.BT, RY)
-        o_d = gl.arange(0, META.BD, gl.SliceLayout(0, LY))
-        m_i = o_b < T
-        m_id = m_i[:, None] & (o_d < D)[None, :]
-        o_n = n * T + o_b
-        o_nd = o_n[:, None] * D + o_d[None, :]
-        q_t = it * META.BT + gl.arange(0, META.BT, RQ)
-        q_d = gl.arange(0, META.BD, gl.SliceLayout(0, LQ))
-        b_q = gl.load(
-            q + n * sq_n + q_t.to(gl.int64)[:, None] * sq_t + q_d[None, :],
-            mask=(q_t < T)[:, None] & (q_d < D)[None, :],
-            other=0.0,
+
+# %% ../nbs/26b_hopper_solve.ipynb #h028
+@gluon.jit
+def hopper_solve_tile(
+    b_r,  # right-hand sides, [BT, BD]
+    b_use,  # which rows use the shared matrix, [BT]
+    means,  # (kbar, o_nd, m_id): the mean keys, and where those of this tile are, [BT, BD]
+    rows,  # (b_il, b_ridge, m_i): one over sums of weights, ridges, and which rows exist, [BT]
+    walk,  # (b_q, b_m, o_p, scale2, whole, hi): see `hopper_covariance_sweep`
+    keys,  # (desc, row0, count): see `hopper_fetch`
+    shared,  # (ring, vectors): of `hopper_ring` and `hopper_vectors`
+    stop,  # (tol2, max_steps, b_limit): tolerance squared, most steps of all, most steps of each row, [BT]
+    META,  # see `HopperMeta`
+    LS: gl.constexpr,  # how a tile of logits lies in the registers
+    LY: gl.constexpr,  # how a tile of vectors does
+):
+    """Conjugate gradient as in `lla_solve_tile`; x stays in shared memory: its scale, the residual^2, the
+    smallest there was, its step, and the chunks fetched."""
+    kbar, o_nd, m_id = means
+    b_il, b_ridge, m_i = rows
+    tol2, max_steps, b_limit = stop
+    ring, vectors = shared
+    s_r, s_x, s_kbar, matrix = vectors
+    desc, row0, count = keys
+    DT: gl.constexpr = walk[0].dtype
+    LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
+    RS: gl.constexpr = gl.SliceLayout(1, LS)
+    RY: gl.constexpr = gl.SliceLayout(1, LY)
+    # [BT]; first the largest entry: its square might not fit
+    b_size = gl.max(gl.abs(b_r), 1)
+    b_r = b_r / gl.where(b_size > 0, b_size, 1.0)[:, None]
+    b_n = gl.sqrt(gl.sum(b_r * b_r, 1))
+    b_r, b_size = b_r / gl.where(b_n > 0, b_n, 1.0)[:, None], b_size * b_n
+    s_r.store(b_r)
+    s_x.store(gl.zeros((META.BT, META.BD), gl.float32, LY))
+    b_rr = (b_size > 0).to(gl.float32)
+    b_best, b_at, step = b_rr, gl.zeros((META.BT,), gl.int32, RY), 0
+    b_live = (b_rr > tol2) & m_i & (b_limit > 0)
+    more = gl.max(b_live.to(gl.int32), 0)
+    b_d = hopper_unit(hopper_precondition(b_r, b_use, matrix, META, LY)).to(DT)
+    while (step < max_steps) & (more > 0):
+        # an address that depends on the step is computed again: registers are short
+        p_kbar = kbar + (o_nd + (step >> 30))
+        b_c = gl.sum(hopper_mean_keys(p_kbar, s_kbar, m_id, META, LY) * b_d.to(gl.float32), 1)
+        b_dq, b_cs = gl.convert_layout(b_d, LQ), gl.convert_layout(b_c, RS)
+        b_y, b_sum, chunks = hopper_covariance_sweep(
+            b_dq, b_cs, walk, (desc, row0, count), ring, META, LS, LY
         )
-        o_s = it * META.BT + gl.arange(0, META.BT, RS)
-        b_ms = gl.load(row_max + n * T + o_s, mask=o_s < T, other=0.0)
+        count += chunks
+        b_df = b_d.to(gl.float32)
+        b_y -= gl.convert_layout(b_sum, RY)[:, None] * hopper_mean_keys(p_kbar, s_kbar, m_id, META, LY)
+        b_y = b_y * b_il[:, None] + b_ridge[:, None] * b_df
+        b_r = s_r.load(LY)
+        b_dAd = gl.sum(b_df * b_y, 1)
+        b_inv = 1 / gl.where(b_dAd > 0, b_dAd, 1.0)
+        b_alpha = gl.sum(b_r * b_df, 1) * b_inv
+        # else lost to rounding, or too long to be held
+        b_live = b_live & (b_dAd > 0) & (gl.abs(b_alpha) * b_size < HUGE)
+        b_alpha = gl.where(b_live, b_alpha, 0.0)
+        s_x.store(s_x.load(LY) + b_alpha[:, None] * b_df)
+        b_r -= b_alpha[:, None] * b_y
+        s_r.store(b_r)
+        b_rr = gl.where(b_live, gl.sum(b_r * b_r, 1), b_rr)
+        b_z = b_r * gl.rsqrt(gl.maximum(b_rr, TINY))[:, None]
+        b_z = hopper_precondition(b_z, b_use, matrix, META, LY)
+        # conjugate to the last direction
+        b_p = hopper_unit(b_z - (gl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df)
+        b_d = gl.where(b_live[:, None], b_p, 0.0).to(DT)
+        step += 1
+        b_at = gl.where(b_rr < b_best, step, b_at)
+        b_best = gl.where(b_rr < b_best, b_rr, b_best)
+        b_live = b_live & (b_rr > tol2) & (step < b_limit)
+        more = gl.max(b_live.to(gl.int32), 0)
+    return b_size, b_rr, b_best, b_at, count
+
+# %% ../nbs/26b_hopper_solve.ipynb #h029
+@gluon.jit
+def hopper_solve_kernel(
+    queries,  # (q, sq_n, sq_t)
+    desc,  # keys of all heads, as `hopper_keys` lays them
+    saved,  # (kbar, lse2, row_max, n_eff, inverse, ridge_eff): what the kernels before left
+    x,  # right-hand sides, then solutions, [N, T, D]
+    work,  # (counter, steps, residual): the next tile, [1], and what is told of each row, [N, T]
+    sizes,  # (GROUP, past, T, S, rows, D, scale2); rows: those of a head among the keys
+    tiles,  # (N, NT, NM, PRECOND_STRIDE): heads, tiles and matrices of a head, tiles for each matrix
+    stop,  # (tol2, max_steps): tolerance squared, most steps
+    META,  # see `HopperMeta`
+):
+    """`lla_solve_kernel` in Gluon: a program takes the next tile of queries as long as there is one; x holds
+    the right-hand side, then the solution."""
+    LS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, META.BS, 16])
+    LY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, META.BD, 16])
+    LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
+    RY: gl.constexpr = gl.SliceLayout(1, LY)
+    q, sq_n, sq_t = queries
+    kbar, lse2, row_max, n_eff, inverse, ridge_eff = saved
+    counter, steps, residual = work
+    GROUP, past, T, S, rows, D, scale2 = sizes
+    N, NT, NM, PRECOND_STRIDE = tiles
+    tol2, max_steps = stop
+    ring = hopper_ring(q.dtype.element_ty, META)
+    vectors = hopper_vectors(ring, META)
+    t, redo, count = gl.atomic_add(counter, 1), 0, 0
+    while t < NT * N:
+        it, n = NT - 1 - t // N, (t % N).to(gl.int64)
+        # rows and entries as vectors lie, [BT] and [BT, BD]
+        o_i = it * META.BT + gl.arange(0, META.BT, RY)
+        o_d = gl.arange(0, META.BD, gl.SliceLayout(0, LY))
+        m_i = o_i < T
+        m_id = m_i[:, None] & (o_d < D)[None, :]
+        o_n = n * T + o_i
+        o_nd = o_n[:, None] * D + o_d[None, :]
+        # the same as queries lie, and rows as logits do
+        q_i = it * META.BT + gl.arange(0, META.BT, gl.SliceLayout(1, LQ))
+        q_d = gl.arange(0, META.BD, gl.SliceLayout(0, LQ))
+        p_q = q + n * sq_n + q_i.to(gl.int64)[:, None] * sq_t + q_d[None, :]
+        b_q = gl.load(p_q, mask=(q_i < T)[:, None] & (q_d < D)[None, :], other=0.0)
+        s_i = it * META.BT + gl.arange(0, META.BT, gl.SliceLayout(1, LS))
+        b_m = gl.load(row_max + n * T + s_i, mask=s_i < T, other=0.0)
         b_ridge = gl.load(ridge_eff + o_n, mask=m_i, other=FREE)
-        b_il = gl.exp2(gl.load(row_max + o_n, mask=m_i, other=0.0) - gl.load(lse2 + o_n, mask=m_i, other=0.0))
-        hi = S
-        whole = S // META.BS
+        b_max, b_lse = (gl.load(row_max + o_n, mask=m_i, other=0.0), gl.load(lse2 + o_n, mask=m_i, other=0.0))
+        b_limit = gl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
+        # where keys end, and how many tiles of them need no mask
+        hi, whole = S, S // META.BS
         if META.CAUSAL:
             hi = gl.minimum(S, past + (it + 1) * META.BT)
             whole = gl.minimum(S, past + it * META.BT) // META.BS
         b_use = m_i
         if META.SHARED:
+            # the last shared matrix made before this tile, if it saw enough keys
             im = gl.maximum(it - 1, 0) // PRECOND_STRIDE
-            b_use = (gl.load(n_eff + o_n, mask=m_i, other=0.0) > D / ENOUGH) & (
-                im * PRECOND_STRIDE * META.BT >= ENOUGH * D
-            )
-            LX: gl.constexpr = gl.BlockedLayout([1, 4], [4, 8], [W, 1], [1, 0])
-            x_b = gl.arange(0, META.BD, gl.SliceLayout(1, LX))
-            x_d = gl.arange(0, META.BD, gl.SliceLayout(0, LX))
-            matrix.store(
-                hopper_cast(
-                    gl.load(
-                        inverse + (n * NM + im) * META.BD * META.BD + x_b[:, None] * META.BD + x_d[None, :]
-                    ),
-                    gl.float16,
-                )
-            )
-            hopper.fence_async_shared()
-        b_kbar = gl.load(kbar + o_nd, mask=m_id, other=0.0)
+            b_many = gl.load(n_eff + o_n, mask=m_i, other=0.0) > D / ENOUGH
+            b_use = b_many & (im * PRECOND_STRIDE * META.BT >= ENOUGH * D)
+            hopper_take_matrix(inverse + (n * NM + im) * META.BD * META.BD, vectors[3], META)
         if META.KEEP:
-            s_kbar.store(b_kbar)
+            vectors[2].store(gl.load(kbar + o_nd, mask=m_id, other=0.0))
         hopper_barrier()
-        # the right-hand side, of length one; first the largest entry: its square might not fit
-        b_r = gl.load(x + o_nd, mask=m_id, other=0.0)
-        b_size = gl.max(gl.abs(b_r), 1)
-        b_r = b_r / gl.where(b_size > 0, b_size, 1.0)[:, None]
-        b_n = gl.sqrt(gl.sum(b_r * b_r, 1))
-        b_r = b_r / gl.where(b_n > 0, b_n, 1.0)[:, None]
-        b_size = b_size * b_n
-        b_rr = (b_size > 0).to(gl.float32)
-        b_best = b_rr
-        b_at = gl.zeros((META.BT,), gl.int32, RY)
-        b_limit = gl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
-        b_live = (b_rr > tol2) & m_i & (b_limit > 0)
-        b_d = hopper_unit(hopper_precondition(b_r, b_use, matrix, META, LY)).to(DT)
-        s_r.store(b_r)
-        s_x.store(gl.zeros((META.BT, META.BD), gl.float32, LY))
-        walk = (b_q, b_ms, past + o_s, scale2, whole, hi)
-        row0 = ((n // GROUP) * SR).to(gl.int32)
-        step = 0
-        more = gl.max(b_live.to(gl.int32), 0)
-        while (step < max_steps) & (more > 0):
-            # offsets that the compiler cannot keep in registers across the sweep
-            o_z = step >> 30
-            p_k = (o_n + o_z)[:, None] * D + (o_d + o_z)[None, :]
-            if META.KEEP:
-                b_kbar = s_kbar.load(LY)
-            else:
-                b_kbar = gl.load(kbar + p_k, mask=m_id, other=0.0)
-            b_c = gl.sum(b_kbar * b_d.to(gl.float32), 1)
-            b_y, b_sum, chunks = hopper_covariance(
-                gl.convert_layout(b_d, LQ),
-                gl.convert_layout(b_c, RS),
-                walk,
-                (desc, row0, count),
-                ring,
-                META,
-                LS,
-                LY,
-            )
-            count += chunks
-            if META.KEEP:
-                b_kbar = s_kbar.load(LY)
-            else:
-                b_kbar = gl.load(kbar + p_k, mask=m_id, other=0.0)
-            b_df = b_d.to(gl.float32)
-            b_y = (b_y - gl.convert_layout(b_sum, RY)[:, None] * b_kbar) * b_il[:, None] + b_ridge[
-                :, None
-            ] * b_df
-            b_r = s_r.load(LY)
-            b_dAd = gl.sum(b_df * b_y, 1)
-            b_inv = 1 / gl.where(b_dAd > 0, b_dAd, 1.0)
-            b_alpha = gl.sum(b_r * b_df, 1) * b_inv
-            b_live = b_live & (b_dAd > 0) & (gl.abs(b_alpha) * b_size < HUGE)
-            b_alpha = gl.where(b_live, b_alpha, 0.0)
-            s_x.store(s_x.load(LY) + b_alpha[:, None] * b_df)
-            b_r = b_r - b_alpha[:, None] * b_y
-            s_r.store(b_r)
-            b_rr = gl.where(b_live, gl.sum(b_r * b_r, 1), b_rr)
-            # a residual of length one: float16 could not hold a short one
-            b_z = hopper_precondition(
-                b_r * gl.rsqrt(gl.maximum(b_rr, TINY))[:, None], b_use, matrix, META, LY
-            )
-            b_p = hopper_unit(b_z - (gl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df)
-            b_d = gl.where(b_live[:, None], b_p, 0.0).to(DT)
-            step += 1
-            b_at = gl.where(b_rr < b_best, step, b_at)
-            b_best = gl.where(b_rr < b_best, b_rr, b_best)
-            b_live = b_live & (b_rr > tol2) & (step < b_limit)
-            more = gl.max(b_live.to(gl.int32), 0)
+        b_size, b_rr, b_best, b_at, count = hopper_solve_tile(
+            gl.load(x + o_nd, mask=m_id, other=0.0),
+            b_use,
+            (kbar, o_nd, m_id),
+            (gl.exp2(b_max - b_lse), b_ridge, m_i),
+            (b_q, b_m, past + s_i, scale2, whole, hi),
+            (desc, ((n // GROUP) * rows).to(gl.int32), count),
+            (ring, vectors),
+            (tol2, max_steps, b_limit),
+            META,
+            LS,
+            LY,
+        )
         redo = gl.where((gl.max((m_i & ~(b_rr <= b_best)).to(gl.int32), 0) > 0) & (redo == 0), 1, 0)
         gl.store(steps + o_n, b_at, mask=m_i)
         # some row was better off before its last step: once more, up to there
         if redo > 0:
             hopper_barrier()
         else:
-            gl.store(x + o_nd, s_x.load(LY) * b_size[:, None], mask=m_id)
+            gl.store(x + o_nd, vectors[1].load(LY) * b_size[:, None], mask=m_id)
             gl.store(residual + o_n, gl.sqrt(b_best), mask=m_i)
             t = gl.atomic_add(counter, 1)
 
 # %% ../nbs/26b_hopper_solve.ipynb #h030
-# BD -> keys of a tile, tiles of a chunk, chunks on their way, products in flight, mean keys kept
-HOPPER_TILES = {
-    16: (64, 2, 3, True, True),
-    32: (64, 2, 3, True, True),
-    64: (64, 2, 3, True, True),
-    128: (32, 2, 2, True, False),
-}
+# BD -> keys of a tile, tiles of a chunk, chunks on their way, mean keys kept
+HOPPER_TILES = {16: (64, 2, 3, True), 32: (64, 2, 3, True), 64: (64, 2, 3, True), 128: (32, 2, 2, False)}
 
 
 def hopper_layout(
@@ -390,13 +432,13 @@ def hopper_solve(
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
     BD, BT = max(16, triton.next_power_of_2(D)), 64
-    BS, sub, stages, pipe, keep = HOPPER_TILES[BD]
+    BS, sub, stages, keep = HOPPER_TILES[BD]
     NT, NM = triton.cdiv(T, BT), saved["inverse"].shape[1]
     keys, rows = hopper_keys(k, BS, BD)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * processors(q.device)
-    switches = dict(CAUSAL=is_causal, SHARED=NM > 0, STAGES=stages, SUB=sub, PIPE=pipe, KEEP=keep)
+    switches = dict(CAUSAL=is_causal, SHARED=NM > 0, STAGES=stages, SUB=sub, KEEP=keep)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         hopper_solve_kernel,

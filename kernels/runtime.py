@@ -238,7 +238,7 @@ def launch(
     META: Any,  # the last: a NamedTuple of `frozen`
     **options: int,  # num_warps, num_stages
 ) -> None:
-    "Start a kernel on the current device: `kernel[(programs,)](*args, META, **options)`, without the looking."
+    "`kernel[(programs,)](*args, META, **options)` on the current device, without the looking."
     if INTERPRET:
         kernel[(programs,)](*args, META)
         return

@@ -28,8 +28,9 @@ def layout(kernel):
 
 def meta_of(module):
     "The class of META in the kernels of a module."
-    if hasattr(module, "DecodeMeta"):
-        return module.DecodeMeta
+    for name in ("DecodeMeta", "HopperMeta"):
+        if hasattr(module, name):
+            return getattr(module, name)
     return importlib.import_module("lla_course.kernels.flash_lla_forward").Meta
 
 
@@ -74,6 +75,7 @@ def build(module, job):
     import triton
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
+    from triton.experimental.gluon._runtime import GluonASTSource
 
     kernel, arch, dtype = getattr(module, job["kernel"]), str(job["arch"]), job["dtype"]
     names, aligned = leaves(module, kernel), job.get("aligned", True)
@@ -82,6 +84,9 @@ def build(module, job):
     # a switch that no job knows is off
     constants = {p: job["constants"].get(n, False) for p, n in names.items() if n in switches}
     known = types_of(names.values(), dtype)
+    if kernel.is_gluon():
+        BS, BD = job["constants"]["BS"], job["constants"]["BD"]
+        known["desc"] = f"tensordesc<{dtype}[{BS}, {BD}],{module.hopper_layout(BD)!r}>"
     kinds = {path: "constexpr" if path in constants else known[name] for path, name in names.items()}
 
     def divides(name, kind):
@@ -92,7 +97,8 @@ def build(module, job):
         for path, kind in kinds.items()
         if kind != "constexpr" and divides(names[path], kind)
     }
-    source = ASTSource(kernel, signature_of(module, kernel, kinds), constants, attrs=attrs)
+    kind = GluonASTSource if kernel.is_gluon() else ASTSource
+    source = kind(kernel, signature_of(module, kernel, kinds), constants, attrs=attrs)
     target = GPUTarget("hip", arch, 64) if arch.startswith("gfx") else GPUTarget("cuda", int(arch), 32)
     return triton.compile(source, target=target, options=job.get("options", {}))
 

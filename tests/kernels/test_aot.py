@@ -15,8 +15,9 @@ import torch
 from lla_course.core import repo_root
 from lla_course.kernels import flash_lla_backward as backward
 from lla_course.kernels import flash_lla_forward as forward
+from lla_course.kernels import hopper_solve as hopper
 from lla_course.kernels import lla_decode as decode
-from lla_course.kernels.runtime import HAS_TRITON, SMALLER, Gpu, fitting, refusal
+from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, SMALLER, Gpu, fitting, gluon_refusal, refusal
 
 DTYPES = dict(bf16=torch.bfloat16, fp16=torch.float16, fp32=torch.float32)
 GPUS = {
@@ -153,6 +154,40 @@ def test_every_tile_compiles_and_fits(module):
         elif j["arch"] == "90" and large and found["kind"] != "wgmma":
             wrong.append(f"{name}: no wgmma")
     assert wrong == []
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_GLUON, reason="needs a Triton with Gluon")
+def test_the_solver_in_gluon_compiles_twice_to_a_multiprocessor():
+    jobs = []
+    for (BD, tile), causal in product(hopper.HOPPER_TILES.items(), (True, False)):
+        sizes = dict(zip(("BS", "SUB", "STAGES", "KEEP"), tile))
+        sizes |= dict(BT=64, BD=BD, CAUSAL=causal, SHARED=BD <= 64 and causal)
+        whole = dict(kernel="hopper_solve_kernel", arch="90", dtype="bf16" if causal else "fp16")
+        jobs.append(whole | dict(aligned=causal, constants=sizes, options=dict(num_warps=4)))
+    for made, found in zip(jobs, compiled(hopper, jobs), strict=True):
+        assert found.get("kind") == "wgmma", (made, found)
+        # two programs share 228 kB, and each takes one more for itself
+        assert 2 * (found["shared"] + 1024) <= 228 * 1024, (made, found)
+
+
+@pytest.mark.parametrize(
+    "gpu, dtype, reason",
+    [
+        ("90", "bf16", ""),
+        ("90", "fp16", ""),
+        ("90", "fp32", "16 bits"),
+        ("80", "bf16", "Hopper"),
+        ("gfx942", "bf16", "Hopper"),
+    ],
+)
+def test_who_can_run_gluon(gpu, dtype, reason, monkeypatch):
+    if HAS_GLUON:
+        found = gluon_refusal(GPUS[gpu], DTYPES[dtype])
+        assert reason in found and bool(found) == bool(reason)
+        monkeypatch.setenv("LLA_COURSE_GLUON", "0")
+    assert gluon_refusal(GPUS[gpu], DTYPES[dtype])
+    assert hopper.solver_for(torch.zeros(1, 1, 16, dtype=DTYPES[dtype])) is forward.lla_solve
 
 
 @pytest.mark.parametrize(
