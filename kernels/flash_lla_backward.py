@@ -326,6 +326,8 @@ def lla_backward(
     is_causal: bool,  # query i sees keys 0 to S - T + i only
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    # is filled with the gradient by directions that were given, [N, T, D], float32; then nothing is solved
+    dprobe: torch.Tensor | None = None,
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -349,7 +351,11 @@ def lla_backward(
     lla_bwd_rhs_kernel[(NT * N,)](
         *tensors, g, saved.o, rows, (y, mean), sizes, NT, **lla_compiled_for(constants)
     )
-    lla_solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    if dprobe is None:
+        lla_solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    else:  # the right-hand side is the gradient by u, and no y came from a system
+        dprobe.copy_(y if gain is None else y / gain)
+        y.zero_()
     own = lla_fitting_tile("dq", constants, q)
     NT = triton.cdiv(T, own["BT"])
     lla_bwd_dq_kernel[(NT * N,)](

@@ -746,6 +746,8 @@ def lla_forward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
+    # directions that are taken as they are, [N, T, D]: nothing is solved; None: solve for them
+    probe: torch.Tensor | None = None,
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -756,6 +758,7 @@ def lla_forward(
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
     N, T, D = q.shape
     NM, *square = lla_matrices(T, D, q.dtype)
+    solves = probe is None
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
     o, u, kbar = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D)
     lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
@@ -769,16 +772,20 @@ def lla_forward(
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left = (kbar, lse2, row_max, n_eff, ridge_eff, u)
     lla_mean_kernel[(NT * N,)](
-        queries, keys, max_key_norm, ridge, left, sizes, NT, floor, SHARED=NM > 0, **compiled_for
+        queries, keys, max_key_norm, ridge, left, sizes, NT, floor, SHARED=solves and NM > 0, **compiled_for
     )
-    if NM:
+    if solves and NM:
         rows = (kbar, lse2, ridge_eff)
         lla_matrix_kernel[(NM * N,)](
             queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS, **compiled_for
         )
-    steps, residual = lla_solve(
-        q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
-    )
+    if solves:
+        steps, residual = lla_solve(
+            q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
+        )
+    else:
+        u.copy_(probe)
+        steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
     constants = lla_fitting_tile("output", constants, q)
     NT = triton.cdiv(T, constants["BT"])
     lla_output_kernel[(NT * N,)](
