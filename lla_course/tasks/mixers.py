@@ -631,12 +631,16 @@ class LocalLinear(NormedSoftmax):
         *,
         ridge: float = 0.1,  # relative ridge at the start, > 0, learned for each head
         tol: float | None = None,  # of the solver, on whole texts; see `flash_lla`
+        max_steps: int | None = None,  # likewise
         backend: str = "auto",  # see `flash_lla`
     ) -> None:
         super().__init__(cfg)
         if tol is not None:
             require_positive("tol", tol, zero=True)
-        self.tol, self.backend, self.info = tol, require_choice("backend", backend, BACKENDS), {}
+        if max_steps is not None:
+            require_whole("max_steps", max_steps, least=0)
+        self.tol, self.max_steps, self.info = tol, max_steps, {}
+        self.backend = require_choice("backend", backend, BACKENDS)
         self.raw_ridge = raw_ridges(ridge, cfg.heads)
 
     # each [B, H, T, D] -> [B, H, T, D]
@@ -646,7 +650,8 @@ class LocalLinear(NormedSoftmax):
         if not q.numel():  # nobody asks: nothing to solve, and all gradients are zero
             self.info = dict.fromkeys(("steps", "residual"), torch.zeros((), device=q.device))
             return ((q + k + v) * ridge[..., None]).to(v.dtype)
-        o, info = flash_lla(q, k, v, ridge=ridge, tol=self.tol, backend=self.backend, return_info=True)
+        solver = dict(tol=self.tol, max_steps=self.max_steps, backend=self.backend, return_info=True)
+        o, info = flash_lla(q, k, v, ridge=ridge, **solver)
         self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].detach().max())
         return o
 
