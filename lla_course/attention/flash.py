@@ -353,7 +353,7 @@ def _count_forward(*row, out_val) -> int:
     start = 3 if probe.shape[-1] and settings.max_steps else 0  # to see how good a start is
     return _operations(q, k, found.steps, settings, products=6 + start)
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c012r
 def _count_backward(g, *row, out_val) -> int:
     (q, k, _, _, probe), saved, settings = _named(row)
     once_more = probe.shape[-1] and not settings.max_steps and settings.backend == "tiled"
@@ -409,7 +409,7 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
         f"tol={tol:g}. Raise max_steps or ridge; return_info=True returns all residuals"
     )
 
-# %% ../../nbs/28_flash_lla.ipynb #c015b
+# %% ../../nbs/28_flash_lla.ipynb #c015p
 def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
     "A checked probe in the dtype of the arithmetic, [N, T, D]. Raises `ValueError` naming it."
     if probe is None:
@@ -429,7 +429,7 @@ def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
     wide = probe.to(torch.promote_types(q.dtype, torch.float32))
     return wide.reshape(math.prod(q.shape[:-2]), *q.shape[-2:])
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c015b
 def _backend(backend: str, heads: Heads, max_steps: int) -> str:
     "Who computes. Raises `ValueError` for kernels where they cannot."
     learns = any(
@@ -453,7 +453,7 @@ def _backend(backend: str, heads: Heads, max_steps: int) -> str:
         )
     return "tiled"
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c015s
 def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[torch.Tensor, ...]:
     "o, steps and residual of one problem, whole sequences side by side."
     if heads.probe is not None and max_steps:  # where the solver begins makes no difference

@@ -686,7 +686,7 @@ class LocalLinear(NormedSoftmax):
 
 # %% ../../nbs/31_mixers.ipynb #p31a0c
 class Parallax(NormedSoftmax):
-    """Local Linear Attention without a solver: a projection of each token is the direction u of its correction.
+    """Local Linear Attention without a solver: a projection of each token is the direction u of its line.
 
     It begins as softmax attention, since the projection begins at zero. Source: Zuo et al. (2026), whose r
     is -u. Raises `ValueError` for an unknown backend."""

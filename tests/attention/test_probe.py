@@ -1,5 +1,6 @@
-"""A probe: the direction of the correction, given instead of solved for, or where the solver begins. The ladder
-of truth: equation, dense formula, tiles, kernels."""
+"""A probe: the direction of the correction, given instead of solved for, or where the solver begins.
+
+The ladder of truth: equation, dense formula, tiles, kernels."""
 
 import pytest
 import torch
