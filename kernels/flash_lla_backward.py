@@ -335,6 +335,8 @@ def lla_backward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
+    # is filled with the gradient by directions that were given, [N, T, D], float32; then nothing is solved
+    dprobe: torch.Tensor | None = None,
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -357,7 +359,11 @@ def lla_backward(
     NT = triton.cdiv(T, constants["BT"])
     compiled_for = lla_compiled_for(constants)
     launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
-    solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    if dprobe is None:
+        solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    else:  # the right-hand side is the gradient by u, and no y came from a system
+        dprobe.copy_(y if gain is None else y / gain)
+        y.zero_()
     u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
     un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)

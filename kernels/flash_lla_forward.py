@@ -754,6 +754,8 @@ def lla_forward(
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
     solve: Callable = lla_solve,  # sweep 2, with the arguments of `lla_solve`
+    # directions that are taken as they are, [N, T, D]: nothing is solved; None: solve for them
+    probe: torch.Tensor | None = None,
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -764,6 +766,7 @@ def lla_forward(
     sizes, constants = lla_launch_settings(q, k, scale, is_causal)
     N, T, D = q.shape
     NM, *square = lla_matrices(T, D, q.dtype)
+    solves = probe is None
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
     o, u, kbar = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D)
     lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
@@ -779,10 +782,10 @@ def lla_forward(
     launch(
         lla_mean_kernel,
         NT * N,
-        *(queries, keys, max_key_norm, ridge, left, sizes, NT, floor, NM > 0),
+        *(queries, keys, max_key_norm, ridge, left, sizes, NT, floor, solves and NM > 0),
         **compiled_for,
     )
-    if NM:
+    if solves and NM:
         rows = (kbar, lse2, ridge_eff)
         launch(
             lla_matrix_kernel,
@@ -790,7 +793,13 @@ def lla_forward(
             *(queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS),
             **compiled_for,
         )
-    steps, residual = solve(q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+    if solves:
+        steps, residual = solve(
+            q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
+        )
+    else:
+        u.copy_(probe)
+        steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
     constants = lla_fitting_tile("output", constants, q)
     NT = triton.cdiv(T, constants["BT"])
     launch(

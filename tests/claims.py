@@ -527,6 +527,26 @@ CLAIMS = {
             "tests/tasks/test_mixers.py::test_parameters_are_equal_to_within_four_in_a_hundred + cell c043h",
         ),
     ],
+    "31b_without_the_solver": [
+        (
+            "Softmax attention, Parallax and LLA are one formula",
+            "an answer that is not affine in u, or not that of softmax attention or LLA with their u",
+            "cell u006 + tests/attention/test_probe.py::test_no_step_is_the_equation +"
+            " tests/attention/test_probe.py::test_with_our_solution_it_is_our_answer_and_with_zero_it"
+            "_is_softmax",
+        ),
+        (
+            "A projection of the query can know",
+            "an error that stays up with one cloud or comes down where centres move, a start that is two"
+            " steps ahead or none",
+            "cell u014 + cell u017a",
+        ),
+        (
+            "Trained in a small in-context regression",
+            "an interval of LLA that holds zero, or one of the two others that does not",
+            "cell u024",
+        ),
+    ],
     "31c_chunks": [
         (
             "A memory that fades can be computed",

@@ -586,6 +586,22 @@ class Convolved(torch.nn.Module):
         return self.step(x, self.start(len(x), 3), None)[0]
 
 
+def direction_by_hand(q, k, v, g, centred=True, causal=True, weighted=True):
+    logits = q @ k.mT / q.shape[-1] ** 0.5
+    p = (logits.masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf) if causal else logits).softmax(-1)
+    if not weighted:
+        return (g @ v.mT) @ (k - k.mean(0))
+    w = p * (g @ v.mT)
+    return w @ k - (w.sum(-1, keepdim=True) * (p @ k) if centred else 0)
+
+
+def parallax_with(q, k, v, r, mean=False, sign=-1):
+    p = (q @ k.mT / 2).masked_fill(torch.ones(9, 9).triu(1) > 0, -torch.inf).softmax(-1)
+    a = r @ k.mT
+    a = a - (a.mean(-1, keepdim=True) if mean else (p * a).sum(-1, keepdim=True))
+    return (p * (1 + sign * a)) @ v
+
+
 def corrected(q, k, v, g, beta, W, correct=True, look=True, before=True, own=0.0, quotient=False):
     below = torch.ones(len(k), len(k), dtype=torch.bool).tril()
     left = (g - g.T).masked_fill(~below, -torch.inf).exp() if not quotient else g.exp() / g.exp().T * below
@@ -1497,6 +1513,31 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             ("MesaNet", "MesaNet"),
             ("DeltaNet", "Gated DeltaNet"),
             ("LLA", "LLA"),
+        ],
+    ),
+    "31b.1": (
+        [direction_by_hand],
+        [
+            1,
+            lambda *a: -direction_by_hand(*a),
+            lambda *a: direction_by_hand(*a, centred=False),
+            lambda *a: direction_by_hand(*a, causal=False),
+            lambda *a: direction_by_hand(*a, weighted=False),
+            lambda *a: direction_by_hand(*a)[1:],
+            lambda *a: 2 * direction_by_hand(*a),
+            fails,
+        ],
+    ),
+    "31b.2": ([0.08, "0.079", np.float64(0.085)], [0.54, 0.65, 0.007, 0.3, -1, np.nan]),
+    "31b.3": (
+        [lambda *a: parallax_with(*a), lambda q, k, v, r: flash_lla(q, k, v, probe=-r, max_steps=0)],
+        [
+            1,
+            lambda *a: parallax_with(*a, mean=True),
+            lambda *a: parallax_with(*a, sign=1),
+            lambda *a: parallax_with(*a, sign=0),
+            lambda *a: parallax_with(*a, sign=-2),
+            lambda *a: parallax_with(*a)[1:],
         ],
     ),
     "31c.1": (

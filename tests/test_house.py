@@ -74,6 +74,7 @@ READ_ONLY = (
     "24b_first_kernels",
     "62b_what_it_leaks",
     "61b_honest_worth",
+    "31b_without_the_solver",
     "31c_chunks",
     *APPENDICES,
 )  # export nothing

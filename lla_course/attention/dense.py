@@ -31,6 +31,8 @@ class Heads:
     is_causal: bool  # whether query i sees keys 0 to S - T + i only
     # keys before and after key S - T + i that query i sees besides it; -1: no limit. None: no window
     window: tuple[int, int] | None = None
+    # a direction for each query instead of the solution, or where the solver begins, [N, T, D]; None: none
+    probe: torch.Tensor | None = None
 
     @property
     def group(self) -> int:  # query heads for each key head
@@ -254,6 +256,15 @@ def _centred(heads: Heads, r: torch.Tensor, floor: float = 0.0) -> tuple[torch.T
     s = p * (1 + (centred @ u)[..., 0])
     return s / s.sum(-1, keepdim=True), u[..., 0], kbar, logits.logsumexp(-1)
 
+# %% ../../nbs/21_local_linear_attention.ipynb #p21a0c23
+def _probed(heads: Heads, r: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    "The centred form with the directions that are given: nothing is solved. As `_centred`."
+    q, k, _, logits = _rows(heads, r)
+    p, u = logits.softmax(-1), heads.probe.flatten(0, 1)[r].double()
+    kbar = (p[:, None] @ k)[:, 0]
+    s = p * (1 + ((k - kbar[:, None]) @ u[..., None])[..., 0])
+    return s, u, kbar, logits.logsumexp(-1)
+
 # %% ../../nbs/21_local_linear_attention.ipynb #c024
 # numbers that the keys of one block of queries may be
 BLOCK = 2**21
@@ -302,8 +313,9 @@ def dense_attention(
     floor: float = 0.0,  # raise the ridge to `floored_ridge`; 0 takes it as it is given
     rows: torch.Tensor | None = None,  # positions of the queries to answer, [R]; None: all
 ) -> Dense:  # in float64, the output rounded
-    "Local Linear Attention by the formula, one small linear system a query."
-    s, u, kbar, lse = _all_rows(lambda heads, r: _centred(heads, r, floor), heads, rows)
+    "Local Linear Attention by the formula, one small linear system a query; none where `heads` has a probe."
+    rule = (lambda heads, r: _centred(heads, r, floor)) if heads.probe is None else _probed
+    s, u, kbar, lse = _all_rows(rule, heads, rows)
     return Dense(_average(s, heads), s, u, kbar, lse)
 
 # %% ../../nbs/21_local_linear_attention.ipynb #c025

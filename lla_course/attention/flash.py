@@ -7,6 +7,7 @@ __all__ = ['SAVED', 'SCHEMA', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'Sett
            'SolverWarning', 'flash_lla', 'rotary', 'LocalLinearAttention']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
+import math
 import sys
 import warnings
 from collections.abc import Callable
@@ -21,9 +22,9 @@ from torch.nn import functional as F
 from torch.utils._pytree import tree_flatten, tree_unflatten
 from torch.utils.flop_counter import flop_registry
 
-from .backward import lla_tiled_backward
+from .backward import lla_tiled_backward, probe_gradient
 from .decode import BACKENDS, autocast_dtype, lla_decode, no_autocast, under_autocast
-from .dense import Heads, as_heads, dense_attention, readable, restore
+from .dense import LOCAL, Heads, as_heads, dense_attention, readable, restore
 from .ragged import KVCache, as_cut, by_sequence, with_window
 from .tiled import RIDGE_FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -71,10 +72,12 @@ class Settings(NamedTuple):
         k: torch.Tensor,  # [Nkv, S, D]
         v: torch.Tensor,  # [Nkv, S, Dv]
         ridge: torch.Tensor,  # [N, T]
+        probe: torch.Tensor | None = None,  # [N, T, D]; None or [N, T, 0]: none
     ) -> Heads:  # with the scale and the window of these settings
         "The problem, as the tiles take it."
         window = (self.left, self.right) if self.left >= 0 or self.right > 0 else None
-        return Heads(q, k, v, ridge, self.scale, self.right == 0, window)
+        given = probe if probe is not None and probe.shape[-1] else None
+        return Heads(q, k, v, ridge, self.scale, self.right == 0, window, given)
 
 
 # what the forward pass of a backend returns: the output first, steps and residual last
@@ -87,6 +90,7 @@ def flash_forward(
     k: torch.Tensor,  # [Nkv, S, D]
     v: torch.Tensor,  # [Nkv, S, Dv]
     ridge: torch.Tensor,  # [N, T]
+    probe: torch.Tensor,  # [N, T, D], or [N, T, 0] for none
     scale: float,  # this and the next five: `Settings`
     left: int,  # keys before its own that a query sees; -1: all
     right: int,  # keys after it; 0 is causal, -1: all
@@ -95,17 +99,17 @@ def flash_forward(
     backend: str,  # a name of SAVED
 ) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
+    heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge, probe)
     with no_autocast(q.device.type):
         if backend == "triton":
             settings = dict(scale=scale, is_causal=right == 0, tol=tol, max_steps=max_steps)
-            settings["solve"] = solver_for(q)
+            settings |= dict(solve=solver_for(q), probe=heads.probe)
             return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
-        heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge)
         return list(vars(lla_tiled(heads, tol=tol, max_steps=max_steps)).values())
 
 # %% ../../nbs/28_flash_lla.ipynb #c009
 @flash_forward.register_fake
-def _(q, k, v, ridge, *settings):
+def _(q, k, v, ridge, probe, *settings):
     N, T, D = q.shape
     wide = torch.promote_types(q.dtype, torch.float32)
 
@@ -128,7 +132,7 @@ def _(q, k, v, ridge, *settings):
 
 # %% ../../nbs/28_flash_lla.ipynb #c010
 # one row of plain tensors and numbers: inside of a list the older vmap of PyTorch would not find the tensors
-_INPUTS, _ROW = ("q", "k", "v", "ridge"), tuple(field.name for field in fields(Forward))
+_INPUTS, _ROW = ("q", "k", "v", "ridge", "probe"), tuple(field.name for field in fields(Forward))
 SCHEMA = ", ".join(f"Tensor {name}" for name in ("g", *_INPUTS, *(f"saved_{name}" for name in _ROW)))
 SCHEMA += ", float scale, int left, int right, float tol, int max_steps, str backend"
 
@@ -146,24 +150,31 @@ def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
 @torch.library.custom_op(
-    "lla_course::flash_backward", mutates_args=(), schema=f"({SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor)"
+    "lla_course::flash_backward",
+    mutates_args=(),
+    schema=f"({SCHEMA}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
 )
 def flash_backward(
     g: torch.Tensor,  # gradient with respect to the output, [N, T, Dv]
     *row: Any,  # the inputs of `flash_forward`, what it returned, its settings, as `SCHEMA` lists them
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:  # dq, dk, dv, dridge
-    "Both backends backward, as an operator. A ridge below the floor has no gradient."
-    (q, k, v, ridge), saved, told = _named(row)
-    solver = dict(tol=told.tol / 10, max_steps=told.max_steps)
+) -> tuple[
+    torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor
+]:  # dq, dk, dv, dridge, dprobe
+    """Both backends backward, as an operator. A ridge below the floor has no gradient, and a probe has one
+    where it was taken as it is."""
+    (q, k, v, ridge, probe), saved, told = _named(row)
+    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
+    taken = dprobe if probe.shape[-1] and not told.max_steps else None
     with no_autocast(q.device.type):
         if told.backend == "triton":
-            grads = lla_backward(
-                q, k, v, saved, g, scale=told.scale, is_causal=told.right == 0, solve=solver_for(q), **solver
-            )
+            solver |= dict(scale=told.scale, is_causal=told.right == 0, solve=solver_for(q))
+            grads = lla_backward(q, k, v, saved, g, **solver, dprobe=taken)
         else:
-            grads = lla_tiled_backward(told.heads(q, k, v, ridge), saved, g, **solver)
+            heads = told.heads(q, k, v, ridge)
+            grads = lla_tiled_backward(heads, saved, g, **solver)
+            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
     dq, dk, dv, dridge = grads
-    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype)
+    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
 
 
 @flash_backward.register_fake
@@ -192,7 +203,7 @@ def _vmap_rule(apply: Callable, like: tuple[int, ...]) -> Callable:
     return rule
 
 
-_LIKE_Q, _LIKE_INPUTS = (0,), (1, 2, 3, 4)  # results of the forward and of the backward pass
+_LIKE_Q, _LIKE_INPUTS = (0,), (1, 2, 3, 4, 5)  # results of the forward and of the backward pass
 flash_forward.register_vmap(_vmap_rule(flash_forward, _LIKE_Q))
 flash_backward.register_vmap(_vmap_rule(flash_backward, _LIKE_INPUTS))
 
@@ -204,13 +215,13 @@ NO_SECOND = (
 
 
 def _remember(ctx, inputs, output):
-    ctx.settings = inputs[4:]
-    ctx.save_for_backward(*inputs[:4], *output)
+    ctx.settings = inputs[len(_INPUTS) :]
+    ctx.save_for_backward(*inputs[: len(_INPUTS)], *output)
 
 
 def _gradient(ctx, grads):
     tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
-    inputs, saved = tensors[:4], tensors[4:]
+    inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
     row = _in_a_row(grads[0], inputs, saved, ctx.settings)
     return *flash_backward(*row), *[None] * len(ctx.settings)
 
@@ -228,8 +239,8 @@ class _Gradient(torch.autograd.Function):
     autograd follows no tensor in a list; and torch.compile counts parameters, so none may be starred."""
 
     @staticmethod
-    def forward(g, q, k, v, ridge, saved, settings):
-        return flash_backward(*_in_a_row(g, (q, k, v, ridge), saved, settings))
+    def forward(g, q, k, v, ridge, probe, saved, settings):
+        return flash_backward(*_in_a_row(g, (q, k, v, ridge, probe), saved, settings))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -246,8 +257,8 @@ class _Flash(torch.autograd.Function):
     "`flash_forward` with its gradient, as `torch.compile` can read it."
 
     @staticmethod
-    def forward(q, k, v, ridge, settings):
-        return tuple(flash_forward(q, k, v, ridge, *settings))
+    def forward(q, k, v, ridge, probe, settings):
+        return tuple(flash_forward(q, k, v, ridge, probe, *settings))
 
     @staticmethod
     def setup_context(ctx, inputs, output):
@@ -258,9 +269,9 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def backward(ctx, g, *none):
         if g is None:
-            return (None,) * 5
+            return (None,) * 6
         tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
-        inputs, saved = tensors[:4], tensors[4:]
+        inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
         return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
 
     vmap = staticmethod(_vmap_rule(lambda *args: _Flash.apply(*args), _LIKE_Q))
@@ -315,7 +326,8 @@ _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would l
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
     "`flash_forward`, in the form that suits whoever is watching."
-    tensors, kind = (heads.q, heads.k, heads.v, heads.ridge), SAVED[settings[-1]]
+    none = heads.q.new_empty((*heads.q.shape[:2], 0)) if heads.probe is None else heads.probe
+    tensors, kind = (heads.q, heads.k, heads.v, heads.ridge, none), SAVED[settings[-1]]
     if _plain():
         return kind(*flash_forward(*tensors, *settings))
     if not torch.compiler.is_compiling():
@@ -338,13 +350,16 @@ def _operations(q, k, steps: torch.Tensor, settings: Settings, products: int) ->
 
 # %% ../../nbs/28_flash_lla.ipynb #c012o
 def _count_forward(*row, out_val) -> int:
-    (q, k, _, _), found, settings = _named((*row[:4], *out_val, *row[4:]))
-    return _operations(q, k, found.steps, settings, products=6)
+    inputs = len(_INPUTS)
+    (q, k, _, _, probe), found, settings = _named((*row[:inputs], *out_val, *row[inputs:]))
+    start = 3 if probe.shape[-1] and settings.max_steps else 0  # to see how good a start is
+    return _operations(q, k, found.steps, settings, products=6 + start)
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c012r
 def _count_backward(g, *row, out_val) -> int:
-    (q, k, _, _), saved, settings = _named(row)
-    return _operations(q, k, saved.steps, settings, products=16)
+    (q, k, _, _, probe), saved, settings = _named(row)
+    once_more = probe.shape[-1] and not settings.max_steps and settings.backend == "tiled"
+    return _operations(q, k, saved.steps, settings, products=19 if once_more else 16)
 
 
 flop_registry[torch.ops.lla_course.flash_forward] = _count_forward
@@ -396,14 +411,39 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
         f"tol={tol:g}. Raise max_steps or ridge; return_info=True returns all residuals"
     )
 
+# %% ../../nbs/28_flash_lla.ipynb #c015p
+def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
+    "A checked probe in the dtype of the arithmetic, [N, T, D]. Raises `ValueError` naming it."
+    if probe is None:
+        return None
+    if not isinstance(probe, torch.Tensor):
+        bad_argument("probe", type(probe).__name__, "a torch tensor, or None")
+    if hasattr(probe, "device_mesh"):
+        bad_argument("probe", type(probe).__name__, LOCAL)
+    if probe.is_nested or probe.layout is not torch.strided:
+        bad_argument("probe.layout", probe.layout, "a dense tensor, not nested")
+    if not probe.is_floating_point():
+        bad_argument("probe.dtype", probe.dtype, "a floating dtype")
+    if probe.shape != q.shape:
+        bad_argument("probe.shape", tuple(probe.shape), f"{tuple(q.shape)}, one direction for each query")
+    if probe.device != q.device:
+        bad_argument("probe.device", str(probe.device), f"{q.device}, where q is")
+    wide = probe.to(torch.promote_types(q.dtype, torch.float32))
+    return wide.reshape(math.prod(q.shape[:-2]), *q.shape[-2:])
+
 # %% ../../nbs/28_flash_lla.ipynb #c015b
-def _backend(backend: str, heads: Heads) -> str:
+def _backend(backend: str, heads: Heads, max_steps: int) -> str:
     "Who computes. Raises `ValueError` for kernels where they cannot."
-    learns = any(t.requires_grad for t in (heads.q, heads.k, heads.v, heads.ridge))
+    learns = any(
+        t is not None and t.requires_grad for t in (heads.q, heads.k, heads.v, heads.ridge, heads.probe)
+    )
     chosen = choose_backend(backend, heads.q, torch.is_grad_enabled() and learns)
-    wide = heads.v.shape[-1] > heads.q.shape[-1]
-    if chosen != "triton" or not (heads.window or wide):
+    wide, warm = heads.v.shape[-1] > heads.q.shape[-1], heads.probe is not None and max_steps > 0
+    if chosen != "triton" or not (heads.window or wide or warm):
         return chosen
+    if backend == "triton" and warm:
+        why = "None, or max_steps=0, for backend='triton', whose solver begins at zero: 'tiled' begins there"
+        bad_argument("probe", tuple(heads.probe.shape), why)
     if backend == "triton" and wide:
         most = heads.q.shape[-1]
         bad_argument(
@@ -415,12 +455,15 @@ def _backend(backend: str, heads: Heads) -> str:
         )
     return "tiled"
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c015s
 def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[torch.Tensor, ...]:
     "o, steps and residual of one problem, whole sequences side by side."
+    if heads.probe is not None and max_steps:  # where the solver begins makes no difference
+        heads = replace(heads, probe=None if backend == "dense" else heads.probe.detach())
     if backend == "dense":
         zero = 0 * heads.ridge.detach()
-        return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), zero
+        unknown = zero if heads.probe is None else zero + torch.nan
+        return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), unknown
     D, Dv = heads.q.shape[-1], heads.v.shape[-1]
     if backend == "triton" and Dv < D:
         heads = replace(heads, v=F.pad(heads.v, (0, D - Dv)))
@@ -445,6 +488,7 @@ def flash_lla(
     query_lengths: torch.Tensor | None = None,  # queries before it; None: key_lengths if causal, T = S; or T
     tol: float | None = None,  # relative residual at which a row stops; None: by dtype
     max_steps: int | None = None,  # most solver steps of a row; None: 2 D; 0 gives softmax attention
+    probe: torch.Tensor | None = None,  # where the solver begins, like q; with max_steps=0 taken as it is
     backend: str = "auto",  # "auto", "triton", "tiled" or "dense"
     return_info: bool = False,  # also return solver steps and residuals, instead of a warning
     check: bool | None = None,  # warn of unfinished rows; None: on the CPU only; True: wait for a GPU
@@ -457,7 +501,10 @@ def flash_lla(
     Gradients flow to q, k, v and a tensor ridge, once, in reverse mode, with a tenth of tol. q, k, v have one
     dtype of 16 to 64 bits; autocast casts all but float64. Ragged calls (lengths, int32 or int64) give each
     sequence what its own call would; padding is not read, its answers and gradients are 0. Rows that miss
-    tol by far give the best solution found and, unless compiled, a `SolverWarning`. Raises `ValueError`
+    tol by far give the best solution found and, unless compiled, a `SolverWarning`. A probe u of 0 steps is
+    the answer's direction: o = vbar + Cov(v, k) u, differentiable in u, its residual unknown (nan). That is
+    Parallax with r = -u. With more steps the answer does not depend on u, nor has it a gradient but zero; a
+    row that u does not help begins at zero; kernels take 0 steps only. Raises `ValueError`
     naming the argument for wrong shapes, dtypes, devices or settings. Source: Zuo et al. (2025); centred
     form of chapter 21.
 
@@ -474,14 +521,17 @@ def flash_lla(
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     settings = dict(ridge=ridge, scale=scale, enable_gqa=enable_gqa)
     heads = with_window(as_heads(q, k, v, is_causal=is_causal and not packed, **settings), window, is_causal)
+    heads = replace(heads, probe=_probe_rows(probe, q))
     lengths = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     lengths |= dict(key_lengths=key_lengths, query_lengths=query_lengths)
     cut = as_cut(q, k, heads.is_causal or heads.window is not None, **lengths)
-    backend = _backend(backend, heads)
     tol, max_steps = solver_settings(q.dtype, int(q.shape[-1]), tol, max_steps)
+    backend = _backend(backend, heads, max_steps)
     solve = partial(_solve, tol=tol, max_steps=max_steps, backend=backend)
     found = solve(heads) if cut is None else by_sequence(solve, heads, cut)
     o, steps, residual = (restore(t, q) for t in found)
+    if probe is not None and max_steps and probe.requires_grad:  # zero, rather than none
+        o = o + torch.where(torch.zeros_like(probe, dtype=torch.bool), probe, 0).sum().to(o.dtype)
     if not return_info and (check or check is None and q.is_cpu):
         _warn_unfinished(residual, tol, max_steps)
     return (o, dict(steps=steps, residual=residual.detach())) if return_info else o

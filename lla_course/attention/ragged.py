@@ -151,12 +151,14 @@ def by_sequence(
         return solve(heads)
     q, ridge = _pieces(heads.q, rows), _pieces(heads.ridge, rows)
     k, v = _pieces(heads.k, cut.keys), _pieces(heads.v, cut.keys)
+    probe = None if heads.probe is None else _pieces(heads.probe, rows)
     groups, found = {}, {}
     for i in range(0, len(q), 2 if cut.padded else 1):  # the second piece of a padded row is padding
         groups.setdefault((q[i].shape[1], k[i].shape[1]), []).append(i)
     for members in groups.values():
         together = (_together([t[i] for i in members]) for t in (q, k, v, ridge))
-        answer = solve(Heads(*together, heads.scale, heads.is_causal, heads.window))
+        start = None if probe is None else _together([probe[i] for i in members])
+        answer = solve(Heads(*together, heads.scale, heads.is_causal, heads.window, start))
         for i, *parts in zip(members, *(_split(t, len(members)) for t in answer)):
             found[i] = parts
     if cut.padded:
@@ -177,7 +179,7 @@ def with_window(
     causal = is_causal or right == 0
     limits = (left, 0 if causal else right)
     bounded = limits if left >= 0 or limits[1] > 0 else None
-    return Heads(heads.q, heads.k, heads.v, heads.ridge, heads.scale, causal, bounded)
+    return Heads(heads.q, heads.k, heads.v, heads.ridge, heads.scale, causal, bounded, heads.probe)
 
 # %% ../../nbs/27d_ragged.ipynb #r009
 def _check_new(k: torch.Tensor, v: torch.Tensor, held: tuple | None) -> None:

@@ -4,8 +4,8 @@
 
 # %% auto #0
 __all__ = ['HEADROOM', 'TOLERANCE', 'RIDGE_FLOOR', 'cast_saturating', 'QueryTile', 'key_tiles', 'tile_logits', 'softmax_sweep',
-           'tile_weights', 'covariance_product', 'length', 'solve_rows', 'output_sweep', 'Tiled', 'solver_settings',
-           'lla_tile', 'lla_tiled']
+           'tile_weights', 'covariance_product', 'length', 'solve_rows', 'solve_from', 'output_sweep', 'Tiled',
+           'solver_settings', 'lla_tile', 'lla_tiled']
 
 # %% ../../nbs/23_tiled_attention.ipynb #c002
 from collections.abc import Callable, Iterator
@@ -223,6 +223,31 @@ def solve_rows(
         return solve_rows(product, b_rhs, tol=tol, max_steps=max_steps, factor=factor, b_limit=b_at)
     return b_size * b_x, b_at[..., 0], b_best.sqrt()[..., 0]
 
+# %% ../../nbs/23_tiled_attention.ipynb #p23a0c26
+def solve_from(
+    product: Callable,  # x -> A x for each row, as in `solve_rows`
+    b_rhs: torch.Tensor,  # right-hand sides b, [N, BT, D]
+    b_start: torch.Tensor,  # where each row begins, [N, BT, D]
+    *,
+    tol: float,  # a row stops when its residual |b - A x| is at most tol |b|
+    max_steps: int,  # or after so many steps; 0 takes the start as it is, and measures no residual
+    factor: Callable = lambda b: b,  # rounds a direction before it is used
+    # x [N, BT, D], its step [N, BT], |b - A x| / |b| [N, BT], nan after no step
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """`solve_rows` from a start that is given, which costs one product more. A row whose start is no better
+    than zero begins at zero."""
+    if not max_steps:
+        b_none = b_start[..., 0]
+        return b_start, torch.zeros_like(b_none, dtype=torch.int32), torch.full_like(b_none, torch.nan)
+    tiny = torch.finfo(b_rhs.dtype).tiny
+    b_left, b_size = b_rhs - product(b_start), length(b_rhs)
+    b_helps = length(b_left) < b_size  # false for nan too
+    b_start, b_left = torch.where(b_helps, b_start, 0), torch.where(b_helps, b_left, b_rhs)
+    b_share = length(b_left) / b_size.clamp_min(tiny)
+    b_goal = tol / b_share.clamp_min(tiny)
+    b_x, b_at, b_residual = solve_rows(product, b_left, tol=b_goal, max_steps=max_steps, factor=factor)
+    return b_start + b_x, b_at, b_residual * b_share[..., 0]
+
 # %% ../../nbs/23_tiled_attention.ipynb #c028
 def output_sweep(
     at: QueryTile,  # the tile of queries
@@ -291,7 +316,11 @@ def lla_tile(
         return covariance_product(at, b_q, b_kbar, b_lse, b_x) + b_ridge * b_x
 
     b_rhs = torch.where(at.seen() > 1, b_q - b_kbar, 0)
-    b_u, b_steps, b_residual = solve_rows(product, b_rhs, tol=tol, max_steps=max_steps, factor=at.factor)
+    solver = dict(tol=tol, max_steps=max_steps, factor=at.factor)
+    if at.heads.probe is None:
+        b_u, b_steps, b_residual = solve_rows(product, b_rhs, **solver)
+    else:
+        b_u, b_steps, b_residual = solve_from(product, b_rhs, at.load(at.heads.probe), **solver)
     b_o, b_spread = output_sweep(at, b_q, b_kbar, b_lse, b_u)
     b_kk = b_trace + (b_kbar**2).sum(-1, keepdim=True)  # mean squared length of a key
     # the variance that rounding alone gives to u.k, four times over

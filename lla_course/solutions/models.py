@@ -16,6 +16,7 @@ import torch
 import torch.nn.functional as F
 
 from ..attention.dense import lla_dense
+from ..attention.flash import flash_lla
 from ..course.exercises import as_number, close, exercise
 from ..models import DecoderConfig
 from ..tasks.in_context import seeds_p
@@ -296,6 +297,80 @@ def _(answer: Any) -> str | None:
     if any("mesanet" in name for name in names):
         return "compare with the other pictures: a large ridge leaves little of MesaNet's question."
     return f"with a ridge of 100 the question is nearly q / 100: is that what {names[0]!r} asks?"
+
+# %% ../../nbs/93_models_solutions.ipynb #s31b1g
+def _direction_tokens() -> tuple[torch.Tensor, ...]:
+    "Queries, keys, values and a direction or gradient, of one head."
+    rng = torch.Generator().manual_seed(12)
+    return tuple(torch.randn(9, 4, generator=rng, dtype=torch.float64) for _ in range(4))
+
+
+@exercise("31b.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"31b.1\", direction_gradient)."
+    q, k, v, g = _direction_tokens()
+    u = torch.zeros_like(q).requires_grad_()
+    (right,) = torch.autograd.grad(flash_lla(q, k, v, probe=u, max_steps=0), u, g)
+    found = torch.as_tensor(answer(q, k, v, g)).detach().double()
+    if found.shape != right.shape:
+        return f"one direction for each query, {tuple(right.shape)}: yours is {tuple(found.shape)}."
+    p = (q @ k.mT / 2).masked_fill(torch.ones(9, 9).triu(1) > 0, -math.inf).softmax(-1)
+    everywhere, sums = (q @ k.mT / 2).softmax(-1), g @ v.mT
+    future = (everywhere * sums) @ k - (everywhere * sums).sum(-1, keepdim=True) * (everywhere @ k)
+    wrong = [
+        ((p * sums) @ k, "the keys are not centred: subtract their mean under p."),
+        (-right, "that is the gradient by the paper's r, which is -u."),
+        (future, "queries see the future."),
+        (sums @ (k - k.mean(0)), "each term has its softmax weight."),
+    ]
+    for value, hint in wrong:
+        if torch.allclose(found, value, atol=1e-8):
+            return hint
+    if torch.allclose(found, right, atol=1e-8):
+        return None
+    return "not the gradient that autograd finds; differentiate the equation of the chapter by u."
+
+# %% ../../nbs/93_models_solutions.ipynb #s31b2g
+@exercise("31b.2")
+def _(answer: Any) -> str | None:
+    error = as_number(answer)
+    if error is None or not math.isfinite(error) or error < 0:
+        return "answer with a mean squared error, as `squared_error` gives it."
+    if 0.05 <= error <= 0.12:
+        return None
+    if error < 0.02:
+        return f"{error:.3f} is what LLA reaches: was a system solved?"
+    if 0.4 <= error <= 0.62:
+        return f"{error:.3f} is the projection without the mean: did `best_projection` get your token?"
+    if error > 0.62:
+        return (
+            f"{error:.3f} is what softmax attention reaches: was the direction passed on, with max_steps=0?"
+        )
+    return f"{error:.3f}: use 128 keys, the world with a centre of its own, scale 0.1, and 1000 problems."
+
+# %% ../../nbs/93_models_solutions.ipynb #s31b3g
+@exercise("31b.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"31b.3\", parallax)."
+    q, k, v, r = _direction_tokens()
+    one = torch.ones_like(v)
+    found, flat = (torch.as_tensor(answer(q, k, x, r)).double() for x in (v, one))
+    if found.shape != v.shape:
+        return f"answers {tuple(v.shape)}: yours are {tuple(found.shape)}."
+    near = lambda a, b: torch.allclose(a, b, atol=1e-8)
+    if not near(flat, one):
+        return "where all values are one the answer is still not one: do the weights of each row sum to one?"
+    right, other = (flash_lla(q, k, v, probe=u, max_steps=0) for u in (-r, r))
+    if near(found, right):
+        return None
+    if near(found, other):
+        return "the sign has changed: the paper's r is -u."
+    softmax = F.scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True)[0]
+    if near(found, softmax):
+        return "r has no effect any more."
+    return "the weights sum to one now, but they are not p (1 - r.(k - kbar))."
 
 # %% ../../nbs/93_models_solutions.ipynb #s31c1g
 def _piece_tokens() -> tuple[torch.Tensor, ...]:

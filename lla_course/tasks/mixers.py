@@ -6,7 +6,7 @@
 __all__ = ['RULES', 'MIXERS', 'effective_weights', 'write_decayed', 'write_gated_delta', 'write_mesa_sums', 'mesa_query',
            'empty_state', 'recurrence', 'chunk_forward', 'chunked', 'implicit_solve', 'chunk_parallel',
            'choose_backend', 'fla_kernels', 'run_rule', 'HeadGate', 'ChannelGate', 'RuleInputs', 'MatrixMemory',
-           'NormedSoftmax', 'raw_ridges', 'LocalLinear', 'mixer']
+           'NormedSoftmax', 'raw_ridges', 'LocalLinear', 'Parallax', 'mixer']
 
 # %% ../../nbs/31_mixers.ipynb #c002
 import math
@@ -34,7 +34,7 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from ..models import DecoderConfig, MultiHead, SoftmaxAttention, init_weights, write_cache
+from ..models import DecoderConfig, MultiHead, SoftmaxAttention, init_weights, rotary, write_cache
 
 # %% ../../nbs/31_mixers.ipynb #c007
 def effective_weights(
@@ -631,12 +631,16 @@ class LocalLinear(NormedSoftmax):
         *,
         ridge: float = 0.1,  # relative ridge at the start, > 0, learned for each head
         tol: float | None = None,  # of the solver, on whole texts; see `flash_lla`
+        max_steps: int | None = None,  # likewise
         backend: str = "auto",  # see `flash_lla`
     ) -> None:
         super().__init__(cfg)
         if tol is not None:
             require_positive("tol", tol, zero=True)
-        self.tol, self.backend, self.info = tol, require_choice("backend", backend, BACKENDS), {}
+        if max_steps is not None:
+            require_whole("max_steps", max_steps, least=0)
+        self.tol, self.max_steps, self.info = tol, max_steps, {}
+        self.backend = require_choice("backend", backend, BACKENDS)
         self.raw_ridge = raw_ridges(ridge, cfg.heads)
 
     # each [B, H, T, D] -> [B, H, T, D]
@@ -646,7 +650,8 @@ class LocalLinear(NormedSoftmax):
         if not q.numel():  # nobody asks: nothing to solve, and all gradients are zero
             self.info = dict.fromkeys(("steps", "residual"), torch.zeros((), device=q.device))
             return ((q + k + v) * ridge[..., None]).to(v.dtype)
-        o, info = flash_lla(q, k, v, ridge=ridge, tol=self.tol, backend=self.backend, return_info=True)
+        solver = dict(tol=self.tol, max_steps=self.max_steps, backend=self.backend, return_info=True)
+        o, info = flash_lla(q, k, v, ridge=ridge, **solver)
         self.info = dict(steps=info["steps"].float().mean(), residual=info["residual"].detach().max())
         return o
 
@@ -679,11 +684,80 @@ class LocalLinear(NormedSoftmax):
         parts = [answer(p, cache_seqlens=l[:, -1]) for p, l in pieces]
         return self.finish(torch.cat(parts, 2).to(x.dtype)), state
 
+# %% ../../nbs/31_mixers.ipynb #p31a0c
+class Parallax(NormedSoftmax):
+    """Local Linear Attention without a solver: a projection of each token is the direction u of its line.
+
+    It begins as softmax attention, since the projection begins at zero. Source: Zuo et al. (2026), whose r
+    is -u. Raises `ValueError` for an unknown backend."""
+
+    def __init__(
+        self,
+        cfg: DecoderConfig,  # as `SoftmaxAttention`
+        *,
+        backend: str = "auto",  # see `flash_lla`
+    ) -> None:
+        super().__init__(cfg)
+        self.backend = require_choice("backend", backend, BACKENDS)
+        self.to_probe = nn.Linear(cfg.width, cfg.width)
+        for p in self.to_probe.parameters():
+            nn.init.zeros_(p)
+
+    def probe(
+        self,
+        x: torch.Tensor,  # [B, T, C]
+        positions: torch.Tensor,  # [B, T] or [T]
+    ) -> torch.Tensor:  # u, [B, H, T, D]
+        "The direction of each token in each head, rotated as its query is."
+        u = _split(self.to_probe(x), self.heads)
+        return rotary(u, positions) if self.rotary else u
+
+    # each [B, H, T, D] -> [B, H, T, D]
+    def attend(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+        "A text from its beginning."
+        if not q.numel():  # nobody asks, and all gradients are zero
+            return (q + k + v + u).to(v.dtype)
+        return flash_lla(q, k, v, probe=u, max_steps=0, backend=self.backend)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:  # [B, T, C] -> the same
+        "Attend to the past and to oneself."
+        positions = torch.arange(x.shape[1], device=x.device)
+        return self.finish(self.attend(*self.project(x, positions), self.probe(x, positions)))
+
+    # [B, T, C] -> [B, H, T, T]; rows sum to one, entries may be negative
+    def weights(self, x: torch.Tensor) -> torch.Tensor:
+        "The attention matrix."
+        positions = torch.arange(x.shape[1], device=x.device)
+        return _corrected(super().weights(x), self.project(x, positions)[1], self.probe(x, positions))
+
+    def step(
+        self,
+        x: torch.Tensor,  # new tokens, [B, T, C]
+        state: tuple,  # the cache, changed in place
+        positions: torch.Tensor,  # where the new tokens stand, [B, T]
+    ) -> tuple[torch.Tensor, tuple]:  # [B, T, C], and the cache
+        "Attend from new tokens to everything up to them. Raises `ValueError` for a place beyond the cache."
+        q, k, v = self.project(x, positions)
+        write_cache(state, k, v, positions)
+        keys, values = state
+        seen = torch.arange(keys.shape[2], device=x.device) <= positions[:, None, :, None]
+        logits = q.to(keys.dtype) @ keys.mT / math.sqrt(q.shape[-1])
+        p = logits.masked_fill(~seen, -torch.inf).softmax(-1)
+        s = _corrected(p, keys, self.probe(x, positions).to(keys.dtype))
+        return self.finish((s @ values).to(x.dtype)), state
+
+
+def _corrected(p: torch.Tensor, k: torch.Tensor, u: torch.Tensor) -> torch.Tensor:
+    "Softmax weights p [..., T, S] times 1 + u.(k - kbar)."
+    a = u @ k.mT
+    return p * (1 + a - (p * a).sum(-1, keepdim=True))
+
 # %% ../../nbs/31_mixers.ipynb #c038
 MIXERS = dict(  # name -> recipe, cfg -> module
     softmax=SoftmaxAttention,
     softmax_normed=NormedSoftmax,
     lla=LocalLinear,
+    parallax=Parallax,
     linear=partial(MatrixMemory),
     gla=partial(MatrixMemory, gate="channel"),
     mamba2=partial(MatrixMemory, gate="head", write="step", skip=True),

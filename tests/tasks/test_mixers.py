@@ -243,7 +243,34 @@ def test_parameters_are_equal_to_within_four_in_a_hundred():
             n: sum(p.numel() for p in r(DecoderConfig(vocab=1, width=width, heads=heads)).parameters())
             for n, r in MIXERS.items()
         }
+        more = counts.pop("parallax") - counts["softmax_normed"]
+        assert more == width * (width + 1)  # a fourth projection
         assert max(counts.values()) / counts["softmax"] < 1.04 and min(counts.values()) == counts["softmax"]
+
+
+def test_parallax_is_attention_with_a_projection_for_a_direction():
+    "It begins as softmax attention, and with other weights its matrix is that of the formula."
+    module, a = build("parallax", replace(CFG, positions="rotary")).double(), x().double()
+    softmax = build("softmax_normed", replace(CFG, positions="rotary")).double()
+    softmax.load_state_dict({n: p for n, p in module.state_dict().items() if "probe" not in n})
+    torch.testing.assert_close(module(a), softmax(a))
+    torch.nn.init.normal_(module.to_probe.weight, std=0.3)
+    q, k, v = module.project(a, torch.arange(19))
+    u = module.probe(a, torch.arange(19))
+    weights = module.weights(a)
+    torch.testing.assert_close(weights.sum(-1), torch.ones_like(weights[..., 0]))
+    torch.testing.assert_close(module.finish(weights @ v), module(a))
+    dense = mixers.flash_lla(q, k, v, probe=u, max_steps=0, backend="dense")
+    torch.testing.assert_close(module(a), module.finish(dense))
+    assert not torch.allclose(module(a), softmax(a), atol=1e-2)
+
+
+def test_a_mixer_may_stop_its_solver_early():
+    few, whole = build("lla", max_steps=2), build("lla")
+    few(x()), whole(x())
+    assert few.info["steps"] <= 2 < whole.info["steps"] and few.info["residual"] > whole.info["residual"]
+    none = build("lla", max_steps=0)
+    torch.testing.assert_close(none(x()), build("softmax_normed")(x()))
 
 
 def test_lla_is_the_oracle_and_reports_its_solver():
@@ -285,6 +312,8 @@ def test_sixteen_bits_under_autocast():
         (lambda: recurrence("max", *tokens()[:5]), "rule"),
         (lambda: mixers.run_rule("sum", *tokens()[:5], backend="cudnn"), "backend"),
         (lambda: LocalLinear(CFG, backend="best")(x()), "backend"),
+        (lambda: LocalLinear(CFG, max_steps=-1), "max_steps"),
+        (lambda: mixer("parallax", backend="best")(CFG), "backend"),
     ],
 )
 def test_bad_arguments(call, name):
