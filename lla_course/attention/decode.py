@@ -450,7 +450,7 @@ def lla_decode(
 
     With `window=(left, right)` it sees the last left + 1 of these; right is 0 in any case, as for
     `flash_lla(is_causal=True)`. Page i of a sequence is k_cache[block_table[b, i]], as in FlashAttention and
-    vLLM. Neither the entries of the table nor the keys that no query sees are read.
+    vLLM. What no query sees, of the table or of the cache, has no say.
 
     The answers are those of `flash_lla` up to rounding. With softmax weights p, mean key kbar and covariance
     C of the keys that it sees, the ridge is at least floor tr(C) / D + 8 eps |kbar|^2. Floor is 1e-3, eps
