@@ -1,4 +1,4 @@
-"""Write token by token, by a layer with a KVCache and by lla_decode, and compare with one long call."""
+"""Write token by token, by a layer with a KVCache and by lla_decode over pages, and compare with one long call."""
 
 import argparse
 import time
@@ -39,11 +39,19 @@ def main() -> None:
             f"largest difference {apart:.1e} in answers of {whole.std():.2f}; the cache holds {cache.length}"
         )
 
-        # by hand: queries of the new tokens, and room for keys that is filled as far as `filled` says
+        # as a server does: two texts of two lengths in pages of 16 tokens, wherever a page was free
         q, k, v = F.normalize(torch.randn(3, 2, 4, args.prompt, 16, device=args.device), dim=-1)
-        filled = torch.tensor([args.prompt, args.prompt // 2], device=args.device)  # two texts, two lengths
-        o = lla_decode(q[:, :, -1:], k, v, cache_seqlens=filled)
-        short = args.prompt // 2
+        filled = torch.tensor([args.prompt, args.prompt // 2], device=args.device)
+        pages = -(-args.prompt // 16)
+        table = torch.randperm(2 * pages, device=args.device).view(2, pages).int()
+        k_pages, v_pages = torch.zeros(2, 2 * pages, 16, 4, 16, device=args.device)
+        for b, n in enumerate(filled.tolist()):
+            t = torch.arange(n, device=args.device)
+            k_pages[table[b, t // 16], t % 16] = k[b, :, :n].transpose(0, 1)
+            v_pages[table[b, t // 16], t % 16] = v[b, :, :n].transpose(0, 1)
+        table[1, -(-int(filled[1]) // 16) :] = -1  # entries behind the last token are not read
+        o = lla_decode(q[:, :, -1:], k_pages, v_pages, block_table=table, cache_seqlens=filled)
+        short = int(filled[1])
         alone = flash_lla(q[1:, :, -1:], k[1:, :, :short], v[1:, :, :short])
         print(
             f"lla_decode of the shorter text differs from its own call by {(o[1:] - alone).abs().max():.1e}"

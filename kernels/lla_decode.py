@@ -57,7 +57,7 @@ def lla_places(
         # [BS]; what stands beyond the piece is not even read
         b_page = tl.load(table + o_s // META.PAGE, mask=m_j, other=0)
         m_page = (b_page >= 0) & (b_page < pages)
-        b_page, o_r = tl.where(m_page, b_page, 0).to(tl.int64), o_s % META.PAGE
+        b_page, o_r = tl.where(m_page, b_page, 0).to(tl.int64), (o_s % META.PAGE).to(tl.int64)
     else:
         m_page, b_page = m_j, 0
         o_r = o_j.to(tl.int64) if META.WIDE else o_j
@@ -445,7 +445,7 @@ def _read_pieces(q, k, v, filled: Filled, reports, *, scale: float, meta: Decode
         (q if lengths is None else lengths, table if paged else q, table.stride(0) if paged else 0),
         reports,
         (HKV, H // HKV, T, S, D, splits, k.shape[0]),
-        S if left < 0 else left,
+        S if left < 0 else min(left, S),
         scale * LOG2E,
         meta.BS,
         META=frozen(DecodeMeta, **meta._asdict()),

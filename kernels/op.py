@@ -83,8 +83,9 @@ def _check_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch
 
 def decode(
     q: torch.Tensor,  # the new queries, [B, Hq, T, D], T from 1 to 8
-    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries: [B, Hkv, S, D], or in
-    # pages, [num_pages, page, Hkv, D], with a block_table
+    # keys, the last T filled ones those of the queries, [B, Hkv, S, D]; with a block_table pages,
+    # [num_pages, page, Hkv, D]
+    k_cache: torch.Tensor,
     v_cache: torch.Tensor,  # values, like k_cache
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [B, Hq, T]

@@ -323,18 +323,18 @@ CLAIMS = {
             "tests/kernels/test_lla_decode.py::test_any_cut_gives_the_same",
         ),
         (
-            "Weighted keys must be multiplied",
-            "one part that is as exact as two under a sharp softmax",
-            "tests/kernels/test_lla_decode.py::test_two_parts_survive_a_sharp_softmax_and_one_does_not",
+            "Rounding must be the same",
+            "weighted keys rounded once that are as exact as rounded roots under a sharp softmax",
+            "tests/kernels/test_lla_decode.py::test_rounded_roots_survive_a_sharp_softmax_and_rounded"
+            "_products_do_not",
         ),
     ],
     "27b_decoding_kernels": [
         (
             "An offset for the exponent",
-            "a wrong guess that spoils the answer, or more products in a tile than two in two parts",
+            "a wrong guess that spoils the answer, or more products in a tile than two",
             "tests/kernels/test_lla_decode.py::test_a_wrong_guess_is_done_again +"
-            " tests/kernels/test_lla_decode.py::test_two_products_a_tile_in_two_parts_each_and"
-            "_nothing_else",
+            " tests/kernels/test_lla_decode.py::test_two_products_a_tile_and_nothing_else",
         ),
         (
             "Even the small system",

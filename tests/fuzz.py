@@ -23,7 +23,9 @@ in products of vectors and for eps (4 + S / 4) in sums over keys, whose terms ma
   rounding may be left out.)
 - Sums of values are off by g sum p |1 + a| |v|, and the output is rounded to its dtype.
 - The kernel of `lla_decode` sums p k k' and p v k' before it knows kbar: E is g K^2 more, and the output is
-  off by g |v| K |u|.
+  off by g |v| K |u|. In 16 bits it rounds keys, less a centre, and values to float16, each once and alike in
+  all sums: other keys k + dk and values v (1 + h), with |dk| <= h (|k| + |centre|) and h = 2^-11. So a_j is
+  off by da_j = sum_d |u_d| |dk_jd|, and the system by sum p (|dk| (1 + |a|) + |z| da).
 
 Second order is taken in by the factor 1 / (1 - |A^-1| E) / (1 - mean da). Gradients: the same quantities
 carried on, with |A^-1| = 1 / min eig(A), see `gradients`. Where a first-order term is not small (the sum of
@@ -120,6 +122,11 @@ class Problem:
     def eps(self) -> float:
         "Its rounding."
         return torch.finfo(self.arithmetic).eps
+
+    @property
+    def rounds_keys(self) -> bool:
+        "Whether keys and values are rounded to float16, each times the root of its weight."
+        return self.door == "decode" and self.backend == "triton" and self.q.dtype.itemsize == 2
 
     @property
     def floor(self) -> tuple[float, float]:
@@ -274,6 +281,7 @@ class Rounding:
     R: torch.Tensor  # what is left of the system of u
     da: torch.Tensor  # of a_j, by rounding alone, [N, T, S]
     moments: torch.Tensor  # of u in sum p v k', where that is summed before kbar is known
+    half: float  # of keys and values in float16
     loose: torch.Tensor  # first order says nothing here
 
 
@@ -311,11 +319,18 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     R = rho * b + g * (size(x.q) + (x.p * norm_k).sum(-1)) + E * norm_u
     da = g * (x.u.abs() @ x.k.abs().mT + (x.u.abs() * x.kbar.abs()).sum(-1, keepdim=True))
     da = da + (2 * D**0.5 * eps * K * norm_u)[..., None]
+    half = 2.0**-11 if problem.rounds_keys else 0.0
+    if half:
+        most = torch.where(x.seen[..., None], x.k[:, None].abs(), 0).amax(-2)  # no centre is farther out
+        dk = half * (x.k[:, None].abs() + most[..., None, :])  # [N, T, S, D]
+        dka = (x.u.abs()[..., None, :] * dk).sum(-1)
+        da = da + dka
+        R = R + (x.p * (size(dk) * (1 + x.a.abs()) + norm_z * dka)).sum(-1)
     wrong = (x.p * da).sum(-1) + (dp * (1 + x.a.abs())).sum(-1) / (x.p * (1 + x.a).abs()).sum(-1).clamp_min(1)
     loose = x.solved & ((share > 0.5) | (wrong > 0.5)) | (dp.sum(-1) > 0.2)
     grow = grow / (1 - wrong.clamp_max(0.5))
     return Rounding(
-        g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], moments * norm_u, loose
+        g + gs, dp, dlam, dmean, E, Ainv, grow, R * grow, da * grow[..., None], moments * norm_u, half, loose
     )
 
 
@@ -332,7 +347,7 @@ def forward_bound(x: Exact, e: Rounding, out: torch.dtype) -> torch.Tensor:
     bound = bound + (Y * x.u[..., None]).sum(-2).abs() * e.dlam[..., None]
     spread = (x.p[..., None] * (x.v[:, None] - x.o[:, :, None]).square()).sum(-2)
     bound = bound + ((x.p * e.da.square()).sum(-1, keepdim=True) * spread).sqrt()
-    bound = bound + e.g * by(x.p * (1 + x.a).abs(), x.v[:, None].expand_as(w))
+    bound = bound + (e.g + e.half) * by(x.p * (1 + x.a).abs(), x.v[:, None].expand_as(w))
     bound = bound + e.moments[..., None] * (x.p @ x.v.square()).sqrt()
     info = torch.finfo(out)
     return bound + info.eps * x.o.abs() + info.tiny * info.eps

@@ -435,8 +435,9 @@ def _chosen(backend: str, q: torch.Tensor, *others: Any) -> Callable:  # who com
 # %% ../../nbs/27_decoding.ipynb #c046b
 def lla_decode(
     q: torch.Tensor,  # the new queries, [B, Hq, T, D], T from 1 to 8
-    k_cache: torch.Tensor,  # keys, the last T filled ones those of the queries: [B, Hkv, S, D], or in
-    # pages of 16 to 256 tokens, [num_pages, page, Hkv, D], with a block_table
+    # keys, the last T filled ones those of the queries, [B, Hkv, S, D]; with a block_table pages of 16 to 256
+    # tokens, [num_pages, page, Hkv, D]
+    k_cache: torch.Tensor,
     v_cache: torch.Tensor,  # values, like k_cache
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [B, Hq, T]
@@ -450,13 +451,14 @@ def lla_decode(
 
     With `window=(left, right)` it sees the last left + 1 of these; right is 0 in any case, as for
     `flash_lla(is_causal=True)`. Page i of a sequence is k_cache[block_table[b, i]], as in FlashAttention and
-    vLLM. Neither the entries of the table nor the keys that no query sees are read.
+    vLLM. What no query sees, of the table or of the cache, has no say.
 
     The answers are those of `flash_lla` up to rounding. With softmax weights p, mean key kbar and covariance
     C of the keys that it sees, the ridge is at least floor tr(C) / D + 8 eps |kbar|^2. Floor is 1e-3, eps
     that of float32; in float64 1e-8 and its own. "tiled" and "dense" (the same in float64) have gradients,
     for which this floor is a constant. "torch" is an old name of "tiled".
-    The kernels have none. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
+    The kernels have none. In 16 bits they round every key and value once, times the root of its weight, to
+    float16. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
     and softmax attention where such sums cannot tell: keys beyond 1e18, or tr(C) <= 1e-6 |kbar|^2 and a
     ridge <= 1e-4 |kbar|^2. Under autocast q and cache are cast as PyTorch does. Raises `ValueError` by name
     for wrong shapes, dtypes, devices, settings; where values cannot be read at once, wrong ones give NaN.

@@ -215,8 +215,9 @@ solved exactly, up to a tolerance, for each query.
 
 `lla(q, k, v, ridge=0.1, is_causal=True, scale=None, tol=None, max_steps=None)` has gradients for q, k, v and
 the ridge, once. Shapes are those of scaled_dot_product_attention, fewer key heads included; `is_causal` puts
-the last query at the last key. `decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None)` answers one to
-eight new tokens, without gradients.
+the last query at the last key. `decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None,
+left=-1)` answers one to eight new tokens, without gradients, from a cache that may lie in pages,
+`[num_pages, page, heads, D]`; each token sees `left` keys before its own.
 
 ## What it costs
 
@@ -229,7 +230,8 @@ relative residual of 0.01. A smaller ridge or tolerance costs more.
 
 ## What it does not do
 
-- No float64, no head size above 128, no values of another size, no window, no mask, no dropout.
+- No float64, no head size above 128, no values of another size, no window but that of `decode`, no mask, no
+  dropout.
 - No forward mode, no second derivatives; `torch.compile` was not tried on these functions.
 - NVIDIA GPUs from compute capability 8.0 on; run on an H200. Other GPUs are untested.
 - Without a GPU the tests run under Triton's interpreter: `TRITON_INTERPRET=1 pytest tests`.
