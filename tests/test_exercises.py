@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import t as student_t
+from scipy.stats import ttest_1samp, ttest_ind, ttest_rel
 
 import lla_course.course.exercises as exercises
 from lla_course import flash_lla
@@ -907,6 +908,34 @@ def learning(text, n, early=False):
     return float(sum(bits) / len(bits))
 
 
+def file_error(a, b, sizes, draws, generator, together=True, ratio=True, replace=True):
+    draw = lambda: np.stack([generator.choice(len(sizes), len(sizes), replace=replace) for _ in range(draws)])
+    first = draw()
+    second = first if together else draw()
+    if not ratio:
+        return ((a - b) / sizes)[first].mean(1).std()
+    return round(
+        float((a[first].sum(1) / sizes[first].sum(1) - b[second].sum(1) / sizes[second].sum(1)).std()), 12
+    )
+
+
+def seeds_differ(a, b, ddof=1, freedom=None):
+    parts = [(np.var(x, ddof=ddof) / len(x), len(x) - 1) for x in (a, b)]
+    total = sum(v for v, _ in parts)
+    freedom = freedom or total**2 / sum(v**2 / n for v, n in parts)
+    return float(2 * student_t.sf(abs(np.mean(a) - np.mean(b)) / total**0.5, freedom))
+
+
+def legal_texts(task, shortest=0, longest=None, stop=None):
+    longest, stop = task.n_max if longest is None else longest, task.stop if stop is None else stop
+    rows = [
+        [*z[:k], stop, z[k]] + [task.pad] * (task.n_max - k)
+        for k in range(shortest, longest + 1)
+        for z in product(range(task.values), repeat=k + 1)
+    ]
+    return torch.tensor(rows)
+
+
 ANSWERS = {  # number -> (right answers, wrong answers with different hints)
     "08.1": (
         [lambda x0, x, y: near_three(x0, x, y), lambda x0, x, y: torch.tensor(near_three(x0, x, y))],
@@ -1680,6 +1709,33 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "36.7": (
+        [file_error, lambda *a: np.float64(file_error(*a)), lambda *a: torch.tensor(file_error(*a))],
+        [
+            0.0016,
+            lambda *a: file_error(*a, together=False),
+            lambda *a: file_error(*a, ratio=False),
+            lambda *a: file_error(*a) / 40**0.5,
+            lambda *a: file_error(*a) ** 2,
+            lambda *a: file_error(*a, replace=False),
+            lambda a, b, sizes, n, _: file_error(a, b, sizes, n, np.random.default_rng()),
+            lambda *a: 3 * file_error(*a),
+            fails,
+        ],
+    ),
+    "36.8": (
+        [lambda a, b: float(ttest_ind(a, b, equal_var=False).pvalue), seeds_differ],
+        [
+            0.05,
+            lambda a, b: seeds_differ(a, b, ddof=0, freedom=1000),
+            lambda a, b: seeds_differ(a, b, freedom=1000),
+            lambda a, b: seeds_differ(a, b, ddof=0),
+            lambda a, b: seeds_differ(a, b, freedom=len(a) + len(b) - 2),
+            lambda a, b: seeds_differ(a, b) / 2,
+            lambda a, b: 1.0,
+            fails,
+        ],
+    ),
     "36.6": ([0.1161, 0.117, 0.113], [0.05, 0.178, 0.058, 11.6, 0.2, 0.5]),
     "37.1": (
         [in_window],
@@ -1822,6 +1878,20 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "41.9": (
+        [legal_texts, lambda task: legal_texts(task).numpy(), lambda task: legal_texts(task).tolist()],
+        [
+            1110,
+            lambda task: legal_texts(task, shortest=1),
+            lambda task: legal_texts(task, longest=task.n_max - 1),
+            lambda task: legal_texts(task, stop=task.pad),
+            lambda task: legal_texts(task).repeat(2, 1),
+            lambda task: legal_texts(task)[:, :-1],
+            lambda task: legal_texts(task)[5:],
+            fails,
+        ],
+    ),
+    "41.10": ([(10 / 11) ** 6, 0.56], [0.4355, 0.1429, 0.0909, 0.5314, 0.6209, 56.45, 0.9]),
     "41.7": (
         [clipped_loss, lambda q, o, a, w: clipped_loss(q, o, a, w) * 1.0],
         [
