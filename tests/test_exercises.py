@@ -926,6 +926,21 @@ def seeds_differ(a, b, ddof=1, freedom=None):
     return float(2 * student_t.sf(abs(np.mean(a) - np.mean(b)) / total**0.5, freedom))
 
 
+def priced(c, clamp=True, price=None):
+    prices = torch.linspace(0, float(c.max()), 20_001).double() if price is None else price.reshape(1)
+    sold = 1 - prices[:, None] / c
+    return float((c / 4).mean() / (prices * (sold.clamp_min(0) if clamp else sold).mean(1)).max())
+
+
+def kinds_of_lies(utilities, sizes, tie=False, truth=True):
+    kinds = np.array(["shared"] * len(utilities) + [name for name, n in sizes.items() for _ in range(n)])
+    u, own = utilities.numpy(), utilities.diagonal().numpy()
+    best = kinds[u.argmax(1)]
+    at = (u.argmax(1) == np.arange(len(u))) if tie else (u.max(1) <= own)
+    best = np.where(at & truth, "truth", best)
+    return {name: float((best == name).mean()) for name in ("truth", "shared", *sizes)}
+
+
 def legal_texts(task, shortest=0, longest=None, stop=None):
     longest, stop = task.n_max if longest is None else longest, task.stop if stop is None else stop
     rows = [
@@ -2293,6 +2308,52 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "61c.1": (
+        [priced, lambda c: torch.tensor(priced(c))],
+        [
+            1.1,
+            lambda c: 1 / priced(c),
+            lambda c: priced(c, clamp=False),
+            lambda c: priced(c, price=c.mean() / 2),
+            lambda c: priced(c) * 1.1,
+            lambda c: float((c / 4).mean()),
+            fails,
+        ],
+    ),
+    "61d.2": ([(6, 12), np.array([6, 12])], [(7, 12), (5, 12), (12, 12), (3, 12), (6, 9), (6, 20), 6]),
+    "61d.3": (
+        [
+            lambda f: torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1)),
+            lambda f: f[..., 0].softmax(0) * f[..., 1].softmax(1),
+        ],
+        [
+            0.5,
+            lambda f: (f[..., 0].softmax(0) + f[..., 1].softmax(1)) / 2,
+            lambda f: f[..., 0].softmax(0),
+            lambda f: f[..., 1].softmax(1),
+            lambda f: 0 * f[..., 0],
+            lambda f: f[..., 0].flatten().softmax(0).view(f.shape[:2]),
+            lambda f: torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1)).T,
+            lambda f: (
+                torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1))
+                * (1 - 0.05 * torch.arange(len(f))[:, None])
+            ),
+            fails,
+        ],
+    ),
+    "61e.2": (
+        [kinds_of_lies, lambda u, s: {k: torch.tensor(x) for k, x in kinds_of_lies(u, s).items()}],
+        [
+            1,
+            lambda u, s: kinds_of_lies(u, s, tie=True),
+            lambda u, s: kinds_of_lies(u, s, truth=False),
+            lambda u, s: {k: 8 * x for k, x in kinds_of_lies(u, s).items()},
+            lambda u, s: list(kinds_of_lies(u, s).values()),
+            lambda u, s: kinds_of_lies(u, dict(reversed(s.items()))),
+            fails,
+        ],
+    ),
+    "61e.3": ([1.41, 1.5, 1.35], [16, 4, 1.0, 0.71, 0.48, 7]),
     "61e.1": (
         [wider, lambda *a: wider(*a).numpy(), lambda *a: wider(*a).tolist()],
         [
@@ -2334,17 +2395,18 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
         ],
     ),
     "62.3": (
-        [(576, 8640), np.array([576.0, 8640.0])],
+        [(2560, 59_520), np.array([2560.0, 59520.0])],
         [
-            (192, 2880),
-            (49152, 8640),
-            (8640, 576),
+            (1920, 59_520),
+            (640, 2880),
+            (59_520, 2560),
             (36, 540),
-            (576, 9216),
-            (576, 576),
-            (576, 4320),
-            (576, 10),
-            576,
+            (2560, 61_440),
+            (2560, 44_160),
+            (2560, 79_360),
+            (2560, 29_760),
+            (2560, 10),
+            2560,
         ],
     ),
     "62.4": (
