@@ -702,7 +702,7 @@ def _(answer: Any) -> str | None:
     utilities, sizes = torch.zeros(8, 8 + 3 + 2, dtype=torch.float64), dict(wide=3, near=2)
     utilities[:, :8] = -torch.arange(8.0, dtype=torch.float64)
     utilities[range(8), range(8)] = 0.5
-    best_at = {1: 9, 2: 4, 3: 8, 4: 12, 5: 11, 6: 10, 7: 8}
+    best_at = {1: 9, 2: 4, 3: 8, 4: 12, 5: 11, 6: 9, 7: 8}
     for row, column in best_at.items():
         utilities[row, column] = 0.5 if row == 1 else 0.9
     right = dict(truth=2 / 8, shared=1 / 8, wide=3 / 8, near=2 / 8)
