@@ -935,9 +935,9 @@ def priced(c, clamp=True, price=None):
 def kinds_of_lies(utilities, sizes, tie=False, truth=True):
     kinds = np.array(["shared"] * len(utilities) + [name for name, n in sizes.items() for _ in range(n)])
     u, own = utilities.numpy(), utilities.diagonal().numpy()
-    best = kinds[u.argmax(1)]
-    at = (u.argmax(1) == np.arange(len(u))) if tie else (u.max(1) <= own)
-    best = np.where(at & truth, "truth", best)
+    others = np.where(np.eye(*u.shape) > 0, -np.inf, u)
+    honest = own > others.max(1) if tie else own >= others.max(1)
+    best = np.where(honest & truth, "truth", kinds[others.argmax(1)])
     return {name: float((best == name).mean()) for name in ("truth", "shared", *sizes)}
 
 
