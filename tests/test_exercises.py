@@ -262,20 +262,6 @@ def block_class(positive=torch.nn.functional.softplus, unit=True, ridges=4, is_c
     return Block
 
 
-def dealt(tokens, world, ends=False):
-    "Fair pieces for exercise 28d.1; with `ends` in three runs."
-    n = tokens // (2 * world)
-    pairs = [((world - 1 - r) * n, (world + r) * n) for r in range(world)]
-    got = [torch.cat([torch.arange(a, a + n) for a in pair]) for pair in pairs]
-    if ends and world > 1:  # swap two pairs of tokens with equal sums
-        swap = {0: 1, 1: 0, tokens - 1: tokens - 2, tokens - 2: tokens - 1} if n == 1 else {}
-        a, b = (world - 2) * n, (world - 1) * n
-        c, d = tokens - (world - 1) * n - 1, tokens - (world - 2) * n - 1
-        swap = swap or {a: b, b: a, c: d, d: c}
-        got = [torch.tensor([swap.get(int(t), int(t)) for t in rank]) for rank in got]
-    return got
-
-
 def zigzag_gradient(found, rank):
     pieces = found.sum(0).chunk(2 * len(found))
     return torch.cat([pieces[rank], pieces[-1 - rank]])
@@ -941,6 +927,10 @@ def kinds_of_lies(utilities, sizes, tie=False, truth=True):
     return {name: float((best == name).mean()) for name in ("truth", "shared", *sizes)}
 
 
+def even_cuts(tokens, world, power=0.5):
+    return [round(tokens * (r / world) ** power) for r in range(world + 1)]
+
+
 def legal_texts(task, shortest=0, longest=None, stop=None):
     longest, stop = task.n_max if longest is None else longest, task.stop if stop is None else stop
     rows = [
@@ -1417,16 +1407,15 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
         ],
     ),
     "28d.1": (
-        [dealt, lambda *a: [t.numpy() for t in dealt(*a)], lambda *a: [t.tolist()[::-1] for t in dealt(*a)]],
+        [even_cuts, lambda *a: np.array(even_cuts(*a)), lambda *a: torch.tensor(even_cuts(*a))],
         [
             1,
             lambda tokens, world: 7,
-            lambda tokens, world: torch.arange(tokens).chunk(world),
-            lambda tokens, world: dealt(tokens, world)[:-1],
-            lambda tokens, world: [torch.arange(tokens)] * world,
-            lambda tokens, world: [torch.arange(tokens)[r::world] for r in range(world)],
-            lambda tokens, world: dealt(tokens, world, ends=True),
-            lambda tokens, world: [list(range(tokens)), *[[]] * (world - 1)],
+            lambda tokens, world: [tokens * r // world for r in range(world + 1)],
+            lambda *a: even_cuts(*a)[:-1],
+            lambda *a: even_cuts(*a, power=0.7),
+            lambda *a: even_cuts(*a, power=0.3),
+            lambda tokens, world: [0, *[5] * (world - 1), tokens],
             fails,
         ],
     ),
@@ -1566,6 +1555,20 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda *a: masked(*a, detach=True),
             lambda *a: masked(*a, fill=0.0),
             lambda q, k, u, g, W: masked(q, k, u, g.clamp_min(-5), W),
+        ],
+    ),
+    "31c.4": (
+        [lambda f, s: (f[0] @ s[0], f[1] @ s[0] + s[1]), lambda f, s: [f[0] @ s[0], s[1] + f[1] @ s[0]]],
+        [
+            1,
+            lambda f, s: (s[0] @ f[0], f[1] @ s[0] + s[1]),
+            lambda f, s: (f[0] @ s[0], f[1] + s[1]),
+            lambda f, s: (f[0] @ s[0], s[1] @ f[0] + f[1]),
+            lambda f, s: (f[0] @ s[0], f[1] @ s[0]),
+            lambda f, s: (f[0] @ s[0], f[1] @ f[0] + s[1]),
+            lambda f, s: f[0] @ s[0],
+            lambda f, s: (f[0] @ s[0], f[1].T),
+            fails,
         ],
     ),
     "32.1": ([(16, 17), [16.0, 17.0]], [(16, 16), (256, 272), (17, 16), (8, 9), 16]),

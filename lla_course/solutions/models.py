@@ -386,6 +386,42 @@ def _(answer: Any) -> str | None:
             return f"with {fading} fading the gradient is a number now, but not the right one."
     return None
 
+# %% ../../nbs/93_models_solutions.ipynb #s31c4g
+@exercise("31c.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"31c.4\", join)."
+    rng = torch.Generator().manual_seed(14)
+    draw = lambda rows: torch.randn(rows, 4, generator=rng, dtype=torch.float64)
+    (M, A), (N, B) = ((draw(4), draw(3)) for _ in range(2))
+    got = answer((M, A), (N, B))
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        return "a pair is wanted: what the memory is multiplied by, and what is added."
+    product, added = (torch.as_tensor(x) for x in got)
+    if product.shape != M.shape or added.shape != A.shape:
+        return f"M is [4, 4] and A is [3, 4] here; yours are {list(product.shape)} and {list(added.shape)}."
+    near = lambda a, b: torch.allclose(a.double(), b)
+    if near(product, M @ N) and near(added, A @ N + B):
+        return None
+    known = [
+        (
+            near(product, N @ M),
+            "the memory meets the first piece first, and stands on the left of both matrices.",
+        ),
+        (near(added, A + B), "what the first piece has added goes through the second piece too."),
+        (
+            near(added, B @ M + A),
+            "the pieces are exchanged: the first one's A is multiplied by the second one's M.",
+        ),
+        (near(added, A @ N), "the second piece adds something of its own."),
+        (near(added, A @ M + B), "what the first piece adds is multiplied by the M of the second."),
+        (
+            not near(product, M @ N),
+            "put the memory W through both pieces: what is W multiplied by in the end?",
+        ),
+    ]
+    return next((hint for is_it, hint in known if is_it), "put W M + A through the second piece, and sort.")
+
 # %% ../../nbs/93_models_solutions.ipynb #s321g
 @exercise("32.1")
 def _(answer: Any) -> str | None:
@@ -632,7 +668,7 @@ def _(answer: Any) -> str | None:
 @exercise("34.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"34.3\", recall)."
+        return "pass the function itself: check(\"34.3\", recall_by_hand)."
     tokens = torch.tensor([5, 9, 2, 7, 5, 2, 2, 5, 3, 9, 9])
 
     def rule(t: int, ahead: int = 1, by_preset: int = -1, self_: bool = False) -> int:
@@ -875,7 +911,7 @@ def _(answer: Any) -> str | None:
 @exercise("36.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"36.3\", bits_per_byte)."
+        return "pass the function itself: check(\"36.3\", bits_of)."
     rng = torch.Generator().manual_seed(4)
     logits, tokens = (
         2 * torch.randn(3, 6, 256, generator=rng, dtype=torch.float64),
