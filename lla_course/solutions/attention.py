@@ -1491,7 +1491,8 @@ def _(answer: Any) -> str | None:
         except TypeError:
             return "return a list of whole numbers, the places where to cut."
         if len(cuts) != world + 1 or cuts[0] != 0 or cuts[-1] != tokens:
-            return f"{world} parts have {world + 1} ends, the first 0 and the last {tokens}; you returned {cuts[:9]}."
+            ends = f"{world} parts have {world + 1} ends, the first 0 and the last {tokens}"
+            return f"{ends}; you returned {cuts[:9]}."
         if any(b <= a for a, b in zip(cuts, cuts[1:])):
             return f"the places should rise: {cuts[:9]}."
         pairs = [(b * (b + 1) - a * (a + 1)) // 2 for a, b in zip(cuts, cuts[1:])]

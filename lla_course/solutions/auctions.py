@@ -563,7 +563,7 @@ def _(answer: Any) -> str | None:
         ]
         return next(
             (hint for value, hint in wrong if abs(got - value) < 2e-3),
-            f"for the ceilings {[round(float(x), 2) for x in c[:3]]} the ratio is {right:.3f}; yours is {got:.3f}.",
+            f"for {len(c)} ceilings up to {c.max():.2f} the ratio is {right:.3f}; yours is {got:.3f}.",
         )
     return None
 

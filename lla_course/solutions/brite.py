@@ -324,7 +324,9 @@ def _(answer: Any) -> str | None:
     for task in (Task(n_max=2), Task(values=11, n_max=2)):
         got = torch.as_tensor(answer(task)).tolist()
         if not got or any(not isinstance(row, list) or len(row) != task.text_len for row in got):
-            return f"a row for each text, with {task.text_len} tokens: {task.n_max} numbers, stop, answer, padding."
+            return (
+                f"a row of {task.text_len} tokens for each text: {task.n_max} numbers, stop, answer, padding."
+            )
         rows, wanted = {tuple(row) for row in got}, _legal(task)
         if len(rows) < len(got):
             return "some text is listed twice, and would be counted twice."
