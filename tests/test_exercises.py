@@ -1896,7 +1896,7 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "41.9": (
+    "41.7": (
         [legal_texts, lambda task: legal_texts(task).numpy(), lambda task: legal_texts(task).tolist()],
         [
             1110,
@@ -1909,8 +1909,8 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "41.10": ([(10 / 11) ** 6, 0.56], [0.4355, 0.1429, 0.0909, 0.5314, 0.6209, 56.45, 0.9]),
-    "41.7": (
+    "41.8": ([(10 / 11) ** 6, 0.56], [0.4355, 0.1429, 0.0909, 0.5314, 0.6209, 56.45, 0.9]),
+    "41.9": (
         [clipped_loss, lambda q, o, a, w: clipped_loss(q, o, a, w) * 1.0],
         [
             0.2,
@@ -1925,7 +1925,7 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "41.8": (
+    "41.10": (
         [preferred],
         [
             0.7,

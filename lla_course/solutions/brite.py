@@ -317,10 +317,10 @@ def _legal(task: Task) -> set:
     return found
 
 
-@exercise("41.9")
+@exercise("41.7")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"41.9\", all_texts)."
+        return "pass the function itself: check(\"41.7\", all_texts)."
     for task in (Task(n_max=2), Task(values=11, n_max=2)):
         got = torch.as_tensor(answer(task)).tolist()
         if not got or any(not isinstance(row, list) or len(row) != task.text_len for row in got):
@@ -346,7 +346,7 @@ def _(answer: Any) -> str | None:
     return None
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4110g
-@exercise("41.10")
+@exercise("41.8")
 def _(answer: Any) -> str | None:
     return close(
         answer,
@@ -373,10 +373,10 @@ def _slopes(answer: Any, ratios: list, advantages: list, width: float) -> tuple[
     return float(loss.detach()), [0.0] * len(ratios) if slope is None else slope.tolist()
 
 # %% ../../nbs/94_brite_solutions.ipynb #x41g
-@exercise("41.7")
+@exercise("41.9")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"41.7\", clipped)."
+        return "pass the function itself: check(\"41.9\", clipped)."
     loss, slopes = _slopes(answer, [1.0, 1.0, 1.0], [2.0, -1.0, 0.5], 0.2)
     if np.isclose(loss, 0.5):
         return "the sign: a loss goes down, and good texts should become likelier."
@@ -403,10 +403,10 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4208
-@exercise("41.8")
+@exercise("41.10")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"41.8\", dpo_loss)."
+        return "pass the function itself: check(\"41.10\", dpo_loss)."
     right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
     g, b, gr, br = (
         np.array([-3.0, -5.0]),
