@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE', 'ADDRESS', 'HEADING', 'URL_SAFE', 'LINK',
            'REFERENCES', 'INSTALL', 'PARTS', 'TITLE', 'MATHJAX', 'STYLE', 'DEAD', 'TITLE_PICTURE', 'LIBRARY', 'FIGURE',
-           'PNG_HEAD', 'lighten', 'plotly_html', 'holds', 'prepare_cell', 'jupyter_slug', 'broken_links', 'page_names',
-           'reading_minutes', 'prepare', 'bib_entries', 'bib_addresses', 'with_citations', 'launch_links', 'contents',
-           'style_folder', 'site_place', 'build_site', 'without_title_picture', 'read_notebook', 'figure_mark',
-           'mark_picture', 'picture_mark', 'front_pictures']
+           'PNG_HEAD', 'lighten', 'plotly_html', 'holds', 'fold_line', 'prepare_cell', 'jupyter_slug', 'broken_links',
+           'page_names', 'reading_minutes', 'prepare', 'bib_entries', 'bib_addresses', 'with_citations', 'launch_links',
+           'contents', 'style_folder', 'site_place', 'build_site', 'without_title_picture', 'read_notebook',
+           'figure_mark', 'mark_picture', 'picture_mark', 'front_pictures']
 
 # %% ../../nbs/03_site.ipynb #c002
 import ast
@@ -130,6 +130,20 @@ def holds(
     named = [name for name in named if name]
     return ", ".join(named) if named else "settings"
 
+# %% ../../nbs/03_site.ipynb #lb03
+def fold_line(
+    source: str,  # the code of a folded cell
+    outputs: Iterable[Any] = (),  # what it shows
+    exported: bool = False,  # whether the library has it
+) -> str:  # "How this figure is drawn", or as "Library: reach"
+    "The line under which a cell is folded."
+    shown = {kind for output in outputs for kind in output.get("data", {})}
+    if PLOTLY in shown and not exported:
+        return "How this figure is drawn"
+    if "text/html" in shown and not exported:
+        return "How this table is made"
+    return f"Library: {holds(source)}"
+
 # %% ../../nbs/03_site.ipynb #c014
 DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*(\w+)(.*)\n?", re.MULTILINE)
 
@@ -145,6 +159,7 @@ def prepare_cell(
     words = {m[1] for m in DIRECTIVE.finditer(cell.source)}
     tags = set(cell.metadata.get("tags", []))
     cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
+    line = fold_line(cell.source, cell.outputs, bool(words & {"export", "exports", "exporti"}))
     cell.outputs = _outputs(cell.outputs, rewrite, iter(labels))
     if words & {"hide"} or "injected-parameters" in tags or not (cell.source or cell.outputs):
         return None
@@ -154,7 +169,7 @@ def prepare_cell(
     fold = {}
     if "library" in tags:
         tags.add("hide-input")
-        fold = {f"code_prompt_{way}": f"Library: {holds(cell.source)}" for way in ("show", "hide")}
+        fold = {f"code_prompt_{way}": line for way in ("show", "hide")}
     cell.metadata = type(cell.metadata)(tags=sorted(tags), mystnb=fold)
     return cell
 

@@ -22,6 +22,7 @@ from lla_course.course.cli import main
 from lla_course.course.site import (
     broken_links,
     build_site,
+    fold_line,
     holds,
     mark_picture,
     page_names,
@@ -503,6 +504,20 @@ def test_library_cells_are_folded_under_one_line(tmp_path):
 )
 def test_a_folded_cell_says_what_it_holds(source, words):
     assert holds(source) == words
+
+
+@pytest.mark.parametrize(
+    "kind, exported, line",
+    [
+        ("application/vnd.plotly.v1+json", False, "How this figure is drawn"),
+        ("text/html", False, "How this table is made"),
+        ("text/html", True, "Library: f"),
+        ("text/plain", False, "Library: f"),
+    ],
+)
+def test_a_folded_cell_that_shows_something_says_what(kind, exported, line):
+    shown = [new_output("display_data", {kind: "x", "text/plain": "x"})]
+    assert fold_line("def f(): pass", shown, exported) == line
 
 
 def test_a_figure_has_its_number_and_its_sentence(tmp_path):
