@@ -92,11 +92,19 @@ def canvas(
 
     `alt` is the figure's caption on a page, and what it says to a reader who cannot see it."""
     rows = max(len(y), 1)
+    own = None if heights is None else tuple(heights)
+    fig = go.Figure(_empty_canvas(rows, own, height or (360 if rows == 1 else 230 * rows)))
+    for axis, title in zip(fig.select_yaxes(), y or ("",)):
+        axis.title.text = title
+    fig.layout[f"xaxis{rows}"].title.text = x
+    return described(fig, alt)
+
+
+@lru_cache  # plotly takes ten times as long to make one as to copy it
+def _empty_canvas(rows: int, heights: tuple | None, height: int) -> go.Figure:
+    "Axes without titles. It is shared: copy it."
     fig = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=heights)
-    _house_style(fig, height or (360 if rows == 1 else 230 * rows))
-    for row, title in enumerate(y or ("",), 1):
-        fig.update_yaxes(title_text=title, row=row, col=1)
-    return described(fig.update_xaxes(title_text=x, row=rows, col=1), alt)
+    return _house_style(fig, height)
 
 # %% ../nbs/01_figures.ipynb #c008
 def _house_style(fig: go.Figure, height: int) -> go.Figure:
