@@ -617,25 +617,11 @@ def graph(
     for end in (end for edge in edges for end in edge):
         if end not in positions:
             bad_argument("edges", end, f"vertices of {list(positions)}")
-    for a, b in edges:
-        (x0, y0), (x1, y1) = positions[a], positions[b]
-        fig.add_annotation(
-            x=x1,
-            y=y1,
-            ax=x0,
-            ay=y0,
-            xref="x",
-            yref="y",
-            axref="x",
-            ayref="y",
-            text="",
-            showarrow=True,
-            arrowhead=2,
-            arrowwidth=1.6,
-            arrowcolor="#666",
-            standoff=17,
-            startstandoff=17,
-        )
+    arrow = dict(text="", showarrow=True, arrowhead=2, arrowwidth=1.6, arrowcolor="#666")
+    arrow |= dict(xref="x", yref="y", axref="x", ayref="y", standoff=17, startstandoff=17)
+    ends = [(*positions[a], *positions[b]) for a, b in edges]
+    # all at once: one by one, each would be checked again with all before it
+    fig.layout.annotations = [dict(ax=x0, ay=y0, x=x1, y=y1, **arrow) for x0, y0, x1, y1 in ends]
     xs, ys = zip(*positions.values())
     fig.add_trace(
         go.Scatter(
