@@ -78,8 +78,12 @@ def executed():
     locks = repo_root() / "build" / "locks"
     locks.mkdir(parents=True, exist_ok=True)
 
+    outcomes = {}  # within a worker it is not even asked again whether all is as it was
+
     def run(chapter):
-        with FileLock(locks / chapter.stem):
-            return run_chapters([chapter], jobs=1)[0]
+        if chapter.stem not in outcomes:
+            with FileLock(locks / chapter.stem):
+                outcomes[chapter.stem] = run_chapters([chapter], jobs=1)[0]
+        return outcomes[chapter.stem]
 
     return run

@@ -23,6 +23,7 @@ import nbformat
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from lla_course.records import Run, load, save
 
@@ -832,6 +833,12 @@ def test_constraints_pin_every_requirement_within_its_range():
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="
             assert pinned[name] in wanted.specifier, f"{name}=={pinned[name]} is not {wanted.specifier}"
+
+
+def test_no_process_compiles_grammars_to_open_a_notebook():
+    "rfc3987-syntax takes two seconds to import; jsonschema does so from 4.25 on, nbformat and plotly use it."
+    pins = dict(re.findall(r"(?m)^([\w.-]+)==([\w.]+)", (ROOT / "constraints.txt").read_text()))
+    assert "rfc3987-syntax" not in pins and Version(pins["jsonschema"]) < Version("4.25")
 
 
 def test_the_kernels_are_reached_through_the_committed_link_only():
