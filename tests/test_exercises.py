@@ -1561,7 +1561,7 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "31b.2": ([0.08, "0.079", np.float64(0.085)], [0.54, 0.65, 0.007, 0.3, -1, np.nan]),
+    "31b.2": ([0.099, "0.095", np.float64(0.085)], [0.54, 0.65, 0.007, 0.3, -1, np.nan]),
     "31b.3": (
         [lambda *a: parallax_with(*a), lambda q, k, v, r: flash_lla(q, k, v, probe=-r, max_steps=0)],
         [
