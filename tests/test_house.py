@@ -128,6 +128,7 @@ SHOWS = {
     "jupyterlab",
     "traitlets",
     "tqdm",
+    "nbgrader",
 }
 PURE = set(ROOMS) - {"figures", "course"}
 
@@ -826,7 +827,7 @@ def test_constraints_pin_every_requirement_within_its_range():
         for p in pins
         if [s.operator for s in p.specifier] == ["=="]
     }
-    for key in ("requirements", "course_requirements", "dev_requirements"):
+    for key in ("requirements", "course_requirements", "teach_requirements", "dev_requirements"):
         for wanted in map(Requirement, SETTINGS[key].split()):
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="

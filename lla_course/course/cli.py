@@ -158,6 +158,36 @@ def _kernels(args: argparse.Namespace) -> Callable[[], int]:
 
     return start
 
+# %% ../../nbs/03b_command.ipynb #rele2
+def _release(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.release import PARTS, part_assignments, write_release
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbgrader")
+    parts = {part: part_assignments(part, root) for part in dict.fromkeys(args.parts or PARTS)}
+
+    def start() -> int:
+        print(f"{write_release(out, parts, root)}: README.md, in there, says how to go on")
+        return 0
+
+    return start
+
+
+def _progress(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.progress import Progress, mark_read
+
+    root = repo_root().resolve()
+    chapters = select_chapters(args.chapters, root)
+    if args.undo and not chapters:
+        bad_argument("chapter", "", "the chapters that are to be unread")
+
+    def show() -> int:
+        mark_read(chapters, undo=args.undo)
+        print(Progress(root))
+        return 0
+
+    return show
+
 # %% ../../nbs/03b_command.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
     (chapter,) = select_chapters([args.name])
@@ -348,6 +378,12 @@ def _parser() -> _Parser:
     copy.add_argument("folder", metavar="DIR", help="where")
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    release = add("release", help="write the exercises as a course of nbgrader")
+    release.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    progress = add("progress", help="show what is read and passed, or mark chapters as read")
+    progress.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS} of one that is read")
+    progress.add_argument("--undo", action="store_true", help="these are not read")
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
@@ -417,6 +453,8 @@ COMMANDS = dict(
     list=_list,
     copy=_copy,
     kernels=_kernels,
+    release=_release,
+    progress=_progress,
     lab=_lab,
 )
 
