@@ -348,6 +348,30 @@ def _pictures(args: argparse.Namespace) -> Callable[[], int]:
 
     return take
 
+# %% ../../nbs/03b_command.ipynb #slid2
+def _slides(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.slides import TITLES, deck, part_chapters, reveal_folder, write_slides
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbconvert", "plotly")
+    reveal_folder()
+    parts = {part: part_chapters(part, root) for part in dict.fromkeys(args.parts or TITLES)}
+    chapters = [chapter for some in parts.values() for chapter in some]
+    count, start = prepare_runs(chapters, "fast", args.jobs, None, None, root)
+
+    def make() -> int:
+        from lla_course.course.site import read_notebook
+
+        if _print_outcomes(count, start()):
+            return 1
+        runs = work_root(root) / "build" / "runs" / "fast"
+        read = lambda chapter: (chapter, read_notebook(runs / f"{chapter.stem}.ipynb"))
+        decks = {part: deck(part, [read(c) for c in some]) for part, some in parts.items()}
+        print(*(write_slides(out, decks) / f"part-{part}.html" for part in decks), sep="\n")
+        return 0
+
+    return make
+
 # %% ../../nbs/03b_command.ipynb #c074
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any):
@@ -378,6 +402,10 @@ def _parser() -> _Parser:
     copy.add_argument("folder", metavar="DIR", help="where")
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    slides = add("slides", help="write a deck of slides for each part")
+    slides.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    slides.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    slides.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
     release = add("release", help="write the exercises as a course of nbgrader")
     release.add_argument("folder", metavar="DIR", help="a new or empty folder")
     release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
@@ -453,6 +481,7 @@ COMMANDS = dict(
     list=_list,
     copy=_copy,
     kernels=_kernels,
+    slides=_slides,
     release=_release,
     progress=_progress,
     lab=_lab,
