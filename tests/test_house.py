@@ -69,6 +69,7 @@ MODULES = {module: path for path in NBS if (module := default_exp(path))}
 APPENDICES = ("18_records", "28b_records", "38_records", "48_records", "58_records", "68_records")
 READ_ONLY = (
     "index",
+    "06_teaching",
     "08_first_steps",
     "21b_line_or_average",
     "24b_first_kernels",

@@ -367,7 +367,8 @@ def _slides(args: argparse.Namespace) -> Callable[[], int]:
         runs = work_root(root) / "build" / "runs" / "fast"
         read = lambda chapter: (chapter, read_notebook(runs / f"{chapter.stem}.ipynb"))
         decks = {part: deck(part, [read(c) for c in some]) for part, some in parts.items()}
-        print(*(write_slides(out, decks) / f"part-{part}.html" for part in decks), sep="\n")
+        folder = write_slides(out, decks)
+        print(*(folder / f"part-{part}.html" for part in decks), sep="\n")
         return 0
 
     return make

@@ -22,7 +22,7 @@ from ..core import bad_argument
 from .runner import Chapter, find_chapters
 
 # %% auto #0
-__all__ = ['POSED', 'CHECKED', 'POINTS', 'PARTS', 'SETTINGS', 'ANSWER', 'TEST', 'INTRO', 'BUILT_FROM', 'EMPTY', 'GUIDE',
+__all__ = ['POSED', 'CHECKED', 'POINTS', 'PARTS', 'SETTINGS', 'ANSWER', 'TEST', 'INTRO', 'BUILT_FROM', 'PAPERS', 'EMPTY', 'GUIDE',
            'Statement', 'Exercise', 'ast_names', 'chapter_exercises', 'answer_source', 'hidden_test', 'assignment',
            'part_assignments', 'student_wheel', 'write_release', 'points_table']
 
@@ -331,11 +331,12 @@ def part_assignments(
 
 # %% ../../nbs/02e_release.ipynb #r023
 BUILT_FROM = ("setup.py", "pyproject.toml", "settings.ini", "MANIFEST.in", "README.md", "LICENSE")
-EMPTY = "# Solutions to Part {part}\n\n> They are with your teacher."
+PAPERS = ("9[1-6]_*.ipynb", "02e_*.ipynb", "06_*.ipynb")  # what only teachers have
+EMPTY = "# {title}\n\n> It is with your teacher."
 
 
 def _student_checkout(root: Path, to: Path) -> None:
-    leave = shutil.ignore_patterns("__pycache__", "kernels", "solutions", "build", ".*", "9[1-6]_*")
+    leave = shutil.ignore_patterns("__pycache__", "kernels", "solutions", "build", ".*", *PAPERS)
     for name in ("lla_course", "nbs"):
         shutil.copytree(root / name, to / name, ignore=leave)
     shutil.copytree(root / "kernels", to / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
@@ -344,8 +345,9 @@ def _student_checkout(root: Path, to: Path) -> None:
     text = (to / "settings.ini").read_text(encoding="utf-8")
     text = re.sub(r"(?m)^(version = \S+)$", r"\1+student", text)
     (to / "settings.ini").write_text(text, encoding="utf-8")
-    for paper in (root / "nbs").glob("9[1-6]_*.ipynb"):
-        cell = dict(cell_type="markdown", id="empty", metadata={}, source=EMPTY.format(part=paper.stem[1]))
+    for paper in (path for pattern in PAPERS for path in (root / "nbs").glob(pattern)):
+        title = next(m[1] for _, s in _sources(paper) if (m := re.match("# (.+)", s)))
+        cell = dict(cell_type="markdown", id="empty", metadata={}, source=EMPTY.format(title=title))
         book = dict(cells=[cell], metadata={}, nbformat=4, nbformat_minor=5)
         (to / "nbs" / paper.name).write_text(json.dumps(book), encoding="utf-8")
 

@@ -24,7 +24,8 @@ TURN = """async count => {
 }"""
 MOVE = """async () => {
   const plot = Reveal.getCurrentSlide().querySelector('.js-plotly-plot');
-  const state = () => JSON.stringify([plot.layout.sliders[0].active, plot.data.map(t => [t.visible, t.y, t.z])]);
+  const data = () => plot.data.map(t => [t.visible, t.y, t.z]);
+  const state = () => JSON.stringify([plot.layout.sliders[0].active, data()]);
   const before = state();
   const steps = plot.layout.sliders[0].steps;
   const last = steps[steps.length - 1];
