@@ -20,7 +20,7 @@ from .runner import Chapter, find_chapters
 from .site import PLOTLY, WIDGET, _vendor, plotly_html, read_notebook
 
 # %% auto #0
-__all__ = ['TITLES', 'KINDS', 'SENTENCE', 'TAG', 'HIGH', 'TEMPLATE', 'CSS', 'slide_text', 'figure_html', 'tagged',
+__all__ = ['TITLES', 'KINDS', 'SENTENCE', 'TAG', 'HIGH', 'LOW', 'TEMPLATE', 'CSS', 'slide_text', 'figure_html', 'tagged',
            'part_chapters', 'deck', 'reveal_folder', 'write_slides']
 
 # %% ../../nbs/03a_slides.ipynb #s005
@@ -99,12 +99,13 @@ def slide_text(
     return found
 
 # %% ../../nbs/03a_slides.ipynb #s009
-HIGH = 480  # pixels of a figure, on a slide of 960 by 700
+HIGH, LOW = 480, 280  # pixels of a figure alone on a slide of 960 by 700, and below text
 
 
 def figure_html(
     cell: Any,  # an executed code cell
     label: str = "",  # as "Figure 10.3"
+    high: int = HIGH,  # pixels, at most
 ) -> list[str]:  # HTML, one piece an output
     "The outputs of a cell for a slide. Raises `ValueError` for a cell that shows nothing, or a widget."
     done = []
@@ -115,7 +116,7 @@ def figure_html(
         if PLOTLY in data:
             figure = deepcopy(data[PLOTLY])
             layout = figure.setdefault("layout", {})
-            layout["height"] = min(layout.get("height") or HIGH, HIGH)
+            layout["height"] = min(layout.get("height") or high, high)
             done.append(plotly_html(figure, label))
         elif "text/html" in data:
             done.append("".join(data["text/html"]))
@@ -175,7 +176,8 @@ def _slides(books: Iterable[tuple[Chapter, Any]]) -> Iterator[Any]:
                 made.append(new_markdown_cell(f"### {chapter.number} {_heading(notebook, cell)}"))
             if kind == "figure":
                 label = labels.get(notebook.cells.index(cell), "")
-                pieces = [new_output("display_data", {"text/html": h}) for h in figure_html(cell, label)]
+                pages = figure_html(cell, label, HIGH if begins else LOW)
+                pieces = [new_output("display_data", {"text/html": page}) for page in pages]
                 made.append(new_code_cell(outputs=pieces))
             else:
                 made.append(new_markdown_cell(slide_text(kind, cell.source, chapter.number)))
@@ -205,6 +207,7 @@ for (const when of ['ready', 'slidechanged']) Reveal.on(when, e => measure(e.cur
 CSS = """html, body, main { height: 100%; margin: 0; }
 body .reveal { font-size: 26px; } body .reveal .slides section { text-align: left; }
 body .reveal :is(h1, h2, h3) { text-transform: none; text-align: left; margin-bottom: 0.5em; }
+body .reveal .slides > section:first-child ul { columns: 2; }
 body .reveal h1 { font-size: 2em; } body .reveal h2 { font-size: 1.6em; }
 body .reveal h3 { font-size: 1.2em; }
 body .reveal figure { margin: 0.5em 0; width: 100%; } body .reveal figcaption { font-size: 0.75em; }

@@ -129,4 +129,4 @@ def test_the_command_runs_chapters_and_writes_decks(root, monkeypatch, capsys):
     broken = json.loads((root / "nbs" / "60_b.ipynb").read_text())
     broken["cells"][1]["source"] = "1 / 0"
     (root / "nbs" / "60_b.ipynb").write_text(json.dumps(broken))
-    assert main(["slides", "again", "--jobs", "1", "6"]) == 1 and not (root / "again").exists()
+    assert main(["slides", "again", "6", "--jobs", "1"]) == 1 and not (root / "again").exists()
