@@ -403,16 +403,7 @@ def _parser() -> _Parser:
     copy.add_argument("folder", metavar="DIR", help="where")
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
-    slides = add("slides", help="write a deck of slides for each part")
-    slides.add_argument("folder", metavar="DIR", help="a new or empty folder")
-    slides.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
-    slides.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    release = add("release", help="write the exercises as a course of nbgrader")
-    release.add_argument("folder", metavar="DIR", help="a new or empty folder")
-    release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
-    progress = add("progress", help="show what is read and passed, or mark chapters as read")
-    progress.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS} of one that is read")
-    progress.add_argument("--undo", action="store_true", help="these are not read")
+    _teaching_options(add)
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
@@ -448,6 +439,19 @@ def _record_options(record: _Parser) -> None:
         metavar="DIR",
         help="where to write (default: nbs/results for full, and build/results, which git ignores, for fast)",
     )
+
+
+def _teaching_options(add: Callable[..., _Parser]) -> None:
+    slides = add("slides", help="write a deck of slides for each part")
+    slides.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    slides.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    slides.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    release = add("release", help="write the exercises as a course of nbgrader")
+    release.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    progress = add("progress", help="show what is read and passed, or mark chapters as read")
+    progress.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS} of one that is read")
+    progress.add_argument("--undo", action="store_true", help="these are not read")
 
 # %% ../../nbs/03b_command.ipynb #d016
 @contextmanager
