@@ -440,7 +440,7 @@ def _record_options(record: _Parser) -> None:
         help="where to write (default: nbs/results for full, and build/results, which git ignores, for fast)",
     )
 
-
+# %% ../../nbs/03b_command.ipynb #d018
 def _teaching_options(add: Callable[..., _Parser]) -> None:
     slides = add("slides", help="write a deck of slides for each part")
     slides.add_argument("folder", metavar="DIR", help="a new or empty folder")

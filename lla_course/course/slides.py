@@ -99,7 +99,7 @@ def slide_text(
     return found
 
 # %% ../../nbs/03a_slides.ipynb #s009
-HIGH, LOW = 480, 340  # pixels of a figure alone on a slide of 960 by 700, and below text
+HIGH, LOW = 480, 300  # pixels of a figure alone on a slide of 960 by 700, and below text
 
 
 def figure_html(
