@@ -476,7 +476,7 @@ def _interruptible() -> Iterator[None]:
         for number, handler in held.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/03b_command.ipynb #c076
+# %% ../../nbs/03b_command.ipynb #c076d
 COMMANDS = dict(
     run=_run,
     record=_record,
@@ -492,7 +492,7 @@ COMMANDS = dict(
     lab=_lab,
 )
 
-
+# %% ../../nbs/03b_command.ipynb #c076
 def main(
     argv: list[str] | None = None,  # the words after `lla-course`; default: those of this process
 ) -> int:  # 0 all well, 1 something failed, 2 nothing was started, 128 + n stopped by signal n
