@@ -70,6 +70,7 @@ MODULES = {module: path for path in NBS if (module := default_exp(path))}
 APPENDICES = ("18_records", "28b_records", "38_records", "48_records", "58_records", "68_records")
 READ_ONLY = (
     "index",
+    "06_teaching",
     "08_first_steps",
     "21b_line_or_average",
     "24b_first_kernels",
@@ -130,6 +131,7 @@ SHOWS = {
     "jupyterlab",
     "traitlets",
     "tqdm",
+    "nbgrader",
 }
 PURE = set(ROOMS) - {"figures", "course"}
 
@@ -833,7 +835,7 @@ def test_constraints_pin_every_requirement_within_its_range():
         for p in pins
         if [s.operator for s in p.specifier] == ["=="]
     }
-    for key in ("requirements", "course_requirements", "dev_requirements"):
+    for key in ("requirements", "course_requirements", "teach_requirements", "dev_requirements"):
         for wanted in map(Requirement, SETTINGS[key].split()):
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="

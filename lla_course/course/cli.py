@@ -158,6 +158,36 @@ def _kernels(args: argparse.Namespace) -> Callable[[], int]:
 
     return start
 
+# %% ../../nbs/03b_command.ipynb #rele2
+def _release(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.release import PARTS, part_assignments, write_release
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbgrader")
+    parts = {part: part_assignments(part, root) for part in dict.fromkeys(args.parts or PARTS)}
+
+    def start() -> int:
+        print(f"{write_release(out, parts, root)}: README.md, in there, says how to go on")
+        return 0
+
+    return start
+
+
+def _progress(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.progress import Progress, mark_read
+
+    root = repo_root().resolve()
+    chapters = select_chapters(args.chapters, root)
+    if args.undo and not chapters:
+        bad_argument("chapter", "", "the chapters that are to be unread")
+
+    def show() -> int:
+        mark_read(chapters, undo=args.undo)
+        print(Progress(root))
+        return 0
+
+    return show
+
 # %% ../../nbs/03b_command.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
     (chapter,) = select_chapters([args.name])
@@ -318,6 +348,31 @@ def _pictures(args: argparse.Namespace) -> Callable[[], int]:
 
     return take
 
+# %% ../../nbs/03b_command.ipynb #slid2
+def _slides(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.slides import TITLES, deck, part_chapters, reveal_folder, write_slides
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbconvert", "plotly")
+    reveal_folder()
+    parts = {part: part_chapters(part, root) for part in dict.fromkeys(args.parts or TITLES)}
+    chapters = [chapter for some in parts.values() for chapter in some]
+    count, start = prepare_runs(chapters, "fast", args.jobs, None, None, root)
+
+    def make() -> int:
+        from lla_course.course.site import read_notebook
+
+        if _print_outcomes(count, start()):
+            return 1
+        runs = work_root(root) / "build" / "runs" / "fast"
+        read = lambda chapter: (chapter, read_notebook(runs / f"{chapter.stem}.ipynb"))
+        decks = {part: deck(part, [read(c) for c in some]) for part, some in parts.items()}
+        folder = write_slides(out, decks)
+        print(*(folder / f"part-{part}.html" for part in decks), sep="\n")
+        return 0
+
+    return make
+
 # %% ../../nbs/03b_command.ipynb #c074
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any):
@@ -348,6 +403,7 @@ def _parser() -> _Parser:
     copy.add_argument("folder", metavar="DIR", help="where")
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    _teaching_options(add)
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
@@ -384,6 +440,19 @@ def _record_options(record: _Parser) -> None:
         help="where to write (default: nbs/results for full, and build/results, which git ignores, for fast)",
     )
 
+# %% ../../nbs/03b_command.ipynb #d018
+def _teaching_options(add: Callable[..., _Parser]) -> None:
+    slides = add("slides", help="write a deck of slides for each part")
+    slides.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    slides.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    slides.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    release = add("release", help="write the exercises as a course of nbgrader")
+    release.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    progress = add("progress", help="show what is read and passed, or mark chapters as read")
+    progress.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS} of one that is read")
+    progress.add_argument("--undo", action="store_true", help="these are not read")
+
 # %% ../../nbs/03b_command.ipynb #d016
 @contextmanager
 def _interruptible() -> Iterator[None]:
@@ -407,7 +476,7 @@ def _interruptible() -> Iterator[None]:
         for number, handler in held.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/03b_command.ipynb #c076
+# %% ../../nbs/03b_command.ipynb #c076d
 COMMANDS = dict(
     run=_run,
     record=_record,
@@ -417,10 +486,13 @@ COMMANDS = dict(
     list=_list,
     copy=_copy,
     kernels=_kernels,
+    slides=_slides,
+    release=_release,
+    progress=_progress,
     lab=_lab,
 )
 
-
+# %% ../../nbs/03b_command.ipynb #c076
 def main(
     argv: list[str] | None = None,  # the words after `lla-course`; default: those of this process
 ) -> int:  # 0 all well, 1 something failed, 2 nothing was started, 128 + n stopped by signal n
