@@ -25,8 +25,8 @@ readme = Path("README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", readme)
 readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
 
-BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/pictures/*.png", "nbs/_site/*.*"]
-BOOK += ["nbs/results/*/*.json", "nbs/results/*/*.npz"]
+BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/glossary.md"]
+BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/results/*/*.json", "nbs/results/*/*.npz"]
 
 
 class BuildWithBook(build_py):
