@@ -40,6 +40,7 @@ from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 import numpy as np
 
+# %% ../../nbs/03_site.ipynb #b3c07d54
 from ..core import bad_argument, package_folder, write_atomic
 from lla_course.course.page_parts import (
     CHAPTER,
