@@ -92,8 +92,8 @@ RULES = """only => axe.run(document, {resultTypes: ["violations"], ...only}).the
 
 @pytest.fixture
 def barriers(axe):
-    """What keeps readers out of an open page, light or dark: `barriers(page)` lists what axe-core calls serious
-    or critical."""
+    """What keeps readers out of an open page, light or dark: `barriers(page)` lists what axe-core calls
+    serious or critical."""
 
     def look(page):
         page.emulate_media(color_scheme="light")
