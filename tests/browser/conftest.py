@@ -69,7 +69,7 @@ def page(browser):
 
 @pytest.fixture(scope="session")
 def axe():
-    "The source of axe-core, the checker of accessibility, from npm: version and hash are in package-lock.json."
+    "The source of axe-core, the checker of accessibility, from npm; package-lock.json pins it."
     here, kept = Path(__file__).parent, Path(__file__).parents[2] / "build" / "npm"
     script = kept / "node_modules" / "axe-core" / "axe.min.js"
     locked = (here / "package-lock.json").read_bytes()
