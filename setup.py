@@ -17,7 +17,7 @@ cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
 dev = course + cfg["dev_requirements"].split()
-more = {extra: cfg[f"{extra}_requirements"].split() for extra in ("transformers", "trl", "baselines")}
+more = {extra: cfg[f"{extra}_requirements"].split() for extra in ("transformers", "lite", "trl", "baselines")}
 
 # On PyPI a relative link of the README leads nowhere; pictures are shown from the raw file.
 home, branch = cfg["git_url"], cfg["branch"]

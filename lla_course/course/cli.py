@@ -263,8 +263,16 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
 
 # %% ../../nbs/03b_command.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
-    from lla_course.course.site import broken_links, build_site, read_notebook, site_place, style_folder
+    from lla_course.course.site import (
+        broken_links,
+        build_site,
+        read_notebook,
+        require_lite,
+        site_place,
+        style_folder,
+    )
 
+    require_lite(args.lite)
     root = repo_root().resolve()
     build = work_root(root) / "build"
     runs = build / "runs" / "fast"
@@ -284,7 +292,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     if not sound:
         raise ValueError("; ".join(lost) or f"{root / 'nbs'} holds no notebook")
     count, start = prepare_runs(sound, "fast", args.jobs, None, runs, root)
-    require_packages("sphinx", "myst_nb", "furo", "plotly")
+    require_packages("sphinx", "myst_nb", "furo", "plotly", "sphinx_copybutton", "notfound")
     if not installed_version("sphinx-mathjax-offline"):
         raise ImportError("sphinx-mathjax-offline is not installed")
     style_folder(root / "nbs")
@@ -298,7 +306,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
             print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
         if _print_outcomes(count, start()):
             return 1
-        print(build_site(runs, out, chapters=list(books), folder=root / "nbs"))
+        print(build_site(runs, out, chapters=list(books), folder=root / "nbs", lite=args.lite))
         return 1 if lost else 0
 
     return start_build
@@ -317,6 +325,20 @@ def _pictures(args: argparse.Namespace) -> Callable[[], int]:
         return 0
 
     return take
+
+# %% ../../nbs/03b_command.ipynb #e70a95c1
+def _lite(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.lite import build_lite, lite_place, pyodide_lock
+
+    lite_place(args.folder)
+    pyodide_lock(args.pyodide)
+    require_packages("jupyterlite_core", "jupyterlite_pyodide_kernel")
+
+    def write() -> int:
+        print(build_lite(repo_root() / "nbs", args.folder, pyodide=args.pyodide))
+        return 0
+
+    return write
 
 # %% ../../nbs/03b_command.ipynb #c074
 class _Parser(argparse.ArgumentParser):
@@ -341,6 +363,10 @@ def _parser() -> _Parser:
     site = add("site", help="build the web pages")
     site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
     site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    site.add_argument("--lite", type=Path, metavar="DIR", help="what lla-course lite wrote, to go with it")
+    lite = add("lite", help="write a JupyterLab that runs in the browser alone, with chapters in it")
+    lite.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    lite.add_argument("--pyodide", metavar="DIR", required=True, help="the folder of a Pyodide distribution")
     pictures = add("pictures", help="photograph one figure of each chapter of the built site")
     pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
     add("list", help="show the chapters, their runs and their recorded results")
@@ -413,6 +439,7 @@ COMMANDS = dict(
     record=_record,
     records=_records,
     site=_site,
+    lite=_lite,
     pictures=_pictures,
     list=_list,
     copy=_copy,

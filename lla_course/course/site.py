@@ -7,8 +7,8 @@ __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE'
            'REFERENCES', 'INSTALL', 'PARTS', 'TITLE', 'MATHJAX', 'STYLE', 'DEAD', 'TITLE_PICTURE', 'LIBRARY', 'FIGURE',
            'PNG_HEAD', 'lighten', 'plotly_html', 'holds', 'prepare_cell', 'jupyter_slug', 'broken_links', 'page_names',
            'reading_minutes', 'prepare', 'bib_entries', 'bib_addresses', 'with_citations', 'launch_links', 'contents',
-           'style_folder', 'site_place', 'build_site', 'without_title_picture', 'read_notebook', 'figure_mark',
-           'mark_picture', 'picture_mark', 'front_pictures']
+           'style_folder', 'site_place', 'build_site', 'require_lite', 'without_title_picture', 'read_notebook',
+           'figure_mark', 'mark_picture', 'picture_mark', 'front_pictures']
 
 # %% ../../nbs/03_site.ipynb #c002
 import ast
@@ -42,6 +42,7 @@ import numpy as np
 
 # %% ../../nbs/03_site.ipynb #b3c07d54
 from ..core import bad_argument, package_folder, write_atomic
+from .lite import reason_against
 from lla_course.course.page_parts import (
     CHAPTER,
     Home,
@@ -472,6 +473,7 @@ class _Addresses:
     static: Path  # the folder of what it copies
     known: dict[str, str]  # the addresses of the works that are in the list of references
     earlier: dict[str, list[str]] = field(default_factory=dict)  # the chapters before each, by the index
+    lite: frozenset[str] | None = None  # the chapters that run in the browser, of `lite.build_lite`
 
     def before(self, own: str) -> list[tuple[str, str]]:
         "Number and page of each chapter that is read before one."
@@ -526,8 +528,18 @@ def _with_new_addresses(notebook: Any, own: str, shelf: _Addresses) -> Any:
 def _under_the_title(own: str, shelf: _Addresses) -> str:
     "Links to the notebook of a page, and to machines that run it."
     home = book_home(shelf.folder)
-    links = [page_links(own, shelf.pages[own], home)]
-    return "\n".join(filter(None, links + [launch_links(own, shelf.folder)])) if own != "index" else ""
+    links = [page_links(own, shelf.pages[own], home), _run_here(own, shelf), launch_links(own, shelf.folder)]
+    return "\n".join(filter(None, links)) if own != "index" else ""
+
+
+def _run_here(own: str, shelf: _Addresses) -> str:
+    "Whether a chapter runs in the browser, where a JupyterLite goes with the site."
+    if shelf.lite is None or not CHAPTER.match(own) or own.endswith("_records"):
+        return ""
+    said = f"not in the browser: {reason_against(own)}"
+    if own in shelf.lite:
+        said = f'<a href="lite/lab/index.html?path={quote(own)}.ipynb">run it here</a>, in the browser'
+    return f'<div class="chapter-launch">{said}</div>'
 
 
 def _in_output(kind: str, text: str) -> dict[str, str]:
@@ -843,6 +855,7 @@ def build_site(
     *,
     chapters: Iterable[str] | None = None,  # the names of those that belong to it; default: all in the folder
     folder: Path | None = None,  # where their pictures and references.bib lie; default: beside the notebooks
+    lite: Path | None = None,  # a site of `lite.build_lite` that goes with the pages
 ) -> Path:  # its front page, index.html
     """Build the static site. Warnings are printed.
 
@@ -855,11 +868,20 @@ def build_site(
     if not notebooks:
         bad_argument("runs", str(runs), "a folder with executed notebooks")
     folder = Path(folder or runs)
+    require_lite(lite)
     if dead := broken_links(notebooks, folder):
         raise ValueError("broken links:\n" + "\n".join(dead))
     with _draft(out) as work:
-        _swap(_build(notebooks, work, folder), out)
+        _swap(_build(notebooks, work, folder, lite), out)
     return out / "index.html"
+
+
+def require_lite(
+    lite: Path | None,  # a folder, or none
+) -> None:
+    "Check that a folder holds a JupyterLite. Raises `ValueError` for one that does not."
+    if lite is not None and not (Path(lite) / "lab" / "index.html").is_file():
+        bad_argument("lite", str(lite), "a folder that lla-course lite has written")
 
 
 TITLE_PICTURE = re.compile(r"(\A# [^\n]*\n\n> [^\n]*\n)\n!\[[^\]\n]*\]\(pictures/[^)\s]+\.png\)\n")
@@ -939,7 +961,7 @@ def _insert(index: Any, text: str) -> None:
         index.cells.insert(heads[0], new_markdown_cell(text))
 
 # %% ../../nbs/03_site.ipynb #c043
-def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
+def _build(notebooks: dict[str, Any], work: Path, folder: Path, lite: Path | None = None) -> Path:
     import nbformat
     from nbformat.v4 import new_markdown_cell, new_notebook
 
@@ -952,7 +974,8 @@ def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
     anchors = {name: _anchors(notebook) for name, notebook in notebooks.items()}
     works, words = (_text(folder / name) for name in ("references.bib", "glossary.md"))
     earlier = prerequisites(_prose(notebooks["index"])) if "index" in notebooks else {}
-    shelf = _Addresses(folder, pages, anchors, source, static, bib_addresses(works), earlier)
+    there = lite and frozenset(path.stem for path in (Path(lite) / "files").glob("*.ipynb"))
+    shelf = _Addresses(folder, pages, anchors, source, static, bib_addresses(works), earlier, there)
     cards = _cards(notebooks, shelf) if "index" in notebooks else ""
     done = {name: _with_new_addresses(notebook, name, shelf) for name, notebook in notebooks.items()}
     index = done.pop("index", None) or prepare(new_notebook(), "index")
@@ -973,6 +996,8 @@ def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
     _copy_style(style, work)
     for warning in _sphinx(source, work / "site", book_home(folder)):
         print("site:", warning, file=sys.stderr)
+    if lite:
+        shutil.copytree(lite, work / "site" / "lite")
     return work / "site"
 
 

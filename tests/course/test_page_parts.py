@@ -281,6 +281,9 @@ def test_a_page_says_what_it_is_to_those_who_preview_it(tmp_path):
 def test_what_others_left_out_is_said():
     assert mended('<p class="caption" role="heading">') == '<p class="caption" role="heading" aria-level="2">'
     assert mended('<summary aria-label="Toggle hidden content">x') == "<summary>x"
+    long = '<dl>\n<dd><em class="sig-param">a</em>,</dd>\n<dd>b</dd>\n</dl><dl><dt>c</dt><dd>d</dd></dl>'
+    div = '<div class="parameters"><div><em class="sig-param">a</em>,</div>\n<div>b</div>\n</div>'
+    assert mended(long) == div + "<dl><dt>c</dt><dd>d</dd></dl>"
     assert mended("as it is") == "as it is"
 
 
