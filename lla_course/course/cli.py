@@ -263,20 +263,13 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
 
 # %% ../../nbs/03b_command.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
-    from lla_course.course.site import (
-        broken_links,
-        build_site,
-        read_notebook,
-        require_lite,
-        site_place,
-        style_folder,
-    )
+    from lla_course.course import site
 
-    require_lite(args.lite)
+    site.require_lite(args.lite)
     root = repo_root().resolve()
     build = work_root(root) / "build"
     runs = build / "runs" / "fast"
-    out = site_place(build / "site" if args.out is None else args.out)
+    out = site.site_place(build / "site" if args.out is None else args.out)
     apart = runs not in (out, *out.parents) and out not in runs.parents
     if not apart:
         bad_argument("out", str(out), "a folder apart from build/runs")
@@ -285,7 +278,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
         try:
             if chapter.error:
                 raise ValueError(chapter.error)
-            books[chapter.stem] = read_notebook(chapter.path)
+            books[chapter.stem] = site.read_notebook(chapter.path)
             sound.append(chapter)
         except ValueError as error:
             lost.append(str(error))
@@ -295,10 +288,10 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
     require_packages("sphinx", "myst_nb", "furo", "plotly", "sphinx_copybutton", "notfound")
     if not installed_version("sphinx-mathjax-offline"):
         raise ImportError("sphinx-mathjax-offline is not installed")
-    style_folder(root / "nbs")
+    site.style_folder(root / "nbs")
     for place in out, out.parent:
         require_folder("out", place)
-    if dead := broken_links(books, root / "nbs"):
+    if dead := site.broken_links(books, root / "nbs"):
         raise ValueError("; ".join([*lost, *dead]))
 
     def start_build() -> int:
@@ -306,7 +299,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
             print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
         if _print_outcomes(count, start()):
             return 1
-        print(build_site(runs, out, chapters=list(books), folder=root / "nbs", lite=args.lite))
+        print(site.build_site(runs, out, chapters=list(books), folder=root / "nbs", lite=args.lite))
         return 1 if lost else 0
 
     return start_build
@@ -340,6 +333,17 @@ def _lite(args: argparse.Namespace) -> Callable[[], int]:
 
     return write
 
+
+def _site_options(site: argparse.ArgumentParser) -> None:
+    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    site.add_argument("--lite", type=Path, metavar="DIR", help="what lla-course lite wrote, to go with it")
+
+
+def _lite_options(lite: argparse.ArgumentParser) -> None:
+    lite.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    lite.add_argument("--pyodide", metavar="DIR", required=True, help="the folder of a Pyodide distribution")
+
 # %% ../../nbs/03b_command.ipynb #c074
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **more: Any):
@@ -360,13 +364,8 @@ def _parser() -> _Parser:
     _record_options(add("record", help="record the large runs of a chapter"))
     records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
     records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
-    site = add("site", help="build the web pages")
-    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
-    site.add_argument("--lite", type=Path, metavar="DIR", help="what lla-course lite wrote, to go with it")
-    lite = add("lite", help="write a JupyterLab that runs in the browser alone, with chapters in it")
-    lite.add_argument("folder", metavar="DIR", help="a new or empty folder")
-    lite.add_argument("--pyodide", metavar="DIR", required=True, help="the folder of a Pyodide distribution")
+    _site_options(add("site", help="build the web pages"))
+    _lite_options(add("lite", help="write a JupyterLab that runs in the browser alone, with chapters in it"))
     pictures = add("pictures", help="photograph one figure of each chapter of the built site")
     pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
     add("list", help="show the chapters, their runs and their recorded results")
