@@ -16,7 +16,7 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-extras = ("transformers", "trl", "teach", "baselines")
+extras = ("transformers", "lite", "trl", "teach", "baselines")
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
 dev = course + more["teach"] + cfg["dev_requirements"].split()
 
@@ -26,8 +26,8 @@ readme = Path("README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", readme)
 readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
 
-BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/pictures/*.png", "nbs/_site/*.*"]
-BOOK += ["nbs/results/*/*.json", "nbs/results/*/*.npz"]
+BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/glossary.md"]
+BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/results/*/*.json", "nbs/results/*/*.npz"]
 
 
 class BuildWithBook(build_py):

@@ -293,12 +293,13 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
 
 # %% ../../nbs/03b_command.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
-    from lla_course.course.site import broken_links, build_site, read_notebook, site_place, style_folder
+    from lla_course.course import site
 
+    site.require_lite(args.lite)
     root = repo_root().resolve()
     build = work_root(root) / "build"
     runs = build / "runs" / "fast"
-    out = site_place(build / "site" if args.out is None else args.out)
+    out = site.site_place(build / "site" if args.out is None else args.out)
     apart = runs not in (out, *out.parents) and out not in runs.parents
     if not apart:
         bad_argument("out", str(out), "a folder apart from build/runs")
@@ -307,20 +308,20 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
         try:
             if chapter.error:
                 raise ValueError(chapter.error)
-            books[chapter.stem] = read_notebook(chapter.path)
+            books[chapter.stem] = site.read_notebook(chapter.path)
             sound.append(chapter)
         except ValueError as error:
             lost.append(str(error))
     if not sound:
         raise ValueError("; ".join(lost) or f"{root / 'nbs'} holds no notebook")
     count, start = prepare_runs(sound, "fast", args.jobs, None, runs, root)
-    require_packages("sphinx", "myst_nb", "furo", "plotly")
+    require_packages("sphinx", "myst_nb", "furo", "plotly", "sphinx_copybutton", "notfound")
     if not installed_version("sphinx-mathjax-offline"):
         raise ImportError("sphinx-mathjax-offline is not installed")
-    style_folder(root / "nbs")
+    site.style_folder(root / "nbs")
     for place in out, out.parent:
         require_folder("out", place)
-    if dead := broken_links(books, root / "nbs"):
+    if dead := site.broken_links(books, root / "nbs"):
         raise ValueError("; ".join([*lost, *dead]))
 
     def start_build() -> int:
@@ -328,7 +329,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
             print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
         if _print_outcomes(count, start()):
             return 1
-        print(build_site(runs, out, chapters=list(books), folder=root / "nbs"))
+        print(site.build_site(runs, out, chapters=list(books), folder=root / "nbs", lite=args.lite))
         return 1 if lost else 0
 
     return start_build
@@ -347,6 +348,31 @@ def _pictures(args: argparse.Namespace) -> Callable[[], int]:
         return 0
 
     return take
+
+# %% ../../nbs/03b_command.ipynb #e70a95c1
+def _lite(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.lite import build_lite, lite_place, pyodide_lock
+
+    lite_place(args.folder)
+    pyodide_lock(args.pyodide)
+    require_packages("jupyterlite_core", "jupyterlite_pyodide_kernel")
+
+    def write() -> int:
+        print(build_lite(repo_root() / "nbs", args.folder, pyodide=args.pyodide))
+        return 0
+
+    return write
+
+
+def _site_options(site: argparse.ArgumentParser) -> None:
+    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    site.add_argument("--lite", type=Path, metavar="DIR", help="what lla-course lite wrote, to go with it")
+
+
+def _lite_options(lite: argparse.ArgumentParser) -> None:
+    lite.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    lite.add_argument("--pyodide", metavar="DIR", required=True, help="the folder of a Pyodide distribution")
 
 # %% ../../nbs/03b_command.ipynb #slid2
 def _slides(args: argparse.Namespace) -> Callable[[], int]:
@@ -393,9 +419,8 @@ def _parser() -> _Parser:
     _record_options(add("record", help="record the large runs of a chapter"))
     records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
     records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
-    site = add("site", help="build the web pages")
-    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    _site_options(add("site", help="build the web pages"))
+    _lite_options(add("lite", help="write a JupyterLab that runs in the browser alone, with chapters in it"))
     pictures = add("pictures", help="photograph one figure of each chapter of the built site")
     pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
     add("list", help="show the chapters, their runs and their recorded results")
@@ -482,6 +507,7 @@ COMMANDS = dict(
     record=_record,
     records=_records,
     site=_site,
+    lite=_lite,
     pictures=_pictures,
     list=_list,
     copy=_copy,

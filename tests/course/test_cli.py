@@ -310,7 +310,7 @@ def test_site(root, monkeypatch, capsys):
     monkeypatch.setattr(runner, "_outcomes", outcome("failed", "cell 1: Oh: no"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
     monkeypatch.setattr(runner, "_outcomes", outcome("ok"))
-    more = dict(chapters=["00_core"], folder=root / "nbs")
+    more = dict(chapters=["00_core"], folder=root / "nbs", lite=None)
     assert main(["site"]) == 0 and built == [
         (root / "build" / "runs" / "fast", root / "build" / "site", more)
     ]

@@ -531,8 +531,8 @@ def test_a_figure_has_its_number_and_its_sentence(tmp_path):
     ]
     out = build_site(write(tmp_path / "runs", **{"12b_x": [md("# A"), *shown]}), tmp_path / "site").parent
     page = article(out, "12b_x")
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
-    assert [c.split(" ")[:2] for c in captions] == [["<b>Figure", "12b.2.</b>"], ["<b>Figure", "12b.3.</b>"]]
+    captions = re.findall(r"<figcaption><a [^>]*>(.*?)</a> (.*?)</figcaption>", page, re.S)
+    assert [label for label, _ in captions] == ["Figure 12b.2.", "Figure 12b.3."]
     assert (
         'id="figure-12b-3"' in page and page.count('role="img" aria-label="The orange curve is &quot;') == 2
     )
