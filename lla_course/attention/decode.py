@@ -483,5 +483,5 @@ def lla_decode(
     backend = require_choice("backend", "tiled" if old else backend, BACKENDS)
     rows = _ridge_of(ridge, q)
     work = _chosen(backend, q, k_cache, v_cache, rows, cache_seqlens, table)
-    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+    with no_autocast(q.device.type):
         return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale, table=table, left=left)
