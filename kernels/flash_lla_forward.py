@@ -691,7 +691,7 @@ def lla_matrices(
     D: int,  # head dimension
     dtype: torch.dtype,  # of the inputs
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
-    "Shared matrices are made for D <= 64, from the eighth tile of queries on: tile i reads matrix (i - 1) // 8."
+    "Shared matrices, for D <= 64, from the eighth tile of queries on: tile i reads matrix (i - 1) // 8."
     BD = max(16, triton.next_power_of_2(D))
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
     last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
