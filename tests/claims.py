@@ -359,7 +359,7 @@ CLAIMS = {
         ),
         (
             "Measured on long caches",
-            "a recorded time on a long cache that is not two and three times softmax's, or no gain of one product",
+            "a recorded time on a long cache that is not two and three times softmax's, or no gain",
             "tests/test_results.py::test_on_long_caches_softmax_decoding_reads_faster_than_the"
             "_yardstick + cell c052b + cell d27c0003",
         ),

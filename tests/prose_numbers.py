@@ -137,6 +137,11 @@ def forward_by_count():
     )
 
 
+def portable_takes():
+    r = measured("portable_anisotropic_d64")
+    return f"with the kernel of this chapter alone they take {r['portable_forward_ms'] / r['forward_ms']:.1f} times"
+
+
 def slowest_and_mean():
     r = measured("anisotropic_d64")
     return (
@@ -243,7 +248,7 @@ COMPUTED = {
     "22b_preconditioners": [tolerance_costs],
     "23_tiled_attention": [logits_of_a_head, bfloat16, eight_steps],
     "24_backward": [first_ridge],
-    "25_flash_forward": [forward_by_count, slowest_and_mean],
+    "25_flash_forward": [forward_by_count, portable_takes, slowest_and_mean],
     "26_flash_backward": [mean_weight, backward_products],
     "27b_decoding_kernels": [report, pieces],
     "27c_decoding_measured": [operations_a_byte, softmax_reads, smallest_cache],
