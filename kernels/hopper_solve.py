@@ -10,7 +10,7 @@ __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPP
 
 # %% ../nbs/26b_hopper_solve.ipynb #h003
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 
@@ -396,7 +396,7 @@ HOPPER_TILES = {16: (64, 2, 3, True), 32: (64, 2, 3, True), 64: (64, 2, 3, True)
 
 def hopper_layout(
     BD: int,  # padded head dimension
-):  # how a tile of keys lies in shared memory
+) -> Any:  # how a tile of keys lies in shared memory
     "Rows of at most 128 bytes, swizzled, as the tensor cores read them."
     return gl.NVMMASharedLayout(swizzle_byte_width=min(128, 2 * BD), element_bitwidth=16, rank=2)
 

@@ -310,6 +310,23 @@ CLAIMS = {
             "_few_steps_more",
         ),
     ],
+    "26b_hopper_solve": [
+        (
+            "A tile of keys waits in three",
+            "a count in which another queue is the longest, or a gain that is not the counted one",
+            "cell h105a + cell h113a",
+        ),
+        (
+            "Two programs, or two tiles",
+            "a simulated plan that leaves gaps, or a third stage that fits twice and gains",
+            "cell h108a + cell h115a",
+        ),
+        (
+            "The kernel reaches 60 per cent",
+            "recorded times nearer to the count or further from it, or changes that gained after all",
+            "cell h113a + cell h115a",
+        ),
+    ],
     "27_decoding": [
         (
             "For one query the whole",

@@ -1,4 +1,4 @@
-"""The solver in Gluon, beside its twin in Triton: same steps, same solutions but for rounding, on a Hopper GPU.
+"""The solver in Gluon, beside its twin in Triton: same steps and solutions but for rounding, on a Hopper GPU.
 
 Where there is none it is only compiled (test_aot); what prepares its launch is tested anywhere."""
 
