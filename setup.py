@@ -16,8 +16,9 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-dev = course + cfg["dev_requirements"].split()
-more = {extra: cfg[f"{extra}_requirements"].split() for extra in ("transformers", "trl", "baselines")}
+extras = ("transformers", "lite", "trl", "teach", "baselines")
+more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
+dev = course + more["teach"] + cfg["dev_requirements"].split()
 
 # On PyPI a relative link of the README leads nowhere; pictures are shown from the raw file.
 home, branch = cfg["git_url"], cfg["branch"]
@@ -25,8 +26,8 @@ readme = Path("README.md").read_text(encoding="utf-8")
 readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", readme)
 readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
 
-BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/pictures/*.png", "nbs/_site/*.*"]
-BOOK += ["nbs/results/*/*.json", "nbs/results/*/*.npz"]
+BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/glossary.md"]
+BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/results/*/*.json", "nbs/results/*/*.npz"]
 
 
 class BuildWithBook(build_py):

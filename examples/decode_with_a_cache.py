@@ -1,4 +1,4 @@
-"""Write token by token, by a layer with a KVCache and by lla_decode over pages; then one long call."""
+"""Write token by token, by a layer with a KVCache and by lla_decode over pages; compare with one call."""
 
 import argparse
 import time

@@ -125,9 +125,12 @@ def lla_dq_sweep(
 
 # %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
-def lla_store_parts(parts, b_u, o_n, m_i, o_nd, m_id, META):
-    "Store a tile as n (hi + lo), as `split_hi_lo` leaves it; float32 is not split, and its lo is not read."
+def lla_store_parts(parts, b_u, at, exist, META):
+    """Store a tile as n (hi + lo), as `split_hi_lo` leaves it, where rows and entries are and exist; float32
+    is not split, and its lo is not read."""
     n, hi, lo = parts
+    o_n, o_nd = at
+    m_i, m_id = exist
     b_n, b_hi, b_lo = split_hi_lo(b_u, hi.dtype.element_ty)
     tl.store(n + o_n, b_n, mask=m_i)
     tl.store(hi + o_nd, b_hi, mask=m_id)
@@ -172,8 +175,8 @@ def lla_bwd_dq_kernel(
     b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
     tl.store(cu + o_n, b_cu, mask=m_i)
     tl.store(ct + o_n, b_ct, mask=m_i)
-    lla_store_parts((un, hi_u, lo_u), b_u, o_n, m_i, o_nd, m_id, META)
-    lla_store_parts((yn, hi_y, lo_y), b_y, o_n, m_i, o_nd, m_id, META)
+    lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)
+    lla_store_parts((yn, hi_y, lo_y), b_y, (o_n, o_nd), (m_i, m_id), META)
     parts_u, parts_y = split_hi_lo(b_u, b_g.dtype), split_hi_lo(b_y, b_g.dtype)
     # [BT, BD] and [BT, 16]
     b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, parts_y, b_ct, b_g, b_m, walk, own_values, META)
@@ -368,30 +371,16 @@ def lla_backward(
     un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)
     NT = triton.cdiv(T, own["BT"])
-    launch(
-        lla_bwd_dq_kernel,
-        NT * N,
-        *tensors,
-        g,
-        (*rows, saved.u, y, mean),
-        (dq, e, dridge),
-        (un, u, u_lo, cu, yn, hi_y, y_lo, ct),
-        sizes,
-        NT,
-        scale,
-        **lla_compiled_for(own),
-    )
+    made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
+    results, compiled_for = (dq, e, dridge), lla_compiled_for(own)
+    launch(lla_bwd_dq_kernel, NT * N, *tensors, g, made, results, parts, sizes, NT, scale, **compiled_for)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[constants["BD"]])
     NS = triton.cdiv(S, own["BS"])
     tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
-    launch(
-        lla_bwd_dkv_kernel,
-        NS * Nkv,
-        *(*tensors, tokens, rows, (dk, dv), sizes, NS, scale),
-        **lla_compiled_for(own),
-    )
+    results, compiled_for = (dk, dv), lla_compiled_for(own)
+    launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, sizes, NS, scale, **compiled_for)
     if gain is None:
         return dq, dk, dv, dridge
     end = torch.finfo(dtype).max

@@ -15,6 +15,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -691,7 +692,7 @@ def lla_matrices(
     D: int,  # head dimension
     dtype: torch.dtype,  # of the inputs
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
-    "Shared matrices, for D <= 64, from the eighth tile of queries on: tile i reads matrix (i - 1) // 8."
+    "Shared matrices are made for D <= 64; tile i of the queries reads number (i - 1) // 8."
     BD = max(16, triton.next_power_of_2(D))
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
     last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
@@ -776,23 +777,13 @@ def lla_forward(
         return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    compiled_for, NT = lla_compiled_for(constants), triton.cdiv(T, constants["BT"])
+    start, NT = partial(launch, **lla_compiled_for(constants)), triton.cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left = (kbar, lse2, row_max, n_eff, ridge_eff, u)
-    launch(
-        lla_mean_kernel,
-        NT * N,
-        *(queries, keys, max_key_norm, ridge, left, sizes, NT, floor, solves and NM > 0),
-        **compiled_for,
-    )
-    if solves and NM:
-        rows = (kbar, lse2, ridge_eff)
-        launch(
-            lla_matrix_kernel,
-            NM * N,
-            *(queries, keys, rows, inverse, sizes, NM, PRECOND_STRIDE, NEWTON_STEPS),
-            **compiled_for,
-        )
+    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u), solves and NM > 0
+    start(lla_mean_kernel, NT * N, queries, keys, max_key_norm, ridge, left, sizes, NT, floor, shared)
+    if shared:
+        rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
+        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan)
     if solves:
         steps, residual = solve(
             q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
@@ -801,11 +792,7 @@ def lla_forward(
         u.copy_(probe)
         steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
     constants = lla_fitting_tile("output", constants, q)
-    NT = triton.cdiv(T, constants["BT"])
-    launch(
-        lla_output_kernel,
-        NT * N,
-        *(queries, keys, values, (kbar, row_max, u), o, sizes, NT),
-        **lla_compiled_for(constants),
-    )
+    NT, compiled_for = triton.cdiv(T, constants["BT"]), lla_compiled_for(constants)
+    made = (kbar, row_max, u)
+    launch(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
     return Forward(o, u, **saved, steps=steps, residual=residual)

@@ -234,9 +234,8 @@ def hopper_take_matrix(p_X, matrix, META):
 @gluon.jit
 def hopper_solve_tile(
     b_r,  # right-hand sides, [BT, BD]
-    b_use,  # which rows use the shared matrix, [BT]
     means,  # (kbar, o_nd, m_id): the mean keys, and where those of this tile are, [BT, BD]
-    rows,  # (b_il, b_ridge, m_i): one over sums of weights, ridges, and which rows exist, [BT]
+    rows,  # (b_il, b_ridge, m_i, b_use): one over sums of weights, ridges, which exist, which use the matrix
     walk,  # (b_q, b_m, o_p, scale2, whole, hi): see `hopper_covariance_sweep`
     keys,  # (desc, row0, count): see `hopper_fetch`
     shared,  # (ring, vectors): of `hopper_ring` and `hopper_vectors`
@@ -248,7 +247,7 @@ def hopper_solve_tile(
     """Conjugate gradient as in `lla_solve_tile`; x stays in shared memory: its scale, the residual^2, the
     smallest there was, its step, and the chunks fetched."""
     kbar, o_nd, m_id = means
-    b_il, b_ridge, m_i = rows
+    b_il, b_ridge, m_i, b_use = rows
     tol2, max_steps, b_limit = stop
     ring, vectors = shared
     s_r, s_x, s_kbar, matrix = vectors
@@ -368,9 +367,8 @@ def hopper_solve_kernel(
         hopper_barrier()
         b_size, b_rr, b_best, b_at, count = hopper_solve_tile(
             gl.load(x + o_nd, mask=m_id, other=0.0),
-            b_use,
             (kbar, o_nd, m_id),
-            (gl.exp2(b_max - b_lse), b_ridge, m_i),
+            (gl.exp2(b_max - b_lse), b_ridge, m_i, b_use),
             (b_q, b_m, past + s_i, scale2, whole, hi),
             (desc, ((n // GROUP) * rows).to(gl.int32), count),
             (ring, vectors),

@@ -512,6 +512,7 @@ def lla_decode_triton(
     )
     # of a load whose address is loaded, the compiler counts each of the two
     options = dict(num_warps=warps, num_stages=2 * stages - 1 if page else stages) | options
-    _read_pieces(q, k, v, filled, reports, scale=scale, meta=meta, **options)
-    _merge_pieces(q, ridge, reports, o, stages=merge_stages, warps=merge_warps)
+    with torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        _read_pieces(q, k, v, filled, reports, scale=scale, meta=meta, **options)
+        _merge_pieces(q, ridge, reports, o, stages=merge_stages, warps=merge_warps)
     return o

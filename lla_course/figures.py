@@ -92,11 +92,19 @@ def canvas(
 
     `alt` is the figure's caption on a page, and what it says to a reader who cannot see it."""
     rows = max(len(y), 1)
+    own = None if heights is None else tuple(heights)
+    fig = go.Figure(_empty_canvas(rows, own, height or (360 if rows == 1 else 230 * rows)))
+    for axis, title in zip(fig.select_yaxes(), y or ("",)):
+        axis.title.text = title
+    fig.layout[f"xaxis{rows}"].title.text = x
+    return described(fig, alt)
+
+
+@lru_cache  # plotly takes ten times as long to make one as to copy it
+def _empty_canvas(rows: int, heights: tuple | None, height: int) -> go.Figure:
+    "Axes without titles. It is shared: copy it."
     fig = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.07, row_heights=heights)
-    _house_style(fig, height or (360 if rows == 1 else 230 * rows))
-    for row, title in enumerate(y or ("",), 1):
-        fig.update_yaxes(title_text=title, row=row, col=1)
-    return described(fig.update_xaxes(title_text=x, row=rows, col=1), alt)
+    return _house_style(fig, height)
 
 # %% ../nbs/01_figures.ipynb #c008
 def _house_style(fig: go.Figure, height: int) -> go.Figure:
@@ -609,25 +617,11 @@ def graph(
     for end in (end for edge in edges for end in edge):
         if end not in positions:
             bad_argument("edges", end, f"vertices of {list(positions)}")
-    for a, b in edges:
-        (x0, y0), (x1, y1) = positions[a], positions[b]
-        fig.add_annotation(
-            x=x1,
-            y=y1,
-            ax=x0,
-            ay=y0,
-            xref="x",
-            yref="y",
-            axref="x",
-            ayref="y",
-            text="",
-            showarrow=True,
-            arrowhead=2,
-            arrowwidth=1.6,
-            arrowcolor="#666",
-            standoff=17,
-            startstandoff=17,
-        )
+    arrow = dict(text="", showarrow=True, arrowhead=2, arrowwidth=1.6, arrowcolor="#666")
+    arrow |= dict(xref="x", yref="y", axref="x", ayref="y", standoff=17, startstandoff=17)
+    ends = [(*positions[a], *positions[b]) for a, b in edges]
+    # all at once: one by one, each would be checked again with all before it
+    fig.layout.annotations = [dict(ax=x0, ay=y0, x=x1, y=y1, **arrow) for x0, y0, x1, y1 in ends]
     xs, ys = zip(*positions.values())
     fig.add_trace(
         go.Scatter(

@@ -132,8 +132,8 @@ def rotary(
     turn = require_positive("base", base) ** (-torch.arange(half, dtype=exact, device=x.device) / half)
     angle = positions[..., None].to(exact) * turn
     angle = angle if angle.dim() == 2 else angle[:, None]
-    a, b = x[..., :half], x[..., half:]
-    return torch.cat([a * angle.cos() - b * angle.sin(), a * angle.sin() + b * angle.cos()], -1).to(x.dtype)
+    cos, sin, (a, b) = angle.cos(), angle.sin(), (x[..., :half], x[..., half:])
+    return torch.cat([a * cos - b * sin, a * sin + b * cos], -1).to(x.dtype)
 
 # %% ../nbs/30_models.ipynb #c015
 class MultiHead(nn.Module):

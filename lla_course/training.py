@@ -207,9 +207,9 @@ class _Curve:
         return means
 
 # %% ../nbs/07_training.ipynb #t015
-def _solvers(model: nn.Module) -> dict:
-    "What the solvers in a model said of their last answers: mean steps, largest residual; or nothing."
-    infos = [info for m in model.modules() if (info := getattr(m, "info", None))]
+def _solvers(modules: list) -> dict:
+    "What the solvers among modules said of their last answers: mean steps, largest residual; or nothing."
+    infos = [info for m in modules if (info := getattr(m, "info", None))]
     if not infos:
         return {}
     steps, residual = (torch.stack([i[name] for i in infos]) for name in ("steps", "residual"))
@@ -221,6 +221,7 @@ def _learner(
 ) -> Callable:
     "One step on a batch, batch -> numbers."
     kind, cast = next(model.parameters()).device.type, precision == "bfloat16"
+    modules, parameters = [*model.modules()], [*model.parameters()]
 
     def learn(*batch: torch.Tensor) -> dict:
         with torch.autocast(kind, torch.bfloat16, enabled=cast):
@@ -229,9 +230,9 @@ def _learner(
         optimizer.zero_grad()
         now["loss"].backward()
         if clip is not None:
-            nn.utils.clip_grad_norm_(model.parameters(), clip)
+            nn.utils.clip_grad_norm_(parameters, clip)
         optimizer.step()
-        return {name: value.detach() for name, value in now.items()} | _solvers(model)
+        return {name: value.detach() for name, value in now.items()} | _solvers(modules)
 
     return learn
 

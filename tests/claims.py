@@ -1161,7 +1161,7 @@ CLAIMS = {
         (
             "Training sees a part",
             "a training that sees what a search finds, or lies of one item that gain little",
-            "cell e007 + tests/test_results.py::test_how_much_of_the_regret_a_training_with_several"
+            "cell e007a + tests/test_results.py::test_how_much_of_the_regret_a_training_with_several"
             "_items_sees",
         ),
         (

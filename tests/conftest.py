@@ -2,6 +2,7 @@
 and memory that starts as NaN."""
 
 import os
+import tempfile
 
 import hypothesis
 import pytest
@@ -10,6 +11,9 @@ import torch
 # before any test imports triton
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# what tests pass is nobody's progress
+os.environ["XDG_DATA_HOME"] = tempfile.mkdtemp(prefix="lla-data-")
 
 hypothesis.settings.register_profile("house", max_examples=30, deadline=None, derandomize=True, database=None)
 hypothesis.settings.load_profile("house")
@@ -78,8 +82,12 @@ def executed():
     locks = repo_root() / "build" / "locks"
     locks.mkdir(parents=True, exist_ok=True)
 
+    outcomes = {}  # within a worker it is not even asked again whether all is as it was
+
     def run(chapter):
-        with FileLock(locks / chapter.stem):
-            return run_chapters([chapter], jobs=1)[0]
+        if chapter.stem not in outcomes:
+            with FileLock(locks / chapter.stem):
+                outcomes[chapter.stem] = run_chapters([chapter], jobs=1)[0]
+        return outcomes[chapter.stem]
 
     return run

@@ -12,7 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from scipy.stats import ttest_1samp, ttest_rel
+from scipy.stats import t as student_t
+from scipy.stats import ttest_1samp, ttest_ind, ttest_rel
 
 import lla_course.course.exercises as exercises
 from lla_course import flash_lla
@@ -259,20 +260,6 @@ def block_class(positive=torch.nn.functional.softplus, unit=True, ridges=4, is_c
             return x + self.out((o.transpose(1, 2) if heads_first else o).flatten(-2))
 
     return Block
-
-
-def dealt(tokens, world, ends=False):
-    "Fair pieces for exercise 28d.1; with `ends` in three runs."
-    n = tokens // (2 * world)
-    pairs = [((world - 1 - r) * n, (world + r) * n) for r in range(world)]
-    got = [torch.cat([torch.arange(a, a + n) for a in pair]) for pair in pairs]
-    if ends and world > 1:  # swap two pairs of tokens with equal sums
-        swap = {0: 1, 1: 0, tokens - 1: tokens - 2, tokens - 2: tokens - 1} if n == 1 else {}
-        a, b = (world - 2) * n, (world - 1) * n
-        c, d = tokens - (world - 1) * n - 1, tokens - (world - 2) * n - 1
-        swap = swap or {a: b, b: a, c: d, d: c}
-        got = [torch.tensor([swap.get(int(t), int(t)) for t in rank]) for rank in got]
-    return got
 
 
 def zigzag_gradient(found, rank):
@@ -941,6 +928,53 @@ def ring_walk(fetch, use, n, stages, first=False, beyond=False):
             use(i)
 
 
+def file_error(a, b, sizes, draws, generator, together=True, ratio=True, replace=True):
+    draw = lambda: np.stack([generator.choice(len(sizes), len(sizes), replace=replace) for _ in range(draws)])
+    first = draw()
+    second = first if together else draw()
+    if not ratio:
+        return ((a - b) / sizes)[first].mean(1).std()
+    return round(
+        float((a[first].sum(1) / sizes[first].sum(1) - b[second].sum(1) / sizes[second].sum(1)).std()), 12
+    )
+
+
+def seeds_differ(a, b, ddof=1, freedom=None):
+    parts = [(np.var(x, ddof=ddof) / len(x), len(x) - 1) for x in (a, b)]
+    total = sum(v for v, _ in parts)
+    freedom = freedom or total**2 / sum(v**2 / n for v, n in parts)
+    return float(2 * student_t.sf(abs(np.mean(a) - np.mean(b)) / total**0.5, freedom))
+
+
+def priced(c, clamp=True, price=None):
+    prices = torch.linspace(0, float(c.max()), 20_001).double() if price is None else price.reshape(1)
+    sold = 1 - prices[:, None] / c
+    return float((c / 4).mean() / (prices * (sold.clamp_min(0) if clamp else sold).mean(1)).max())
+
+
+def kinds_of_lies(utilities, sizes, tie=False, truth=True):
+    kinds = np.array(["shared"] * len(utilities) + [name for name, n in sizes.items() for _ in range(n)])
+    u, own = utilities.numpy(), utilities.diagonal().numpy()
+    others = np.where(np.eye(*u.shape) > 0, -np.inf, u)
+    honest = own > others.max(1) if tie else own >= others.max(1)
+    best = np.where(honest & truth, "truth", kinds[others.argmax(1)])
+    return {name: float((best == name).mean()) for name in ("truth", "shared", *sizes)}
+
+
+def even_cuts(tokens, world, power=0.5):
+    return [round(tokens * (r / world) ** power) for r in range(world + 1)]
+
+
+def legal_texts(task, shortest=0, longest=None, stop=None):
+    longest, stop = task.n_max if longest is None else longest, task.stop if stop is None else stop
+    rows = [
+        [*z[:k], stop, z[k]] + [task.pad] * (task.n_max - k)
+        for k in range(shortest, longest + 1)
+        for z in product(range(task.values), repeat=k + 1)
+    ]
+    return torch.tensor(rows)
+
+
 ANSWERS = {  # number -> (right answers, wrong answers with different hints)
     "08.1": (
         [lambda x0, x, y: near_three(x0, x, y), lambda x0, x, y: torch.tensor(near_three(x0, x, y))],
@@ -1431,16 +1465,15 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
         ],
     ),
     "28d.1": (
-        [dealt, lambda *a: [t.numpy() for t in dealt(*a)], lambda *a: [t.tolist()[::-1] for t in dealt(*a)]],
+        [even_cuts, lambda *a: np.array(even_cuts(*a)), lambda *a: torch.tensor(even_cuts(*a))],
         [
             1,
             lambda tokens, world: 7,
-            lambda tokens, world: torch.arange(tokens).chunk(world),
-            lambda tokens, world: dealt(tokens, world)[:-1],
-            lambda tokens, world: [torch.arange(tokens)] * world,
-            lambda tokens, world: [torch.arange(tokens)[r::world] for r in range(world)],
-            lambda tokens, world: dealt(tokens, world, ends=True),
-            lambda tokens, world: [list(range(tokens)), *[[]] * (world - 1)],
+            lambda tokens, world: [tokens * r // world for r in range(world + 1)],
+            lambda *a: even_cuts(*a)[:-1],
+            lambda *a: even_cuts(*a, power=0.7),
+            lambda *a: even_cuts(*a, power=0.3),
+            lambda tokens, world: [0, *[5] * (world - 1), tokens],
             fails,
         ],
     ),
@@ -1570,7 +1603,7 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "31b.2": ([0.08, "0.079", np.float64(0.085)], [0.54, 0.65, 0.007, 0.3, -1, np.nan]),
+    "31b.2": ([0.099, "0.095", np.float64(0.085)], [0.54, 0.65, 0.007, 0.3, -1, np.nan]),
     "31b.3": (
         [lambda *a: parallax_with(*a), lambda q, k, v, r: flash_lla(q, k, v, probe=-r, max_steps=0)],
         [
@@ -1605,6 +1638,20 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda *a: masked(*a, detach=True),
             lambda *a: masked(*a, fill=0.0),
             lambda q, k, u, g, W: masked(q, k, u, g.clamp_min(-5), W),
+        ],
+    ),
+    "31c.4": (
+        [lambda f, s: (f[0] @ s[0], f[1] @ s[0] + s[1]), lambda f, s: [f[0] @ s[0], s[1] + f[1] @ s[0]]],
+        [
+            1,
+            lambda f, s: (s[0] @ f[0], f[1] @ s[0] + s[1]),
+            lambda f, s: (f[0] @ s[0], f[1] + s[1]),
+            lambda f, s: (f[0] @ s[0], s[1] @ f[0] + f[1]),
+            lambda f, s: (f[0] @ s[0], f[1] @ s[0]),
+            lambda f, s: (f[0] @ s[0], f[1] @ f[0] + s[1]),
+            lambda f, s: f[0] @ s[0],
+            lambda f, s: (f[0] @ s[0], f[1].T),
+            fails,
         ],
     ),
     "32.1": ([(16, 17), [16.0, 17.0]], [(16, 16), (256, 272), (17, 16), (8, 9), 16]),
@@ -1763,6 +1810,33 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "36.7": (
+        [file_error, lambda *a: np.float64(file_error(*a)), lambda *a: torch.tensor(file_error(*a))],
+        [
+            0.0016,
+            lambda *a: file_error(*a, together=False),
+            lambda *a: file_error(*a, ratio=False),
+            lambda *a: file_error(*a) / 40**0.5,
+            lambda *a: file_error(*a) ** 2,
+            lambda *a: file_error(*a, replace=False),
+            lambda a, b, sizes, n, _: file_error(a, b, sizes, n, np.random.default_rng()),
+            lambda *a: 3 * file_error(*a),
+            fails,
+        ],
+    ),
+    "36.8": (
+        [lambda a, b: float(ttest_ind(a, b, equal_var=False).pvalue), seeds_differ],
+        [
+            0.05,
+            lambda a, b: seeds_differ(a, b, ddof=0, freedom=1000),
+            lambda a, b: seeds_differ(a, b, freedom=1000),
+            lambda a, b: seeds_differ(a, b, ddof=0),
+            lambda a, b: seeds_differ(a, b, freedom=len(a) + len(b) - 2),
+            lambda a, b: seeds_differ(a, b) / 2,
+            lambda a, b: 1.0,
+            fails,
+        ],
+    ),
     "36.6": ([0.1161, 0.117, 0.113], [0.05, 0.178, 0.058, 11.6, 0.2, 0.5]),
     "37.1": (
         [in_window],
@@ -1906,6 +1980,20 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
         ],
     ),
     "41.7": (
+        [legal_texts, lambda task: legal_texts(task).numpy(), lambda task: legal_texts(task).tolist()],
+        [
+            1110,
+            lambda task: legal_texts(task, shortest=1),
+            lambda task: legal_texts(task, longest=task.n_max - 1),
+            lambda task: legal_texts(task, stop=task.pad),
+            lambda task: legal_texts(task).repeat(2, 1),
+            lambda task: legal_texts(task)[:, :-1],
+            lambda task: legal_texts(task)[5:],
+            fails,
+        ],
+    ),
+    "41.8": ([(10 / 11) ** 6, 0.56], [0.4355, 0.1429, 0.0909, 0.5314, 0.6209, 56.45, 0.9]),
+    "41.9": (
         [clipped_loss, lambda q, o, a, w: clipped_loss(q, o, a, w) * 1.0],
         [
             0.2,
@@ -1920,7 +2008,7 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
-    "41.8": (
+    "41.10": (
         [preferred],
         [
             0.7,
@@ -2306,6 +2394,52 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "61c.1": (
+        [priced, lambda c: torch.tensor(priced(c))],
+        [
+            1.1,
+            lambda c: 1 / priced(c),
+            lambda c: priced(c, clamp=False),
+            lambda c: priced(c, price=c.mean() / 2),
+            lambda c: priced(c) * 1.1,
+            lambda c: float((c / 4).mean()),
+            fails,
+        ],
+    ),
+    "61d.2": ([(6, 12), np.array([6, 12])], [(7, 12), (5, 12), (12, 12), (3, 12), (6, 9), (6, 20), 6]),
+    "61d.3": (
+        [
+            lambda f: torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1)),
+            lambda f: f[..., 0].softmax(0) * f[..., 1].softmax(1),
+        ],
+        [
+            0.5,
+            lambda f: (f[..., 0].softmax(0) + f[..., 1].softmax(1)) / 2,
+            lambda f: f[..., 0].softmax(0),
+            lambda f: f[..., 1].softmax(1),
+            lambda f: 0 * f[..., 0],
+            lambda f: f[..., 0].flatten().softmax(0).view(f.shape[:2]),
+            lambda f: torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1)).T,
+            lambda f: (
+                torch.minimum(f[..., 0].softmax(0), f[..., 1].softmax(1))
+                * (1 - 0.05 * torch.arange(len(f))[:, None])
+            ),
+            fails,
+        ],
+    ),
+    "61e.2": (
+        [kinds_of_lies, lambda u, s: {k: torch.tensor(x) for k, x in kinds_of_lies(u, s).items()}],
+        [
+            1,
+            lambda u, s: kinds_of_lies(u, s, tie=True),
+            lambda u, s: kinds_of_lies(u, s, truth=False),
+            lambda u, s: {k: 8 * x for k, x in kinds_of_lies(u, s).items()},
+            lambda u, s: list(kinds_of_lies(u, s).values()),
+            lambda u, s: kinds_of_lies(u, dict(reversed(s.items()))),
+            fails,
+        ],
+    ),
+    "61e.3": ([1.41, 1.5, 1.35], [16, 4, 1.0, 0.71, 0.48, 7]),
     "61e.1": (
         [wider, lambda *a: wider(*a).numpy(), lambda *a: wider(*a).tolist()],
         [
@@ -2347,17 +2481,18 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
         ],
     ),
     "62.3": (
-        [(576, 8640), np.array([576.0, 8640.0])],
+        [(2560, 59_520), np.array([2560.0, 59520.0])],
         [
-            (192, 2880),
-            (49152, 8640),
-            (8640, 576),
+            (1920, 59_520),
+            (640, 2880),
+            (59_520, 2560),
             (36, 540),
-            (576, 9216),
-            (576, 576),
-            (576, 4320),
-            (576, 10),
-            576,
+            (2560, 61_440),
+            (2560, 44_160),
+            (2560, 79_360),
+            (2560, 29_760),
+            (2560, 10),
+            2560,
         ],
     ),
     "62.4": (

@@ -129,6 +129,15 @@ def test_unknown_roles():
 # ---- the canvas and what stands on it
 
 
+def test_what_is_done_to_a_canvas_stays_on_it():
+    draw = lambda: canvas("x", "y", "w", heights=[0.75, 0.25], alt=SAID)
+    before, fig = draw().to_dict(), draw()
+    fig.update_layout(height=10, font_size=9, legend_x=0.5).update_xaxes(range=[0, 1], title_text="other")
+    fig.update_yaxes(domain=[0, 0.1]).add_annotation(text="odd", x=1, y=1)
+    add_curve(fig, X, Y, "lla", row=2)
+    assert draw().to_dict() == before != fig.to_dict()
+
+
 @pytest.mark.parametrize("y", [(), ("y",), ("y", "w"), ("a", "b", "c")])
 def test_a_canvas_titles_every_axis(y):
     fig = canvas("position x (m)", *y, alt=SAID)

@@ -42,7 +42,7 @@ def test_the_lesson_stands_in_cells_that_a_reader_can_retype(path):
     sizes = {}
     for cell in cells(path, "code"):
         source = cell["source"]
-        if is_library(cell) or re.search(r"^(class |@triton\.jit)", source, re.M):
+        if is_library(cell) or re.search(r"^(class |@(triton|gluon)\.jit)", source, re.M):
             continue
         code = re.sub(r"alt=\(.*?\n\s*\),|alt=\"[^\"]*\",?", "", source, flags=re.S)
         # parameters of a documented signature stand one a line

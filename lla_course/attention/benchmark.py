@@ -366,7 +366,7 @@ def measure_portable(
         | dict(apart=float((o - other).norm() / other.norm()))
     )
 
-# %% ../../nbs/28a_measurements.ipynb #p038b
+# %% ../../nbs/28a_measurements.ipynb #p039h
 def measure_host(
     cfg: Config,  # the measurement
     device: torch.device,  # where

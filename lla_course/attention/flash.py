@@ -100,7 +100,7 @@ def flash_forward(
 ) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
     heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge, probe)
-    with no_autocast(q.device.type):
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if backend == "triton":
             settings = dict(scale=scale, is_causal=right == 0, tol=tol, max_steps=max_steps)
             settings |= dict(solve=solver_for(q), probe=heads.probe)
@@ -165,7 +165,7 @@ def flash_backward(
     (q, k, v, ridge, probe), saved, told = _named(row)
     solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
     taken = dprobe if probe.shape[-1] and not told.max_steps else None
-    with no_autocast(q.device.type):
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend == "triton":
             solver |= dict(scale=told.scale, is_causal=told.right == 0, solve=solver_for(q))
             grads = lla_backward(q, k, v, saved, g, **solver, dprobe=taken)

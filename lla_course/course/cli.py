@@ -158,6 +158,36 @@ def _kernels(args: argparse.Namespace) -> Callable[[], int]:
 
     return start
 
+# %% ../../nbs/03b_command.ipynb #rele2
+def _release(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.release import PARTS, part_assignments, write_release
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbgrader")
+    parts = {part: part_assignments(part, root) for part in dict.fromkeys(args.parts or PARTS)}
+
+    def start() -> int:
+        print(f"{write_release(out, parts, root)}: README.md, in there, says how to go on")
+        return 0
+
+    return start
+
+
+def _progress(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.progress import Progress, mark_read
+
+    root = repo_root().resolve()
+    chapters = select_chapters(args.chapters, root)
+    if args.undo and not chapters:
+        bad_argument("chapter", "", "the chapters that are to be unread")
+
+    def show() -> int:
+        mark_read(chapters, undo=args.undo)
+        print(Progress(root))
+        return 0
+
+    return show
+
 # %% ../../nbs/03b_command.ipynb #c068
 def _record(args: argparse.Namespace) -> Callable[[], int]:
     (chapter,) = select_chapters([args.name])
@@ -263,12 +293,13 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
 
 # %% ../../nbs/03b_command.ipynb #c072
 def _site(args: argparse.Namespace) -> Callable[[], int]:
-    from lla_course.course.site import broken_links, build_site, read_notebook, site_place, style_folder
+    from lla_course.course import site
 
+    site.require_lite(args.lite)
     root = repo_root().resolve()
     build = work_root(root) / "build"
     runs = build / "runs" / "fast"
-    out = site_place(build / "site" if args.out is None else args.out)
+    out = site.site_place(build / "site" if args.out is None else args.out)
     apart = runs not in (out, *out.parents) and out not in runs.parents
     if not apart:
         bad_argument("out", str(out), "a folder apart from build/runs")
@@ -277,20 +308,20 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
         try:
             if chapter.error:
                 raise ValueError(chapter.error)
-            books[chapter.stem] = read_notebook(chapter.path)
+            books[chapter.stem] = site.read_notebook(chapter.path)
             sound.append(chapter)
         except ValueError as error:
             lost.append(str(error))
     if not sound:
         raise ValueError("; ".join(lost) or f"{root / 'nbs'} holds no notebook")
     count, start = prepare_runs(sound, "fast", args.jobs, None, runs, root)
-    require_packages("sphinx", "myst_nb", "furo", "plotly")
+    require_packages("sphinx", "myst_nb", "furo", "plotly", "sphinx_copybutton", "notfound")
     if not installed_version("sphinx-mathjax-offline"):
         raise ImportError("sphinx-mathjax-offline is not installed")
-    style_folder(root / "nbs")
+    site.style_folder(root / "nbs")
     for place in out, out.parent:
         require_folder("out", place)
-    if dead := broken_links(books, root / "nbs"):
+    if dead := site.broken_links(books, root / "nbs"):
         raise ValueError("; ".join([*lost, *dead]))
 
     def start_build() -> int:
@@ -298,7 +329,7 @@ def _site(args: argparse.Namespace) -> Callable[[], int]:
             print(f"lla-course: left out: {error}", file=sys.stderr, flush=True)
         if _print_outcomes(count, start()):
             return 1
-        print(build_site(runs, out, chapters=list(books), folder=root / "nbs"))
+        print(site.build_site(runs, out, chapters=list(books), folder=root / "nbs", lite=args.lite))
         return 1 if lost else 0
 
     return start_build
@@ -317,6 +348,56 @@ def _pictures(args: argparse.Namespace) -> Callable[[], int]:
         return 0
 
     return take
+
+# %% ../../nbs/03b_command.ipynb #e70a95c1
+def _lite(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.lite import build_lite, lite_place, pyodide_lock
+
+    lite_place(args.folder)
+    pyodide_lock(args.pyodide)
+    require_packages("jupyterlite_core", "jupyterlite_pyodide_kernel")
+
+    def write() -> int:
+        print(build_lite(repo_root() / "nbs", args.folder, pyodide=args.pyodide))
+        return 0
+
+    return write
+
+
+def _site_options(site: argparse.ArgumentParser) -> None:
+    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    site.add_argument("--lite", type=Path, metavar="DIR", help="what lla-course lite wrote, to go with it")
+
+
+def _lite_options(lite: argparse.ArgumentParser) -> None:
+    lite.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    lite.add_argument("--pyodide", metavar="DIR", required=True, help="the folder of a Pyodide distribution")
+
+# %% ../../nbs/03b_command.ipynb #slid2
+def _slides(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.slides import TITLES, deck, part_chapters, reveal_folder, write_slides
+
+    root, out = repo_root().resolve(), _new_folder(args.folder)
+    require_packages("nbconvert", "plotly")
+    reveal_folder()
+    parts = {part: part_chapters(part, root) for part in dict.fromkeys(args.parts or TITLES)}
+    chapters = [chapter for some in parts.values() for chapter in some]
+    count, start = prepare_runs(chapters, "fast", args.jobs, None, None, root)
+
+    def make() -> int:
+        from lla_course.course.site import read_notebook
+
+        if _print_outcomes(count, start()):
+            return 1
+        runs = work_root(root) / "build" / "runs" / "fast"
+        read = lambda chapter: (chapter, read_notebook(runs / f"{chapter.stem}.ipynb"))
+        decks = {part: deck(part, [read(c) for c in some]) for part, some in parts.items()}
+        folder = write_slides(out, decks)
+        print(*(folder / f"part-{part}.html" for part in decks), sep="\n")
+        return 0
+
+    return make
 
 # %% ../../nbs/03b_command.ipynb #c074
 class _Parser(argparse.ArgumentParser):
@@ -338,9 +419,8 @@ def _parser() -> _Parser:
     _record_options(add("record", help="record the large runs of a chapter"))
     records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
     records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
-    site = add("site", help="build the web pages")
-    site.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
-    site.add_argument("--out", metavar="DIR", help="where to write (default: build/site)")
+    _site_options(add("site", help="build the web pages"))
+    _lite_options(add("lite", help="write a JupyterLab that runs in the browser alone, with chapters in it"))
     pictures = add("pictures", help="photograph one figure of each chapter of the built site")
     pictures.add_argument("--chromium", metavar="PATH", default="/usr/bin/chromium", help="the browser")
     add("list", help="show the chapters, their runs and their recorded results")
@@ -348,6 +428,7 @@ def _parser() -> _Parser:
     copy.add_argument("folder", metavar="DIR", help="where")
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    _teaching_options(add)
     add("lab", help="open JupyterLab; further words go to it")
     return parser
 
@@ -384,6 +465,19 @@ def _record_options(record: _Parser) -> None:
         help="where to write (default: nbs/results for full, and build/results, which git ignores, for fast)",
     )
 
+# %% ../../nbs/03b_command.ipynb #d018
+def _teaching_options(add: Callable[..., _Parser]) -> None:
+    slides = add("slides", help="write a deck of slides for each part")
+    slides.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    slides.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    slides.add_argument("--jobs", type=int, metavar="N", help="chapters at a time (default: one a core)")
+    release = add("release", help="write the exercises as a course of nbgrader")
+    release.add_argument("folder", metavar="DIR", help="a new or empty folder")
+    release.add_argument("parts", nargs="*", metavar="PART", help="1 to 6; none: all")
+    progress = add("progress", help="show what is read and passed, or mark chapters as read")
+    progress.add_argument("chapters", nargs="*", metavar="CHAPTER", help=f"{WAYS} of one that is read")
+    progress.add_argument("--undo", action="store_true", help="these are not read")
+
 # %% ../../nbs/03b_command.ipynb #d016
 @contextmanager
 def _interruptible() -> Iterator[None]:
@@ -407,20 +501,24 @@ def _interruptible() -> Iterator[None]:
         for number, handler in held.items():
             signal.signal(number, handler)
 
-# %% ../../nbs/03b_command.ipynb #c076
+# %% ../../nbs/03b_command.ipynb #c076d
 COMMANDS = dict(
     run=_run,
     record=_record,
     records=_records,
     site=_site,
+    lite=_lite,
     pictures=_pictures,
     list=_list,
     copy=_copy,
     kernels=_kernels,
+    slides=_slides,
+    release=_release,
+    progress=_progress,
     lab=_lab,
 )
 
-
+# %% ../../nbs/03b_command.ipynb #c076
 def main(
     argv: list[str] | None = None,  # the words after `lla-course`; default: those of this process
 ) -> int:  # 0 all well, 1 something failed, 2 nothing was started, 128 + n stopped by signal n

@@ -5,10 +5,10 @@
 # %% auto #0
 __all__ = ['WIDGET', 'PLOTLY', 'WIDGET_NOTE', 'DIRECTIVE', 'MYST', 'TAG', 'CODE', 'ADDRESS', 'HEADING', 'URL_SAFE', 'LINK',
            'REFERENCES', 'INSTALL', 'PARTS', 'TITLE', 'MATHJAX', 'STYLE', 'DEAD', 'TITLE_PICTURE', 'LIBRARY', 'FIGURE',
-           'PNG_HEAD', 'lighten', 'plotly_html', 'holds', 'prepare_cell', 'jupyter_slug', 'broken_links', 'page_names',
-           'reading_minutes', 'prepare', 'bib_entries', 'bib_addresses', 'with_citations', 'launch_links', 'contents',
-           'style_folder', 'site_place', 'build_site', 'without_title_picture', 'read_notebook', 'figure_mark',
-           'mark_picture', 'picture_mark', 'front_pictures']
+           'PNG_HEAD', 'lighten', 'plotly_html', 'holds', 'fold_line', 'prepare_cell', 'jupyter_slug', 'broken_links',
+           'page_names', 'reading_minutes', 'prepare', 'bib_entries', 'bib_addresses', 'with_citations', 'launch_links',
+           'contents', 'style_folder', 'site_place', 'build_site', 'require_lite', 'without_title_picture',
+           'read_notebook', 'figure_mark', 'mark_picture', 'picture_mark', 'front_pictures']
 
 # %% ../../nbs/03_site.ipynb #c002
 import ast
@@ -28,20 +28,33 @@ import warnings
 import zlib
 from base64 import b64decode, b64encode
 from collections.abc import Callable, Iterable, Iterator
-from configparser import ConfigParser
 from contextlib import contextmanager
 from copy import deepcopy
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from io import StringIO
 from itertools import count
 from pathlib import Path
 from typing import Any
-from urllib.parse import quote, unquote, unquote_to_bytes
+from urllib.parse import quote, unquote, unquote_to_bytes, urlsplit
 
 import numpy as np
 
+# %% ../../nbs/03_site.ipynb #b3c07d54
 from ..core import bad_argument, package_folder, write_atomic
+from .lite import reason_against
+from lla_course.course.page_parts import (
+    CHAPTER,
+    Home,
+    bare_notebook,
+    book_home,
+    card_html,
+    glossary_page,
+    page_links,
+    part_cards,
+    prerequisites,
+    slider_control,
+)
 from .reference import code_anchor, module_of, public_names, reference_pages
 
 # %% ../../nbs/03_site.ipynb #c005
@@ -77,11 +90,12 @@ def plotly_html(
 ) -> str:  # a <div> and the script that draws it; plotly.js itself comes from the page's head
     """Write a stored plotly figure as HTML that takes the width it is given, at most the one it asked for.
 
-    Its sentence (`alt`) becomes the caption, and what a screen reader says."""
+    Its sentence (`alt`) becomes the caption, and what a screen reader says. Its slider stands below, and
+    the buttons that plotly lays over it are left out: what is in a picture no key can reach."""
     from plotly.io import to_html
 
-    figure = lighten(figure)
-    config = {**figure.pop("config", {}), "responsive": True, "displaylogo": False}
+    figure, slider = slider_control(lighten(figure))
+    config = {**figure.pop("config", {}), "responsive": True, "displayModeBar": False}
     config.pop("plotlyServerURL", None)
     layout = figure.setdefault("layout", {})
     width = layout.pop("width", None)
@@ -91,11 +105,12 @@ def plotly_html(
     ).replace("\\u002f", "/")  # in a script only "<" may not stand, and packed arrays are full of "/"
     alt = html.escape((layout.get("meta") or {}).get("alt", ""), quote=True)
     if not alt:
-        return f'<div class="figure-card"{style}>{drawn}</div>'
-    name = f"<b>{label}.</b> " if label else ""
-    place = f' id="{label.lower().replace(" ", "-").replace(".", "-")}"' if label else ""
+        return f'<div class="figure-card"{style}>{drawn}{slider}</div>'
+    place = label.lower().replace(" ", "-").replace(".", "-")
+    name = f'<a class="figure-number" href="#{place}">{label}.</a> ' if label else ""
+    style += f' id="{place}"' if label else ""
     return (
-        f'<figure class="figure-card"{style}{place}><div role="img" aria-label="{alt}">{drawn}</div>'
+        f'<figure class="figure-card"{style}><div role="img" aria-label="{alt}">{drawn}</div>{slider}'
         f"<figcaption>{name}{alt}</figcaption></figure>"
     )
 
@@ -130,6 +145,20 @@ def holds(
     named = [name for name in named if name]
     return ", ".join(named) if named else "settings"
 
+# %% ../../nbs/03_site.ipynb #lb03
+def fold_line(
+    source: str,  # the code of a folded cell
+    outputs: Iterable[Any] = (),  # what it shows
+    exported: bool = False,  # whether the library has it
+) -> str:  # "How this figure is drawn", or as "Library: reach"
+    "The line under which a cell is folded."
+    shown = {kind for output in outputs for kind in output.get("data", {})}
+    if PLOTLY in shown and not exported:
+        return "How this figure is drawn"
+    if "text/html" in shown and not exported:
+        return "How this table is made"
+    return f"Library: {holds(source)}"
+
 # %% ../../nbs/03_site.ipynb #c014
 DIRECTIVE = re.compile(r"^[ \t]*#[ \t]*\|[ \t]*(\w+)(.*)\n?", re.MULTILINE)
 
@@ -145,6 +174,7 @@ def prepare_cell(
     words = {m[1] for m in DIRECTIVE.finditer(cell.source)}
     tags = set(cell.metadata.get("tags", []))
     cell.source = DIRECTIVE.sub("", cell.source).strip("\n")
+    line = fold_line(cell.source, cell.outputs, bool(words & {"export", "exports", "exporti"}))
     cell.outputs = _outputs(cell.outputs, rewrite, iter(labels))
     if words & {"hide"} or "injected-parameters" in tags or not (cell.source or cell.outputs):
         return None
@@ -154,7 +184,7 @@ def prepare_cell(
     fold = {}
     if "library" in tags:
         tags.add("hide-input")
-        fold = {f"code_prompt_{way}": f"Library: {holds(cell.source)}" for way in ("show", "hide")}
+        fold = {f"code_prompt_{way}": line for way in ("show", "hide")}
     cell.metadata = type(cell.metadata)(tags=sorted(tags), mystnb=fold)
     return cell
 
@@ -358,7 +388,10 @@ def page_names(
     names: Iterable[str],  # those of the notebooks, as "10_kernel_regression" or "my notes #2"
 ) -> dict[str, str]:  # the name of each one's page
     "Give every notebook a page whose name means nothing else in an address; most keep their own."
-    pages, taken = {"index": "index"}, {"index", "search", "genindex", "modindex", "self", "references"}
+    pages, taken = (
+        {"index": "index"},
+        {"index", "search", "genindex", "modindex", "self", "references", "glossary", "404"},
+    )
     for name in sorted({*names} - {"index"}, key=lambda name: (name != _ascii(name), name)):
         page, count = _ascii(name), 1
         while page.lower() in taken:
@@ -396,7 +429,8 @@ def prepare(
     notebook: Any,  # an executed notebook
     name: str,  # its name, as "10_kernel_regression"
     rewrite: Callable[[Any, str, Any], str] = lambda cell, kind, text: text,  # changes addresses in its texts
-    launch: str = "",  # HTML that stands under the title, of `launch_links`
+    launch: str = "",  # HTML that stands under the title, of `page_links` and `launch_links`
+    before: Iterable[tuple[str, str]] = (),  # number and page of each chapter that is read before
 ) -> Any:  # the notebook that Sphinx reads
     "Prepare a chapter for its page. The notebook given is left as it was."
     minutes = reading_minutes(notebook) if name[:1] not in "09" or name.startswith("08") else 0
@@ -412,13 +446,23 @@ def prepare(
     shown = [prepare_cell(cell, lambda kind, text: rewrite(None, kind, text), labels) for cell in filled]
     cells = [part for place, cell in zip(places, shown) if cell for part in [*place, cell]]
     notebook.cells = [*([] if _title(notebook) else [_heading(name)]), *cells]
-    names = "" if name == "index" else _names_line(name, module, minutes)
+    names = "" if name == "index" else _names_line(name, module, minutes, before)
+    notebook.metadata["description"] = _description(notebook)
     line = "\n".join(filter(None, [names, launch]))
     if first := next(
         (c for c in notebook.cells if c.cell_type == "markdown" and HEADING.match(c.source)), None
     ):
         first.source = HEADING.sub(lambda m: f"{m[0].rstrip()}\n\n{line}\n\n", first.source)
     return notebook
+
+
+def _description(notebook: Any) -> str:
+    "The line under the title, as plain words: what a preview of the page says."
+    for cell in notebook.cells:
+        if cell.cell_type == "markdown" and (m := re.match(r"# [^\n]*\n\s*> ([^\n]*)", cell.source)):
+            tokens = [*_walk(_parser().parse(m[1]))]
+            return "".join(t.content for t in tokens if t.type in ("text", "code_inline", "math_inline"))
+    return ""
 
 
 def _code_places(cell: Any) -> list[Any]:
@@ -443,6 +487,12 @@ class _Addresses:
     source: Path  # the folder of what Sphinx reads
     static: Path  # the folder of what it copies
     known: dict[str, str]  # the addresses of the works that are in the list of references
+    earlier: dict[str, list[str]] = field(default_factory=dict)  # the chapters before each, by the index
+    lite: frozenset[str] | None = None  # the chapters that run in the browser, of `lite.build_lite`
+
+    def before(self, own: str) -> list[tuple[str, str]]:
+        "Number and page of each chapter that is read before one."
+        return [(n.split("_")[0], self.pages[n]) for n in self.earlier.get(own, ()) if n in self.pages]
 
     def exchanged(self, address: str, kind: str, cell: Any, own: str, tag: bool) -> str | None:
         "The address that a page needs; None where the present one is right."
@@ -451,6 +501,8 @@ class _Addresses:
             raise ValueError("broken links:\n" + _dead(own, kind, found))
         if what == "away" or address.startswith("#"):
             return None
+        if what == "file" and found[0] == "glossary.md" and kind == "link":
+            return "glossary.html" if tag else "glossary.md"
         if what == "page":
             page = f"{self.pages[found[0]]}.{'html' if tag else 'ipynb'}"
             return page + f"#{quote(found[1], safe=URL_SAFE)}" * bool(found[1])
@@ -481,11 +533,28 @@ def _with_new_addresses(notebook: Any, own: str, shelf: _Addresses) -> Any:
             text = (_replace_addresses if kind == "text/markdown" else _replace_in_tags)(text, change)
         return with_citations(text, shelf.known) if cell else text
 
-    page = prepare(notebook, own, rewrite, launch_links(own, shelf.folder))
+    page = prepare(notebook, own, rewrite, _under_the_title(own, shelf), shelf.before(own))
     left = {a for _, tokens in _markdown(page) for a in _addresses(tokens)} & set(changed) if changed else ()
     for address in left:
         bad_argument("address", address, f"one that stands in {own}.ipynb as [text](address)")
     return page
+
+
+def _under_the_title(own: str, shelf: _Addresses) -> str:
+    "Links to the notebook of a page, and to machines that run it."
+    home = book_home(shelf.folder)
+    links = [page_links(own, shelf.pages[own], home), _run_here(own, shelf), launch_links(own, shelf.folder)]
+    return "\n".join(filter(None, links)) if own != "index" else ""
+
+
+def _run_here(own: str, shelf: _Addresses) -> str:
+    "Whether a chapter runs in the browser, where a JupyterLite goes with the site."
+    if shelf.lite is None or not CHAPTER.match(own) or own.endswith("_records"):
+        return ""
+    said = f"not in the browser: {reason_against(own)}"
+    if own in shelf.lite:
+        said = f'<a href="lite/lab/index.html?path={quote(own)}.ipynb">run it here</a>, in the browser'
+    return f'<div class="chapter-launch">{said}</div>'
 
 
 def _in_output(kind: str, text: str) -> dict[str, str]:
@@ -586,10 +655,12 @@ def _heading(name: str) -> Any:
     return new_markdown_cell("# " + re.sub(r"([^\w\s])", r"\\\1", title))
 
 
-def _names_line(name: str, module: str = "", minutes: int = 0) -> str:
+def _names_line(name: str, module: str = "", minutes: int = 0, before: Iterable[tuple[str, str]] = ()) -> str:
     page, name = html.escape(module), html.escape(f"nbs/{name}.ipynb")
     module = page and f"lla_course.{page}"
     time = f"<i>about {minutes} minutes</i>" if minutes else ""
+    if first := ", ".join(f'<a href="{address}.html">{number}</a>' for number, address in before):
+        time += f"<i>after {first}</i>"
     if not module:
         return f'<div class="chapter-file">{name}{time}</div>'
     link = f'<a href="reference/{page}.html">{module}</a>'
@@ -607,15 +678,13 @@ def launch_links(
     folder: Path,  # of the notebooks; the settings.ini beside it says where the repository is
 ) -> str:  # HTML; empty where the repository is not on GitHub
     "Links that open a chapter in Binder and in Colab."
-    settings = ConfigParser(delimiters=["="], interpolation=None)
-    settings.read(folder.resolve().parent / "settings.ini", encoding="utf-8")
-    home, branch = (settings["DEFAULT"].get(key, "") for key in ("git_url", "branch"))
-    place = re.fullmatch(r"https://github\.com/([\w.-]+/[\w.-]+?)/?", home)
-    if not place or not branch:
+    home = book_home(folder)
+    if not home.github:
         return ""
+    place, branch = home.github, home.branch
     file = quote(f"nbs/{name}.ipynb")
-    binder = f"https://mybinder.org/v2/gh/{place[1]}/{quote(branch, safe='')}?urlpath=lab/tree/{file}"
-    colab = f"https://colab.research.google.com/github/{place[1]}/blob/{quote(branch)}/{file}"
+    binder = f"https://mybinder.org/v2/gh/{place}/{quote(branch, safe='')}?urlpath=lab/tree/{file}"
+    colab = f"https://colab.research.google.com/github/{place}/blob/{quote(branch)}/{file}"
     return (
         f'<div class="chapter-launch">run it in <a href="{binder}">Binder</a> or in '
         f'<a href="{colab}">Colab</a> (there first: <code>{html.escape(INSTALL)}</code>)</div>'
@@ -630,6 +699,7 @@ PARTS = {
     "4": "Part 4 BRiTE",
     "5": "Part 5 FTCT",
     "6": "Part 6 Auctions",
+    "glossary": "Words",
     "reference/index": "Reference",
     "9": "Solutions",
     "0": "The workshop",
@@ -718,7 +788,7 @@ def _copy_style(style: Path, work: Path) -> None:
 DEAD = ("myst.xref_missing", "image.not_readable", "download.not_readable", "toc.")
 
 
-def _sphinx(source: Path, out: Path) -> list[str]:
+def _sphinx(source: Path, out: Path, home: Home) -> list[str]:
     "Have the pages built, and return the warnings. Raises `ValueError` for addresses that lead nowhere."
     from sphinx.application import Sphinx
     from sphinx.errors import SphinxError
@@ -728,9 +798,10 @@ def _sphinx(source: Path, out: Path) -> list[str]:
     try:
         with docutils_namespace():
             work = out.parent
-            Sphinx(
-                source, work, out, work / "doctrees", "html", status=None, warning=heard, freshenv=True
-            ).build()
+            base = urlsplit(home.site).path or "/"
+            told = dict(html_baseurl=home.site, notfound_urls_prefix=base, html_context={"home": home.site})
+            folders = (source, work, out, work / "doctrees")
+            Sphinx(*folders, "html", told, status=None, warning=heard, freshenv=True).build()
     except SphinxError as error:
         raise ValueError(f"Sphinx cannot build the pages: {error}") from error
     said = re.sub(r"\x1b\[[\d;]*m", "", heard.getvalue())
@@ -799,6 +870,7 @@ def build_site(
     *,
     chapters: Iterable[str] | None = None,  # the names of those that belong to it; default: all in the folder
     folder: Path | None = None,  # where their pictures and references.bib lie; default: beside the notebooks
+    lite: Path | None = None,  # a site of `lite.build_lite` that goes with the pages
 ) -> Path:  # its front page, index.html
     """Build the static site. Warnings are printed.
 
@@ -811,11 +883,20 @@ def build_site(
     if not notebooks:
         bad_argument("runs", str(runs), "a folder with executed notebooks")
     folder = Path(folder or runs)
+    require_lite(lite)
     if dead := broken_links(notebooks, folder):
         raise ValueError("broken links:\n" + "\n".join(dead))
     with _draft(out) as work:
-        _swap(_build(notebooks, work, folder), out)
+        _swap(_build(notebooks, work, folder, lite), out)
     return out / "index.html"
+
+
+def require_lite(
+    lite: Path | None,  # a folder, or none
+) -> None:
+    "Check that a folder holds a JupyterLite. Raises `ValueError` for one that does not."
+    if lite is not None and not (Path(lite) / "lab" / "index.html").is_file():
+        bad_argument("lite", str(lite), "a folder that lla-course lite has written")
 
 
 TITLE_PICTURE = re.compile(r"(\A# [^\n]*\n\n> [^\n]*\n)\n!\[[^\]\n]*\]\(pictures/[^)\s]+\.png\)\n")
@@ -844,37 +925,94 @@ def read_notebook(
     except Exception as error:
         raise ValueError(f"{path} is not a notebook: {' '.join(str(error).split())}") from error
 
+# %% ../../nbs/03_site.ipynb #9e41c7a2
+def _text(path: Path) -> str:
+    return path.read_text(encoding="utf-8") if path.is_file() else ""
+
+
+def _prose(notebook: Any) -> str:
+    return "\n\n".join(c.source for c in notebook.cells if c.cell_type == "markdown")
+
+
+def _preview(name: str, shelf: _Addresses) -> str:
+    "Where on the site a picture of a chapter lies; that of chapter 20 for those that have none."
+    pictures = (shelf.folder / "pictures" / f"{stem}.png" for stem in (name, "20_attention_as_regression"))
+    found = next((path for path in pictures if path.is_file()), None)
+    return "_static/" + _store_file(shelf.static, found.name, found.read_bytes()) if found else ""
+
+
+def _cards(notebooks: dict[str, Any], shelf: _Addresses) -> str:
+    "A card for each part, in HTML. The pictures of the parts go out of the index."
+    minutes = {name: reading_minutes(book) for name, book in notebooks.items() if CHAPTER.match(name)}
+    minutes |= {name: 0 for name in minutes if name.endswith("_records")}  # tables to look things up in
+    cards = ""
+    for cell in (c for c in notebooks["index"].cells if c.cell_type == "markdown"):
+        found, cell.source = part_cards(cell.source)
+        for card in found:
+            there, file = [n for n in card.chapters if n in notebooks], shelf.folder / card.picture
+            if there and file.is_file():
+                picture = "_static/" + _store_file(shelf.static, file.name, file.read_bytes())
+                cards += card_html(card, minutes, f"{shelf.pages[there[0]]}.html", picture) + "\n"
+    return cards and f'<div class="cards">\n{cards}</div>'
+
+
+def _more_pages(lists: tuple[str, str], written: dict[str, Any], source: Path) -> dict[str, str]:
+    "Write the pages of references and of the glossary, where there are any; returns their titles."
+    works, words = lists
+    if works:
+        _write_references(works, written, source)
+    if words:
+        write_atomic(source / "glossary.md", glossary_page(words))
+        write_atomic(source / "glossary.txt", words)  # for the extension
+    return {name: name.title() for name, text in (("references", works), ("glossary", words)) if text}
+
+
+def _insert(index: Any, text: str) -> None:
+    "Put a cell before the first section of the front page."
+    from nbformat.v4 import new_markdown_cell
+
+    heads = [i for i, c in enumerate(index.cells) if c.source.startswith("## ")]
+    if text and heads:
+        index.cells.insert(heads[0], new_markdown_cell(text))
+
 # %% ../../nbs/03_site.ipynb #c043
-def _build(notebooks: dict[str, Any], work: Path, folder: Path) -> Path:
+def _build(notebooks: dict[str, Any], work: Path, folder: Path, lite: Path | None = None) -> Path:
     import nbformat
     from nbformat.v4 import new_markdown_cell, new_notebook
 
     style, source, static = style_folder(folder), work / "source", work / "static"
-    for new in (source, static, work / "templates"):
-        new.mkdir()
+    for new in (source, static / "notebooks", work / "templates"):
+        new.mkdir(parents=True)
     pages = page_names(notebooks)
+    for name, notebook in notebooks.items():
+        nbformat.write(bare_notebook(notebook), static / "notebooks" / f"{pages[name]}.ipynb")
     anchors = {name: _anchors(notebook) for name, notebook in notebooks.items()}
-    bib = folder / "references.bib"
-    works = bib.read_text(encoding="utf-8") if bib.is_file() else ""
-    shelf = _Addresses(folder, pages, anchors, source, static, bib_addresses(works))
+    works, words = (_text(folder / name) for name in ("references.bib", "glossary.md"))
+    earlier = prerequisites(_prose(notebooks["index"])) if "index" in notebooks else {}
+    there = lite and frozenset(path.stem for path in (Path(lite) / "files").glob("*.ipynb"))
+    shelf = _Addresses(folder, pages, anchors, source, static, bib_addresses(works), earlier, there)
+    cards = _cards(notebooks, shelf) if "index" in notebooks else ""
     done = {name: _with_new_addresses(notebook, name, shelf) for name, notebook in notebooks.items()}
     index = done.pop("index", None) or prepare(new_notebook(), "index")
-    titles = {pages[name]: _title(page) for name, page in done.items()}
-    if works:
-        _write_references(works, {pages[n]: page for n, page in {**done, "index": index}.items()}, source)
-        titles["references"] = "References"
+    _insert(index, cards)
+    written = {pages[n]: page for n, page in {**done, "index": index}.items()}
+    titles = {page: _title(book) for page, book in written.items() if page != "index"}
+    titles |= _more_pages((works, words), written, source)
     for name, text in reference_pages(notebooks, pages, titles).items():
         write_atomic(source / f"{name}.rst", text)
         titles |= {name: "Reference"} if name == "reference/index" else {}
     if "reference/index" in titles and "index" in notebooks:
         index.cells.append(new_markdown_cell(LIBRARY))
     index.cells.append(new_markdown_cell(contents(titles, shown="index" not in notebooks)))
-    for name, page in {**done, "index": index}.items():
-        nbformat.write(page, source / f"{pages[name]}.ipynb")
+    for name, book in {**done, "index": index}.items():
+        book.metadata |= {"picture": _preview(name, shelf)}
+        nbformat.write(book, source / f"{pages[name]}.ipynb")
     _vendor(static)
     _copy_style(style, work)
-    for warning in _sphinx(source, work / "site"):
+    for warning in _sphinx(source, work / "site", book_home(folder)):
         print("site:", warning, file=sys.stderr)
+    if lite:
+        shutil.copytree(lite, work / "site" / "lite")
     return work / "site"
 
 

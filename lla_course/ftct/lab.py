@@ -74,16 +74,13 @@ def world_figure(
     fig = graph(places, [(world.parent[v], v) for v in places if v], roles=roles, height=height, alt=alt)
     when_narrow(fig, width=680, dragmode=False)
     fig.update_traces(mode="markers").update_yaxes(scaleanchor=None)
-    note = lambda x, y, text, **how: fig.add_annotation(x=x, y=y, text=text, showarrow=False, **how)
+    notes, note = [], lambda x, y, text, **how: dict(x=x, y=y, text=text, showarrow=False, **how)
     for v, (x, y) in places.items():
-        note(x, y, f"<b>{ALPHABET[world.letter[v]]}</b>", font=dict(color="white", size=14))
+        notes.append(note(x, y, f"<b>{ALPHABET[world.letter[v]]}</b>", font=dict(color="white", size=14)))
         if v and values:
-            note(
-                *((a + b) / 2 for a, b in zip((x, y), places[world.parent[v]])),
-                f"{world.op[v]:+d}",
-                yshift=13,
-                font_size=12,
-            )
+            middle = ((a + b) / 2 for a, b in zip((x, y), places[world.parent[v]]))
+            notes.append(note(*middle, f"{world.op[v]:+d}", yshift=13, font_size=12))
+    fig.layout.annotations = [*fig.layout.annotations, *notes]
     return fig
 
 # %% ../../nbs/59_ftct_lab.ipynb #c006
@@ -148,17 +145,15 @@ def token_strip(
     if not words:
         bad_argument("words", words, "at least one line of tokens")
     ends = [np.cumsum([0, *(0.13 + 0.08 * len(text) for text, _ in line)]) for line in words]
-    scale = min(1.0, wide / max(e[-1] for e in ends))
-    for row, (line, at) in enumerate(zip(words, ends)):
-        for x, (text, role) in zip(at, line):
-            fig.add_annotation(
-                x=scale * x - 0.3,
-                y=top - step * row,
-                text=text,
-                showarrow=False,
-                xanchor="left",
-                font=dict(size=12, color=colour(role)),
-            )
+    scale, still = min(1.0, wide / max(e[-1] for e in ends)), dict(showarrow=False, xanchor="left")
+    notes = [
+        dict(
+            x=scale * x - 0.3, y=top - step * row, text=text, font=dict(size=12, color=colour(role)), **still
+        )
+        for row, (line, at) in enumerate(zip(words, ends))
+        for x, (text, role) in zip(at, line)
+    ]
+    fig.layout.annotations = [*fig.layout.annotations, *notes]  # at once, as in `graph`
     return fig
 
 

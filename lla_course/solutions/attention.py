@@ -1562,35 +1562,35 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #d28c
-def _dealt(answer: Any, tokens: int, world: int) -> str | None:
-    "What is wrong with the deal of so many tokens, in words."
-    try:
-        got = [sorted(int(t) for t in np.asarray(rank).flatten()) for rank in answer(tokens, world)]
-    except TypeError:
-        return "return a list with the positions of each rank, for example tensors or lists of whole numbers."
-    if len(got) != world:
-        return f"{world} ranks should get a list each; you returned {len(got)}."
-    if sorted(t for rank in got for t in rank) != list(range(tokens)):
-        return f"each of the positions 0 to {tokens - 1} should belong to exactly one rank."
-    if len({len(rank) for rank in got}) > 1:
-        return f"the ranks hold {[len(rank) for rank in got]} tokens: all should hold as many."
-    runs = max(1 + sum(b - a > 1 for a, b in zip(rank, rank[1:])) for rank in got)
-    pairs = [sum(t + 1 for t in rank) for rank in got]
-    if len(set(pairs)) > 1 and runs == 1:
-        return f"the ranks have {pairs} pairs: one run each cannot be fair, since late tokens see more keys."
-    if len(set(pairs)) > 1:
-        return f"the ranks have {pairs} pairs of {tokens} tokens: these should be equal to the last one."
-    if runs > 2:
-        return f"fair, but a rank has {runs} runs of neighbouring tokens, and so {runs} calls: two will do."
-    return None
-
-
 @exercise("28d.1")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"28d.1\", deal)."
-    sizes = [(16, 2), (24, 3), (64, 8), (6, 1)]
-    return next((hint for size in sizes if (hint := _dealt(answer, *size))), None)
+        return "pass the function itself: check(\"28d.1\", even_cuts)."
+    for tokens, world in ((64, 4), (1000, 8), (4096, 16), (10, 1)):
+        try:
+            cuts = [int(c) for c in answer(tokens, world)]
+        except TypeError:
+            return "return a list of whole numbers, the places where to cut."
+        if len(cuts) != world + 1 or cuts[0] != 0 or cuts[-1] != tokens:
+            ends = f"{world} parts have {world + 1} ends, the first 0 and the last {tokens}"
+            return f"{ends}; you returned {cuts[:9]}."
+        if any(b <= a for a, b in zip(cuts, cuts[1:])):
+            return f"the places should rise: {cuts[:9]}."
+        pairs = [(b * (b + 1) - a * (a + 1)) // 2 for a, b in zip(cuts, cuts[1:])]
+        mean = tokens * (tokens + 1) / 2 / world
+        off = [abs(p - mean) for p in pairs]
+        if max(off) <= tokens:
+            continue
+        if cuts == [tokens * r // world for r in range(world + 1)]:
+            return (
+                f"parts of equal length: the last of {world} ranks has {pairs[-1] / mean:.1f} times the mean."
+            )
+        if pairs[0] < pairs[-1]:
+            return "late queries see more keys, so the late parts should be shorter still."
+        return (
+            f"the largest part has {max(pairs) / mean:.2f} times the mean number of pairs, for {world} ranks."
+        )
+    return None
 
 # %% ../../nbs/92_attention_solutions.ipynb #d28g
 @exercise("28d.2")

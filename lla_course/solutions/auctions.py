@@ -528,6 +528,45 @@ def _(answer: Any) -> str | None:
         },
     )
 
+# %% ../../nbs/96_auctions_solutions.ipynb #s61c1g
+def _one_price(c: np.ndarray, clamp: bool = True) -> float:
+    "Best mean revenue of one price for uniform values below the ceilings c."
+    p = np.linspace(0, c.max(), 40_001)
+    sold = 1 - p[:, None] / c
+    return float((p * (np.maximum(sold, 0) if clamp else sold).mean(1)).max())
+
+
+@exercise("61c.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"61c.1\", worth_of_context)."
+    rng = np.random.default_rng(61)
+    lists = [np.array([0.8, 0.8]), np.array([0.1, 1.0]), 1 / (1 + np.exp(-rng.normal(size=30) * 1.05))]
+    for c in lists:
+        got, known = float(answer(torch.from_numpy(c))), (c / 4).mean()
+        right = known / _one_price(c)
+        if abs(got - right) < 2e-3:
+            continue
+        p = c.mean() / 2
+        wrong = [
+            (1 / right, "that is the ratio upside down: with the ceilings known, over without."),
+            (
+                known / _one_price(c, clamp=False),
+                "above a ceiling nothing is sold: the probability is 0, not below it.",
+            ),
+            (
+                known / (p * np.maximum(1 - p / c, 0).mean()),
+                "half of the mean ceiling is not the best price for all; search for it.",
+            ),
+            (_one_price(c), "that is the revenue without the contexts; the ratio is wanted."),
+            (known, "that is the revenue with the contexts; the ratio is wanted."),
+        ]
+        return next(
+            (hint for value, hint in wrong if abs(got - value) < 2e-3),
+            f"for {len(c)} ceilings up to {c.max():.2f} the ratio is {right:.3f}; yours is {got:.3f}.",
+        )
+    return None
+
 # %% ../../nbs/96_auctions_solutions.ipynb #s61d1g
 def _tallest(h: np.ndarray) -> np.ndarray:
     n, m = h.shape
@@ -563,6 +602,56 @@ def _(answer: Any) -> str | None:
             column="in a single column no cell has another one in its row: 0.",
         )
         return hints.get(kind, "the first cell has {:.3f} and {:.3f} as others.".format(*right[0, 0, 1:]))
+    return None
+
+# %% ../../nbs/96_auctions_solutions.ipynb #s61d2g
+@exercise("61d.2")
+def _(answer: Any) -> str | None:
+    pair = np.asarray(answer, float).ravel()
+    if pair.shape != (2,):
+        return "give a pair: the cells that can know after one layer, then after two."
+    if np.allclose(pair, [6, 12]):
+        return None
+    if pair[0] != 6:
+        return {
+            7: "the cell itself stands in its row and in its column; count it once.",
+            5: "the cell itself knows too.",
+            12: "that needs the mean of all; here a cell hears its row and its column only.",
+        }.get(pair[0], f"the row has three cells and the column four; together that is not {pair[0]:g}.")
+    return (
+        "the first number is right. Which cell shares neither a row nor a column with any of the six?"
+        if pair[1] < 12
+        else "the first number is right; the table has twelve cells."
+    )
+
+# %% ../../nbs/96_auctions_solutions.ipynb #s61d3g
+@exercise("61d.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"61d.3\", one_each)."
+    rng = np.random.default_rng(613)
+    greedy = np.zeros((3, 4, 2))
+    greedy[0] = 8.0
+    matched = 30.0 * np.eye(3)[:, :, None].repeat(2, 2)
+    call = lambda f: _array(answer(torch.from_numpy(f)))
+    for f in (greedy, 3 * rng.normal(size=(3, 4, 2)), np.swapaxes(greedy, 0, 1).copy(), matched):
+        shares = call(f)
+        if shares.shape != f.shape[:2]:
+            return f"shares [n, m] for scores {list(f.shape)}; yours have the shape {list(shares.shape)}."
+        if shares.min() < 0:
+            return "no share is negative."
+        if shares.sum(1).max() > 1 + 1e-9:
+            return f"a bidder gets {shares.sum(1).max():.2f} items in all, and wants one at most."
+        if shares.sum(0).max() > 1 + 1e-9:
+            return f"an item is sold to {shares.sum(0).max():.2f} in all."
+    if not call(matched).any():
+        return "an auction that sells nothing keeps every promise but the last."
+    if np.diag(call(matched)).min() < 0.9:
+        return "three pairs stand out by far, and each should get nearly all of its item."
+    f = rng.normal(size=(4, 3, 2))
+    P, Q = [2, 0, 3, 1], [1, 2, 0]
+    if not np.allclose(call(f[P][:, Q]), call(f)[P][:, Q]):
+        return "it is not equivariant: shuffled scores should give shuffled shares."
     return None
 
 # %% ../../nbs/96_auctions_solutions.ipynb #s61e1g
@@ -603,6 +692,53 @@ def _(answer: Any) -> str | None:
             " the table hold, when the wide lies come first?"
         )
     return f"the first value gains {right[0]:.4f} by its best lie; yours says {got[0]:.4f}."
+
+# %% ../../nbs/96_auctions_solutions.ipynb #s61e2g
+@exercise("61e.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"61e.2\", best_kinds)."
+    # eight values: two are honest (one of them tied with a wide lie), one lies as another value
+    utilities, sizes = torch.zeros(8, 8 + 3 + 2, dtype=torch.float64), dict(wide=3, near=2)
+    utilities[:, :8] = -torch.arange(8.0, dtype=torch.float64)
+    utilities[range(8), range(8)] = 0.5
+    best_at = {1: 9, 2: 4, 3: 8, 4: 12, 5: 11, 6: 9, 7: 8}
+    for row, column in best_at.items():
+        utilities[row, column] = 0.5 if row == 1 else 0.9
+    right = dict(truth=2 / 8, shared=1 / 8, wide=3 / 8, near=2 / 8)
+    got = answer(utilities, sizes)
+    if not isinstance(got, dict) or set(got) != set(right):
+        return f"a dictionary with the keys {', '.join(right)}, please."
+    got = {name: float(share) for name, share in got.items()}
+    if np.allclose([got[k] for k in right], list(right.values())):
+        return None
+    if max(got.values()) > 1:
+        return "shares from 0 to 1, not counts."
+    if abs(got["truth"] - 1 / 8) < 1e-9:
+        return "one value gains as much by a lie as by the truth; then there is no reason to lie."
+    if got["truth"] == 0:
+        return "where no report gains more than the diagonal, the best report is the truth."
+    return next(
+        f"{name} lies are best for {right[name]:.3f} of these values; yours says {got[name]:.3f}."
+        for name in right
+        if abs(got[name] - right[name]) > 1e-9
+    )
+
+# %% ../../nbs/96_auctions_solutions.ipynb #s61e3g
+@exercise("61e.3")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        1.41,
+        tolerance=0.2,
+        hints={
+            16: "that would be so if each lie added its own gain; the best of them is what counts.",
+            4: "that is the root of 16; the best of many draws grows far more slowly.",
+            1.0: "more lies in a list find more; run it.",
+            0.71: "upside down: with 256, over with 16.",
+            0.48: "that is the regret with 256; divide it by that with 16.",
+        },
+    )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c621
 @exercise("62.1")
@@ -705,24 +841,25 @@ def _(answer: Any) -> str | None:
     pair = np.asarray(answer, float).ravel()
     if pair.shape != (2,):
         return "give a pair: profiles, then comparisons."
-    if np.allclose(pair, [576, 8640]):
+    if np.allclose(pair, [2560, 59_520]):
         return None
     known = {
-        192: "that is 12 times 16; each bidder has his turn, with his own values.",
-        49152: "the bidders take turns, so that their values are not combined with each other.",
-        8640: "that is the second number.",
+        1920: "those are the true values; the wide lies go through the network as well.",
+        640: "that is 20 times 32; each bidder has his turn, with his own values.",
+        59520: "that is the second number.",
     }
-    if pair[0] != 576:
-        return known.get(pair[0], f"count contexts, times bidders, times values: not {pair[0]:g}.")
+    if pair[0] != 2560:
+        return known.get(pair[0], f"count contexts, times bidders, times reports: not {pair[0]:g}.")
     hints = {
-        9216: "the first number is right; the truth itself is not a lie, so each value has 15.",
-        576: "the first number is right; each value is compared with all the others of its group.",
-        4320: "the first number is right; a lies as b and b lies as a are two pairs.",
+        61440: "the first number is right; the truth itself is not a lie, so each value has 31.",
+        44160: "the first number is right; the wide lies are tried by every value too.",
+        79360: "the first number is right; a wide lie is the true value of no bidder and has no lies itself.",
+        29760: "the first number is right; a lies as b and b lies as a are two pairs.",
     }
     return hints.get(
         pair[1],
-        "the first number is right; each of the 576 values has the others of its group as lies, which is not"
-        f" {pair[1]:g} in all.",
+        "the first number is right; each of the 1920 values has the others of its group and the wide ones as"
+        f" lies, which is not {pair[1]:g} in all.",
     )
 
 # %% ../../nbs/96_auctions_solutions.ipynb #c62c

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..brite.task import Task
 from ..course.exercises import as_number, close, exercise
 
 # %% ../../nbs/94_brite_solutions.ipynb #c005
@@ -305,6 +306,62 @@ def _(answer: Any) -> str | None:
         return "the draws should come from the generator: the same seed, the same tokens."
     return None
 
+# %% ../../nbs/94_brite_solutions.ipynb #s419g
+def _legal(task: Task) -> set:
+    "All legal texts of a chain, as tuples."
+    found = set()
+    for k in range(task.n_max + 1):
+        for numbers in product(range(task.values), repeat=k + 1):
+            text = (*numbers[:k], task.stop, numbers[k])
+            found.add(text + (task.pad,) * (task.text_len - len(text)))
+    return found
+
+
+@exercise("41.7")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"41.7\", all_texts)."
+    for task in (Task(n_max=2), Task(values=11, n_max=2)):
+        got = torch.as_tensor(answer(task)).tolist()
+        if not got or any(not isinstance(row, list) or len(row) != task.text_len for row in got):
+            return (
+                f"a row of {task.text_len} tokens for each text: {task.n_max} numbers, stop, answer, padding."
+            )
+        rows, wanted = {tuple(row) for row in got}, _legal(task)
+        if len(rows) < len(got):
+            return "some text is listed twice, and would be counted twice."
+        lost, wrong = wanted - rows, rows - wanted
+        if not lost and not wrong:
+            continue
+        if lost and not wrong:
+            if all(row[0] == task.stop for row in lost):
+                return "a rationale may be empty: the stop at once, and an answer."
+            if all(row[task.n_max] == task.stop for row in lost):
+                return "at full length the stop is still written, and an answer after it."
+            return f"{len(lost)} of {len(wanted)} texts are missing, as {list(min(lost))}."
+        bad = list(min(wrong))
+        if task.pad not in bad and len(lost) and max(bad) < task.pad:
+            return f"{bad} has no stop: it is token {task.stop}."
+        return f"{bad} is no legal text: numbers, the stop {task.stop}, one number, then only {task.pad}."
+    return None
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4110g
+@exercise("41.8")
+def _(answer: Any) -> str | None:
+    return close(
+        answer,
+        (10 / 11) ** 6,
+        tolerance=0.02,
+        hints={
+            0.4355: "that is the share of texts that stop earlier.",
+            0.1429: "the seven lengths are not equally likely: it could stop at every token before.",
+            0.0909: "that is the probability of the stop at one token.",
+            0.5314: "thinking, it chooses from eleven tokens: ten numbers and the stop.",
+            0.6209: "six numbers are drawn, and each could have been the stop.",
+            56.45: "a share is a number from 0 to 1.",
+        },
+    )
+
 # %% ../../nbs/94_brite_solutions.ipynb #x41e
 def _slopes(answer: Any, ratios: list, advantages: list, width: float) -> tuple[float, list]:
     "The loss, and its slopes with respect to log Q, at given ratios."
@@ -316,10 +373,10 @@ def _slopes(answer: Any, ratios: list, advantages: list, width: float) -> tuple[
     return float(loss.detach()), [0.0] * len(ratios) if slope is None else slope.tolist()
 
 # %% ../../nbs/94_brite_solutions.ipynb #x41g
-@exercise("41.7")
+@exercise("41.9")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"41.7\", clipped)."
+        return "pass the function itself: check(\"41.9\", clipped)."
     loss, slopes = _slopes(answer, [1.0, 1.0, 1.0], [2.0, -1.0, 0.5], 0.2)
     if np.isclose(loss, 0.5):
         return "the sign: a loss goes down, and good texts should become likelier."
@@ -346,10 +403,10 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/94_brite_solutions.ipynb #s4208
-@exercise("41.8")
+@exercise("41.10")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"41.8\", dpo_loss)."
+        return "pass the function itself: check(\"41.10\", dpo_loss)."
     right = lambda g, b, gr, br, beta: float(np.logaddexp(0, -beta * (g - gr - b + br)).mean())
     g, b, gr, br = (
         np.array([-3.0, -5.0]),

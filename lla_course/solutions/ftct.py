@@ -314,11 +314,11 @@ def _(answer: Any) -> str | None:
     if np.allclose(pair, [110, 104]):
         return None
     if np.allclose(pair, [104, 110]):
-        return "that is the other way round: Z stands last, and it is noise."
+        return "that is the other way round: X stands last, and it is noise."
     if np.allclose(pair, [104, 98]):
-        return "apply the operation of F: plus 6."
+        return "apply the operation of W: plus 6."
     if np.allclose(pair, [113, 104]):
-        return "107 is the largest number; the last one before F is 104."
+        return "107 is the largest number; the last one before W is 104."
     return (
         "the first is 104 plus 6, or the second 98 plus 6, and the other one is wrong."
         if np.isclose(pair, [110, 104]).any()

@@ -12,8 +12,11 @@ from collections.abc import Callable
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
+from scipy.stats import t as student_t
+from scipy.stats import ttest_ind
 
 from ..attention.dense import lla_dense
 from ..attention.flash import flash_lla
@@ -458,6 +461,42 @@ def _(answer: Any) -> str | None:
             return f"with {fading} fading the gradient is a number now, but not the right one."
     return None
 
+# %% ../../nbs/93_models_solutions.ipynb #s31c4g
+@exercise("31c.4")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"31c.4\", join)."
+    rng = torch.Generator().manual_seed(14)
+    draw = lambda rows: torch.randn(rows, 4, generator=rng, dtype=torch.float64)
+    (M, A), (N, B) = ((draw(4), draw(3)) for _ in range(2))
+    got = answer((M, A), (N, B))
+    if not isinstance(got, (tuple, list)) or len(got) != 2:
+        return "a pair is wanted: what the memory is multiplied by, and what is added."
+    product, added = (torch.as_tensor(x) for x in got)
+    if product.shape != M.shape or added.shape != A.shape:
+        return f"M is [4, 4] and A is [3, 4] here; yours are {list(product.shape)} and {list(added.shape)}."
+    near = lambda a, b: torch.allclose(a.double(), b)
+    if near(product, M @ N) and near(added, A @ N + B):
+        return None
+    known = [
+        (
+            near(product, N @ M),
+            "the memory meets the first piece first, and stands on the left of both matrices.",
+        ),
+        (near(added, A + B), "what the first piece has added goes through the second piece too."),
+        (
+            near(added, B @ M + A),
+            "the pieces are exchanged: the first one's A is multiplied by the second one's M.",
+        ),
+        (near(added, A @ N), "the second piece adds something of its own."),
+        (near(added, A @ M + B), "what the first piece adds is multiplied by the M of the second."),
+        (
+            not near(product, M @ N),
+            "put the memory W through both pieces: what is W multiplied by in the end?",
+        ),
+    ]
+    return next((hint for is_it, hint in known if is_it), "put W M + A through the second piece, and sort.")
+
 # %% ../../nbs/93_models_solutions.ipynb #s321g
 @exercise("32.1")
 def _(answer: Any) -> str | None:
@@ -704,7 +743,7 @@ def _(answer: Any) -> str | None:
 @exercise("34.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"34.3\", recall)."
+        return "pass the function itself: check(\"34.3\", recall_by_hand)."
     tokens = torch.tensor([5, 9, 2, 7, 5, 2, 2, 5, 3, 9, 9])
 
     def rule(t: int, ahead: int = 1, by_preset: int = -1, self_: bool = False) -> int:
@@ -947,7 +986,7 @@ def _(answer: Any) -> str | None:
 @exercise("36.3")
 def _(answer: Any) -> str | None:
     if not callable(answer):
-        return "pass the function itself: check(\"36.3\", bits_per_byte)."
+        return "pass the function itself: check(\"36.3\", bits_of)."
     rng = torch.Generator().manual_seed(4)
     logits, tokens = (
         2 * torch.randn(3, 6, 256, generator=rng, dtype=torch.float64),
@@ -1066,6 +1105,87 @@ def _(answer: Any) -> str | None:
             11.6: "the share is a number from 0 to 1.",
         },
     )
+
+# %% ../../nbs/93_models_solutions.ipynb #s367g
+def _drawn_files(a, b, sizes, together: bool = True, ratio: bool = True, draws: int = 4000) -> float:
+    "The answer to 36.7; each keyword is a mistake."
+    rng = np.random.default_rng(5)
+    first = rng.integers(len(sizes), size=(draws, len(sizes)))
+    second = first if together else rng.integers(len(sizes), size=(draws, len(sizes)))
+    if not ratio:
+        return float(((a - b) / sizes)[first].mean(1).std())
+    return float((a[first].sum(1) / sizes[first].sum(1) - b[second].sum(1) / sizes[second].sum(1)).std())
+
+
+@exercise("36.7")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"36.7\", file_error)."
+    rng = np.random.default_rng(36)
+    sizes = np.exp(8 + 1.5 * rng.normal(size=40)).round()
+    a = sizes * (1.4 + 0.3 * rng.random(40))
+    b = a + sizes * 0.02 * rng.normal(size=40) + 0.01 * sizes
+    given = [x.copy() for x in (a, b, sizes)]
+    got = float(answer(*given, 4000, np.random.default_rng(0)))
+    right = _drawn_files(a, b, sizes)
+    near = lambda x: abs(got / x - 1) < 0.08
+    if near(right):
+        again = float(answer(*given, 4000, np.random.default_rng(0)))
+        return None if again == got else "the draws should come from the generator: same seed, same number."
+    if got == 0:
+        return "the files are the same in every draw; draw with replacement, as many as there are."
+    known = [
+        (_drawn_files(a, b, sizes, together=False), "both mixers read the *same* files in each draw."),
+        (
+            _drawn_files(a, b, sizes, ratio=False),
+            "a long file counts more: bits of all drawn files over their bytes.",
+        ),
+        (right / len(sizes) ** 0.5, "the deviation of the differences is the error; do not divide it again."),
+        (right**2, "that is a variance; the standard deviation is wanted."),
+        (right * sizes.mean() * len(sizes), "divide by the bytes of the files drawn: bits per byte."),
+    ]
+    return next(
+        (hint for wrong, hint in known if near(wrong)),
+        f"with these files the error is about {right:.4f}; yours is {got:.4f}.",
+    )
+
+# %% ../../nbs/93_models_solutions.ipynb #s368g
+@exercise("36.8")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"36.8\", p_of_seeds)."
+    rng = np.random.default_rng(368)
+    for sizes in ((3, 3), (3, 5)):
+        a, b = rng.normal(size=sizes[0]), 1.2 + 2 * rng.normal(size=sizes[1])
+        got, right = float(answer(a, b)), float(ttest_ind(a, b, equal_var=False).pvalue)
+        if np.isclose(got, right, atol=1e-3):
+            continue
+        d, m = abs(a.mean() - b.mean()), [len(a), len(b)]
+        s0, s1 = ((np.var(a, ddof=k) / m[0] + np.var(b, ddof=k) / m[1]) ** 0.5 for k in (0, 1))
+        parts = [np.var(x, ddof=1) / len(x) for x in (a, b)]
+        freedom = sum(parts) ** 2 / sum(v**2 / (n - 1) for v, n in zip(parts, m))
+        known = [
+            (2 * student_t.sf(d / s0, 1000), "both mistakes are still there."),
+            (
+                2 * student_t.sf(d / s1, 1000),
+                "the variances are right; a thousand degrees of freedom are too many.",
+            ),
+            (
+                2 * student_t.sf(d / s0, freedom),
+                "the freedom is right; numpy's variance divides by m, not by m - 1.",
+            ),
+            (2 * student_t.sf(d / s0, sum(m) - 2), "the freedom is nearly right; the variance divides by m."),
+            (
+                2 * student_t.sf(d / s1, sum(m) - 2),
+                "four degrees of freedom only if both sides scatter alike; these do not.",
+            ),
+            (right / 2, "either side may be better: twice the tail."),
+        ]
+        return next(
+            (hint for wrong, hint in known if np.isclose(got, wrong, atol=1e-3)),
+            f"for these scores p is {right:.3f}; yours is {got:.3f}.",
+        )
+    return None
 
 # %% ../../nbs/93_models_solutions.ipynb #s3703
 def _seen_by(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, first: Any, ridge: float) -> torch.Tensor:

@@ -8,11 +8,11 @@ project = html_title = TITLE
 language = "en"
 root_doc = "index"
 exclude_patterns = ["files"]
-extensions = ["myst_nb"]
+extensions = ["myst_nb", "sphinx_copybutton", "notfound.extension", "lla_course.course.page_parts"]
 suppress_warnings = ["config.cache"]  # a function among the settings cannot be stored
 
 html_theme = "furo"
-pygments_style = "tango"
+pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-contrast-dark"
 templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["house.css"]
@@ -26,6 +26,16 @@ mathjax3_config = {"options": {"enableMenu": False}}
 myst_enable_extensions = [*MYST]
 myst_heading_anchors = 3
 myst_heading_slug_func = jupyter_slug
+
+copybutton_selector = "div.cell_input div.highlight > pre, section > div[class*=highlight-] > div > pre"
+
+notfound_context = {
+    "title": "No page here",
+    "body": (
+        "<h1>No page here</h1><p>The address leads to no page of this book. The list of chapters is at the"
+        " side, and the search above it knows every word of them.</p>"
+    ),
+}
 
 add_module_names = False  # a page of the reference says once which module it is about
 toc_object_entries_show_parents = "hide"

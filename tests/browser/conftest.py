@@ -4,6 +4,8 @@ profiles.
 Without the browser they are skipped, but not where the variable CI is set: there a skipped test fails."""
 
 import os
+import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -63,3 +65,41 @@ def page(browser):
     page.on("request", lambda r: page.requests.append(r.url))
     yield page
     context.close()
+
+
+@pytest.fixture(scope="session")
+def axe():
+    "The source of axe-core, the checker of accessibility, from npm; package-lock.json pins it."
+    here, kept = Path(__file__).parent, Path(__file__).parents[2] / "build" / "npm"
+    script = kept / "node_modules" / "axe-core" / "axe.min.js"
+    locked = (here / "package-lock.json").read_bytes()
+    if not script.is_file() or (kept / "package-lock.json").read_bytes() != locked:
+        if not shutil.which("npm"):
+            pytest.skip("needs npm, which fetches axe-core")
+        kept.mkdir(parents=True, exist_ok=True)
+        for name in ("package.json", "package-lock.json"):
+            shutil.copy(here / name, kept / name)
+        install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+        done = subprocess.run(install, cwd=kept, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
+    return script.read_text(encoding="utf-8")
+
+
+RULES = """only => axe.run(document, {resultTypes: ["violations"], ...only}).then(found => found.violations
+    .filter(v => ["serious", "critical"].includes(v.impact))
+    .map(v => [v.impact, v.id, v.nodes.length, v.nodes[0].html.slice(0, 200)]))"""
+
+
+@pytest.fixture
+def barriers(axe):
+    """What keeps readers out of an open page, light or dark: `barriers(page)` lists what axe-core calls
+    serious or critical."""
+
+    def look(page):
+        page.emulate_media(color_scheme="light")
+        page.evaluate(axe)
+        found = page.evaluate(RULES, {})
+        page.emulate_media(color_scheme="dark")  # only colours change
+        return found + page.evaluate(RULES, {"runOnly": ["color-contrast"]})
+
+    return look

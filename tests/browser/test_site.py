@@ -2,6 +2,7 @@
 and nothing is fetched from elsewhere."""
 
 import json
+import shutil
 import threading
 import time
 from base64 import b64decode
@@ -143,11 +144,6 @@ AT_REST = f"""async n => {{
     }}
     return before;
 }}"""
-STANDS_AT = """([n, end]) => {
-    const slider = document.querySelectorAll('.js-plotly-plot')[n]._fullLayout.sliders[0];
-    const at = slider.active / (slider.steps.length - 1);
-    return end < 0.5 ? at < 0.1 : at > 0.9;
-}"""
 
 
 def drawn(page, nth=0):
@@ -165,26 +161,26 @@ def until_equal(look, expected, seconds=10):
 
 def with_sliders(page):
     return page.evaluate(
-        "[...document.querySelectorAll('.js-plotly-plot')].map((g, i) => (g._fullLayout.sliders || []).length"
-        " ? i : -1).filter(i => i >= 0)"
+        "[...document.querySelectorAll('.js-plotly-plot')].map((g, i) =>"
+        " g.closest('.figure-card').querySelector('input[type=range]') ? i : -1).filter(i => i >= 0)"
     )
 
 
 def drag(page, nth=0):
-    "Pull the slider's grip to the left end of its rail and then to the right end; returns the drawings seen."
+    "Pull the slider to its left end and then to the right end; returns the drawings seen."
     figure = page.locator(".js-plotly-plot").nth(nth)
-    figure.scroll_into_view_if_needed()
+    slider = page.locator(".figure-card", has=figure).locator("input[type=range]")
+    slider.scroll_into_view_if_needed()
     seen = [drawn(page, nth)]
-    for end in (0.01, 0.99):
-        grip, rail = (
-            figure.locator(f".slider-{part}").first.bounding_box()
-            for part in ("grip-rect", "rail-touch-rect")
-        )
-        page.mouse.move(grip["x"] + grip["width"] / 2, grip["y"] + grip["height"] / 2)
+    for end, last in (("min", 0.01), ("max", 0.99)):
+        rail = slider.bounding_box()
+        at, last_step = int(slider.input_value()), int(slider.get_attribute("max"))
+        where = lambda part, rail=rail: rail["x"] + 8 + part * (rail["width"] - 16)
+        page.mouse.move(where(at / last_step), rail["y"] + rail["height"] / 2)
         page.mouse.down()
-        page.mouse.move(rail["x"] + end * rail["width"], rail["y"] + rail["height"] / 2, steps=5)
+        page.mouse.move(where(last), rail["y"] + rail["height"] / 2, steps=5)
         page.mouse.up()
-        page.wait_for_function(STANDS_AT, arg=[nth, end])
+        assert slider.input_value() == slider.get_attribute(end)
         seen.append(drawn(page, nth))
     return seen
 
@@ -218,6 +214,89 @@ def test_slider_moves_without_a_kernel(page, base):
     assert len({*drag(page)}) == 3, "the slider did not move the curve"
     assert page.evaluate(curve) == [4 * x**2 for x in range(6)]
     assert_quiet(page, base)
+
+
+def test_a_slider_takes_keys_and_says_its_value(page, base):
+    settle(page, f"{base}/10_first.html")
+    drawn(page)
+    curve = "Array.from(document.querySelector('.js-plotly-plot')._fullData[0].y)[1]"
+    slider = page.get_by_role("slider", name="position")
+    slider.focus()
+    for key, k in (("ArrowRight", 3), ("End", 4), ("ArrowRight", 4), ("Home", 1)):
+        page.keyboard.press(key)
+        until_equal(lambda: page.evaluate(f"[{curve}, document.activeElement.type]"), [k, "range"])
+        assert slider.get_attribute("aria-valuetext") == page.inner_text("output") == str(k)
+    assert_quiet(page, base)
+
+
+def test_code_is_copied_at_the_press_of_a_button(page, base):
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    settle(page, f"{base}/10_first.html")
+    cell = page.locator("div.cell_input", has_text="def average")
+    cell.hover()
+    cell.get_by_role("button", name="Copy to clipboard").click()
+    if base.startswith("http"):  # a page of a folder may write to the clipboard, but not read it
+        until_equal(
+            lambda: page.evaluate("navigator.clipboard.readText()"), "def average(x): return x.mean()"
+        )
+    assert page.locator("div.cell_output button.copybtn").count() == 0
+    assert_quiet(page, base)
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_nothing_keeps_a_reader_out_of_the_small_site(page, site, barriers, width):
+    page.set_viewport_size({"width": width, "height": 900})
+    found = {}
+    for path in sorted(site.rglob("*.html")):
+        if path.stem != "404" and "_static" not in path.parts:
+            settle(page, path.as_uri())
+            found |= {path.stem: seen} if (seen := barriers(page)) else {}
+    assert found == {}
+
+
+def test_axe_finds_what_is_wrong(page, barriers, tmp_path):
+    "The check itself: a picture without words, pale letters, a slider without a name."
+    bad = "<img src='data:,'><p style='color: #ccc'>pale</p><input type=range>"
+    (tmp_path / "bad.html").write_text(
+        f"<!doctype html><html lang=en><title>t</title><main>{bad}</main></html>"
+    )
+    page.goto((tmp_path / "bad.html").as_uri())
+    assert {rule for _, rule, *_ in barriers(page)} >= {"image-alt", "color-contrast", "label"}
+
+
+def test_a_lost_reader_is_led_back(page, site, tmp_path, barriers):
+    "The page for addresses that lead nowhere: served from below the root, as a host of pages does."
+    shutil.copytree(site, tmp_path / "home")
+
+    class Lost(SilentHandler):
+        def send_error(self, code, *args):
+            body = (tmp_path / "home" / "404.html").read_bytes()
+            self.send_response(code)
+            self.send_header("Content-Type", "text/html")
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Lost, directory=str(tmp_path / "home")))
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        page.goto(f"http://127.0.0.1:{server.server_port}/deep/down/gone.html")
+        assert page.inner_text("h1") == "No page here"
+        assert page.evaluate("getComputedStyle(document.querySelector('.sidebar-tree .caption')).display")
+        assert len(page.complaints) == 2 and all("404" in text for text in page.complaints)
+        assert barriers(page) == []
+        page.locator(".sidebar-tree").get_by_role("link", name="11 Second").click()
+        page.wait_for_url("**/11_second.html")
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
+def test_paper_shows_the_text_alone(page, site):
+    settle(page, f"{site.as_uri()}/10_first.html")
+    page.emulate_media(media="print")
+    gone = (".sidebar-drawer", ".chapter-links", ".figure-slider input", ".copybtn", ".related-pages")
+    assert [part for part in gone if page.locator(part).first.is_visible()] == []
+    assert page.locator(".js-plotly-plot").first.is_visible() and page.locator("h1").is_visible()
 
 
 def test_links_lead_from_page_to_page(page, base):
@@ -432,8 +511,9 @@ def book(executed, tmp_path_factory):
 def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
     stuck, base = [], book.as_uri()
     for chapter in sorted(book.glob("*.html")):
-        if chapter.stem in ("search", "genindex"):
+        if chapter.stem in ("search", "genindex", "404"):
             continue
+        assert chapter.stat().st_size <= 1e6, f"{chapter.name} weighs {chapter.stat().st_size:,} bytes"
         settle(page, chapter.as_uri())
         assert page.complaints == [], chapter.name
         assert page.locator("mjx-merror, [data-mjx-error]").count() == 0, (
@@ -447,6 +527,38 @@ def test_every_page_of_the_book_opens_quietly_and_its_sliders_move(book, page):
                 stuck.append(f"{chapter.name}: figure {nth}")
     assert stuck == []
     assert_quiet(page, base)
+
+
+FIGURES = """[...document.querySelectorAll('.js-plotly-plot')]
+    .map(g => g.closest('[role=img]')?.getAttribute('aria-label') || '')"""
+
+
+def test_nothing_keeps_a_reader_out_of_the_book(book, page, barriers):
+    "axe-core on every page, and words for every figure."
+    found = {}
+    for path in sorted(book.glob("*.html")) + sorted((book / "reference").glob("*.html")):
+        if path.stem == "404":
+            continue
+        settle(page, path.as_uri())
+        seen = barriers(page)
+        seen += [words for words in page.evaluate(FIGURES) if len(words.split()) < 8]
+        found |= {path.stem: seen} if seen else {}
+    assert found == {}
+
+
+def test_the_front_page_moves_and_leads_to_each_part(book, page):
+    settle(page, (book / "index.html").as_uri())
+    assert with_sliders(page) == [0] and len({*drag(page)}) == 3
+    cards = page.locator("a.card")
+    assert cards.count() == 6
+    assert page.evaluate(
+        "[...document.querySelectorAll('.card img')].every(i => i.complete && i.naturalWidth && i.alt)"
+    )
+    for text in cards.all_inner_texts():
+        assert "chapters, about" in text
+    cards.nth(2).click()
+    page.wait_for_url("**/30_models.html")
+    assert_quiet(page, book.as_uri())
 
 
 def test_every_picture_is_of_todays_figure(book, page):

@@ -108,6 +108,12 @@ kernels                       | DIR
 kernels settings.ini          | folder='settings.ini': expected a new or empty folder
 kernels nbs                   | this one holds
 kernels /proc/x               | a folder that can be written to
+release                       | DIR
+release nbs                   | this one holds
+release new 7                 | part='7': expected one of 1 to 6
+release new 1                 | a part whose solutions are here
+progress nope                 | nope
+progress --undo               | the chapters that are to be unread
 site 00                       | 00
 site --jobs none              | none
 site --out                    | --out
@@ -304,7 +310,7 @@ def test_site(root, monkeypatch, capsys):
     monkeypatch.setattr(runner, "_outcomes", outcome("failed", "cell 1: Oh: no"))
     assert main(["site"]) == 1 and not built and "cell 1: Oh: no" in capsys.readouterr().out
     monkeypatch.setattr(runner, "_outcomes", outcome("ok"))
-    more = dict(chapters=["00_core"], folder=root / "nbs")
+    more = dict(chapters=["00_core"], folder=root / "nbs", lite=None)
     assert main(["site"]) == 0 and built == [
         (root / "build" / "runs" / "fast", root / "build" / "site", more)
     ]

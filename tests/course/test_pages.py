@@ -22,6 +22,7 @@ from lla_course.course.cli import main
 from lla_course.course.site import (
     broken_links,
     build_site,
+    fold_line,
     holds,
     mark_picture,
     page_names,
@@ -505,6 +506,20 @@ def test_a_folded_cell_says_what_it_holds(source, words):
     assert holds(source) == words
 
 
+@pytest.mark.parametrize(
+    "kind, exported, line",
+    [
+        ("application/vnd.plotly.v1+json", False, "How this figure is drawn"),
+        ("text/html", False, "How this table is made"),
+        ("text/html", True, "Library: f"),
+        ("text/plain", False, "Library: f"),
+    ],
+)
+def test_a_folded_cell_that_shows_something_says_what(kind, exported, line):
+    shown = [new_output("display_data", {kind: "x", "text/plain": "x"})]
+    assert fold_line("def f(): pass", shown, exported) == line
+
+
 def test_a_figure_has_its_number_and_its_sentence(tmp_path):
     said = 'The orange curve is "too high" at the left end, the blue one is not.'
     figures = [
@@ -516,8 +531,8 @@ def test_a_figure_has_its_number_and_its_sentence(tmp_path):
     ]
     out = build_site(write(tmp_path / "runs", **{"12b_x": [md("# A"), *shown]}), tmp_path / "site").parent
     page = article(out, "12b_x")
-    captions = re.findall(r"<figcaption>(.*?)</figcaption>", page, re.S)
-    assert [c.split(" ")[:2] for c in captions] == [["<b>Figure", "12b.2.</b>"], ["<b>Figure", "12b.3.</b>"]]
+    captions = re.findall(r"<figcaption><a [^>]*>(.*?)</a> (.*?)</figcaption>", page, re.S)
+    assert [label for label, _ in captions] == ["Figure 12b.2.", "Figure 12b.3."]
     assert (
         'id="figure-12b-3"' in page and page.count('role="img" aria-label="The orange curve is &quot;') == 2
     )

@@ -1,6 +1,6 @@
-"""The solver in Gluon, beside its twin in Triton: same steps and solutions but for rounding, on a Hopper GPU.
+"""The solver in Gluon beside its twin in Triton: same steps, same solutions but for rounding.
 
-Where there is none it is only compiled (test_aot); what prepares its launch is tested anywhere."""
+Where there is no Hopper GPU it is only compiled (test_aot); what prepares its launch is tested anywhere."""
 
 import pytest
 import torch
