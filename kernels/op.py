@@ -12,6 +12,7 @@ import torch
 
 from .flash_lla_backward import lla_backward
 from .flash_lla_forward import Forward, lla_forward
+from .hopper_solve import solver_for
 from .lla_decode import lla_decode_triton
 
 # %% ../nbs/04b_kernel_functions.ipynb #o005
@@ -61,7 +62,7 @@ def lla(
     _check(q, k, v, is_causal)
     D = q.shape[-1]
     rows = torch.as_tensor(ridge, dtype=torch.float32, device=q.device).expand(q.shape[:-1])
-    settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal)
+    settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
     settings |= dict(
         tol=TOL[q.dtype] if tol is None else tol, max_steps=2 * D if max_steps is None else max_steps
     )

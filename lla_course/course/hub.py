@@ -17,7 +17,9 @@ from ..records import Record, load
 
 # %% ../../nbs/02d_hub_kernels.ipynb #h005
 NAME = "lla-kernels"  # on the Hub; the package has an underscore
-PARTS = ("runtime", "flash_lla_forward", "flash_lla_backward", "lla_decode", "op")  # of lla_course.kernels
+PARTS = (  # of lla_course.kernels
+    *("runtime", "flash_lla_forward", "flash_lla_backward", "hopper_solve", "lla_decode", "op"),
+)
 
 
 def _alone(source: str) -> str:

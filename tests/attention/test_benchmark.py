@@ -31,11 +31,12 @@ def test_every_measurement_has_a_function():
 
 def test_data_are_normalised_and_drawn_from_their_seed():
     for kind in benchmark.KINDS:
-        q, k, v = benchmark_heads(Config(kind=kind, **SMALL), CPU)
-        again = benchmark_heads(Config(kind=kind, **SMALL), CPU)
+        q, k, v = benchmark_heads(Config(kind=kind, **SMALL, steps=1), CPU)
+        again = benchmark_heads(Config(kind=kind, **SMALL, steps=1), CPU)
         assert q.shape == (1, 2, 70, 16) and q.dtype == torch.bfloat16
         assert all(torch.equal(a, b) for a, b in zip((q, k, v), again))
-        assert all((t.float().square().mean(-1) - 1).abs().max() < 0.02 for t in (q, k))
+        if kind != "trained":  # whose gains are learned
+            assert all((t.float().square().mean(-1) - 1).abs().max() < 0.02 for t in (q, k))
 
 
 @pytest.mark.parametrize(

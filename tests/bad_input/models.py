@@ -31,6 +31,7 @@ from lla_course.ftct import training as FT
 from lla_course.tasks import in_context as IC
 from lla_course.tasks import lab as TL
 from lla_course.tasks import language as LM
+from lla_course.tasks import language_race as LR
 from lla_course.tasks import mixers as X
 from lla_course.tasks import online_regression as TT
 from lla_course.tasks import recall as RC
@@ -644,10 +645,10 @@ TASKS = [
     ("step_seconds, four steps", lambda: LM.step_seconds(TINY_TEXT, torch.zeros(20), steps=4), "steps"),
     ("step_seconds, no round", lambda: LM.step_seconds(TINY_TEXT, torch.zeros(20), rounds=0), "rounds"),
     ("written, n=0", lambda: LM.writing_report(reader(), 0), "n=0"),
-    ("compare with nothing", lambda: LM.compare([], []), "a="),
+    ("compare with nothing", lambda: LR.compare([], []), "a="),
     (
         "compare in quarter -1",
-        lambda: LM.compare(*[[dict(corpus=dict(hash="x"))]] * 2, quarter=-1),
+        lambda: LR.compare(*[[dict(corpus=dict(hash="x"))]] * 2, quarter=-1),
         "quarter",
     ),
     *[
