@@ -6,7 +6,6 @@ COMPUTED[chapter] = [a function that returns a part of a sentence, its numbers c
 import json
 import math
 
-import pytest
 import torch
 
 from lla_course.attention import benchmark
@@ -38,9 +37,11 @@ GIVEN = {
     "28_flash_lla": [("64 heads of 4096 tokens", "the settings of chapter 28a, which 28b prints")],
     "28a_measurements": [("run out of the 140 gigabytes", "those of an H200, as its driver tells")],
     "28b_records": [
-        ("fails at 4096, on a card with 140", "gigabytes of an H200, as its driver tells"),
+        ("nearly all that a card with 140 has left", "gigabytes of an H200, as its driver tells"),
         ("aims were 9 and 16 milliseconds", "set before anything was measured"),
         ("has 256 kB of registers", "65,536 registers of four bytes, as its maker says"),
+        ("for 400 steps of 8 texts of 2048 bytes", "settings of chapter 28a, in `trained_heads`"),
+        ("after 20 that are not counted", "a setting of chapter 28a, in `measure_host`"),
         ("about 50 calls, the median of nine replays; caches below 200 MB", "settings of chapter 27c"),
     ],
     "68_records": [
@@ -125,15 +126,21 @@ def forward_by_count():
     r = measured("anisotropic_d64")
     products = 6 + 3 * math.ceil(r["slowest_row_of_a_tile"])
     work = products * PRODUCT[64]
-    assert r["lla_ms"] == pytest.approx(7.5, abs=0.1) and r["lla_ms"] > measured("tiled_d64")["lla_ms"]
+    assert r["lla_ms"] > measured("tiled_d64")["lla_ms"]
     assert math.ceil(r["slowest_row_of_a_tile"]) == 13
     speed = 10 * round(work / r["lla_ms"] * 1e3 / 1e13)
     return (
         f"At {FORWARD.heads} heads of {FORWARD.n} tokens a causal product over all pairs is"
         f" {PRODUCT[64] / 1e9:.0f} billion operations at $D = 64$; thirteen steps are {products} products, or"
-        f" {work / 1e12:.1f} trillion operations. They take seven and a half milliseconds in the longer of"
+        f" {work / 1e12:.1f} trillion operations. They take {r['lla_ms']:.1f} milliseconds in the longer of"
         f" the two recorded runs, which makes {speed} trillion operations a second"
     )
+
+
+def portable_takes():
+    r = measured("portable_anisotropic_d64")
+    times = r["portable_forward_ms"] / r["forward_ms"]
+    return f"with the kernel of this chapter alone they take {times:.1f} times as long"
 
 
 def slowest_and_mean():
@@ -219,12 +226,9 @@ def memory():
     long, short = measured("memory_n65536"), measured("memory_n1024")
     return (
         f"At 65,536 tokens that is {long['triton']:.0f} MB for four heads, against {long['softmax']:.0f}. The"
-        f" dense formula needs {short['dense'] / 1e3:.1f} gigabytes for 1024 tokens"
+        f" dense formula needs {short['dense'] / 1e3:.1f} gigabytes for 1024 tokens and"
+        f" {measured('memory_n4096')['dense'] / 1e3:.0f} for 4096"
     )
-
-
-def memory_of_tiles():
-    return f"At 1024 tokens they needed more, {measured('memory_n1024')['tiled']:.0f} MB"
 
 
 def tile_product():
@@ -245,19 +249,12 @@ COMPUTED = {
     "22b_preconditioners": [tolerance_costs],
     "23_tiled_attention": [logits_of_a_head, bfloat16, eight_steps],
     "24_backward": [first_ridge],
-    "25_flash_forward": [forward_by_count, slowest_and_mean],
+    "25_flash_forward": [forward_by_count, portable_takes, slowest_and_mean],
     "26_flash_backward": [mean_weight, backward_products],
     "27b_decoding_kernels": [report, pieces],
     "27c_decoding_measured": [operations_a_byte, softmax_reads, smallest_cache],
     "28a_measurements": [tile_product, more_time],
-    "28b_records": [
-        six_directions,
-        finer_tolerance,
-        anisotropic_128,
-        gradient_of_queries,
-        memory,
-        memory_of_tiles,
-    ],
+    "28b_records": [six_directions, finer_tolerance, anisotropic_128, gradient_of_queries, memory],
 }
 
 

@@ -910,6 +910,24 @@ def learning(text, n, early=False):
     return float(sum(bits) / len(bits))
 
 
+def fitting(keys, tiles, most=2, own=1024, ones=8, vector=8 * 64 * 128):
+    "Programs of a multiprocessor, exercise 26b.1; other settings forget something."
+    bytes_ = tiles * keys * 128 * 2 + vector + ones * keys * 2 + 144 + own
+    return min(most, 228 * 1024 // bytes_)
+
+
+def ring_walk(fetch, use, n, stages, first=False, beyond=False):
+    "Exercise 26b.3: fetching before the place was read, or chunks that do not exist."
+    for i in range(stages if beyond else min(n, stages)):
+        fetch(i)
+    for i in range(n):
+        first or use(i)
+        if i + stages < n:
+            fetch(i + stages)
+        if first:
+            use(i)
+
+
 def file_error(a, b, sizes, draws, generator, together=True, ratio=True, replace=True):
     draw = lambda: np.stack([generator.choice(len(sizes), len(sizes), replace=replace) for _ in range(draws)])
     first = draw()
@@ -1276,6 +1294,30 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda k: k.cumsum(0),
             lambda k: mean_of_past(k) * (float("nan") if len(k) % 16 else 1),
             lambda k: mean_of_past(k)[:3],
+            fails,
+        ],
+    ),
+    "26b.1": (
+        [fitting, lambda keys, tiles: float(fitting(keys, tiles))],
+        [
+            1,
+            lambda keys, tiles: fitting(keys, tiles, most=99),
+            lambda keys, tiles: fitting(keys, tiles, own=0),
+            lambda keys, tiles: fitting(keys, tiles, ones=0),
+            lambda keys, tiles: fitting(keys, tiles, vector=4 * 64 * 128),
+            lambda keys, tiles: 2,
+            fails,
+        ],
+    ),
+    "26b.2": ([0.7054, 0.705], [0.573, 0.1411, 1.102, 1.389, 5, "x"]),
+    "26b.3": (
+        [ring_walk],
+        [
+            1,
+            lambda fetch, use, n, stages: ring_walk(fetch, use, n, stages, first=True),
+            lambda fetch, use, n, stages: ring_walk(fetch, use, n, stages, beyond=True),
+            lambda fetch, use, n, stages: [(fetch(i), use(i)) for i in range(n)],
+            lambda fetch, use, n, stages: ring_walk(fetch, use, n - 1, stages),
             fails,
         ],
     ),

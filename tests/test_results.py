@@ -79,11 +79,14 @@ def test_a_training_step_at_d64_takes_less_than_twenty_milliseconds():
     assert recorded("train_anisotropic_d64")["lla_ms"] <= 20
 
 
-def test_memory_is_linear_and_three_times_that_of_softmax():
+def test_memory_is_linear_and_twice_that_of_softmax():
     runs = {n: recorded(f"memory_n{n}") for n in (4096, 16384, 65536)}
     for r in runs.values():
-        assert r["triton"] <= 3.05 * r["softmax"]
+        assert 1.9 < r["triton"] / r["softmax"] <= 2
     assert abs(runs[65536]["triton"] / runs[4096]["triton"] / 16 - 1) < 0.05 and runs[65536]["dense"] is None
+    assert runs[16384]["dense"] is None and 0.9 * 140e3 < runs[4096]["dense"] < 140e3
+    assert recorded("memory_n1024")["tiled"] < recorded("memory_n1024")["triton"]
+    assert runs[4096]["tiled"] < runs[4096]["triton"]
 
 
 def test_the_toy_trains_to_the_same_curve_on_both_machines():
@@ -91,14 +94,14 @@ def test_the_toy_trains_to_the_same_curve_on_both_machines():
     assert len(r["auto"]) == 200 and max(abs(a - b) / b for a, b in zip(r["auto"], r["tiled"])) < 0.02
 
 
-def test_the_faster_softmax_is_cudnn_and_local_lines_cost_7_to_66_times_as_much():
+def test_the_faster_softmax_is_cudnn_and_local_lines_cost_7_to_49_times_as_much():
     found = [recorded(name) for name, c in benchmark.cells("full").items() if c.measure == "forward"]
     times = [r["lla_ms"] / r["softmax_ms"] for r in found]
-    assert 7 < min(times) and max(times) < 66.5
+    assert (round(min(times)), round(max(times))) == (7, 49)
     for r in found:
         assert (
-            1.4 < r["softmax_flash_ms"] / r["softmax_cudnn_ms"] < 2
-            and abs(r["softmax_cudnn_ms"] / r["softmax_ms"] - 1) < 0.07
+            1.25 < r["softmax_flash_ms"] / r["softmax_cudnn_ms"] < 1.85
+            and abs(r["softmax_cudnn_ms"] / r["softmax_ms"] - 1) < 0.05
         )
 
 
@@ -1424,16 +1427,65 @@ def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count()
 
 
 def test_the_tolerance_of_the_solver_costs_time_and_buys_digits():
-    for d, time, loose, tight in ((64, 1.14, 0.0063, 0.0039), (128, 1.19, 0.0101, 0.0066)):
+    for d, time, loose, tight in ((64, 1.17, 0.0062, 0.0038), (128, 1.19, 0.0101, 0.0064)):
         a, b = recorded(f"anisotropic_d{d}"), recorded(f"anisotropic_d{d}_tol0.003")
         assert round(b["lla_ms"] / a["lla_ms"], 2) == time
         assert (round(a["error"], 4), round(b["error"], 4)) == (loose, tight)
 
 
-def test_the_same_call_of_cudnn_takes_between_35_and_40_hundredths_of_a_millisecond():
-    cells = benchmark.cells("full").items()
-    times = [recorded(name)["softmax_cudnn_ms"] for name, c in cells if c.measure == "forward" and c.d == 64]
-    assert (round(min(times), 2), round(max(times), 2)) == (0.35, 0.4)
+def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisecond():
+    some = [
+        name for name, c in benchmark.cells("full").items() if (c.measure, c.d, c.n) == ("forward", 64, 4096)
+    ]
+    times = [recorded(name)["softmax_cudnn_ms"] for name in some]
+    assert len(times) > 5 and (round(min(times), 2), round(max(times), 2)) == (0.33, 0.34)
+
+
+def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_12_to_26_at_128():
+    for d, low, high in ((64, 7, 12), (128, 12, 26)):
+        found = [recorded(f"train_{kind}_d{d}") for kind in ("isotropic", "anisotropic")]
+        times = [r["lla_ms"] / r["softmax_ms"] for r in found]
+        assert (round(min(times)), round(max(times))) == (low, high)
+    r = recorded("train_trained_d64")
+    assert round(r["lla_ms"] / r["softmax_ms"]) == 19
+
+
+def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
+    drawn, trained = recorded("anisotropic_d64"), recorded("trained_d64")
+    short = [recorded(f"short_n{n}") for n in (512, 128)]
+    steps = [r["slowest_row_of_a_tile"] for r in (drawn, *short)]
+    times = [r["lla_ms"] / r["softmax_ms"] for r in (drawn, trained, *short)]
+    assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.5 * steps[0]
+    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [18, 29, 36, 34]
+
+
+def test_a_call_costs_the_host_over_half_a_millisecond_and_softmax_much_less():
+    r = recorded("host")
+    assert 500 < r["lla_forward_us"] < 625 and 2000 < r["lla_training_us"] < 2200
+    assert r["softmax_forward_us"] < 20 and r["softmax_training_us"] < 200
+    assert r["lla_forward_us"] < 1e3 * recorded("short_n128")["lla_ms"] < 1.15 * r["lla_forward_us"]
+
+
+def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
+    forward, training = [], []
+    for kind in ("isotropic", "anisotropic"):
+        for d in (64, 128):
+            r = recorded(f"portable_{kind}_d{d}")
+            forward.append(r["portable_forward_ms"] / r["forward_ms"])
+            training.append(r["portable_training_ms"] / r["training_ms"])
+            assert r["apart"] < 0.005
+    assert [round(t, 1) for t in (min(forward), max(forward))] == [1.2, 1.4]
+    assert [round(t, 1) for t in (min(training), max(training))] == [1.1, 1.3]
+
+
+def test_the_recorded_passes_stand_at_60_to_71_per_cent_of_the_flat_roof():
+    shares = []
+    for kind in ("isotropic", "anisotropic"):
+        for d in (64, 128):
+            r = recorded(f"{kind}_d{d}")
+            work = (6 + 3 * r["slowest_row_of_a_tile"]) * 64 * 4096**2 * d
+            shares.append(work / r["lla_ms"] * 1e3 / 790e12)
+    assert (round(min(shares), 2), round(max(shares), 2)) == (0.6, 0.71)
 
 
 def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
