@@ -84,7 +84,7 @@ def check(
     >>> check("08.2", "one constant for all data")
     08.2: not yet. That is what becomes of the average; a line may still slope.
     False"""
-    if number not in GRADERS and not find_spec("lla_course.solutions"):
+    if (not isinstance(number, str) or number not in GRADERS) and not find_spec("lla_course.solutions"):
         print(f"{number}: not checked. This copy has no graders; your answer is marked when you hand it in.")
         return False
     hint = mark(number, answer)
