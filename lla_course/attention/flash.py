@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward, probe_gradient
 from .decode import BACKENDS, autocast_dtype, lla_decode, no_autocast, under_autocast
-from .dense import LOCAL, Heads, as_heads, dense_attention, readable, restore
+from .dense import LOCAL, Heads, as_heads, dense_attention, readable, refuse_mask, restore
 from .ragged import KVCache, as_cut, by_sequence, with_window
 from .tiled import RIDGE_FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -418,6 +418,7 @@ def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
         return None
     if not isinstance(probe, torch.Tensor):
         bad_argument("probe", type(probe).__name__, "a torch tensor, or None")
+    refuse_mask("probe", probe)
     if hasattr(probe, "device_mesh"):
         bad_argument("probe", type(probe).__name__, LOCAL)
     if probe.is_nested or probe.layout is not torch.strided:
