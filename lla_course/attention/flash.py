@@ -504,7 +504,8 @@ def flash_lla(
     sequence what its own call would; padding is not read, its answers and gradients are 0. Rows that miss
     tol by far give the best solution found and, unless compiled, a `SolverWarning`. A probe u of 0 steps is
     the answer's direction: o = vbar + Cov(v, k) u, differentiable in u, its residual unknown (nan). That is
-    Parallax with r = -u. With more steps the answer does not depend on u, nor has it a gradient but zero; a
+    Parallax with r = -u. Its rounding grows with the largest |u.(k - kbar)|; "dense" has float64. With more
+    steps the answer does not depend on u, nor has it a gradient but zero; a
     row that u does not help begins at zero; kernels take 0 steps only. Raises `ValueError`
     naming the argument for wrong shapes, dtypes, devices or settings. Source: Zuo et al. (2025); centred
     form of chapter 21.
