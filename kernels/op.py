@@ -47,6 +47,19 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -
         raise ValueError(f"q.shape={tuple(q.shape)}: expected at most {k.shape[-2]} queries if causal")
 
 
+def _rows(ridge: float | torch.Tensor, shape: torch.Size) -> float | torch.Tensor:
+    "A number as it is, a tensor for each query."
+    if not isinstance(ridge, torch.Tensor):
+        if not 0 <= ridge < float("inf"):
+            raise ValueError(f"ridge={ridge!r}: expected a finite number >= 0, or a tensor")
+        return ridge
+    try:
+        return ridge.expand(shape)
+    except RuntimeError:
+        given = tuple(ridge.shape)
+        raise ValueError(f"ridge.shape={given}: expected to broadcast to {tuple(shape)}") from None
+
+
 def lla(
     q: torch.Tensor,  # queries, [..., Hq, T, D], float16, bfloat16 or float32; D up to 128
     k: torch.Tensor,  # keys, [..., Hkv, S, D]; Hq is a multiple of Hkv
@@ -61,7 +74,8 @@ def lla(
     "Local Linear Attention by the kernels, with gradients. Raises `ValueError` where they do not fit."
     _check(q, k, v, is_causal)
     D = q.shape[-1]
-    rows = torch.as_tensor(ridge, dtype=torch.float32, device=q.device).expand(q.shape[:-1])
+    rows = torch.as_tensor(_rows(ridge, q.shape[:-1]), dtype=torch.float32, device=q.device)
+    rows = rows.expand(q.shape[:-1])
     settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
     settings |= dict(
         tol=TOL[q.dtype] if tol is None else tol, max_steps=2 * D if max_steps is None else max_steps
@@ -70,7 +84,19 @@ def lla(
     return _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings).reshape(q.shape)
 
 # %% ../nbs/04b_kernel_functions.ipynb #o008
+def _check_filled(q: torch.Tensor, lengths: torch.Tensor | None, left: int) -> None:
+    if lengths is not None:
+        tensor = isinstance(lengths, torch.Tensor)
+        if not tensor or lengths.dtype not in (torch.int32, torch.int64) or lengths.shape != q.shape[:1]:
+            given = f"{lengths.dtype}, {tuple(lengths.shape)}" if tensor else repr(lengths)
+            raise ValueError(f"cache_seqlens={given}: expected ({q.shape[0]},), int32 or int64, or None")
+    if not isinstance(left, int) or left < -1:
+        raise ValueError(f"left={left!r}: expected a whole number >= -1")
+
+
 def _check_pages(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, table: torch.Tensor) -> None:
+    if not isinstance(table, torch.Tensor):
+        raise ValueError(f"block_table={type(table).__name__}: expected a tensor of int32 or int64, or None")
     if k.dim() != 4 or k.shape != v.shape or q.dtype not in TOL or not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"k_cache {tuple(k.shape)}, v_cache {tuple(v.shape)}: expected pages, as q in dtype")
     if k.shape[3] != q.shape[-1] or q.shape[1] % k.shape[2] or not 16 <= k.shape[1] <= 256:
@@ -103,7 +129,7 @@ def decode(
         _check(q, k_cache, v_cache, True)
     else:
         _check_pages(q, k_cache, v_cache, block_table)
-    if isinstance(ridge, torch.Tensor):
-        ridge = ridge.expand(q.shape[:3])
+    _check_filled(q, cache_seqlens, left)
+    ridge = _rows(ridge, q.shape[:3])
     knobs = dict(scale=q.shape[-1] ** -0.5 if scale is None else scale, table=block_table, left=left)
     return lla_decode_triton(q, k_cache, v_cache, ridge, cache_seqlens, **knobs, **tuning)

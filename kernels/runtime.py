@@ -207,7 +207,10 @@ def gluon_refusal(
     "Whether a kernel in Gluon runs on a GPU, for inputs of this dtype."
     if not HAS_GLUON:
         return "this Triton has no Gluon for Hopper GPUs"
-    if os.environ.get("LLA_COURSE_GLUON") == "0":
+    told = os.environ.get("LLA_COURSE_GLUON", "")
+    if told not in ("", "0", "1"):
+        raise ValueError(f"LLA_COURSE_GLUON={told!r}: expected 0 for Triton alone, or 1, or nothing")
+    if told == "0":
         return "LLA_COURSE_GLUON=0 was set"
     if gpu is None or gpu.hip or gpu.capability[0] != 9:
         return "it is written for Hopper GPUs, of compute capability 9.0"

@@ -24,7 +24,7 @@ from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward, probe_gradient
 from .decode import BACKENDS, autocast_dtype, lla_decode, no_autocast, under_autocast
-from .dense import LOCAL, Heads, as_heads, dense_attention, readable, restore
+from .dense import LOCAL, Heads, as_heads, dense_attention, readable, refuse_mask, restore
 from .ragged import KVCache, as_cut, by_sequence, with_window
 from .tiled import RIDGE_FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -418,6 +418,7 @@ def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
         return None
     if not isinstance(probe, torch.Tensor):
         bad_argument("probe", type(probe).__name__, "a torch tensor, or None")
+    refuse_mask("probe", probe)
     if hasattr(probe, "device_mesh"):
         bad_argument("probe", type(probe).__name__, LOCAL)
     if probe.is_nested or probe.layout is not torch.strided:
@@ -503,7 +504,8 @@ def flash_lla(
     sequence what its own call would; padding is not read, its answers and gradients are 0. Rows that miss
     tol by far give the best solution found and, unless compiled, a `SolverWarning`. A probe u of 0 steps is
     the answer's direction: o = vbar + Cov(v, k) u, differentiable in u, its residual unknown (nan). That is
-    Parallax with r = -u. With more steps the answer does not depend on u, nor has it a gradient but zero; a
+    Parallax with r = -u. Its rounding grows with the largest |u.(k - kbar)|; "dense" has float64. With more
+    steps the answer does not depend on u, nor has it a gradient but zero; a
     row that u does not help begins at zero; kernels take 0 steps only. Raises `ValueError`
     naming the argument for wrong shapes, dtypes, devices or settings. Source: Zuo et al. (2025); centred
     form of chapter 21.

@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from .decode import window_reach
-from .dense import Heads
+from .dense import Heads, refuse_mask
 from ..core import bad_argument
 
 # %% ../../nbs/27d_ragged.ipynb #r003
@@ -29,6 +29,7 @@ def _whole_numbers(name: str, t: torch.Tensor, shape: tuple | None, form: str) -
     "The numbers of a checked tensor of lengths or offsets; a GPU is waited for."
     if not isinstance(t, torch.Tensor):
         bad_argument(name, type(t).__name__, f"a tensor of int32 or int64, {form}")
+    refuse_mask(name, t)
     if t.dtype not in (torch.int32, torch.int64):
         bad_argument(f"{name}.dtype", t.dtype, "int32 or int64")
     if t.is_nested or t.layout is not torch.strided:

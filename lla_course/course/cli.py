@@ -182,7 +182,8 @@ def _progress(args: argparse.Namespace) -> Callable[[], int]:
         bad_argument("chapter", "", "the chapters that are to be unread")
 
     def show() -> int:
-        mark_read(chapters, undo=args.undo)
+        if chapters:
+            mark_read(chapters, undo=args.undo)
         print(Progress(root))
         return 0
 

@@ -50,9 +50,17 @@ def pyodide_lock(
     for name in (*RUNTIME, "pyodide-lock.json"):
         if not (folder / name).is_file():
             bad_argument("pyodide", str(folder), f"a folder with {name}")
-    return json.loads((folder / "pyodide-lock.json").read_text(encoding="utf-8"))
+    path, entries = folder / "pyodide-lock.json", {"depends", "file_name", "sha256", "version"}
+    try:
+        lock = json.loads(path.read_text(encoding="utf-8"))
+        whole = all(entries <= entry.keys() for entry in lock["packages"].values())
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        whole = False
+    if not whole:
+        bad_argument("pyodide", str(path), f"JSON with packages that have {', '.join(sorted(entries))}")
+    return lock
 
-
+# %% ../../nbs/02h_in_the_browser.ipynb #5c81e2d7
 def take_pyodide(
     distribution: str | Path,  # the folder of a Pyodide distribution
     out: Path,  # where its files go
@@ -68,7 +76,7 @@ def take_pyodide(
         shutil.copy(folder / name, out)
     for name in sorted(names):
         file = folder / known.get(name, {"file_name": name})["file_name"]
-        if not file.is_file():
+        if name not in known or not file.is_file():
             bad_argument("pyodide", str(folder), f"a folder with {file.name}")
         if hashlib.sha256(file.read_bytes()).hexdigest() != known[name]["sha256"]:
             bad_argument("pyodide", str(file), "the file that pyodide-lock.json names")
@@ -139,6 +147,19 @@ def lite_place(
     return place
 
 
+def _put(site: Path, out: Path) -> None:
+    "Copy a site to its new or empty place; the page to open comes last, and nothing if it stops before."
+    place = out if out.is_dir() else out.parent
+    place.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=place, prefix=f".{out.name}.") as scratch:
+        draft = shutil.copytree(site, Path(scratch) / "site")
+        if place != out:
+            draft.rename(out)
+        else:
+            for path in sorted(draft.iterdir(), key=lambda p: p.name == "lab"):
+                path.rename(out / path.name)
+
+# %% ../../nbs/02h_in_the_browser.ipynb #a94f06b3
 def build_lite(
     notebooks: Path,  # the folder of the notebooks
     out: str | Path,  # a new or empty folder for the site
@@ -172,5 +193,5 @@ def build_lite(
         wheels = [f"--piplite-wheels={wheel}" for wheel in sorted((work / "wheels").iterdir())]
         places = [f"--lite-dir={work}", f"--contents={work / 'content'}", f"--output-dir={work / 'site'}"]
         _run(work, "jupyterlite_core", "build", *places, "--apps=lab", "--no-sourcemaps", *wheels)
-        shutil.copytree(work / "site", out, dirs_exist_ok=True)
+        _put(work / "site", out)
     return out / "lab" / "index.html"

@@ -34,7 +34,7 @@ def _read(path: Path) -> dict[str, dict[str, str]]:
         return {key: {str(k): str(v) for k, v in found[key].items()} for key in ("passed", "read")}
     except FileNotFoundError:
         return dict(passed={}, read={})
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         aside = path.with_name(f"{path.name}.damaged")
         path.replace(aside)
         warnings.warn(f"{path} could not be read, and is now {aside.name}", stacklevel=3)

@@ -313,7 +313,7 @@ def part_assignments(
     str, tuple[Chapter, str, list[Exercise]]
 ]:  # stem -> the chapter, what its stubs need, its exercises
     "All exercises of a part. Raises `ValueError` for a part that is not there or has no solutions."
-    if part not in PARTS:
+    if part not in tuple(PARTS):
         bad_argument("part", part, "one of 1 to 6")
     papers = sorted((root / "nbs").glob(f"9{part}_*.ipynb"))
     solutions = _solutions(papers[0]) if papers else {}
@@ -421,7 +421,12 @@ def write_release(
 ) -> Path:  # the folder
     """Write source and release version, the gradebook and, from a checkout, the package for students.
 
-    Nothing is left if it stops. Raises `OSError` where nbgrader or pip refuses."""
+    Nothing is left if it stops. Raises `OSError` where nbgrader or pip refuses, and `ValueError` for a path
+    with a question mark: nbgrader would keep its points elsewhere."""
+    if "?" in str(out.absolute()):
+        bad_argument(
+            "folder", str(out.absolute()), "a path without '?', which ends the address of a database"
+        )
     place = out if out.is_dir() else out.parent
     place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place, prefix=f".{out.name}.") as scratch:

@@ -38,7 +38,7 @@ from typing import Any
 from uuid import uuid4
 
 # %% auto #0
-__all__ = ['TOO_MUCH', 'FENCE', 'MARK', 'Chapter', 'one_line', 'find_chapters', 'select_chapters', 'chapter_parameters',
+__all__ = ['TOO_MUCH', 'FENCE', 'MARK', 'EXTRAS', 'Chapter', 'one_line', 'find_chapters', 'select_chapters', 'chapter_parameters',
            'installed_version', 'Outcome', 'tie_to_parent', 'python_path', 'TolerantStream', 'require_folder',
            'prepare_runs', 'require_packages', 'cpu_count', 'Worker', 'share_tasks', 'run_chapters', 'chapter_states']
 
@@ -586,13 +586,18 @@ def prepare_runs(
     return len(plan), partial(_outcomes, plan, jobs, out, root)
 
 # %% ../../nbs/02_runner.ipynb #c043
+# package -> the extra that brings it, where it is not "course"
+EXTRAS = dict(nbgrader="teach", jupyterlite_core="lite", jupyterlite_pyodide_kernel="lite")
+
+
 def require_packages(
     *packages: str,  # the names under which they are imported
 ) -> None:
     "Raise `ModuleNotFoundError`, with the command that installs it, for a package that is missing."
     for package in packages:
         if not find_spec(package):
-            raise ModuleNotFoundError(f"{package} is not installed: pip install 'lla_course[course]'")
+            extra = EXTRAS.get(package, "course")
+            raise ModuleNotFoundError(f"{package} is not installed: pip install 'lla_course[{extra}]'")
 
 
 def cpu_count() -> int:  # as many as this process may use

@@ -5,6 +5,7 @@
 # %% ../../nbs/03a_slides.ipynb #s003
 from __future__ import annotations
 
+import ast
 import re
 import shutil
 import tempfile
@@ -135,18 +136,37 @@ def tagged(
     return [(m[1] == "slide", m[2], cell) for m, cell in found if m]
 
 
+def _shows(source: str) -> bool:
+    "Whether a cell can show something: it ends with an expression, or prints."
+    last = ast.parse(source).body[-1:]
+    return bool(last) and (
+        isinstance(last[0], ast.Expr) or re.search(r"\b(print|display)\(", source) is not None
+    )
+
+
+def _check_figures(chapter: Chapter) -> None:
+    "Refuse, before hours of running, a figure that a cell cannot make."
+    for _, kind, cell in tagged(read_notebook(chapter.path)):
+        if kind == "figure" and not _shows(cell.source):
+            place = f"{chapter.stem}: {cell.source[:60]}"
+            bad_argument("cell", place, "a cell that ends with what it shows, where a tag promises a figure")
+
+
 def part_chapters(
     part: str,  # "1" to "6"
     root: Path | None = None,  # the book
 ) -> list[Chapter]:  # those with slides, in the order of the book
-    "The chapters of a part that have tagged cells. Raises `ValueError` if there is none."
+    """The chapters of a part that have tagged cells. Raises `ValueError` if there is none, and for a figure
+    that is none."""
     chapters = [c for c in find_chapters(root) if (c.number or "")[:1] == part and not c.error]
     found = [c for c in chapters if tagged(read_notebook(c.path))]
     if not found:
         bad_argument("part", part, "a part with slides, 1 to 6")
+    for chapter in found:
+        _check_figures(chapter)
     return found
 
-
+# %% ../../nbs/03a_slides.ipynb #e07b51ac
 def _labels(notebook: Any, number: str) -> dict[int, str]:
     "Figure 10.1, ... by cell, as the site counts them."
     numbers, found = count(1), {}
@@ -176,7 +196,10 @@ def _slides(books: Iterable[tuple[Chapter, Any]]) -> Iterator[Any]:
                 made.append(new_markdown_cell(f"### {chapter.number} {_heading(notebook, cell)}"))
             if kind == "figure":
                 label = labels.get(notebook.cells.index(cell), "")
-                pages = figure_html(cell, label, HIGH if begins else LOW)
+                try:
+                    pages = figure_html(cell, label, HIGH if begins else LOW)
+                except ValueError as error:
+                    raise ValueError(f"{chapter.stem}: {error}") from None
                 pieces = [new_output("display_data", {"text/html": page}) for page in pages]
                 made.append(new_code_cell(outputs=pieces))
             else:

@@ -994,3 +994,16 @@ def test_a_layer_is_attention_of_normalised_rotated_grouped_heads_with_a_ridge_a
     o = lla_dense(q, k, v, ridge=ridge, enable_gqa=True, floor=1e-8)
     want = layer.to_out(o.transpose(0, 1).flatten(1))
     assert relative_rms(layer(x), want) < 1e-6
+
+
+@pytest.mark.filterwarnings("ignore:The PyTorch API of MaskedTensors")
+@pytest.mark.parametrize("name", ["q", "k", "v", "ridge", "probe", "key_lengths", "cu_seqlens_q"])
+def test_a_mask_is_refused_by_name(name):
+    q, k, v = inputs(2)
+    numbers = dict(q=q, k=k, v=v, ridge=q[..., 0].abs(), probe=q, key_lengths=torch.tensor([4, 9]))
+    plain = numbers[name] if name in numbers else torch.tensor([0, 20])
+    given = dict(q=q, k=k, v=v) | {name: torch.masked.masked_tensor(plain, plain > 0)}
+    if name == "key_lengths":
+        given |= {n: t[:, None] for n, t in dict(q=q, k=k, v=v).items()}
+    with pytest.raises(ValueError, match=f"^{name}='MaskedTensor': expected"):
+        flash_lla(**given)

@@ -71,6 +71,19 @@ def test_with_our_solution_it_is_our_answer_and_with_zero_it_is_softmax(backend)
     assert relative_rms(double - answer, answer - softmax) < 1e-11
 
 
+@pytest.mark.parametrize("size", [1.0, 1e2, 1e4])
+@pytest.mark.parametrize("backend", ["tiled", "dense", pytest.param("triton", marks=needs_kernels)])
+def test_rounding_grows_with_a_long_probe_and_not_in_the_dense_formula(size, backend):
+    (q, k, v, u), _ = problem(T=40, S=40, dtype=torch.float32)
+    wide = [t.double() for t in (q, k, v, size * u)]
+    largest = (wide[3] @ wide[1].mT).abs().max()
+    given = [t.to(DEVICE) if backend == "triton" else t for t in (q, k, v, size * u)]
+    off = relative_rms(
+        flash_lla(*given[:3], probe=given[3], max_steps=0, backend=backend), by_equation(*wide)
+    )
+    assert off < (1e-7 if backend == "dense" else 4 * torch.finfo(torch.float32).eps * largest)
+
+
 def test_the_sign_is_that_of_parallax_with_r_minus_u():
     (q, k, v, r), _ = problem()
     s1, s2 = q @ k.mT / 4, r @ k.mT  # the published form: (1 + d2 / d1) o1 / d1 - o2 / d1

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -413,6 +414,13 @@ def test_the_site_of_an_installed_book_is_built_here(installed, monkeypatch):
 def test_missing_papermill_is_said_at_once(root, monkeypatch, capsys):
     monkeypatch.setattr(runner, "find_spec", lambda name: None)
     assert main(["run"]) == 2 and "papermill is not installed" in capsys.readouterr().err
+    settings = Path(runner.__file__).parents[2] / "settings.ini"
+    for package, name in dict(nbgrader="teach", jupyterlite_core="lite", plotly="course").items():
+        with pytest.raises(ImportError, match=rf"pip install 'lla_course\[{name}\]'"):
+            runner.require_packages(package)
+        if settings.is_file():
+            extra = re.search(rf"(?m)^{name}_requirements = (.+)", settings.read_text()) or [""] * 2
+            assert name == "course" or package.replace("_", "-") in extra[1]
 
 
 @pytest.mark.parametrize("words", [["--help"], ["--version"], ["run", "--help"], ["wrong"]])

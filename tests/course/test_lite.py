@@ -20,6 +20,7 @@ import pytest
 nbformat = pytest.importorskip("nbformat")
 from nbformat.v4 import new_markdown_cell, new_notebook
 
+import lla_course.course.lite as lite
 from lla_course.core import repo_root
 from lla_course.course.cli import main
 from lla_course.course.lite import (
@@ -190,3 +191,39 @@ def test_a_chapter_runs_in_the_browser_to_its_last_cell(tmp_path):
     server.shutdown()
     server.server_close()
     assert away == []
+
+
+@pytest.mark.parametrize(
+    "lock", ["[", "[]", "{}", '{"packages": {"numpy": {}}}', '{"packages": 3}', "\u00ff"]
+)
+def test_a_list_of_packages_that_is_none_is_named(distribution, tmp_path, capsys, lock):
+    (distribution / "pyodide-lock.json").write_text(lock)
+    with pytest.raises(ValueError, match="^pyodide=.*pyodide-lock.json.*: expected JSON with packages"):
+        take_pyodide(distribution, tmp_path / "out")
+    assert main(["lite", str(tmp_path / "site"), "--pyodide", str(distribution)]) == 2
+    assert "expected JSON with packages" in capsys.readouterr().err
+    assert not (tmp_path / "site").exists() and not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_a_site_that_is_stopped_leaves_nothing(tmp_path, monkeypatch, there):
+    site, out = tmp_path / "work" / "site", tmp_path / "a b" / "out"
+    (site / "lab").mkdir(parents=True)
+    for name in ("a.js", "lab/index.html"):
+        (site / name).write_text("x")
+    if there:
+        out.mkdir(parents=True)
+
+    def stop(*args):
+        copy(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as m:
+        copy = lite.shutil.copytree
+        m.setattr(lite.shutil, "copytree", stop)
+        with pytest.raises(KeyboardInterrupt):
+            lite._put(site, out)
+    assert not list((out if there else out.parent).iterdir())
+    lite._put(site, out)
+    assert sorted(p.name for p in out.iterdir()) == ["a.js", "lab"] and (out / "lab/index.html").is_file()
+    assert list(out.parent.iterdir()) == [out]

@@ -62,7 +62,10 @@ def test_a_place_that_cannot_be_written_stops_nobody(data, capsys):
         assert check("10.1", 1) is True
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", '{"passed": 3, "read": {}}', '{"read": {}}', "\0"])
+@pytest.mark.parametrize(
+    "content",
+    ["", "{", "[]", '{"passed": 3, "read": {}}', '{"read": {}}', "\0", pytest.param("[" * 10**5, id="deep")],
+)
 def test_a_damaged_file_is_put_aside(data, content):
     data.mkdir()
     progress_file().write_text(content)
@@ -137,3 +140,8 @@ def test_the_table_knows_every_exercise_that_can_be_checked():
     assert sorted(n for *_, done, todo in rows for n in done + todo) == named_in_chapters()
     assert repr(Progress(ROOT)).count("\n") == len(rows) + 1
     assert sorted(["9.10", "9.2", "10.1"], key=progress._in_order) == ["10.1", "9.2", "9.10"]
+
+
+def test_who_only_looks_leaves_nothing(data, capsys):
+    assert main(["progress"]) == 0 and "0 of" in capsys.readouterr().out
+    assert not data.exists()

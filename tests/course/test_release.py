@@ -188,3 +188,19 @@ def test_an_exercise_without_a_solution_is_named(tmp_path):
     (tmp_path / "nbs").mkdir()
     with pytest.raises(ValueError, match="part='1': expected a part whose solutions are here"):
         part_assignments("1", tmp_path)
+
+
+@pytest.mark.parametrize("part", ["0", "7", "12", "123456", "", "part-1"])
+def test_a_part_that_is_none_is_named(part):
+    with pytest.raises(ValueError, match=f"^part='{part}': expected one of 1 to 6"):
+        part_assignments(part, ROOT)
+
+
+@nbgrader
+def test_points_are_kept_whatever_the_path(tmp_path):
+    one = {"5": COURSE["5"]}
+    out = write_release(tmp_path / "100% of a b #1 \u00e9", one, tmp_path)
+    assert (out / "gradebook.db").is_file()
+    with pytest.raises(ValueError, match="^folder=.*without '[?]'"):
+        write_release(tmp_path / "what?", one, tmp_path)
+    assert list(tmp_path.iterdir()) == [out]

@@ -81,6 +81,23 @@ def test_the_sentences_that_matter(kind, source, said):
         slide_text(kind, "nothing", "7")
 
 
+def test_a_cell_that_shows_nothing_is_named_before_anything_runs(tmp_path, monkeypatch):
+    book = read_notebook(ROOT / "nbs" / "41_brite.ipynb")
+    (chapter,) = select_chapters(["41"])
+    monkeypatch.setattr(slides, "find_chapters", lambda root: [chapter])
+    monkeypatch.setattr(slides, "read_notebook", lambda path: book)
+    assert part_chapters("4", ROOT) == [chapter]
+    figure = next(cell for _, kind, cell in tagged(book) if kind == "figure")
+    for silent in ("def f():\n    return 1", "x = 1", ""):
+        figure.source = silent
+        with pytest.raises(ValueError, match="^cell='41_brite: .*a tag promises a figure"):
+            part_chapters("4", ROOT)
+    figure.source, figure.outputs = "x = 1\nprint(x)", []
+    assert part_chapters("4", ROOT) == [chapter]
+    with pytest.raises(ValueError, match="^41_brite: cell="):
+        deck("4", [(chapter, book)])
+
+
 def test_a_figure_fits_and_a_widget_is_refused():
     (page,) = figure_html(new_code_cell("f", outputs=[new_output("display_data", FIGURE)]), "Figure 7.1")
     assert f'"height":{slides.HIGH}' in page and "Figure 7.1" in page and "It rises." in page

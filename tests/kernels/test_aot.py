@@ -190,6 +190,17 @@ def test_who_can_run_gluon(gpu, dtype, reason, monkeypatch):
     assert hopper.solver_for(torch.zeros(1, 1, 16, dtype=DTYPES[dtype])) is forward.lla_solve
 
 
+@pytest.mark.skipif(not HAS_GLUON, reason="this Triton has no Gluon")
+@pytest.mark.parametrize("value", ["false", "off", "2", " 0"])
+def test_a_switch_that_nobody_knows_is_named(value, monkeypatch):
+    monkeypatch.setenv("LLA_COURSE_GLUON", value)
+    with pytest.raises(ValueError, match=f"^LLA_COURSE_GLUON='{value}': expected 0"):
+        gluon_refusal(GPUS["90"], DTYPES["bf16"])
+    for known in ("1", ""):
+        monkeypatch.setenv("LLA_COURSE_GLUON", known)
+        assert not gluon_refusal(GPUS["90"], DTYPES["bf16"])
+
+
 @pytest.mark.parametrize(
     "gpu, dtype, D, needs_grad, reason",
     [

@@ -12,7 +12,7 @@ from lla_course import flash_lla
 from lla_course.attention.decode import lla_decode
 from lla_course.attention.dense import lla_dense
 from lla_course.kernels.lla_decode import lla_decode_triton
-from lla_course.kernels.op import decode
+from lla_course.kernels.op import decode, lla
 
 BACKENDS = ["tiled", "dense", pytest.param("triton", marks=needs_kernels)]
 NOWHERE = (2**31 - 1, -1, 10**6, -(2**31))  # page numbers that do not exist
@@ -220,6 +220,19 @@ def test_pages_compile_in_one_piece_and_export():
     assert meta.shape == q.shape and meta.is_meta
 
 
+@pytest.mark.parametrize("whole", [torch.int32, torch.int64])
+@pytest.mark.parametrize("left", [2**31 - 1, 2**31, 2**40, 2**63 - 1, 2**70])
+def test_a_window_longer_than_any_number_is_no_window(left, whole):
+    q, k, v = cache(2, 2, 1, 1, 40, 4)
+    lengths = torch.tensor([40, 21], dtype=whole)
+    kp, vp, table = in_pages(k, v, lengths, 16)
+    given = dict(cache_seqlens=lengths, window=(left, 0))
+    right = truth(q, k, v, lengths)
+    for out in (lla_decode(q, k, v, **given), lla_decode(q, kp, vp, block_table=table, **given)):
+        torch.testing.assert_close(out, right, rtol=1e-7, atol=1e-7)
+    assert torch.equal(flash_lla(k, k, v, window=(left, left)), flash_lla(k, k, v))
+
+
 # ---- the door
 
 q, k, v = cache(2, 4, 2, 2, 64, 16, torch.float32)
@@ -333,3 +346,25 @@ def test_keys_far_from_the_origin_are_centred_before_they_are_rounded(dtype):
     out = on_device(lla_decode, q, k, v, scale=0.02, backend="triton")
     right = lla_decode(q.double(), k.double(), v.double(), scale=0.02, backend="dense")
     assert relative_rms(out, right) < 5e-4 + (0 if dtype == torch.float16 else 2 * FLOOR[dtype])
+
+
+OP_BAD = [
+    (dict(cache_seqlens=torch.tensor([64])), "cache_seqlens=torch.int64, (1,): expected (2,)"),
+    (dict(cache_seqlens=torch.tensor([64.0, 9.0])), "cache_seqlens=torch.float32, (2,)"),
+    (dict(cache_seqlens=[64, 9]), "cache_seqlens=[64, 9]"),
+    (dict(block_table=table.tolist()), "block_table=list"),
+    (dict(left=-5), "left=-5"),
+    (dict(left=2.5), "left=2.5"),
+    (dict(ridge=-1.0), "ridge=-1.0"),
+    (dict(ridge=torch.rand(3)), "ridge.shape=(3,): expected to broadcast to (2, 4, 2)"),
+]
+
+
+@pytest.mark.parametrize("change, message", OP_BAD, ids=[m for _, m in OP_BAD])
+def test_the_kernels_alone_refuse_too(change, message):
+    with pytest.raises(ValueError) as told:
+        decode(**PAGED | change)
+    assert message in str(told.value) and "expected" in str(told.value)
+    if "ridge" in change:
+        with pytest.raises(ValueError, match="^ridge"):
+            lla(q, q, q, **change)
