@@ -763,7 +763,7 @@ def _vendor(static: Path) -> None:
     write_atomic(static / "tex-svg-full.LICENSE.txt", MATHJAX + _licence())
 
 # %% ../../nbs/03_site.ipynb #c027
-STYLE = ("conf.py", "house.css", "house.js", "icon.svg", "page.html")  # the files of nbs/_site
+STYLE = ("conf.py", "house.css", "house.js", "slider.js", "icon.svg", "page.html")  # the files of nbs/_site
 
 
 def style_folder(

@@ -18,7 +18,7 @@ from typing import Any
 
 from ..core import bad_argument
 from .runner import Chapter, find_chapters
-from .site import PLOTLY, WIDGET, _vendor, plotly_html, read_notebook
+from .site import PLOTLY, WIDGET, _vendor, plotly_html, read_notebook, style_folder
 
 # %% auto #0
 __all__ = ['TITLES', 'KINDS', 'SENTENCE', 'TAG', 'HIGH', 'LOW', 'TEMPLATE', 'CSS', 'slide_text', 'figure_html', 'tagged',
@@ -219,10 +219,11 @@ TEMPLATE = """{%- extends 'index.html.j2' -%}
 {%- endblock -%}
 {% block footer_js %}
 <script src="reveal/dist/reveal.js"></script>
+<script src="slider.js"></script>
 <script>
 const measure = slide => slide.querySelectorAll('.js-plotly-plot').forEach(f => Plotly.Plots.resize(f));
 Reveal.initialize({hash: true, slideNumber: 'c/t', width: 960, height: 700, margin: 0.04, center: false,
-  transition: 'none', keyboardCondition: e => !(document.activeElement.closest('.js-plotly-plot') && e)});
+  transition: 'none', keyboardCondition: e => !(document.activeElement.closest('.js-plotly-plot, .figure-slider') && e)});
 for (const when of ['ready', 'slidechanged']) Reveal.on(when, e => measure(e.currentSlide));
 </script>
 {% endblock %}
@@ -239,6 +240,8 @@ body .reveal pre { width: 100%; box-shadow: none; font-size: 0.7em; }
 body .reveal ul { display: block; margin-left: 1em; } body .reveal li { margin-bottom: 0.6em; }
 body .reveal .jp-OutputArea-output { overflow-x: auto; }
 body .reveal p > mjx-container svg { max-width: 100%; }
+body .reveal .figure-slider { display: flex; align-items: center; gap: 0.8em; font-size: 0.6em; }
+body .reveal .figure-slider input { flex: 1; max-width: 30em; accent-color: #800074; }
 .jp-InputArea-prompt, .jp-OutputPrompt, .jp-InputPrompt, .jp-Collapser, .anchor-link { display: none; }
 """
 
@@ -283,6 +286,7 @@ def write_slides(
         shutil.copy(reveal / "LICENSE", draft / "reveal")
         _vendor(draft)
         (draft / "slides.css").write_text(CSS, encoding="utf-8")
+        shutil.copy(style_folder(out) / "slider.js", draft)
         for part, page in decks.items():
             (draft / f"part-{part}.html").write_text(page, encoding="utf-8")
         if place != out:

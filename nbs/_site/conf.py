@@ -16,7 +16,7 @@ pygments_style, pygments_dark_style = "a11y-high-contrast-light", "a11y-high-con
 templates_path = ["templates"]
 html_static_path = ["static"]
 html_css_files = ["house.css"]
-html_js_files = ["house.js"]
+html_js_files = ["slider.js", "house.js"]
 html_favicon = "static/icon.svg"
 html_copy_source = html_show_sphinx = html_show_copyright = html_use_index = False
 

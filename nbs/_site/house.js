@@ -1,16 +1,6 @@
 // Opened from a folder, a page may not read its neighbours to quote from them.
 if (location.protocol === "file:") DOCUMENTATION_OPTIONS.SHOW_SEARCH_SUMMARY = false;
 
-// A slider chooses the frame that its figure shows.
-const AT_ONCE = { mode: "immediate", frame: { duration: 0, redraw: true }, transition: { duration: 0 } };
-document.addEventListener("input", ({ target }) => {
-  if (!target.matches(".figure-slider input")) return;
-  const [labels, frames] = JSON.parse(target.dataset.steps), at = Number(target.value);
-  target.nextElementSibling.textContent = labels[at];
-  target.setAttribute("aria-valuetext", labels[at]);
-  Plotly.animate(target.closest(".figure-card").querySelector(".js-plotly-plot"), [frames[at]], AT_ONCE);
-});
-
 // What is wider than its place can be moved with the arrow keys.
 const WIDE = "pre, .table-wrapper, .math-wrapper, .output, .figure-card [role=img], .figure-card";
 function makeWideReachable() {

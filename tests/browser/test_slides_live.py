@@ -17,19 +17,18 @@ TURN = """async count => {
     const plots = [...slide.querySelectorAll('.js-plotly-plot')];
     seen.push({high: slide.scrollHeight, wide: slide.scrollWidth,
       plots: plots.map(p => p.querySelector('.main-svg').getBoundingClientRect().width),
-      slides: !!slide.querySelector('.slider-rail-touch-rect'),
+      slides: !!slide.querySelector('.figure-slider input'),
       text: slide.innerText.length, raw: /\\\\$[^$]*\\\\$/.test(slide.innerText)});
   }
   return seen;
 }"""
 MOVE = """async () => {
-  const plot = Reveal.getCurrentSlide().querySelector('.js-plotly-plot');
-  const data = () => plot.data.map(t => [t.visible, t.y, t.z]);
-  const state = () => JSON.stringify([plot.layout.sliders[0].active, data()]);
-  const before = state();
-  const steps = plot.layout.sliders[0].steps;
-  const last = steps[steps.length - 1];
-  await (last.method === 'animate' ? Plotly.animate(plot, ...last.args) : Plotly.update(plot, ...last.args));
+  const slide = Reveal.getCurrentSlide(), plot = slide.querySelector('.js-plotly-plot');
+  const state = () => JSON.stringify(plot.data.map(t => [t.visible, t.y, t.z]));
+  const before = state(), input = slide.querySelector('.figure-slider input');
+  input.value = Number(input.value) === Number(input.max) ? 0 : input.max;
+  input.dispatchEvent(new Event('input', {bubbles: true}));
+  await new Promise(done => setTimeout(done, 500));
   return before !== state();
 }"""
 
