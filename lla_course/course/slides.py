@@ -223,7 +223,8 @@ TEMPLATE = """{%- extends 'index.html.j2' -%}
 <script>
 const measure = slide => slide.querySelectorAll('.js-plotly-plot').forEach(f => Plotly.Plots.resize(f));
 Reveal.initialize({hash: true, slideNumber: 'c/t', width: 960, height: 700, margin: 0.04, center: false,
-  transition: 'none', keyboardCondition: e => !(document.activeElement.closest('.js-plotly-plot, .figure-slider') && e)});
+  transition: 'none',
+  keyboardCondition: e => !(document.activeElement.closest('.js-plotly-plot, .figure-slider') && e)});
 for (const when of ['ready', 'slidechanged']) Reveal.on(when, e => measure(e.currentSlide));
 </script>
 {% endblock %}
