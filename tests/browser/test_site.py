@@ -169,7 +169,8 @@ def with_sliders(page):
 def drag(page, nth=0):
     "Pull the slider to its left end and then to the right end; returns the drawings seen."
     figure = page.locator(".js-plotly-plot").nth(nth)
-    slider = page.locator(".figure-card", has=figure).locator("input[type=range]")
+    card = figure.locator("xpath=ancestor::*[contains(concat(' ', @class, ' '), ' figure-card ')][1]")
+    slider = card.locator("input[type=range]")
     slider.scroll_into_view_if_needed()
     seen = [drawn(page, nth)]
     for end, last in (("min", 0.01), ("max", 0.99)):
@@ -548,7 +549,7 @@ def test_nothing_keeps_a_reader_out_of_the_book(book, page, barriers):
 
 def test_the_front_page_moves_and_leads_to_each_part(book, page):
     settle(page, (book / "index.html").as_uri())
-    assert with_sliders(page) == [0] and len({*drag(page)}) == 3
+    assert with_sliders(page) == [0] and len({*drag(page)}) >= 2  # it opens at one end
     cards = page.locator("a.card")
     assert cards.count() == 6
     assert page.evaluate(
