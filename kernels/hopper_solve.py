@@ -6,7 +6,8 @@
 __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPPER_TILES', 'HopperMeta', 'hopper_fetch',
            'hopper_arrived', 'hopper_cast', 'hopper_products', 'hopper_add', 'hopper_covariance_sweep', 'hopper_unit',
            'hopper_precondition', 'hopper_mean_keys', 'hopper_ring', 'hopper_vectors', 'hopper_take_matrix',
-           'hopper_solve_tile', 'hopper_solve_kernel', 'hopper_layout', 'hopper_keys', 'hopper_solve', 'solver_for']
+           'hopper_queries', 'hopper_span', 'hopper_solve_tile', 'hopper_solve_kernel', 'hopper_layout', 'hopper_keys',
+           'hopper_solve', 'solver_for']
 
 # %% ../nbs/26b_hopper_solve.ipynb #h003
 from collections.abc import Callable
@@ -230,6 +231,28 @@ def hopper_take_matrix(p_X, matrix, META):
     matrix.store(hopper_cast(b_X, gl.float16))
     hopper.fence_async_shared()
 
+
+@gluon.jit
+def hopper_queries(queries, it, n, sizes, META, LS: gl.constexpr):
+    "Tile `it` of the queries of head n, [BT, BD], as the tensor cores take it; zeros beyond T and D."
+    q, sq_n, sq_t = queries
+    T, D = sizes
+    LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
+    o_i = it * META.BT + gl.arange(0, META.BT, gl.SliceLayout(1, LQ))
+    o_d = gl.arange(0, META.BD, gl.SliceLayout(0, LQ))
+    p = q + n * sq_n + o_i.to(gl.int64)[:, None] * sq_t + o_d[None, :]
+    return gl.load(p, mask=(o_i < T)[:, None] & (o_d < D)[None, :], other=0.0)
+
+
+@gluon.jit
+def hopper_span(it, past, S, META):
+    "Where the keys of a tile of queries end, and how many tiles of them need no mask."
+    hi, whole = S, S // META.BS
+    if META.CAUSAL:
+        hi = gl.minimum(S, past + (it + 1) * META.BT)
+        whole = gl.minimum(S, past + it * META.BT) // META.BS
+    return hi, whole
+
 # %% ../nbs/26b_hopper_solve.ipynb #h028
 @gluon.jit
 def hopper_solve_tile(
@@ -320,15 +343,13 @@ def hopper_solve_kernel(
     the right-hand side, then the solution."""
     LS: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, META.BS, 16])
     LY: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, META.BD, 16])
-    LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
     RY: gl.constexpr = gl.SliceLayout(1, LY)
-    q, sq_n, sq_t = queries
     kbar, lse2, row_max, n_eff, inverse, ridge_eff = saved
     counter, steps, residual = work
     GROUP, past, T, S, rows, D, scale2 = sizes
     N, NT, NM, PRECOND_STRIDE = tiles
     tol2, max_steps = stop
-    ring = hopper_ring(q.dtype.element_ty, META)
+    ring = hopper_ring(queries[0].dtype.element_ty, META)
     vectors = hopper_vectors(ring, META)
     t, redo, count = gl.atomic_add(counter, 1), 0, 0
     while t < NT * N:
@@ -340,21 +361,14 @@ def hopper_solve_kernel(
         m_id = m_i[:, None] & (o_d < D)[None, :]
         o_n = n * T + o_i
         o_nd = o_n[:, None] * D + o_d[None, :]
-        # the same as queries lie, and rows as logits do
-        q_i = it * META.BT + gl.arange(0, META.BT, gl.SliceLayout(1, LQ))
-        q_d = gl.arange(0, META.BD, gl.SliceLayout(0, LQ))
-        p_q = q + n * sq_n + q_i.to(gl.int64)[:, None] * sq_t + q_d[None, :]
-        b_q = gl.load(p_q, mask=(q_i < T)[:, None] & (q_d < D)[None, :], other=0.0)
+        b_q = hopper_queries(queries, it, n, (T, D), META, LS)
+        # rows as logits lie
         s_i = it * META.BT + gl.arange(0, META.BT, gl.SliceLayout(1, LS))
         b_m = gl.load(row_max + n * T + s_i, mask=s_i < T, other=0.0)
         b_ridge = gl.load(ridge_eff + o_n, mask=m_i, other=FREE)
         b_max, b_lse = (gl.load(row_max + o_n, mask=m_i, other=0.0), gl.load(lse2 + o_n, mask=m_i, other=0.0))
         b_limit = gl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
-        # where keys end, and how many tiles of them need no mask
-        hi, whole = S, S // META.BS
-        if META.CAUSAL:
-            hi = gl.minimum(S, past + (it + 1) * META.BT)
-            whole = gl.minimum(S, past + it * META.BT) // META.BS
+        hi, whole = hopper_span(it, past, S, META)
         b_use = m_i
         if META.SHARED:
             # the last shared matrix made before this tile, if it saw enough keys

@@ -93,7 +93,7 @@ def lla_cache_tile(
         b_x = b_x.to(tl.float32)
     return b_x
 
-
+# %% ../nbs/27b_decoding_kernels.ipynb #c029b
 @triton.jit
 def lla_rounded(b_x, META):
     "As tiles are multiplied: in float16 or as they are."
