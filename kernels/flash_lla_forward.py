@@ -10,7 +10,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
            'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep',
            'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_length_sweep', 'lla_floored_ridge',
            'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
-           'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_compiled_for', 'lla_fitting_tile',
+           'lla_output_kernel', 'Forward', 'lla_reach', 'lla_launch_settings', 'lla_compiled_for', 'lla_fitting_tile',
            'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
@@ -157,16 +157,15 @@ def lla_span(
     """Where keys begin for a tile of queries, where they need no mask from, where they do again, where they
     end. The second and third are the same where no tile is free of masks; the first is 0 without a window."""
     past, T, S, left, right = places
-    first, last = past + it * META.BT, past + (it + 1) * META.BT
     if META.WINDOW:
-        last = tl.minimum(last, past + T)
+        first, last = past + it * META.BT, past + tl.minimum((it + 1) * META.BT, T)
         lo, hi = tl.maximum(first - left, 0) // META.BS * META.BS, tl.minimum(S, last + right)
         free = tl.minimum(tl.cdiv(tl.maximum(last - 1 - left, 0), META.BS) * META.BS, hi)
         end = tl.maximum(tl.minimum(S, first + right + 1) // META.BS * META.BS, free)
     else:
         lo, free = 0, 0
-        hi = tl.minimum(S, last) if META.CAUSAL else S
-        end = (tl.minimum(S, first) if META.CAUSAL else S) // META.BS * META.BS
+        hi = tl.minimum(S, past + (it + 1) * META.BT) if META.CAUSAL else S
+        end = (tl.minimum(S, past + it * META.BT) if META.CAUSAL else S) // META.BS * META.BS
     return lo, free, end, hi
 
 # %% ../nbs/25_flash_forward.ipynb #c011c
@@ -707,6 +706,18 @@ class Forward:
     residual: torch.Tensor  # relative residuals, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
+def lla_reach(
+    window: tuple[int, int] | None,  # keys before and after its own that a query sees; -1: all
+    is_causal: bool,  # whether it sees none after it
+    most: int,  # no window reaches further
+) -> tuple[int, int]:  # left and right, as the kernels take them; without a window they are not read
+    "A window in numbers that 32 bits can add to a position."
+    if window is None:
+        return 0, 0
+    left, right = (most if n < 0 else min(n, most) for n in window)
+    return left, 0 if is_causal else right
+
+
 def lla_launch_settings(
     q: torch.Tensor,  # queries, [N, T, D]
     k: torch.Tensor,  # keys, [Nkv, S, D]
@@ -730,9 +741,8 @@ def lla_launch_settings(
     BT, BS, warps, stages = (TILES_FP32 if q.dtype == torch.float32 else TILES)[max(BD, BV)]
     tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
     switches = dict(CAUSAL=is_causal, WINDOW=window is not None, EVEN_D=BD == D, DV=0 if Dv == D else Dv)
-    left, right = (T + S if n < 0 else min(n, T + S) for n in window) if window else (0, 0)
-    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, left, 0 if is_causal else right)
-    return sizes, switches | precision | tile
+    reach = lla_reach(window, is_causal, T + S)
+    return (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *reach), switches | precision | tile
 
 
 def lla_compiled_for(
