@@ -740,7 +740,8 @@ def lla_launch_settings(
     BD, BV = (max(16, triton.next_power_of_2(size)) for size in (D, Dv))
     BT, BS, warps, stages = (TILES_FP32 if q.dtype == torch.float32 else TILES)[max(BD, BV)]
     tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
-    switches = dict(CAUSAL=is_causal, WINDOW=window is not None, EVEN_D=BD == D, DV=0 if Dv == D else Dv)
+    switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None)  # right is 0 if causal
+    switches |= dict(EVEN_D=BD == D, DV=0 if Dv == D else Dv)
     reach = lla_reach(window, is_causal, T + S)
     return (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *reach), switches | precision | tile
 

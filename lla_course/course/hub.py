@@ -233,8 +233,9 @@ solved exactly, up to a tolerance, for each query.
 
 `lla(q, k, v, ridge=0.1, is_causal=True, window=None, scale=None, tol=None, max_steps=None)` has gradients for
 q, k, v and the ridge, once. Shapes are those of scaled_dot_product_attention, fewer key heads and values of
-another size included; `is_causal` or a window `(left, right)` puts the last query at the last key. `decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None,
-left=-1)` answers one to eight new tokens, without gradients, from a cache that may lie in pages,
+another size included; `is_causal` or a window `(left, right)` puts the last query at the last key.
+`decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None, left=-1)` answers one to eight
+new tokens, without gradients, from a cache that may lie in pages,
 `[num_pages, page, heads, D]`; each token sees `left` keys before its own.
 
 ## What it costs
