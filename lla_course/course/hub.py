@@ -142,17 +142,6 @@ def test_answers_and_gradients(T, S, is_causal, dtype, bound):
         near(a.grad, b.grad, 5 * bound)
 
 
-def test_a_window_and_longer_values():
-    inputs = tensors(80, 90, torch.float32, Dv=24)
-    exact = [t.detach().double().requires_grad_() for t in inputs]
-    o, right = lla_kernels.lla(*inputs, ridge=0.5, window=(20, 0)), formula(*exact, 0.5, True, left=20)
-    near(o, right, 1e-4)
-    o.square().sum().backward()
-    right.square().sum().backward()
-    for a, b in zip(inputs, exact):
-        near(a.grad, b.grad, 5e-4)
-
-
 def test_new_tokens():
     q, k, v = (t.detach() for t in tensors(1, 9, torch.float32))
     lengths = torch.tensor([7], device=DEVICE)
@@ -169,6 +158,20 @@ def test_what_does_not_fit_is_refused():
         lla_kernels.lla(q, k.double(), v)
     with pytest.raises(ValueError, match="window"):
         lla_kernels.lla(q, k, v, is_causal=False, window=(-2, 0))
+'''
+
+# %% ../../nbs/02d_hub_kernels.ipynb #h011w
+TESTS += '''
+
+def test_a_window_and_longer_values():
+    inputs = tensors(80, 90, torch.float32, Dv=24)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    o, right = lla_kernels.lla(*inputs, ridge=0.5, window=(20, 0)), formula(*exact, 0.5, True, left=20)
+    near(o, right, 1e-4)
+    o.square().sum().backward()
+    right.square().sum().backward()
+    for a, b in zip(inputs, exact):
+        near(a.grad, b.grad, 5e-4)
 '''
 
 # %% ../../nbs/02d_hub_kernels.ipynb #h013
