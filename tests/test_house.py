@@ -101,14 +101,15 @@ ROOMS = dict(
     records="core",
     training="core records",
     models="core",
+    pretrained="core",
     kernels="",
     regression="core records",
     attention="core records regression",
-    tasks="core records models training attention",
-    brite="core records models training",
+    tasks="core records models training attention pretrained",
+    brite="core records models training pretrained",
     ftct="core records models training",
     auctions="core records models training",
-    integrations="core records attention",
+    integrations="core records attention pretrained",
 )
 # these import what stands before them in their own part
 SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions"}
@@ -209,6 +210,8 @@ def trespasses(source, module, numbers):
             ("fla", "tasks"),
             ("triton", "core"),
             ("transformers", "integrations"),
+            ("transformers", "pretrained"),
+            ("tokenizers", "pretrained"),
         } and not top:
             continue
         if outside == "lla_course":
@@ -284,6 +287,8 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("auctions.search", "from .citransnet import train"),
         ("models", "def f():\n    import fla"),
         ("integrations.transformers", "from transformers import PreTrainedModel"),
+        ("pretrained", "from transformers import LlamaForCausalLM"),
+        ("pretrained", "from .integrations.transformers import register"),
         ("integrations.transformers", "from ..tasks.mixers import mixer"),
         ("attention.flash", "from ..integrations.transformers import register"),
     ],
