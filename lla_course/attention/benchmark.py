@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['MEASURES', 'KINDS', 'BUSY', 'COUNTERS', 'SECTIONS', 'Config', 'cells', 'Toy', 'toy_losses', 'source_bytes',
-           'trained_heads', 'benchmark_heads', 'measure_forward', 'measure_training', 'portable_kernels',
-           'measure_portable', 'measure_host', 'measure_stages', 'read_counters', 'one_step', 'measure_counters',
-           'measure_memory', 'measure_suite', 'measure_tiled', 'measure_toy', 'run']
+           'trained_heads', 'benchmark_heads', 'measure_forward', 'measure_training', 'measure_given',
+           'portable_kernels', 'measure_portable', 'measure_host', 'measure_stages', 'read_counters', 'one_step',
+           'measure_counters', 'measure_memory', 'measure_suite', 'measure_tiled', 'measure_toy', 'run']
 
 # %% ../../nbs/28a_measurements.ipynb #c002
 import csv
@@ -21,6 +21,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +53,7 @@ from ..records import Run
 MEASURES = (
     "forward",
     "training",
+    "given",
     "portable",
     "stages",
     "counters",
@@ -90,9 +94,9 @@ class Config:
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> settings
-    """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; the heads of a
-    trained model; short sequences; the portable solver beside the one for this GPU; the kernels one by one; the host; memory over n;
-    the toy; the test suite of the GPU."""
+    """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; a direction that
+    is given; the heads of a trained model; short sequences; the portable solver beside the one for this GPU;
+    the kernels one by one, and their counters; the host; memory over n; the toy; the test suite of the GPU."""
     size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
     both = [(kind, d) for kind in KINDS[:2] for d in (64, 128)]
     table = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind, d in both}
@@ -103,6 +107,7 @@ def cells(
         for tol in (3e-3, 3e-2):
             table[f"anisotropic_d{d}_tol{tol:g}"] = Config(d=d, tol=tol, **size)
     table |= {f"train_{kind}_d{d}": Config("training", kind, d, **size) for kind, d in both}
+    table["given_d64"] = Config("given", **size)
     table |= {f"portable_{kind}_d{d}": Config("portable", kind, d, **size) for kind, d in both}
     trains = size | by_preset(preset, fast=dict(steps=2), full=dict(steps=400))
     table |= {
@@ -343,6 +348,62 @@ def measure_training(
         for who, gradients in (("kernel", kernel), ("twin", twin))
         for name, mine, exact in zip(("dq", "dk", "dv", "dridge"), gradients, truth)
     }
+
+# %% ../../nbs/28a_measurements.ipynb #p038g
+def _others_parallax() -> tuple[Callable | None, str]:
+    "Parallax of flash-linear-attention, q, k, v, r -> o, each [B, T, H, D]; its version. None: not installed."
+    try:
+        theirs, said = import_module("fla.ops.parallax").parallel_parallax, version("fla-core")
+    except (ImportError, PackageNotFoundError):
+        return None, ""
+    return lambda q, k, v, r: theirs(q, r, k, v), said
+
+
+def _given(*qkvu: torch.Tensor, **knobs: Any) -> torch.Tensor:
+    return flash_lla(*qkvu[:3], probe=qkvu[3], max_steps=0, **knobs)
+
+
+def _with_gradients(attend: Callable, tensors: list) -> list[torch.Tensor]:
+    "Output and gradients of a function of all tensors but the last, which is the gradient of the output."
+    leaves = [t.detach().requires_grad_() for t in tensors[:-1]]
+    out = attend(*leaves)
+    return [out.detach(), *torch.autograd.grad(out, leaves, tensors[-1])]
+
+
+def _timed(attend: Callable, tensors: list, few: list, truth: list, device: torch.device) -> dict:
+    "Times of a function, and the relative errors of its output and its gradients on few rows."
+    off = (float((a.double() - b).norm() / b.norm()) for a, b in zip(_with_gradients(attend, few), truth))
+    with torch.no_grad():
+        forward = milliseconds(lambda: attend(*tensors[:-1]), device)
+    training = _training_ms(attend, tensors[:-1], tensors[-1], device)
+    return dict(ms=forward, training_ms=training, errors=dict(zip(("o", "dq", "dk", "dv", "du"), off)))
+
+# %% ../../nbs/28a_measurements.ipynb #p038h
+def measure_given(
+    cfg: Config,  # the measurement
+    device: torch.device,  # where
+) -> dict:  # by name: ms, training_ms, errors; fla is None where that library is not installed
+    """Time a direction that is given, forward and in a training step, beside softmax attention and beside
+    Parallax of flash-linear-attention, whose r is -u; compare outputs and gradients of 2 heads and `rows`
+    tokens with float64. Each library gets tensors as it keeps them in memory."""
+    q, k, v = benchmark_heads(cfg, device)
+    of = dict(generator=torch.Generator(device).manual_seed(cfg.seed + 1), device=device)
+    u, g = (size * torch.randn(q.shape, **of).to(q.dtype) for size in (0.1, 1.0))
+    ours = [q, k, v, u, g]
+    few = [t[:, :2, : cfg.rows].contiguous() for t in ours]
+    truth = _with_gradients(partial(_given, backend="dense"), [t.double() for t in few])
+    found = dict(lla=_timed(_given, ours, few, truth, device), fla=None)
+    theirs, said = _others_parallax()
+    if theirs:
+        turned = lambda tensors, negative: [
+            (-t if i == negative else t).transpose(1, 2).contiguous() for i, t in enumerate(tensors)
+        ]
+        given = turned(ours, 3), turned(few, 3), turned(truth, 4)
+        found["fla"] = _timed(theirs, *given, device) | dict(version=said)
+    with torch.no_grad():
+        found["softmax"] = dict(ms=milliseconds(lambda: _softmax(q, k, v), device))
+    found["softmax"]["training_ms"] = _training_ms(_softmax, [q, k, v], g, device)
+    return found
 
 # %% ../../nbs/28a_measurements.ipynb #p038
 @contextmanager
@@ -651,6 +712,7 @@ def run(
     measures = dict(
         forward=measure_forward,
         training=measure_training,
+        given=measure_given,
         portable=measure_portable,
         stages=measure_stages,
         counters=measure_counters,
