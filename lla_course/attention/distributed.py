@@ -166,7 +166,7 @@ def _description(q, k, v, ridge: Any, is_causal: Any, settings: dict) -> dict:
         bad_argument("k.shape", tuple(k.shape), f"{q.shape[-2]} tokens, as many as q has")
     solver_settings(q.dtype, q.shape[-1], settings.get("tol"), settings.get("max_steps"))
     learns = {name: t.requires_grad for name, t in dict(k=k, v=v).items()}
-    choose_backend(settings.get("backend", "auto"), q, torch.is_grad_enabled() and any(learns.values()))
+    choose_backend(settings.get("backend", "auto"), q, torch.is_grad_enabled() and any(learns.values()), v)
     told = {f"{name}.shape": tuple(t.shape) for name, t in dict(q=q, k=k, v=v).items()}
     told |= {"q.dtype": str(q.dtype), "is_causal": is_causal, "grad": torch.is_grad_enabled()}
     told |= {f"{name}.requires_grad": learned for name, learned in learns.items()}

@@ -45,10 +45,11 @@ def choose_backend(
     backend: str,  # a name of BACKENDS
     q: torch.Tensor,  # the queries
     needs_grad: bool = False,  # whether a gradient will be asked for
+    v: torch.Tensor | None = None,  # the values, whose size may be larger
 ) -> str:  # "triton", "tiled" or "dense"
     "Decide who computes. Raises `ValueError` for an unknown name, or for `triton` where it cannot run."
     require_choice("backend", backend, BACKENDS)
-    device, dtype, D = q.device, q.dtype, q.shape[-1]
+    device, dtype, D = q.device, q.dtype, max(t.shape[-1] for t in (q, v) if t is not None)
     if backend == "auto":
         return "triton" if picks_kernels(device, dtype, D, needs_grad) else "tiled"
     if backend == "triton" and (reason := why_not(device, dtype, D, needs_grad)):
@@ -90,8 +91,9 @@ def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend != "triton":
             return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())
-        settings = dict(scale=told.scale, is_causal=told.right == 0, tol=told.tol, max_steps=told.max_steps)
-        found = lla_forward(q, k, v, ridge, **settings, solve=solver_for(q), probe=heads.probe)
+        settings = dict(scale=told.scale, is_causal=told.right == 0, window=heads.window, tol=told.tol)
+        settings |= dict(max_steps=told.max_steps, solve=solver_for(q), probe=heads.probe)
+        found = lla_forward(q, k, v, ridge, **settings)
         return tuple(vars(found).values())
 
 
@@ -133,7 +135,8 @@ def _(q, k, v, ridge, probe, *settings):
     )
     if Settings(*settings).backend == "tiled":
         return [o, u, kbar, lse, used, steps, residual]
-    inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype)), dtype=wide)
+    window = Settings(*settings).heads(q, k, v, ridge).window
+    inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype, window)), dtype=wide)
     return [o, u, kbar, lse, row(), row(), used, inverse, steps, residual]
 
 # %% ../../nbs/28_flash_lla.ipynb #c010
@@ -159,13 +162,12 @@ def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: 
     "What `flash_backward` does, without its being an operator."
     q, k, v, ridge, probe = inputs
     solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
-    taken = dprobe if probe.shape[-1] and not told.max_steps else None
+    taken, heads = dprobe if probe.shape[-1] and not told.max_steps else None, told.heads(q, k, v, ridge)
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend == "triton":
-            solver |= dict(scale=told.scale, is_causal=told.right == 0, solve=solver_for(q))
-            grads = lla_backward(q, k, v, saved, g, **solver, dprobe=taken)
+            solver |= dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
+            grads = lla_backward(q, k, v, saved, g, **solver, solve=solver_for(q), dprobe=taken)
         else:
-            heads = told.heads(q, k, v, ridge)
             grads = lla_tiled_backward(heads, saved, g, **solver)
             dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
     dq, dk, dv, dridge = grads
@@ -488,22 +490,12 @@ def _backend(backend: str, heads: Heads, max_steps: int) -> str:
     learns = any(
         t is not None and t.requires_grad for t in (heads.q, heads.k, heads.v, heads.ridge, heads.probe)
     )
-    chosen = choose_backend(backend, heads.q, torch.is_grad_enabled() and learns)
-    wide, warm = heads.v.shape[-1] > heads.q.shape[-1], heads.probe is not None and max_steps > 0
-    if chosen != "triton" or not (heads.window or wide or warm):
+    chosen = choose_backend(backend, heads.q, torch.is_grad_enabled() and learns, heads.v)
+    if chosen != "triton" or heads.probe is None or not max_steps:
         return chosen
-    if backend == "triton" and warm:
+    if backend == "triton":
         why = "None, or max_steps=0, for backend='triton', whose solver begins at zero: 'tiled' begins there"
         bad_argument("probe", tuple(heads.probe.shape), why)
-    if backend == "triton" and wide:
-        most = heads.q.shape[-1]
-        bad_argument(
-            "v.shape[-1]", heads.v.shape[-1], f"at most {most}, the size of a key, for backend='triton'"
-        )
-    if backend == "triton":
-        bad_argument(
-            "window", heads.window, "None for backend='triton', which has none: 'tiled' or 'dense' have"
-        )
     return "tiled"
 
 # %% ../../nbs/28_flash_lla.ipynb #c015s
@@ -515,12 +507,9 @@ def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[t
         zero = 0 * heads.ridge.detach()
         unknown = zero if heads.probe is None else zero + torch.nan
         return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), unknown
-    D, Dv = heads.q.shape[-1], heads.v.shape[-1]
-    if backend == "triton" and Dv < D:
-        heads = replace(heads, v=F.pad(heads.v, (0, D - Dv)))
     left, right = heads.window or (-1, 0 if heads.is_causal else -1)
     found = _call(heads, (heads.scale, left, right, tol, max_steps, backend))
-    return found.o if found.o.shape[-1] == Dv else found.o[..., :Dv], found.steps, found.residual
+    return found.o, found.steps, found.residual
 
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(
