@@ -11,12 +11,13 @@ from pathlib import Path
 from urllib.request import urlopen
 
 import pytest
+import yaml
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("class")]
 pytest.importorskip("jupyterhub", reason="needs the extra hub")
 nbformat = pytest.importorskip("nbformat")
 from room import ROOT, enter, need_a_room
-from test_lab import DATA, KERNEL, free_port, move_first_slider, run_all, until
+from test_lab import DATA, KERNEL, TINY, free_port, move_first_slider, run_all, until
 
 NAMES = ("ada", "bob")
 # what the Dockerfile does, before the Hub starts
@@ -24,8 +25,9 @@ PREPARE = """set -eu
 "$PYTHON" -m lla_course.course.cli copy /etc/skel/lla-course
 mkdir -p /etc/jupyter/labconfig "$CLASS_HOMES"
 cp "$DEPLOY/page_config.json" /etc/jupyter/labconfig
-exec "$DEPLOY/start" "$@"
+exec setpriv --no-new-privs --bounding-set "-all,$RIGHTS" "$DEPLOY/start" "$@"
 """
+RIGHTS = yaml.safe_load((ROOT / "deploy" / "compose.yaml").read_text())["services"]["hub"]["cap_add"]
 PUT = """([address, file]) => fetch(address, {method: 'PUT', body: JSON.stringify(file), headers: {
     'X-XSRFToken': document.cookie.match(/_xsrf=([^;]+)/)[1]}}).then(answer => answer.status)"""
 PEEK = """import os, pwd
@@ -66,6 +68,7 @@ def hub(node_modules, tmp_path_factory):
         "PYTHON": sys.executable,
         "PYTHONPATH": str(ROOT),
         "DEPLOY": str(ROOT / "deploy"),
+        "RIGHTS": ",".join(f"+{right.lower()}" for right in RIGHTS),
         "CLASS_USERS": str(here / "users"),
         "CLASS_HOMES": str(homes),
         "CLASS_PORT": str(port),
@@ -112,10 +115,14 @@ def second(browser):
 
 def test_who_is_not_of_the_class_stays_outside(hub, page):
     address, passwords, *_ = hub
-    for name, password in ("ada", "wrong"), ("ada", passwords["bob"]), ("root", ""):
+    for name, password in ("ada", passwords["bob"]), ("root", ""):
         log_in(page, address, name, password)
         page.wait_for_selector(".login_error")
     assert page.request.get(f"{address}/user/ada/lab").url.startswith(f"{address}/hub/login")
+
+
+def put(page, address, name, path, **file):
+    assert page.evaluate(PUT, [f"{address}/user/{name}/api/contents/{path}", file]) == 201
 
 
 def test_two_users_work_side_by_side_and_see_nothing_of_each_other(hub, page, second):
@@ -123,24 +130,26 @@ def test_two_users_work_side_by_side_and_see_nothing_of_each_other(hub, page, se
     pages = dict(zip(NAMES, (page, second), strict=True))
     for name, each in pages.items():
         log_in(each, address, name, passwords[name])
+    # bob writes a notebook that looks for the files of ada
+    peek = PEEK.format(home=homes / "ada", hub=here, pid=1)
+    cells = [nbformat.v4.new_code_cell(code) for code in (TINY, peek)]
+    tiny = nbformat.v4.new_notebook(cells=cells, metadata={"kernelspec": KERNEL})
+    opened = {"ada": "19_regression_lab.ipynb", "bob": "tiny.ipynb"}
+    for name, each in pages.items():
         each.wait_for_url(f"**/user/{name}/lab/tree/index.ipynb*", timeout=90_000)
-        run_all(each, (f"{address}/user/{name}", ""), "19_regression_lab.ipynb")
+        put(each, address, name, "mine.txt", type="file", format="text", content=f"of {name}")
+        if name == "bob":
+            put(each, address, name, "tiny.ipynb", type="notebook", content=json.loads(nbformat.writes(tiny)))
+        run_all(each, (f"{address}/user/{name}", ""), opened[name])
         each.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
         move_first_slider(each)
-        file = dict(type="file", format="text", content=f"of {name}")
-        assert each.evaluate(PUT, [f"{address}/user/{name}/api/contents/mine.txt", file]) == 201
     for name, other in zip(NAMES, reversed(NAMES), strict=True):
         mine, base = pages[name].request, f"{address}/user"
         assert mine.get(f"{base}/{name}/api/contents/mine.txt").json()["content"] == f"of {name}"
         for place in "lab", "api/contents", "api/contents/mine.txt", "api/kernels", "files/mine.txt":
             assert mine.get(f"{base}/{other}/{place}").status == 403, place
         assert mine.get(f"{address}/hub/api/users/{other}").status in (403, 404)
-    # the same from within: what a kernel of bob can see
-    code = nbformat.v4.new_code_cell(PEEK.format(home=homes / "ada", hub=here, pid=1))
-    peek = nbformat.v4.new_notebook(cells=[code], metadata={"kernelspec": KERNEL})
-    file = dict(type="notebook", content=json.loads(nbformat.writes(peek)))
-    assert second.evaluate(PUT, [f"{address}/user/bob/api/contents/peek.ipynb", file]) == 201
-    run_all(second, (f"{address}/user/bob", ""), "peek.ipynb")
-    seen = second.locator(".jp-OutputArea-output pre").first.inner_text().splitlines()
+    (seen,) = [t for t in second.locator(".jp-OutputArea-output pre").all_inner_texts() if "I am" in t]
+    seen = seen.splitlines()
     assert seen[0] == "I am bob"
     assert seen[1:] == [f"{what} PermissionError" for what in ("list", "read", "write", "hub", "environment")]
