@@ -840,8 +840,8 @@ def test_constraints_pin_every_requirement_within_its_range():
         for p in pins
         if [s.operator for s in p.specifier] == ["=="]
     }
-    for key in ("requirements", "course_requirements", "teach_requirements", "dev_requirements"):
-        for wanted in map(Requirement, SETTINGS[key].split()):
+    for extra in "", "course_", "teach_", "hub_", "dev_":
+        for wanted in map(Requirement, SETTINGS[f"{extra}requirements"].split()):
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="
             assert pinned[name] in wanted.specifier, f"{name}=={pinned[name]} is not {wanted.specifier}"

@@ -40,7 +40,7 @@ from lla_course.course.runner import (
 from ..records import StaleRecord, stored_records
 
 # %% auto #0
-__all__ = ['HANGUP', 'WAYS', 'COMMANDS', 'main']
+__all__ = ['HANGUP', 'APP', 'WIDGETS', 'VOILA', 'WAYS', 'COMMANDS', 'main']
 
 # %% ../../nbs/03b_command.ipynb #c060
 def _print_outcomes(count: int, outcomes: Iterator[Outcome]) -> int:
@@ -270,6 +270,8 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_D
 
 
 def _lab(args: argparse.Namespace) -> Callable[[], int]:
+    if args.app is not None:
+        return _app(args)
     root = repo_root().resolve()
     require_packages("jupyterlab")
     make = None
@@ -289,6 +291,47 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
         write_atomic(home / "jupyter_server_config.py", HANGUP)
         more = {"JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": python_path(root)}
         os.execve(sys.executable, command, {**os.environ, **more})
+
+    return start
+
+# %% ../../nbs/03b_command.ipynb #587ca7c0
+APP = {  # the page, a template of Voila
+    "conf.json": '{"base_template": "lab"}\n',
+    "index.html.j2": """{% extends "voila/templates/lab/index.html.j2" %}
+{% block notebook_css %}
+{{ super() | replace("https://cdn.jsdelivr.net/", "data:text/css,") }}
+<style>h1 ~ p > img { display: none; }</style>
+{% endblock %}
+""",
+}
+WIDGETS = [  # what an application needs of the extensions of JupyterLab
+    *("@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget")
+]
+VOILA = [
+    *("--no-browser", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True", "--template=lla_course"),
+    *("--show-margins", f"--VoilaConfiguration.extension_allowlist={WIDGETS}"),
+    "--VoilaConfiguration.file_denylist=['.*']",
+]
+
+
+def _app(args: argparse.Namespace) -> Callable[[], int]:
+    is_lab = lambda chapter: (chapter.module or "").endswith(".lab")
+    (chapter,) = select_chapters([args.app])
+    if not is_lab(chapter):
+        labs = ", ".join(c.number or c.stem for c in find_chapters() if is_lab(c))
+        bad_argument("app", args.app, f"a lab: {labs}")
+    require_packages("voila", "anywidget")
+    root = repo_root().resolve()
+    home = require_folder("app", work_root(root) / "build" / "lab")
+    paths = [str(home), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    command = [sys.executable, "-m", "voila", str(chapter.path), *VOILA, *args.extra]
+
+    def start() -> int:
+        for name, text in APP.items():
+            write_atomic(home / "voila" / "templates" / "lla_course" / name, text)
+        write_atomic(home / "voila.py", HANGUP)
+        more = {"JUPYTER_PATH": os.pathsep.join(paths), "JUPYTER_CONFIG_DIR": str(home)}
+        os.execve(sys.executable, command, {**os.environ, **more, "PYTHONPATH": python_path(root)})
 
     return start
 
@@ -430,7 +473,8 @@ def _parser() -> _Parser:
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
     _teaching_options(add)
-    add("lab", help="open JupyterLab; further words go to it")
+    lab = add("lab", help="open JupyterLab, or serve a lab as an application; further words go there")
+    lab.add_argument("--app", metavar="CHAPTER", help=f"{WAYS} of a lab, which Voila serves")
     return parser
 
 # %% ../../nbs/03b_command.ipynb #d017

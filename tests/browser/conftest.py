@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 CHROMIUM = Path("/usr/bin/chromium")
 FLAGS = [
@@ -68,21 +69,29 @@ def page(browser):
 
 
 @pytest.fixture(scope="session")
-def axe():
-    "The source of axe-core, the checker of accessibility, from npm; package-lock.json pins it."
+def node_modules():
+    "What these tests take from npm, as package-lock.json pins it."
     here, kept = Path(__file__).parent, Path(__file__).parents[2] / "build" / "npm"
-    script = kept / "node_modules" / "axe-core" / "axe.min.js"
     locked = (here / "package-lock.json").read_bytes()
-    if not script.is_file() or (kept / "package-lock.json").read_bytes() != locked:
-        if not shutil.which("npm"):
-            pytest.skip("needs npm, which fetches axe-core")
-        kept.mkdir(parents=True, exist_ok=True)
-        for name in ("package.json", "package-lock.json"):
-            shutil.copy(here / name, kept / name)
-        install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
-        done = subprocess.run(install, cwd=kept, capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-    return script.read_text(encoding="utf-8")
+    ready = lambda: (kept / ".ready").is_file() and (kept / ".ready").read_bytes() == locked
+    if not ready() and not shutil.which("npm"):
+        pytest.skip("needs npm")
+    kept.mkdir(parents=True, exist_ok=True)
+    with FileLock(kept / ".lock"):  # two workers may come at once
+        if not ready():
+            for name in ("package.json", "package-lock.json"):
+                shutil.copy(here / name, kept / name)
+            install = ["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"]
+            done = subprocess.run(install, cwd=kept, capture_output=True, text=True)
+            assert done.returncode == 0, done.stderr
+            (kept / ".ready").write_bytes(locked)
+    return kept / "node_modules"
+
+
+@pytest.fixture(scope="session")
+def axe(node_modules):
+    "The source of axe-core, the checker of accessibility."
+    return (node_modules / "axe-core" / "axe.min.js").read_text(encoding="utf-8")
 
 
 RULES = """([nodes, rules]) => axe.run(nodes || document, {resultTypes: ["violations"], ...rules})

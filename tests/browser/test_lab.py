@@ -59,9 +59,7 @@ def lab(tmp_path_factory):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(values))
     (home / "work").mkdir()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     folders = {f"JUPYTER_{n}_DIR": home / n.lower() for n in ("CONFIG", "DATA", "RUNTIME")}
     folders |= {
         "JUPYTERLAB_SETTINGS_DIR": home / "settings",
@@ -108,6 +106,12 @@ def lab(tmp_path_factory):
             server.wait()
 
 
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
 def sessions(address, token):
     try:
         return json.loads(urlopen(f"{address}/api/sessions?token={token}", timeout=5).read())
@@ -122,19 +126,23 @@ def until(true, seconds, complaint):
         time.sleep(0.2)
 
 
-def kernel_is_idle(address, token, name):
-    "The page's own light says idle too early; the server knows."
+def kernel_is_idle(page, address, name):
+    "The page's own light says idle too early; the server knows, and who looks at the page may ask it."
     return any(
         s["path"] == name and s["kernel"]["connections"] > 0 and s["kernel"]["execution_state"] == "idle"
-        for s in sessions(address, token) or []
+        for s in page.request.get(f"{address}/api/sessions").json()
     )
 
 
-def run_all(page, lab, name):
-    address, token, _ = lab
-    page.goto(f"{address}/lab/tree/{name}?reset&token={token}")
+def run_all(
+    page,
+    lab,  # address, and a token or "" for who has logged in
+    name,
+):
+    address, token = lab[:2]
+    page.goto(f"{address}/lab/tree/{name}?reset" + (token and f"&token={token}"))
     page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    until(lambda: kernel_is_idle(address, token, name), 60, "no kernel came up")
+    until(lambda: kernel_is_idle(page, address, name), 60, "no kernel came up")
     page.locator(".lm-MenuBar-item", has_text="Run").first.click()
     page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
     # a folded cell shows no prompt of its own; the others wait for it, and so does the server's light
@@ -145,7 +153,7 @@ def run_all(page, lab, name):
         return cells.length && cells.every(c => /\\[\\d+\\]/.test(text(c, '.jp-InputArea-prompt'))); }""",
         timeout=240_000,
     )
-    until(lambda: kernel_is_idle(address, token, name), 240, "the kernel is still at work")
+    until(lambda: kernel_is_idle(page, address, name), 240, "the kernel is still at work")
     error = page.locator(
         '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"],'
         ' .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
@@ -187,6 +195,10 @@ def test_slider_moves_the_figure(source, lab, page):
         write_tiny(lab[2] / name)
     run_all(page, lab, name)
     page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
+    move_first_slider(page)
+
+
+def move_first_slider(page):
     before = page.evaluate(DATA)
     handle = page.locator(".noUi-handle").first
 
