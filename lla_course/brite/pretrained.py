@@ -341,7 +341,7 @@ def log_probs(
     "How probable each token of a text is, after the prompt and the tokens before it."
     C = text.shape[1]
     logits = model(torch.cat([x, text[:, :-1]], 1), start, last=C)
-    wanted = text.where(text > 0, 1)  # padding is never asked for, and token 0 has no probability
+    wanted = text.masked_fill(text == 0, 1)  # padding is never asked for, and token 0 has no probability
     losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(text.shape)
     return -losses * (text > 0)
 
@@ -394,7 +394,7 @@ class Sampler:
         "Draw the next token of each row from its last state [B, C], and note it."
         logits = self.model.logits(h)
         dice = torch.empty_like(logits).exponential_(generator=self.rng).log_()
-        new = torch.where(self.done, 0, (logits - self.noise * dice).argmax(-1))
+        new = (logits - self.noise * dice).argmax(-1).masked_fill(self.done, 0)
         self.text.index_copy_(1, self.at - self.sizes[0] + 1, new[:, None])
         self.done.logical_or_(new == self.stop)
         self.token.copy_(new)
@@ -1133,8 +1133,8 @@ def cells(
     for name, about in _FAMILY.items():
         add(f"probe_{name}", seed=9, probe=("sizes",), **about)
     for s in range(3):
-        add(f"chain_{s}", seed=s, methods=_MAIN + (() if s else _MORE))
-    for s in range(3):
+        add(f"chain_{s}", seed=s, methods=_MAIN)
+        add(f"more_{s}", seed=s, methods=_MORE)
         add(f"sound_{s}", seed=s, methods=_MAIN, p_correct=1.0, lesson_steps=40)
         for name, about in _FAMILY.items():
             add(f"{name}_{s}", seed=s, methods=_MAIN, **about)
@@ -1226,7 +1226,7 @@ def _probe(t: Trainer) -> dict:
     "What a lesson leaves, by its author and rate, and which rates serve the updates: on the tuning problems."
     cfg, lab, found = t.cfg, t.lab, {}
     p, rate, steps = cfg.p_correct, cfg.lesson_rate, cfg.lesson_steps
-    lessons = [(p, rate, steps), *((1.0, rate, max(1, steps // k)) for k in (8, 4, 2, 1))]
+    lessons = [(p, rate, steps), *((1.0, rate, max(1, steps // k)) for k in (6, 2))]
     if "rates" in cfg.probe:
         lessons += [(p, rate / 3, steps), (p, rate * 3, steps)]
     sizes = np.array([problem.size for problem in t.tune.problems])
