@@ -552,7 +552,9 @@ def read_counters(
     found = {}
     for row in table[1:]:
         number = {
-            name: float(v.replace(",", "")) for name, v in row.items() if re.fullmatch(r"[\d.,]+", v or "")
+            name: float(v.replace(",", ""))
+            for name, v in row.items()
+            if re.fullmatch(r"[\d,]+(\.\d+)?", v or "")
         }
         mine = {
             name: next((number[known] for known in names if known in number), None)

@@ -59,11 +59,11 @@ def test_counters_are_read_by_their_names_and_the_longest_launch_counts():
     busy = "sm__issue_active.avg.pct_of_peak_sustained_active"
     lines = [
         "==PROF== Connected",
-        f'"ID","Kernel Name","gpu__time_duration.sum","{busy}"',
-        '"","","ns","%"',
-        '"0","lla_mean_kernel(a, b)","1,500.00","31.5"',
-        '"1","hopper_solve_kernel","2000","40"',
-        '"2","hopper_solve_kernel","3000","45.25"',
+        f'"ID","Host Name","Kernel Name","gpu__time_duration.sum","{busy}"',
+        '"","","","ns","%"',
+        '"0","127.0.0.1","lla_mean_kernel(a, b)","1,500.00","31.5"',
+        '"1","127.0.0.1","hopper_solve_kernel","2000","40"',
+        '"2","127.0.0.1","hopper_solve_kernel","3000","45.25"',
     ]
     found = benchmark.read_counters("\n".join(lines))
     assert {name: (r["ns"], r["issue"]) for name, r in found.items()} == {
