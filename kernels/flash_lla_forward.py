@@ -715,7 +715,8 @@ def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bo
     BD, BV = padded(D), padded(Dv)
     BT, BS, warps, stages = (TILES_FP32 if dtype == torch.float32 else TILES)[max(BD, BV)]
     tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
-    switches = dict(CAUSAL=is_causal, WINDOW=bounded, EVEN_D=BD == D, DV=0 if Dv == D else Dv)
+    switches = dict(CAUSAL=is_causal and not bounded, WINDOW=bounded)  # right is 0 if causal
+    switches |= dict(EVEN_D=BD == D, DV=0 if Dv == D else Dv)
     return switches | tile_precision(dtype) | tile
 
 

@@ -483,7 +483,7 @@ def hopper_solve(
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * processors(q.device)
-    switches = dict(CAUSAL=is_causal, WINDOW=window is not None, SHARED=NM > 0)
+    switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None, SHARED=NM > 0)
     switches |= dict(STAGES=stages, SUB=sub, KEEP=keep)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(

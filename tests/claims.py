@@ -283,13 +283,6 @@ CLAIMS = {
             "_neighbours_ridge_changes_no_bit_of_the_kernels_answer",
         ),
         (
-            "Under a window a program",
-            "a tile of keys that no query of a program sees and that is walked through, or one inside of the"
-            " band that is left out or has a mask without need",
-            "tests/kernels/test_window.py::test_walks_are_the_tiles_of_the_band +"
-            " tests/kernels/test_window.py::test_the_work_is_that_of_the_band + cell w25c",
-        ),
-        (
             "The cost is $6 + 3n$",
             "another number of products in the interpreted kernels",
             "tests/kernels/test_flash_lla_forward.py::test_tile_products_are_three_a_step_and_six_more",

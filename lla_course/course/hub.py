@@ -142,17 +142,6 @@ def test_answers_and_gradients(T, S, is_causal, dtype, bound):
         near(a.grad, b.grad, 5 * bound)
 
 
-def test_a_window_and_longer_values():
-    inputs = tensors(80, 90, torch.float32, Dv=24)
-    exact = [t.detach().double().requires_grad_() for t in inputs]
-    o, right = lla_kernels.lla(*inputs, ridge=0.5, window=(20, 0)), formula(*exact, 0.5, True, left=20)
-    near(o, right, 1e-4)
-    o.square().sum().backward()
-    right.square().sum().backward()
-    for a, b in zip(inputs, exact):
-        near(a.grad, b.grad, 5e-4)
-
-
 def test_new_tokens():
     q, k, v = (t.detach() for t in tensors(1, 9, torch.float32))
     lengths = torch.tensor([7], device=DEVICE)
@@ -169,6 +158,20 @@ def test_what_does_not_fit_is_refused():
         lla_kernels.lla(q, k.double(), v)
     with pytest.raises(ValueError, match="window"):
         lla_kernels.lla(q, k, v, is_causal=False, window=(-2, 0))
+'''
+
+# %% ../../nbs/02d_hub_kernels.ipynb #h011w
+TESTS += '''
+
+def test_a_window_and_longer_values():
+    inputs = tensors(80, 90, torch.float32, Dv=24)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    o, right = lla_kernels.lla(*inputs, ridge=0.5, window=(20, 0)), formula(*exact, 0.5, True, left=20)
+    near(o, right, 1e-4)
+    o.square().sum().backward()
+    right.square().sum().backward()
+    for a, b in zip(inputs, exact):
+        near(a.grad, b.grad, 5e-4)
 '''
 
 # %% ../../nbs/02d_hub_kernels.ipynb #h013
@@ -233,8 +236,9 @@ solved exactly, up to a tolerance, for each query.
 
 `lla(q, k, v, ridge=0.1, is_causal=True, window=None, scale=None, tol=None, max_steps=None)` has gradients for
 q, k, v and the ridge, once. Shapes are those of scaled_dot_product_attention, fewer key heads and values of
-another size included; `is_causal` or a window `(left, right)` puts the last query at the last key. `decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None,
-left=-1)` answers one to eight new tokens, without gradients, from a cache that may lie in pages,
+another size included; `is_causal` or a window `(left, right)` puts the last query at the last key.
+`decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None, left=-1)` answers one to eight
+new tokens, without gradients, from a cache that may lie in pages,
 `[num_pages, page, heads, D]`; each token sees `left` keys before its own.
 
 ## What it costs

@@ -84,4 +84,4 @@ def test_the_package_is_tested_alone_in_an_empty_folder(tmp_path, capsys):
     command = [sys.executable, "-c", ALONE]
     done = subprocess.run(command, cwd=tmp_path / "out", env=env, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "6 passed" in done.stdout
+    assert "7 passed" in done.stdout
