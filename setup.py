@@ -16,7 +16,7 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-extras = ("transformers", "lite", "trl", "teach", "baselines")
+extras = ("transformers", "lite", "trl", "teach", "baselines", "hub")
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
 dev = course + more["teach"] + cfg["dev_requirements"].split()
 
