@@ -500,8 +500,8 @@ def lla_decode(
     for which this floor is a constant. "torch" is an old name of "tiled".
     With a probe nothing is solved, o = vbar + Cov(v, k) u as in `flash_lla(probe=u, max_steps=0)`, and
     the ridge has no say; no kernel does it.
-    The kernels have no gradient. In 16 bits they round every key and value once, times the root of its weight, to
-    float16. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
+    The kernels have no gradient. In 16 bits they round every key and value once, times the root of its
+    weight, to float16. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
     and softmax attention where such sums cannot tell: keys beyond 1e18, or tr(C) <= 1e-6 |kbar|^2 and a
     ridge <= 1e-4 |kbar|^2. Under autocast q and cache are cast as PyTorch does. Raises `ValueError` by name
     for wrong shapes, dtypes, devices, settings; where values cannot be read at once, wrong ones give NaN.

@@ -228,10 +228,10 @@ def context_parallel_lla(
     """Local Linear Attention over a sequence that is cut over several processes: what `flash_lla` gives.
 
     Every rank must call it, and backward too; each holds keys and values of the whole sequence meanwhile.
-    Gradients of q, k, v and probe arrive at the rank that holds them. That of a tensor ridge is this rank's share:
-    add the shares up, as for any parameter that all ranks have a copy of. Raises `ValueError` as `flash_lla`
-    does, on all ranks together, naming the rank; with agree=False on one, and the others wait. Runs outside
-    of `torch.compile`. Source: chapter 28d."""
+    Gradients of q, k, v and probe arrive at the rank that holds them. That of a tensor ridge is this rank's
+    share: add the shares up, as for any parameter that all ranks have a copy of. Raises `ValueError` as
+    `flash_lla` does, on all ranks together, naming the rank; with agree=False on one, and the others wait.
+    Runs outside of `torch.compile`. Source: chapter 28d."""
     require_flag("agree", agree)
     group = _as_group(group)
     tokens = _checked((q, k, v, ridge, probe, is_causal), settings, tokens, zigzag, group, agree)

@@ -662,9 +662,9 @@ class LocalLinearAttention(nn.Module):
     are for padded and packed sequences, as in `flash_lla`.
     Under autocast queries, keys and values are rounded to 16 bits. Where learned ridges fall to thousandths,
     that costs accuracy (chapter 33); leave it out of autocast there. With probe=True it is Parallax, which
-    has no use for a ridge; its projection begins at zero, and the layer as softmax attention. Warns as `flash_lla` does. Raises
-    `ValueError` for sizes that do not divide or do not suit rotary positions, a ridge <= 0, or an input
-    that does not fit. Source: Zuo et al. (2025); chapter 28.
+    has no use for a ridge; its projection begins at zero, and the layer as softmax attention. Warns as
+    `flash_lla` does. Raises `ValueError` for sizes that do not divide or do not suit rotary positions, a
+    ridge <= 0, or an input that does not fit. Source: Zuo et al. (2025); chapter 28.
 
     >>> import torch
     >>> from lla_course import LocalLinearAttention
