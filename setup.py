@@ -16,7 +16,7 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-extras = ("transformers", "pretrained", "lite", "trl", "teach", "hub", "baselines")
+extras = ("transformers", "pretrained", "lite", "trl", "teach", "hub", "kernels", "baselines")
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
 dev = course + more["teach"] + more["hub"] + cfg["dev_requirements"].split()
 

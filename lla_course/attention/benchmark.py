@@ -22,7 +22,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
-from importlib import import_module
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -351,14 +350,16 @@ def measure_training(
 
 # %% ../../nbs/28a_measurements.ipynb #p038g
 def _others_parallax() -> tuple[Callable | None, str]:
-    "Parallax of flash-linear-attention, q, k, v, r -> o, each [B, T, H, D]; its version. None: not installed."
+    "Parallax of flash-linear-attention (q, k, v, r -> o, [B, T, H, D]) and its version, or None."
     try:
-        theirs, said = import_module("fla.ops.parallax").parallel_parallax, version("fla-core")
+        from fla.ops.parallax import parallel_parallax
+
+        said = version("fla-core")
     except (ImportError, PackageNotFoundError):
         return None, ""
-    return lambda q, k, v, r: theirs(q, r, k, v), said
+    return lambda q, k, v, r: parallel_parallax(q, r, k, v), said
 
-
+# %% ../../nbs/28a_measurements.ipynb #p038i
 def _given(*qkvu: torch.Tensor, **knobs: Any) -> torch.Tensor:
     return flash_lla(*qkvu[:3], probe=qkvu[3], max_steps=0, **knobs)
 
@@ -369,7 +370,7 @@ def _with_gradients(attend: Callable, tensors: list) -> list[torch.Tensor]:
     out = attend(*leaves)
     return [out.detach(), *torch.autograd.grad(out, leaves, tensors[-1])]
 
-
+# %% ../../nbs/28a_measurements.ipynb #p038j
 def _timed(attend: Callable, tensors: list, few: list, truth: list, device: torch.device) -> dict:
     "Times of a function, and the relative errors of its output and its gradients on few rows."
     off = (float((a.double() - b).norm() / b.norm()) for a, b in zip(_with_gradients(attend, few), truth))

@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAVED', 'SCHEMA', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'Settings', 'flash_forward', 'flash_backward',
-           'SolverWarning', 'flash_lla', 'rotary', 'LocalLinearAttention']
+           'SolverWarning', 'probe_rows', 'flash_lla', 'rotary', 'LocalLinearAttention']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
 import math
@@ -464,8 +464,11 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
     )
 
 # %% ../../nbs/28_flash_lla.ipynb #c015p
-def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
-    "A checked probe in the dtype of the arithmetic, [N, T, D]. Raises `ValueError` naming it."
+def probe_rows(
+    probe: Any,  # of `flash_lla`, or None
+    q: torch.Tensor,  # the queries, [..., T, D]
+) -> torch.Tensor | None:  # [N, T, D] in the dtype of the arithmetic; None for None
+    "Check a probe. Raises `ValueError` naming it for what does not fit the queries."
     if probe is None:
         return None
     if not isinstance(probe, torch.Tensor):
@@ -562,7 +565,7 @@ def flash_lla(
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     settings = dict(ridge=ridge, scale=scale, enable_gqa=enable_gqa)
     heads = with_window(as_heads(q, k, v, is_causal=is_causal and not packed, **settings), window, is_causal)
-    heads = replace(heads, probe=_probe_rows(probe, q))
+    heads = replace(heads, probe=probe_rows(probe, q))
     lengths = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     lengths |= dict(key_lengths=key_lengths, query_lengths=query_lengths)
     cut = as_cut(q, k, heads.is_causal or heads.window is not None, **lengths)
@@ -674,15 +677,19 @@ def _positions(
 
 # %% ../../nbs/28_flash_lla.ipynb #c025a
 def _attended(
-    layer: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: dict
+    layer: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, u: torch.Tensor | None, lengths: dict
 ) -> torch.Tensor:
     "One to eight new tokens, without gradients, by `lla_decode`; all others by `flash_lla`."
     ridge, T = F.softplus(layer.raw_ridge), q.shape[-2]
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, ridge))
-    if 1 <= T <= min(8, k.shape[-2] - 1) and layer.max_steps is None and not learns and q.numel():
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, ridge, q if u is None else u))
+    whole = layer.max_steps is None or u is not None
+    if 1 <= T <= min(8, k.shape[-2] - 1) and whole and not learns and q.numel():
         folded = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))
-        return lla_decode(*folded, ridge=ridge, backend=layer.backend).reshape(q.shape)
+        start = None if u is None else u.reshape(-1, *u.shape[-3:])
+        backend = layer.backend if u is None or layer.backend != "triton" else "auto"
+        return lla_decode(*folded, ridge=ridge, probe=start, backend=backend).reshape(q.shape)
     settings = dict(tol=layer.tol, max_steps=layer.max_steps, backend=layer.backend, check=layer.check)
+    settings |= dict() if u is None else dict(probe=u, max_steps=0)
     settings |= dict(is_causal=layer.is_causal, enable_gqa=layer.num_heads != layer.num_kv_heads)
     return flash_lla(q, k, v, ridge=ridge, **settings, **lengths)
 
@@ -693,9 +700,10 @@ class LocalLinearAttention(nn.Module):
     Called with a `KVCache` it reads tokens after those that the cache holds; key_lengths and cu_seqlens
     are for padded and packed sequences, as in `flash_lla`.
     Under autocast queries, keys and values are rounded to 16 bits. Where learned ridges fall to thousandths,
-    that costs accuracy (chapter 33); leave it out of autocast there. Warns as `flash_lla` does. Raises
-    `ValueError` for sizes that do not divide or do not suit rotary positions, a ridge <= 0, or an input
-    that does not fit. Source: Zuo et al. (2025); chapter 28.
+    that costs accuracy (chapter 33); leave it out of autocast there. With probe=True it is Parallax, which
+    has no use for a ridge; its projection begins at zero, and the layer as softmax attention. Warns as
+    `flash_lla` does. Raises `ValueError` for sizes that do not divide or do not suit rotary positions, a
+    ridge <= 0, or an input that does not fit. Source: Zuo et al. (2025); chapter 28.
 
     >>> import torch
     >>> from lla_course import LocalLinearAttention
@@ -716,6 +724,7 @@ class LocalLinearAttention(nn.Module):
         rope_base: float | None = None,  # rotary positions with this base; None for none
         tol: float | None = None,  # of the solver, see `flash_lla`
         max_steps: int | None = None,  # of the solver, see `flash_lla`
+        probe: bool = False,  # a fourth projection is the direction, and nothing is solved: Parallax
         backend: str = "auto",  # see `flash_lla`
         check: bool | None = None,  # see `flash_lla`
     ):
@@ -730,14 +739,21 @@ class LocalLinearAttention(nn.Module):
         self.backend = require_choice("backend", backend, BACKENDS)
         self.check = check if check is None else require_flag("check", check)
         self.max_steps = max_steps if max_steps is None else require_whole("max_steps", max_steps, least=0)
+        if require_flag("probe", probe) and max_steps:
+            bad_argument("max_steps", max_steps, "None or 0 with probe=True, where nothing is solved")
         self.tol = tol if tol is None else require_positive("tol", tol, zero=True)
         self.rope_base = rope_base if rope_base is None else require_positive("rope_base", rope_base)
         self.to_q = nn.Linear(embed_dim, num_heads * D, bias=False)
         self.to_k, self.to_v = (nn.Linear(embed_dim, num_kv_heads * D, bias=False) for _ in range(2))
         self.to_out = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.to_probe = nn.Linear(embed_dim, num_heads * D, bias=False) if probe else None
+        if probe:
+            nn.init.zeros_(self.to_probe.weight)
         self.q_norm, self.k_norm = (nn.RMSNorm(D) if qk_norm else nn.Identity() for _ in range(2))
         raw = _raw_ridge(ridge, torch.get_default_dtype())
-        self.raw_ridge = nn.Parameter(torch.full((num_heads, 1), raw), requires_grad=learn_ridge)
+        self.raw_ridge = nn.Parameter(
+            torch.full((num_heads, 1), raw), requires_grad=learn_ridge and not probe
+        )
 
     def forward(
         self,
@@ -758,12 +774,13 @@ class LocalLinearAttention(nn.Module):
         q = self.q_norm(split(self.to_q(x), self.num_heads).to(like))
         k = self.k_norm(split(self.to_k(x), self.num_kv_heads).to(like))
         v = split(self.to_v(x), self.num_kv_heads)
+        u = None if self.to_probe is None else split(self.to_probe(x), self.num_heads).to(like)
         if self.rope_base is not None:
             at = _positions(x, cache, cu_seqlens)
-            q, k = rotary(q, self.rope_base, at), rotary(k, self.rope_base, at)
+            q, k, u = (t if t is None else rotary(t, self.rope_base, at) for t in (q, k, u))
         q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
         lengths = dict(key_lengths=key_lengths, query_lengths=key_lengths, cu_seqlens_q=cu_seqlens)
-        o = _attended(self, q, k, v, {name: t for name, t in lengths.items() if t is not None})
+        o = _attended(self, q, k, v, u, {name: t for name, t in lengths.items() if t is not None})
         return self.to_out(o.transpose(-3, -2).flatten(-2))
