@@ -44,6 +44,7 @@ from ..training import Schedule, adamw, fit
 class Problem:
     "A question with one right answer, and the steps that a careful author writes."
 
+    family: str  # one of `FAMILIES`
     question: str  # as the package words it
     answer: str  # what counts as right
     steps: tuple[str, ...]  # the gold rationale, a line each
@@ -121,7 +122,7 @@ def problems(
     for core in cores:
         steps, answer = _AUTHORS[family](core, lambda *_: 0)
         question, size = _question(family, core)
-        found.append(Problem(question, answer, tuple(steps), size))
+        found.append(Problem(family, question, answer, tuple(steps), size))
     return found, cores
 
 
@@ -163,13 +164,14 @@ def said_answer(
 
 def is_right(
     said: str,  # an answer
-    answer: str,  # the right one
+    problem: Problem,  # to what
 ) -> bool:
-    "Whether an answer is right: numbers by value, words without regard to case, as the package scores them."
-    if not re.fullmatch(r"-?\d+", answer):
-        return said.lower() == answer.lower()
+    "Whether the package gives an answer its full score: a sum by value, a word without regard to case."
+    if problem.family != "chain_sum":
+        lower = str.lower if problem.family == "spell_backward" else str
+        return lower(said) == lower(problem.answer)
     try:
-        return Decimal(said.replace(",", "")) == Decimal(answer)
+        return Decimal(said.replace(",", "")) == Decimal(problem.answer)
     except InvalidOperation:
         return False
 
@@ -666,7 +668,7 @@ class Lab:
     ]:  # whether the answer is right, and the whole rationale, [draws * R]
         "Check texts. What did not end is wrong. The second is shown to no method but `rs_checked`."
         said = [*zip(self.words(text), data.problems * (len(text) // len(data.problems)))]
-        right = [w is not None and is_right(said_answer(w), p.answer) for w, p in said]
+        right = [w is not None and is_right(said_answer(w), p) for w, p in said]
         faithful = [w is not None and is_faithful(w, p) for w, p in said]
         return tuple(torch.tensor(flags, device=self.place) for flags in (right, faithful))
 
