@@ -287,8 +287,8 @@ def test_imitation_learns_a_text(trainer):
 
 def test_reinforcement_makes_right_texts_likelier():
     "A model that writes one letter after the question: the share of right ones rises, and stays below the bound."
-    cfg = replace(P.cells("fast")["chain_0"], text_len=2, group=8, samples=8, rl_steps=40, rl_rate=3e-3)
-    t = P.Trainer(replace(cfg, temperature=2.0))
+    cfg = replace(P.cells("fast")["chain_0"], family="spell_backward", prompt_len=128, temperature=2.0)
+    t = P.Trainer(replace(cfg, text_len=2, group=4, samples=8, rl_steps=30, rl_rate=5e-3))
     lab = t.lab
     digits = torch.tensor([lab.speaker.encode(d)[0] for d in "0123456789"])
 
