@@ -112,7 +112,12 @@ def test_the_answer_stands_behind_the_mark_or_is_the_last_number(text, said):
 def test_a_right_answer_behind_wrong_steps_is_not_faithful():
     problem = P.Problem("chain_sum", "", "8", ("1 + 2 = 3", "3 + 5 = 8"), 3)
     assert P.is_faithful("1 + 2 = 3\n 3  + 5 = 8\n#### 8", problem)
-    for text in ("1 + 2 = 13\n13 + 5 = 8\n#### 8", "1 + 2 = 3\n#### 8", "#### 8", "1 + 2 = 3\n3 + 5 = 8\n8\n#### 8"):
+    for text in (
+        "1 + 2 = 13\n13 + 5 = 8\n#### 8",
+        "1 + 2 = 3\n#### 8",
+        "#### 8",
+        "1 + 2 = 3\n3 + 5 = 8\n8\n#### 8",
+    ):
         assert not P.is_faithful(text, problem) and P.is_right(P.said_answer(text), problem)
 
 
