@@ -109,10 +109,10 @@ ROOMS = dict(
     brite="core records models training pretrained",
     ftct="core records models training",
     auctions="core records models training",
-    integrations="core records attention pretrained",
+    integrations="core records training attention pretrained",
 )
 # these import what stands before them in their own part
-SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions"}
+SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions", "integrations"}
 # through these modules all others reach the kernels
 OPENS_KERNELS = {"attention.decode", "attention.decode_benchmark", "attention.flash", "attention.benchmark"}
 SHOWS = {
