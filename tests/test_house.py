@@ -132,6 +132,9 @@ SHOWS = {
     "traitlets",
     "tqdm",
     "nbgrader",
+    "dask",
+    "distributed",
+    "pyarrow",
 }
 PURE = set(ROOMS) - {"figures", "course"}
 
@@ -214,7 +217,7 @@ def trespasses(source, module, numbers):
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
             # whoever asks for --help does not wait for the tools of the others
-            late = module == "course.cli" and target in ("course.recorder", "course.site")
+            late = module == "course.cli" and target in ("course.recorder", "course.site", "course.sweep")
             if not may_import(module, target, numbers) or late and top:
                 found.append(name)
         elif outside in SHOWS:
@@ -265,6 +268,9 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("course.runner", "from .cli import main"),
         ("course.runner", "def f():\n    from .recorder import record_cells"),
         ("course.cli", "from .site import build_site"),
+        ("course.cli", "from .sweep import Sweep"),
+        ("course.cluster", "import distributed"),
+        ("course.runner", "from .cluster import Cluster"),
         ("course.cli", "from lla_course.course.recorder import record_cells"),
         ("course.site", "import plotly"),
         ("course.site", "from ..regression.kernel import x"),
@@ -303,6 +309,7 @@ def test_the_floor_rule_refuses(module, line):
         ("kernels.fwd", "import triton\nfrom .runtime import x"),
         ("course.recorder", "def f():\n    import papermill\nfrom lla_course.course.runner import Worker"),
         ("course.cli", "def f():\n    from lla_course.course.site import build_site"),
+        ("course.recorder", "from .cluster import Cluster"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..course.exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
         ("core", "def f():\n    from triton.testing import do_bench"),
@@ -835,7 +842,8 @@ def test_constraints_pin_every_requirement_within_its_range():
         for p in pins
         if [s.operator for s in p.specifier] == ["=="]
     }
-    for key in ("requirements", "course_requirements", "teach_requirements", "dev_requirements"):
+    extras = ("course_requirements", "teach_requirements", "dask_requirements", "dev_requirements")
+    for key in ("requirements", *extras):
         for wanted in map(Requirement, SETTINGS[key].split()):
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="

@@ -11,6 +11,7 @@ import multiprocessing
 import os
 import platform
 import re
+import signal
 import tempfile
 import threading
 from collections import Counter
@@ -26,6 +27,7 @@ from ..core import bad_argument, package_folder, require_whole
 from lla_course.course.runner import (
     Worker,
     _socket_folder,
+    _start_resource_tracker,
     cpu_count,
     installed_version,
     one_line,
@@ -34,7 +36,7 @@ from lla_course.course.runner import (
 from ..records import content_hash, library_files
 
 # %% auto #0
-__all__ = ['PATIENCE', 'library_state', 'require_address', 'require_place', 'Cluster']
+__all__ = ['PATIENCE', 'library_state', 'require_address', 'require_place', 'dask_setup', 'Cluster']
 
 # %% ../../nbs/02a_cluster.ipynb #f3c3f483
 def library_state(
@@ -131,10 +133,20 @@ def _connect(scheduler: str) -> Any:
     bad_argument("scheduler", scheduler, wanted)
 
 
-def _start_local(jobs: int, scratch: str) -> Any:
+def dask_setup(
+    worker: Any,  # of Dask, on this machine
+) -> None:  # nothing
+    "A worker of this machine leaves Ctrl-C and a closed terminal to the command, which ends it."
+    for name in "SIGINT", "SIGHUP":
+        if hasattr(signal, name):
+            signal.signal(getattr(signal, name), signal.SIG_IGN)
+
+
+def _start_local(jobs: int) -> Any:
     "A cluster of this machine: one worker for each task at a time, with a nanny that replaces it."
     from distributed import LocalCluster
 
+    _start_resource_tracker()
     threads = str(max(1, cpu_count() // jobs))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
     return LocalCluster(
@@ -142,10 +154,10 @@ def _start_local(jobs: int, scratch: str) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
-        dashboard_address=None,
+        dashboard_address="127.0.0.1:0",
         memory_limit=0,
-        local_directory=scratch,
         silence_logs=logging.CRITICAL,
+        preload=[__name__],
         env={name: os.environ.get(name, threads) for name in names},
     )
 
@@ -214,12 +226,11 @@ class Cluster:
         workers and for workers with another library, by name."""
         require_packages("distributed")
         require_place(scheduler, jobs)
-        self.root, self.local, self.client, self.scratch = root and str(root), None, None, None
+        self.root, self.local, self.client = root and str(root), None, None
         self.levels = _quiet()
         try:
             if scheduler is None:
-                self.scratch = tempfile.TemporaryDirectory(prefix="lla-", ignore_cleanup_errors=True)
-                self.local = _start_local(jobs or cpu_count(), self.scratch.name)
+                self.local = _start_local(jobs or cpu_count())
             self.client = _connect(scheduler or self.local.scheduler_address)
             self.levels = _quiet() | self.levels
             self.workers = self._look(scheduler)
@@ -300,8 +311,6 @@ class Cluster:
                 if part is not None:
                     _within(PATIENCE, part.close)
         self.client = self.local = None
-        if self.scratch:
-            self.scratch.cleanup()
         for name, level in self.levels.items():
             logging.getLogger(name).setLevel(level)
 

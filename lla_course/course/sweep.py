@@ -240,12 +240,11 @@ FIXED = ("seconds", "worker", "notebook", "status", "error", "date", "code", "ke
 def _column(values: list) -> list:
     "Values of one type: as they are, as floats, or as JSON."
     kinds = {type(value) for value in values if value is not None}
-    if kinds <= {int} and all(abs(value) < 2**63 for value in values if value is not None):
+    large = kinds == {int} and any(abs(value or 0) >= 2**63 for value in values)
+    if len(kinds) < 2 and kinds <= {int, float, str, bool} and not large:
         return values
-    if kinds <= {int, float}:
+    if kinds == {int, float}:
         return [value if value is None else float(value) for value in values]
-    if kinds in ({str}, {bool}):
-        return values
     return [value if value is None else json.dumps(value, sort_keys=True) for value in values]
 
 
