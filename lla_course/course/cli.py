@@ -141,7 +141,7 @@ def _duration(seconds: float) -> str:
         else f"{rest} s"
     )
 
-
+# %% ../../nbs/03b_command.ipynb #swp4
 def _sweep_options(sweep: argparse.ArgumentParser) -> None:
     sweep.add_argument("chapter", metavar="CHAPTER", help=WAYS)
     sweep.add_argument(

@@ -15,14 +15,14 @@ import sys
 import tempfile
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
 from pathlib import Path
 from statistics import median
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..core import bad_argument, package_folder, repo_root, work_root, write_atomic
 from .cluster import Cluster, require_place
@@ -43,9 +43,6 @@ from lla_course.course.runner import (
     require_packages,
 )
 from ..records import content_hash
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 # %% auto #0
 __all__ = ['MOST', 'NUMBER', 'GLUED', 'FIXED', 'TABLE', 'SUMMARY', 'COLOURS', 'PANELS', 'PAGE', 'read_values', 'reported_numbers',
@@ -175,7 +172,7 @@ def _short(name: str, most: int = 60) -> str:
     name = " ".join(name.split())
     return name if len(name) <= most else name[: most - 3] + "..."
 
-
+# %% ../../nbs/02i_sweep.ipynb #442f1fe4
 def reported_numbers(
     book: dict,  # an executed notebook, as JSON
     parameters: dict[str, Any],  # of the run
@@ -271,7 +268,7 @@ def _table_bytes(rows: list[dict], about: dict) -> bytes:
         parquet.write_table(table, file)
         return file.getvalue()
 
-
+# %% ../../nbs/02i_sweep.ipynb #7d1600d2
 def read_table(
     path: str | Path,  # of the table
     # the chapter's stem; the rows, whose "parameters" and "numbers" are dictionaries
@@ -317,23 +314,85 @@ def _restored_row(path: Path, key: str, parameters: dict, **more: Any) -> dict[s
         return _good_row(json.loads(path.read_text(encoding="utf-8")), parameters, **more)
     return None
 
-# %% ../../nbs/02i_sweep.ipynb #3d4606ef
-def _held_rows(out: Path, stem: str) -> list[dict[str, Any]]:
-    "The rows of a table that is there. Raises `ValueError` where it belongs to another chapter."
-    path = out / TABLE
-    if not path.exists():
-        return []
-    try:
-        other, rows = read_table(path)
-    except ValueError as error:
-        print(f"{error}: its rows are read from the notebooks", file=sys.stderr)
-        return []
-    if other != stem:
-        bad_argument("out", str(out), f"a folder for {stem}; this one holds a sweep of {other}")
-    return rows
+# %% ../../nbs/02i_sweep.ipynb #a559f2ce
+class _Shelf:
+    "The folder of a sweep: its table and its notebooks."
+
+    def __init__(self, out: Path, stem: str, code: str):
+        self.out, self.stem, self.code, self.rows = out, stem, code, {}
+
+    def look(self, wanted: dict[str, tuple], *, tell: bool) -> list[str]:
+        "Find what is there; returns the keys that are to be run. `wanted`: values and parameters by key."
+        self.rows, todo = {row["key"]: row for row in self._held(tell)}, []
+        for key, (values, parameters) in wanted.items():
+            path, row = self.notebook(values, key), self.rows.pop(key, None)
+            if not row or row["status"] != "ok" or not path.is_file():
+                row = _restored_row(path, key, parameters, **self.named(path)) or row
+            if row and (row["status"] != "ok" or path.is_file()):
+                self.rows[key] = row
+            if self.rows.get(key, {}).get("status") != "ok":
+                todo.append(key)
+        return todo
+
+    def _held(self, tell: bool) -> list[dict[str, Any]]:
+        "The rows of a table that is there. Raises `ValueError` where it belongs to another chapter."
+        path = self.out / TABLE
+        if not path.exists():
+            return []
+        try:
+            stem, rows = read_table(path)
+        except ValueError as error:
+            if tell:
+                print(f"{error}: its rows are read from the notebooks", file=sys.stderr)
+            return []
+        if stem != self.stem:
+            bad_argument("out", str(self.out), f"a folder for {self.stem}; this one holds a sweep of {stem}")
+        return rows
+
+    def notebook(self, values: dict[str, Any], key: str, word: str = "") -> Path:
+        "Where a run is kept; `word` marks a failed one."
+        return self.out / "runs" / f"{_notebook_name(values, key)}{word}.ipynb"
+
+    def named(self, path: Path, status: str = "ok", error: str = "") -> dict[str, str]:
+        "The part of a row that says what became of it."
+        name = path.relative_to(self.out).as_posix() if path.is_file() else ""
+        return dict(status=status, error=error, notebook=name, code=self.code)
+
+    def put(self, key: str, row: dict) -> None:
+        "A good row of today's code takes the place of those with the same parameters."
+        old = [k for k, r in self.rows.items() if r["parameters"] == row["parameters"] and k != key]
+        for k in old if row["status"] == "ok" else ():
+            path = self.out / "runs" / Path(self.rows.pop(k)["notebook"] or "none").name
+            with suppress(OSError):
+                path.unlink()
+        self.rows[key] = row
+
+    def write(self, first: Iterable[str]) -> float:
+        "Write all rows, these keys first. Returns when."
+        rows = [self.rows[k] for k in dict.fromkeys([*first, *self.rows]) if k in self.rows]
+        if rows:
+            write_atomic(self.out / TABLE, _table_bytes(rows, dict(chapter=self.stem)))
+        return time.monotonic()
 
 
 TABLE, SUMMARY = "table.parquet", "summary.html"
+
+# %% ../../nbs/02i_sweep.ipynb #4befd0c9
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    "Within, no other sweep writes into a folder. Raises `ValueError` if one does."
+    from filelock import FileLock, Timeout
+
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        bad_argument("out", str(folder), "a folder that no other sweep is writing to")
+    try:
+        yield
+    finally:
+        lock.release()
 
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:
@@ -364,12 +423,13 @@ class Sweep:
         out = work_root(self.root) / "build" / "sweeps" / chapter.stem if out is None else Path(out)
         self.out = require_folder("out", out.absolute())
         world, self.source = _library_hash(self.root), chapter.path.read_text(encoding="utf-8")
-        self.code = content_hash([_read_cells(chapter.path), world])[:12]
+        code = content_hash([_read_cells(chapter.path), world])[:12]
         defaults = {name: v for name, v in chapter_parameters(chapter).items() if v is not None}
         every = [(values, defaults | values) for values in wanted]
         self.wanted = {_run_key(chapter, whole, world): (values, whole) for values, whole in every}
-        self._look()
-        self.cluster, self.lock = Cluster(scheduler, self.root, jobs) if self.todo else None, None
+        self.shelf = _Shelf(self.out, chapter.stem, code)
+        self.todo = self.shelf.look(self.wanted, tell=True)
+        self.cluster = Cluster(scheduler, self.root, jobs) if self.todo else None
 
     @property
     def table(self) -> Path:  # a Parquet file, one row a run
@@ -381,37 +441,19 @@ class Sweep:
         "Where the page with the figure is."
         return self.out / SUMMARY
 
-    def _look(self) -> None:
-        "Find what is there already, and what is to be run."
-        self.rows = {row["key"]: row for row in _held_rows(self.out, self.chapter.stem)}
-        self.todo = []
-        for key, (_, whole) in self.wanted.items():
-            path, row = self._notebook(key), self.rows.pop(key, None)
-            if not row or row["status"] != "ok" or not path.is_file():
-                row = _restored_row(path, key, whole, **self._named(path)) or row
-            if row and (row["status"] != "ok" or path.is_file()):
-                self.rows[key] = row
-            if self.rows.get(key, {}).get("status") != "ok":
-                self.todo.append(key)
-
-    def _named(self, path: Path, status: str = "ok", error: str = "") -> dict[str, str]:
-        name = path.relative_to(self.out).as_posix() if path.is_file() else ""
-        return dict(status=status, error=error, notebook=name, code=self.code)
-
-    def _notebook(self, key: str, word: str = "") -> Path:
-        return self.out / "runs" / f"{_notebook_name(self.wanted[key][0], key)}{word}.ipynb"
-
     def run(self) -> Iterator[dict[str, Any]]:  # rows, as the runs are done
         """Run what is missing, and write table and summary. Who stops listening stops the runs.
 
         Raises `OSError` where the scheduler is gone or the disk is full; what is done by then is kept."""
         try:
             with _alone(self.out):
-                self._look()
+                self.todo = self.shelf.look(self.wanted, tell=False)
                 yield from self._run()
-                write_atomic(self.summary, summary_page(self.chapter, [*self.rows.values()], self.code))
+                rows = [*self.shelf.rows.values()]
+                write_atomic(self.summary, summary_page(self.chapter, rows, self.shelf.code))
         finally:
-            self.close()
+            if self.cluster:
+                self.cluster.close()
 
     def _run(self) -> Iterator[dict[str, Any]]:
         written = time.monotonic()
@@ -424,72 +466,34 @@ class Sweep:
                     for (*_, key), future in done:
                         yield self._store(key, future)
                         if time.monotonic() - written > 1:
-                            written = self._write_table()
+                            written = self.shelf.write(self.wanted)
         finally:
-            self._write_table()
+            self.shelf.write(self.wanted)
 
     def _store(self, key: str, future: Any) -> dict[str, Any]:
         "Keep what a run has left, and make its row."
-        (_, whole), good, failed = self.wanted[key], self._notebook(key), self._notebook(key, ".failed")
+        values, parameters = self.wanted[key]
         try:
             (state, seconds, error, text), worker = future.result()
         except Exception as caught:
             state, seconds, error, text = "failed", 0.0, f"{type(caught).__name__}: {one_line(caught)}", ""
             worker = ""
-        path = failed if error else good
+        failed = self.shelf.notebook(values, key, ".failed")
+        path = failed if error else self.shelf.notebook(values, key)
         failed.unlink(missing_ok=True)
         book = json.loads(text) if text else {}
         if book:
             book["metadata"]["lla_course"]["worker"] = worker
             write_atomic(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
-        named = self._named(path, state, error)
+        named = self.shelf.named(path, state, error)
         if state == "ok":
-            row = _good_row(book, whole, **named)
+            row = _good_row(book, parameters, **named)
         else:
             date = datetime.now(UTC).isoformat(timespec="seconds")
-            row = dict(parameters=whole, numbers={}, seconds=seconds, worker=worker, date=date, key=key)
+            row = dict(parameters=parameters, numbers={}, seconds=seconds, worker=worker, date=date, key=key)
             row |= named
-        self._put(key, row)
+        self.shelf.put(key, row)
         return row
-
-    def _put(self, key: str, row: dict) -> None:
-        "A row of today's code takes the place of one with the same parameters."
-        old = [k for k, r in self.rows.items() if r["parameters"] == row["parameters"] and k != key]
-        for k in old if row["status"] == "ok" else ():
-            name = self.rows.pop(k)["notebook"]
-            with suppress(OSError):
-                (self.out / name).unlink() if name.startswith("runs/") else None
-        self.rows[key] = row
-
-    def _write_table(self) -> float:
-        "Write all rows: those of this sweep first, in their order. Returns when."
-        first = [key for key in self.wanted if key in self.rows]
-        rows = [self.rows[key] for key in dict.fromkeys([*first, *self.rows])]
-        if rows:
-            write_atomic(self.table, _table_bytes(rows, dict(chapter=self.chapter.stem)))
-        return time.monotonic()
-
-    def close(self) -> None:
-        "Leave the cluster."
-        if self.cluster:
-            self.cluster.close()
-
-# %% ../../nbs/02i_sweep.ipynb #4befd0c9
-@contextmanager
-def _alone(folder: Path) -> Iterator[None]:
-    "Within, no other sweep writes into a folder. Raises `ValueError` if one does."
-    from filelock import FileLock, Timeout
-
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        bad_argument("out", str(folder), "a folder that no other sweep is writing to")
-    try:
-        yield
-    finally:
-        lock.release()
 
 # %% ../../nbs/02i_sweep.ipynb #5f6bb2a9
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
@@ -520,7 +524,7 @@ def _number_names(rows: list[dict]) -> list[str]:
 # %% ../../nbs/02i_sweep.ipynb #55263f5e
 def summary_figure(
     rows: list[dict],  # of one table and one code, as `read_table` gives them
-) -> go.Figure:  # a panel for each number that differs, at most twelve with the seconds
+) -> Any:  # a plotly figure: a panel for each number that differs, at most twelve with the seconds
     "How the numbers of a sweep depend on its parameters."
     from plotly.subplots import make_subplots
 
@@ -613,7 +617,7 @@ def summary_page(
     title = escape(f"Sweep of {chapter.stem}")
     return PAGE.format(title=title, said=said, words=escape(words), figure=figure, tables=tables)
 
-
+# %% ../../nbs/02i_sweep.ipynb #06af2d67
 def _ranges(rows: list[dict]) -> list[tuple]:
     held: dict[str, list] = {}
     for row in rows:

@@ -218,9 +218,9 @@ def test_the_summary_shows_what_differs(book):
 # ---- the command, from end to end
 
 
-def test_a_sweep_is_a_table_and_goes_on_where_it_stopped(book, capsys):
-    words = ["sweep", "07", "--jobs", "2", "-p", "seed=0..1"]
-    assert main([*words, "-p", "width=1,2"]) == 1
+def test_a_sweep_is_a_table_and_goes_on_where_it_stopped(book, workers, capsys):
+    words = ["sweep", "07", "-p", "seed=0..1"]
+    assert main([*words, "-p", "width=1,2", "--jobs", "2"]) == 1
     said = capsys.readouterr().out
     assert said.count("cell 2: ZeroDivisionError") == 2 and "2 ok, 0 kept, 2 failed" in said
     assert "   4 of 4, 0 s left" in said and "seed=1 width=1.0" in said
@@ -240,7 +240,7 @@ def test_a_sweep_is_a_table_and_goes_on_where_it_stopped(book, capsys):
     assert [name.count(".failed.ipynb") for name in frame.notebook] == [0, 1, 0, 1]
     assert "2 runs, 2 failed" in (out / "summary.html").read_text()
 
-    assert main([*words, "-p", "width=0.5,1"]) == 0
+    assert main([*words, "-p", "width=0.5,1", "--scheduler", workers[0]]) == 0
     said = capsys.readouterr().out
     assert "2 of 4 runs are there already" in said and "2 ok, 2 kept, 0 failed" in said
     assert counted(book) == [(0, 0.5), (0, 1), (0, 2), (1, 0.5), (1, 1), (1, 2)]
