@@ -16,9 +16,9 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-extras = ("transformers", "pretrained", "lite", "trl", "teach", "hub", "kernels", "baselines")
+extras = ("transformers", "pretrained", "lite", "trl", "teach", "hub", "dask", "kernels", "baselines")
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
-dev = course + more["teach"] + more["hub"] + more["kernels"] + cfg["dev_requirements"].split()
+dev = course + more["teach"] + more["hub"] + more["dask"] + more["kernels"] + cfg["dev_requirements"].split()
 
 # On PyPI a relative link of the README leads nowhere; pictures are shown from the raw file.
 home, branch = cfg["git_url"], cfg["branch"]

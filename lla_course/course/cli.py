@@ -81,6 +81,85 @@ def _assignment(text: str) -> tuple[str, Any]:
     except (TypeError, RecursionError, MemoryError):  # {[]: 1}, or brackets without end
         raise argparse.ArgumentTypeError(f"{text!r:.200}: expected a plain value") from None
 
+# %% ../../nbs/03b_command.ipynb #swp2
+def _grid_values(text: str) -> tuple[str, list]:
+    from lla_course.course.sweep import read_values
+
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE,VALUE or NAME=FIRST..LAST")
+    try:
+        return name, read_values(name, values)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _sweep(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.sweep import Sweep
+
+    (chapter,) = select_chapters([args.chapter])
+    names = [name for name, _ in args.parameter]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        bad_argument("parameter", twice, "each parameter once, with all its values")
+    more = dict(preset=args.preset, out=args.out, scheduler=args.scheduler, jobs=args.jobs)
+    sweep = Sweep(chapter, dict(args.parameter), **more)
+    return lambda: _print_sweep(sweep)
+
+# %% ../../nbs/03b_command.ipynb #swp3
+def _print_sweep(sweep: Any) -> int:
+    from tqdm import tqdm
+
+    count, start, bad, seconds = len(sweep.todo), time.perf_counter(), 0, 0.0
+    slots = min(count, sweep.cluster.slots) if sweep.cluster else 1
+    kept = len(sweep.wanted) - count
+    if kept:
+        print(f"{kept} of {len(sweep.wanted)} runs are there already", flush=True)
+    with tqdm(total=count, unit="run", disable=None) as bar, closing(sweep.run()) as rows:
+        for done, row in enumerate(rows, 1):
+            bad += row["status"] != "ok"
+            words = " ".join(f"{n}={v}" for n, v in row["parameters"].items() if n != "preset")
+            seconds += row["seconds"]
+            left = seconds / done * (count - done) / slots
+            error = "".join(f"\n  {line}" for line in row["error"].splitlines())
+            where = f"\n  read it in {sweep.out / row['notebook']}" if error and row["notebook"] else ""
+            state = f"{row['status']:6} {row['seconds']:7.1f} s   {done} of {count}, {_duration(left)} left"
+            bar.update()
+            tqdm.write(f"{words:32} {state}{error}{where}")
+            sys.stdout.flush()
+    print(f"{count - bad} ok, {kept} kept, {bad} failed in {time.perf_counter() - start:.0f} s")
+    print(sweep.table, sweep.summary, sep="\n", flush=True)
+    return 1 if bad else 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )
+
+# %% ../../nbs/03b_command.ipynb #swp4
+def _sweep_options(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument("chapter", metavar="CHAPTER", help=WAYS)
+    sweep.add_argument(
+        "-p",
+        dest="parameter",
+        action="append",
+        default=[],
+        type=_grid_values,
+        metavar="NAME=VALUES",
+        help="values of a parameter: 0.1,0.5 or 0..9; all combinations are run",
+    )
+    sweep.add_argument("--preset", default="fast", help="fast or full (default: fast)")
+    sweep.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one a core)")
+    sweep.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster; default: of this machine"
+    )
+    sweep.add_argument("--out", metavar="DIR", help="for table and notebooks (default: build/sweeps/STEM)")
+
 # %% ../../nbs/03b_command.ipynb #c065
 def _list(args: argparse.Namespace) -> Callable[[], int]:
     root = repo_root().resolve()
@@ -209,6 +288,7 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
         replace=args.replace,
         folder=args.out,
         jobs=args.jobs,
+        scheduler=args.scheduler,
     )
 
     def show() -> int:
@@ -461,6 +541,7 @@ def _parser() -> _Parser:
     add = parser.add_subparsers(dest="command", required=True).add_parser
     _run_options(add("run", help="run chapters that are not up to date"))
     _record_options(add("record", help="record the large runs of a chapter"))
+    _sweep_options(add("sweep", help="run a chapter with many values of its parameters, into a table"))
     records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
     records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
     _site_options(add("site", help="build the web pages"))
@@ -504,6 +585,7 @@ def _record_options(record: _Parser) -> None:
         help="also over records of another preset or, if full, of another kind of device",
     )
     record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
+    record.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="on the workers of a Dask cluster")
     record.add_argument(
         "--out",
         metavar="DIR",
@@ -550,6 +632,7 @@ def _interruptible() -> Iterator[None]:
 COMMANDS = dict(
     run=_run,
     record=_record,
+    sweep=_sweep,
     records=_records,
     site=_site,
     lite=_lite,
