@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-c = get_config()  # noqa: F821: JupyterHub provides it
+c = get_config()  # noqa: F821  # JupyterHub provides it
 users = Path(os.environ.get("CLASS_USERS", "/run/secrets/users")).read_text(encoding="utf-8").splitlines()
 
 # Passwords are those of the system, whose hashes `start` takes from the file; only its names may come in.
@@ -13,7 +13,8 @@ c.Authenticator.allow_existing_users = False
 
 # The processes of a user run as that user. Nothing else keeps the files apart, and nothing else is needed.
 c.JupyterHub.spawner_class = "jupyterhub.spawner.LocalProcessSpawner"
-c.JupyterHub.bind_url = f"http://{os.environ.get('CLASS_IP', '127.0.0.1')}:{os.environ.get('CLASS_PORT', '8000')}"
+ip, port = os.environ.get("CLASS_IP", "127.0.0.1"), os.environ.get("CLASS_PORT", "8000")
+c.JupyterHub.bind_url = f"http://{ip}:{port}"
 
 c.Spawner.notebook_dir = "~/lla-course/nbs"  # from /etc/skel, a book of their own
 c.Spawner.default_url = "/lab/tree/index.ipynb"

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 pytest.importorskip("voila", reason="needs the extra teach")
-from test_lab import DATA, free_port, until
+from labs import DATA, free_port, until
 
 from lla_course.core import repo_root
 

@@ -16,8 +16,9 @@ import yaml
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("class")]
 pytest.importorskip("jupyterhub", reason="needs the extra hub")
 nbformat = pytest.importorskip("nbformat")
+from labs import DATA, KERNEL, free_port, move_first_slider, run_all, until
 from room import ROOT, enter, need_a_room
-from test_lab import DATA, KERNEL, TINY, free_port, move_first_slider, run_all, until
+from test_lab import TINY
 
 NAMES = ("ada", "bob")
 # what the Dockerfile does, before the Hub starts
