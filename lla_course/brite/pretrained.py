@@ -443,7 +443,7 @@ class Trainer:
         "Note how often the tuning problems are solved; the clock stands still meanwhile."
         now = time.perf_counter()
         self.lab.many.refresh(model)
-        x, start = self.tune.x.repeat(2, 1), self.tune.start.repeat(2)
+        x, start = self.tune.x.repeat(4, 1), self.tune.start.repeat(4)
         right = self.lab.grade(self.tune, write(self.lab.many, x, start))[0].float().mean()
         course.append([samples, round(now - self.began, 2), round(float(right), 4)])
         self.began += time.perf_counter() - now
@@ -621,7 +621,7 @@ def cells(
         found[name] = Config(**(rates | change | size))
 
     for name, about in _FAMILY.items():
-        add(f"probe_{name}", seed=9, probe=("sizes",), **about)
+        found[f"probe_{name}"] = Config(**(about | size), seed=9, probe=("sizes",))
     for s in range(3):
         add(f"chain_{s}", seed=s, methods=_MAIN)
         add(f"more_{s}", seed=s, methods=_MORE)
