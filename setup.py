@@ -27,7 +27,8 @@ readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", re
 readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
 
 BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/glossary.md"]
-BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/data/*.json", "nbs/results/*/*.json", "nbs/results/*/*.npz"]
+BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/data/*.json"]
+BOOK += ["nbs/results/*/*.json", "nbs/results/*/*.npz"]
 
 
 class BuildWithBook(build_py):

@@ -693,5 +693,8 @@ def _(answer: Any) -> str | None:
             return "as before: a power of an estimate, which is too pessimistic on average."
         if np.allclose(got, 1 - want):
             return "that is the probability that none of the k is right."
-        return f"of {draws} texts, r right, draw {k} without putting back: r = 1 gives {want[1]:.4f}, not {got[1]:.4f}."
+        return (
+            f"of {draws} texts, one of them right, draw {k} without putting back: {want[1]:.4f}, not"
+            f" {got[1]:.4f}."
+        )
     return None

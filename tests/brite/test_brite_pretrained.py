@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 from dataclasses import replace
 
 import numpy as np
@@ -11,6 +12,7 @@ from draw_problems import FILE, SIZES, draw, entries
 from scipy.stats import chisquare
 
 from lla_course.brite import pretrained as P
+from lla_course.brite import speaker as S
 from lla_course.brite.updates import advantages, choose, preference_loss, rloo_loss
 from lla_course.pretrained import tiny_llama
 
@@ -25,8 +27,8 @@ def gym():
 @pytest.fixture(scope="module")
 def tiny():
     "The tiny Llama of transformers, and ours with the same weights."
-    return tiny_llama(layers=2, groups=2, width=16)[0], P.from_state(
-        P.speaker("tiny").shape, P.speaker("tiny").state
+    return tiny_llama(layers=2, groups=2, width=16)[0], S.from_state(
+        S.speaker("tiny").shape, S.speaker("tiny").state
     )
 
 
@@ -42,8 +44,8 @@ def prompts():
 
 
 def test_the_splits_share_no_problem():
-    for family in P.FAMILIES:
-        cores = {split: P.problems(family, split)[1] for split in P.SPLITS}
+    for family in S.FAMILIES:
+        cores = {split: S.problems(family, split)[1] for split in S.SPLITS}
         assert {split: len(c) for split, c in cores.items()} == SIZES
         assert len({core for c in cores.values() for core in c}) == sum(SIZES.values())
 
@@ -53,9 +55,9 @@ def test_the_file_is_what_the_package_draws(gym):
 
 
 def test_questions_answers_and_scores_are_those_of_the_package(gym):
-    for family in P.FAMILIES:
+    for family in S.FAMILIES:
         data, found = entries(family, 60)
-        ours = P.problems(family, "lesson")[0][:60]
+        ours = S.problems(family, "lesson")[0][:60]
         for problem, entry in zip(ours, found.values()):
             assert (problem.question, problem.answer) == (entry["question"], entry["answer"])
             word, more = problem.answer, []
@@ -64,27 +66,27 @@ def test_questions_answers_and_scores_are_those_of_the_package(gym):
                 more += [f"{word} legs", "1,000", "about " + word, "--1"]
             for said in [word, word.upper(), word[::-1], word + "x", "", "none", *more]:
                 right = data.score_answer(said, entry) == 1.0
-                assert P.is_right(said, problem) == right, (family, said, word)
+                assert S.is_right(said, problem) == right, (family, said, word)
 
 
-@pytest.mark.parametrize("family", P.FAMILIES)
+@pytest.mark.parametrize("family", S.FAMILIES)
 def test_a_careful_author_writes_the_gold_rationale(family):
-    for problem, core in zip(*P.problems(family, "tune")):
-        steps, answer = P.careless(family, core, np.random.default_rng(0), 1.0)
-        text = P.written(steps, answer)
-        assert tuple(steps) == problem.steps and P.is_right(P.said_answer(text), problem)
-        assert P.is_faithful(text, problem)
+    for problem, core in zip(*S.problems(family, "tune")):
+        steps, answer = S.careless(family, core, np.random.default_rng(0), 1.0)
+        text = S.written(steps, answer)
+        assert tuple(steps) == problem.steps and S.is_right(S.said_answer(text), problem)
+        assert S.is_faithful(text, problem)
 
 
 def test_a_careless_author_is_right_by_reason_or_by_luck_as_often_as_calculated():
     "Chain sums with k steps: faithful with p^k, right with the probability that the errors cancel."
     p, rng = 0.45, np.random.default_rng(0)
     by_steps = {k: [] for k in (2, 3, 4)}
-    found, cores = P.problems("chain_sum", "train")
+    found, cores = S.problems("chain_sum", "train")
     for problem, core in zip(found, cores):
-        text = P.written(*P.careless("chain_sum", core, rng, p))
-        right = P.is_right(P.said_answer(text), problem)
-        by_steps[problem.size - 1].append([right, right and P.is_faithful(text, problem)])
+        text = S.written(*S.careless("chain_sum", core, rng, p))
+        right = S.is_right(S.said_answer(text), problem)
+        by_steps[problem.size - 1].append([right, right and S.is_faithful(text, problem)])
     for k, flags in by_steps.items():
         cancel = np.zeros(2 * k + 1)
         cancel[k] = 1  # of the sum of the errors, in tens
@@ -106,19 +108,19 @@ def test_a_careless_author_is_right_by_reason_or_by_luck_as_often_as_calculated(
     ],
 )
 def test_the_answer_stands_behind_the_mark_or_is_the_last_number(text, said):
-    assert P.said_answer(text) == said
+    assert S.said_answer(text) == said
 
 
 def test_a_right_answer_behind_wrong_steps_is_not_faithful():
-    problem = P.Problem("chain_sum", "", "8", ("1 + 2 = 3", "3 + 5 = 8"), 3)
-    assert P.is_faithful("1 + 2 = 3\n 3  + 5 = 8\n#### 8", problem)
+    problem = S.Problem("chain_sum", "", "8", ("1 + 2 = 3", "3 + 5 = 8"), 3)
+    assert S.is_faithful("1 + 2 = 3\n 3  + 5 = 8\n#### 8", problem)
     for text in (
         "1 + 2 = 13\n13 + 5 = 8\n#### 8",
         "1 + 2 = 3\n#### 8",
         "#### 8",
         "1 + 2 = 3\n3 + 5 = 8\n8\n#### 8",
     ):
-        assert not P.is_faithful(text, problem) and P.is_right(P.said_answer(text), problem)
+        assert not S.is_faithful(text, problem) and S.is_right(S.said_answer(text), problem)
 
 
 # ---- the decoder
@@ -142,16 +144,16 @@ def test_greedy_texts_are_those_of_generate(tiny, prompts):
     mask = (torch.arange(12) >= start[:, None]).long()
     about = dict(do_sample=False, suppress_tokens=[0], eos_token_id=2, pad_token_id=0, max_new_tokens=9)
     wanted = theirs.generate(x, attention_mask=mask, **about)[:, 12:]
-    sampler = P.Sampler(ours, 12, 9, 2, 2)  # two at a time, so that the last batch is not full
-    got = P.write(sampler, x, start, greedy=True)
+    sampler = S.Sampler(ours, 12, 9, 2, 2)  # two at a time, so that the last batch is not full
+    got = S.write(sampler, x, start, greedy=True)
     assert (got[:, : wanted.shape[1]] == wanted).all()
 
 
 def test_texts_end_with_the_stop_and_padding(tiny):
-    ours = P.from_state(P.speaker("tiny").shape, P.speaker("tiny").state, temperature=3.0)
-    sampler = P.Sampler(ours, 4, 12, 2, 64)
+    ours = S.from_state(S.speaker("tiny").shape, S.speaker("tiny").state, temperature=3.0)
+    sampler = S.Sampler(ours, 4, 12, 2, 64)
     x = torch.full((200, 4), 7)
-    text = P.write(sampler, x, torch.zeros(200, dtype=torch.long))
+    text = S.write(sampler, x, torch.zeros(200, dtype=torch.long))
     ended = (text == 2).any(1)
     assert 5 < ended.sum() < 195
     for row in text[ended].tolist():
@@ -161,13 +163,13 @@ def test_texts_end_with_the_stop_and_padding(tiny):
 
 def test_a_text_is_drawn_as_often_as_it_is_probable(tiny):
     "The two tokens of 8,000 texts, against the probabilities that `log_probs` gives them."
-    ours = P.from_state(P.speaker("tiny").shape, P.speaker("tiny").state, temperature=0.5)
+    ours = S.from_state(S.speaker("tiny").shape, S.speaker("tiny").state, temperature=0.5)
     x, start = torch.full((8000, 4), 9), torch.zeros(8000, dtype=torch.long)
     x[:, 0], start = 0, start + 1
-    text = P.write(P.Sampler(ours, 4, 2, 2, 2000), x, start)
+    text = S.write(S.Sampler(ours, 4, 2, 2, 2000), x, start)
     pairs, counts = text.unique(dim=0, return_counts=True)
     with torch.no_grad():
-        p = P.log_probs(ours, x[: len(pairs)], start[: len(pairs)], pairs).sum(1).exp()
+        p = S.log_probs(ours, x[: len(pairs)], start[: len(pairs)], pairs).sum(1).exp()
     often = p > 0.003
     seen = torch.cat([counts[often], counts[~often].sum()[None]]).double()
     wanted = torch.cat([8000 * p[often], (8000 * (1 - p[often].sum()))[None]]).double()
@@ -179,7 +181,7 @@ def test_log_probs_are_sums_over_softmax_and_the_pad_counts_nothing(tiny, prompt
     ours, (x, start) = tiny[1], prompts
     text = torch.tensor([[5, 6, 2, 0], [7, 2, 0, 0], [8, 9, 10, 11]])
     with torch.no_grad():
-        got = P.log_probs(ours, x, start, text)
+        got = S.log_probs(ours, x, start, text)
         logits = ours(torch.cat([x, text], 1), start)[:, 11:-1]
     for b, row in enumerate(text.tolist()):
         for k, token in enumerate(row):
@@ -192,8 +194,8 @@ def test_padding_on_the_left_changes_nothing(tiny):
     x, text = torch.randint(3, 250, (2, 6)), torch.randint(3, 250, (2, 5))
     wide = torch.cat([torch.zeros(2, 4, dtype=torch.long), x], 1)
     with torch.no_grad():
-        a = P.log_probs(ours, x, torch.zeros(2, dtype=torch.long), text)
-        b = P.log_probs(ours, wide, torch.full((2,), 4), text)
+        a = S.log_probs(ours, x, torch.zeros(2, dtype=torch.long), text)
+        b = S.log_probs(ours, wide, torch.full((2,), 4), text)
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
@@ -202,12 +204,12 @@ def test_padding_on_the_left_changes_nothing(tiny):
 
 def test_rejection_sampling_is_the_exact_e_step(tiny):
     "What is kept of right texts is distributed as the posterior: P of the text, given that it is right."
-    ours = P.from_state(P.speaker("tiny").shape, P.speaker("tiny").state, temperature=2.0)
+    ours = S.from_state(S.speaker("tiny").shape, S.speaker("tiny").state, temperature=2.0)
     x, start = torch.full((3000, 4), 9), torch.zeros(3000, dtype=torch.long)
     with torch.no_grad():
         p = ours(x[:1], start[:1])[0, -1].softmax(-1)
     good = p.argsort(descending=True)[:40:4]  # ten tokens that are right
-    draws = torch.stack([P.write(P.Sampler(ours, 4, 1, 2, 3000, seed=s), x, start)[:, 0] for s in range(3)])
+    draws = torch.stack([S.write(S.Sampler(ours, 4, 1, 2, 3000, seed=s), x, start)[:, 0] for s in range(3)])
     rows, which = choose(torch.isin(draws, good), torch.Generator().manual_seed(0))
     kept = draws[which, rows]
     seen = np.array([(kept == token).sum() for token in good])
@@ -241,8 +243,8 @@ def trainer():
 def test_what_a_text_is_worth(trainer):
     "The frozen model's log-probability and the bonus; with reward (i) the answer is put in by force."
     lab, data = trainer.lab, trainer.train[torch.arange(4)]
-    texts = [P.written(p.steps, p.answer) for p in data.problems]
-    wrong = [P.written(p.steps, p.answer + "1") for p in data.problems]
+    texts = [S.written(p.steps, p.answer) for p in data.problems]
+    wrong = [S.written(p.steps, p.answer + "1") for p in data.problems]
     lab.cfg = replace(lab.cfg, text_len=96, floor=-1e6)
     try:
         right, off = lab.tokens(texts), lab.tokens(wrong)
@@ -282,7 +284,7 @@ def test_what_did_not_end_is_wrong(trainer):
 
 def test_imitation_learns_a_text(trainer):
     lab, data = trainer.lab, trainer.train[torch.arange(4)]
-    model = P.deepcopy(lab.raw)
+    model = deepcopy(lab.raw)
     text = lab.tokens(["#### 5"] * 4)
     before = P.scored(lab, model, data, text).sum(1)
     P.imitate(lab, model, data, text, 30, 1e-3)
@@ -291,7 +293,7 @@ def test_imitation_learns_a_text(trainer):
 
 
 def test_reinforcement_makes_right_texts_likelier():
-    "A model that writes one letter after the question: the share of right ones rises, and stays below the bound."
+    "A model that writes two letters, right if the first is a digit: the share of right ones rises."
     cfg = replace(P.cells("fast")["chain_0"], family="spell_backward", prompt_len=128, temperature=2.0)
     t = P.Trainer(replace(cfg, text_len=2, group=4, samples=8, rl_steps=30, rl_rate=5e-3))
     lab = t.lab
@@ -302,7 +304,7 @@ def test_reinforcement_makes_right_texts_likelier():
         return right, right
 
     lab.grade = grade
-    model = P.deepcopy(lab.raw)
+    model = deepcopy(lab.raw)
     seen = P.psi_update(lab, model, lab.raw, t.train)
     assert np.mean(seen["right"][-5:]) > np.mean(seen["right"][:5]) + 0.3
     assert P.scored(lab, lab.raw, t.train, lab.tokens(["1"] * 8)).isfinite().all()
@@ -354,10 +356,10 @@ def test_methods_write_as_many_texts_and_learn_from_as_many():
         (lambda: P.Config(p_correct=1.5), "p_correct=1.5"),
         (lambda: P.Config(rl_rate=0), "rl_rate=0"),
         (lambda: P.Config(rows=0), "rows=0"),
-        (lambda: P.problems("chain_sum", "x"), "split='x'"),
-        (lambda: P.speaker("x"), "name='x'"),
+        (lambda: S.problems("chain_sum", "x"), "split='x'"),
+        (lambda: S.speaker("x"), "name='x'"),
         (lambda: P.pass_at(np.array([1]), 3, 4), "k=4"),
-        (lambda: P.padded([[1, 2, 3]], 2, "cpu", left=True), "rows=3"),
+        (lambda: S.padded([[1, 2, 3]], 2, "cpu", left=True), "rows=3"),
         (lambda: P.run(P.Config(model="tiny", methods=("x",))), "methods='x'"),
         (lambda: choose(torch.zeros(2, 3).bool(), torch.Generator()), "draws=2"),
     ],
@@ -368,8 +370,8 @@ def test_bad_input_is_named(what, message):
 
 
 def test_other_weights_and_prompts_are_refused(tiny, prompts):
-    shape = P.speaker("tiny").shape
+    shape = S.speaker("tiny").shape
     with pytest.raises(ValueError, match="state"):
-        P.from_state(replace(shape, intermediate_size=64), P.speaker("tiny").state)
+        S.from_state(replace(shape, intermediate_size=64), S.speaker("tiny").state)
     with pytest.raises(ValueError, match="x.shape"):
-        P.write(P.Sampler(tiny[1], 8, 4, 2, 2), *prompts)
+        S.write(S.Sampler(tiny[1], 8, 4, 2, 2), *prompts)
