@@ -353,10 +353,9 @@ def tokenise(
             if len(ids) >= _LEAST:
                 found[kind, share].append(np.array(ids[: _LONGEST[share]], np.uint16))
     names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    sizes = np.array([len(tokenizer.convert_tokens_to_string([name]).encode()) for name in names], np.uint8)
-    if sum(map(len, found.values())) and len(tokenizer) <= 2**16:
-        special = [i for i in tokenizer.all_special_ids if i is not None]
-        sizes[special] = 0
+    special = set(tokenizer.all_special_tokens)
+    # the words of a byte-level vocabulary have one letter for each byte
+    sizes = np.array([0 if name in special else len(name) for name in names], np.uint8)
     return _as_texts(found, sizes)
 
 # %% ../../nbs/37b_pretrained.ipynb #d876c30b
