@@ -353,10 +353,9 @@ def tokenise(
             if len(ids) >= _LEAST:
                 found[kind, share].append(np.array(ids[: _LONGEST[share]], np.uint16))
     names = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
-    sizes = np.array([len(tokenizer.convert_tokens_to_string([name]).encode()) for name in names], np.uint8)
-    if sum(map(len, found.values())) and len(tokenizer) <= 2**16:
-        special = [i for i in tokenizer.all_special_ids if i is not None]
-        sizes[special] = 0
+    special = set(tokenizer.all_special_tokens)
+    # the words of a byte-level vocabulary have one letter for each byte
+    sizes = np.array([0 if name in special else len(name) for name in names], np.uint8)
     return _as_texts(found, sizes)
 
 # %% ../../nbs/37b_pretrained.ipynb #d876c30b
@@ -426,15 +425,15 @@ class Config:
     seed: int = 0
     tiny: bool = False  # the random model that reads bytes
     length: int = 1024  # of a window
-    most: int = 3  # windows of a document
+    most: int = 2  # windows of a document
     documents: int | None = None  # of each kind; None: all
-    cap: int = 600  # windows of a kind in the test
-    ridges: tuple = (1e4, 3e3, 1e3, 3e2, 1e2)  # one for all heads
-    relative: tuple = (3e3, 1e3, 3e2, 1e2)  # in units of tr(C)/D
+    cap: int = 300  # windows of a kind in the test
+    ridges: tuple = (3e3, 1e3, 3e2, 1e2)  # one for all heads
+    relative: tuple = (1e3, 3e2)  # in units of tr(C)/D
     choices: tuple = (1e3, 3e2, 1e2, 30.0)  # of a layer, or of a head
-    search: int = 64  # windows of a search
+    search: int = 32  # windows of a search
     start: float = 3000.0  # ridge at which learning begins
-    steps: int = 60  # of learning
+    steps: int = 40  # of learning
     rows: int = 24  # windows of a step
     rate: float = 0.1  # of the few numbers of the heads
     body: float = 1e-4  # learning rate of all weights, where they learn
@@ -769,7 +768,7 @@ def _looked_into(cfg: Config, model: Any, tokenizer: Any) -> tuple[dict, dict]:
     # by length, on the same tokens: the first ones of the longest documents
     texts, longest = texts_of(cfg), 8 * cfg.length
     of_kind = lambda kind: [d[: longest + 1] for d in texts.found[kind, "test"] if len(d) > longest]
-    long = [d for kind in KINDS[:2] for d in of_kind(kind)[: max(1, cfg.search // 4)]]
+    long = [d for kind in KINDS[:2] for d in of_kind(kind)[: max(1, cfg.search // 2)]]
     result["long_documents"] = len(long)
     for length in (cfg.length // 4, cfg.length, 4 * cfg.length, 8 * cfg.length) if long else ():
         ids, whose = windows(long, length, most=longest // length)
@@ -959,12 +958,17 @@ def cells(
         layers=Config("layers", **size),
     )
     methods = ("softmax", "lla", "parallax")
-    table |= {f"train_{what}_s0": Config("trained", what, 0, **short) for what in methods}
-    for what in ("temperature", "gain", "ridge_temperature", "probe"):
-        table[f"fit_{what}"] = Config("fitted", what, **size)
+
+    def trained(seed: int) -> dict:
+        return {f"train_{what}_s{seed}": Config("trained", what, seed, **short) for what in methods}
+
+    def fitted(*names: str) -> dict:
+        return {f"fit_{what}": Config("fitted", what, **size) for what in names}
+
+    table |= trained(0) | fitted("temperature", "gain") | trained(1)
+    table["heads"] = Config("heads", **(size or dict(search=16, choices=(3e2, 1e2))))
+    table |= fitted("ridge_temperature", "probe") | trained(2)
     table["fit_probe_slow"] = Config("fitted", "probe", **(size | dict(rate=0.02)))
-    table["heads"] = Config("heads", **(size or dict(search=32, choices=(1e3, 3e2, 1e2))))
-    table |= {f"train_{what}_s{s}": Config("trained", what, s, **short) for s in (1, 2) for what in methods}
     table["use"] = Config("used", **(size | dict(steps=4) if size else dict(steps=32)))
     return table
 
