@@ -35,7 +35,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_value_tile,
     split_hi_lo,
 )
-from .runtime import constant, launch, tl, triton
+from .runtime import cdiv, constant, launch, same_launch, tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -383,8 +383,9 @@ def lla_backward(
     if gain is not None:
         g = (g.float() * gain).to(dtype)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
-    NT = triton.cdiv(T, constants["BT"])
-    compiled_for = lla_compiled_for(constants)
+    NT = cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, window, others=(g, saved.o, saved.u, *rows))
+    compiled_for = dict(lla_compiled_for(constants), same=same)
     launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
     if dprobe is None:
         solve(q, k, vars(saved), y, scale=scale, **sees, tol=tol, max_steps=max_steps)
@@ -394,16 +395,16 @@ def lla_backward(
     u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
     un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)
-    NT = triton.cdiv(T, own["BT"])
+    NT = cdiv(T, own["BT"])
     made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
-    results, compiled_for = (dq, e, dridge), lla_compiled_for(own)
+    results, compiled_for = (dq, e, dridge), dict(lla_compiled_for(own), same=same)
     launch(lla_bwd_dq_kernel, NT * N, *tensors, g, made, results, parts, sizes, NT, scale, **compiled_for)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[max(constants["BD"], constants["BV"])])
-    NS = triton.cdiv(S, own["BS"])
+    NS = cdiv(S, own["BS"])
     tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
-    results, compiled_for = (dk, dv), lla_compiled_for(own)
+    results, compiled_for = (dk, dv), dict(lla_compiled_for(own), same=same)
     launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, sizes, NS, scale, **compiled_for)
     if gain is None:
         return dq, dk, dv, dridge

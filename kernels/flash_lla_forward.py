@@ -16,7 +16,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -24,12 +24,15 @@ import torch
 from lla_course.kernels.runtime import (
     EXACT,
     can_run,
+    cdiv,
     constant,
     describe_gpu,
     fitting,
     frozen,
     launch,
+    padded,
     processors,
+    same_launch,
     tile_precision,
     tl,
     triton,
@@ -706,6 +709,17 @@ class Forward:
     residual: torch.Tensor  # relative residuals, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
+@cache
+def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bool) -> dict[str, Any]:
+    "What does not depend on how many heads and tokens there are."
+    BD, BV = padded(D), padded(Dv)
+    BT, BS, warps, stages = (TILES_FP32 if dtype == torch.float32 else TILES)[max(BD, BV)]
+    tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
+    switches = dict(CAUSAL=is_causal and not bounded, WINDOW=bounded)  # right is 0 if causal
+    switches |= dict(EVEN_D=BD == D, DV=0 if Dv == D else Dv)
+    return switches | tile_precision(dtype) | tile
+
+
 def lla_reach(
     window: tuple[int, int] | None,  # keys before and after its own that a query sees; -1: all
     is_causal: bool,  # whether it sees none after it
@@ -736,14 +750,8 @@ def lla_launch_settings(
     for name, size in dict(D=D, Dv=Dv).items():
         if size > 128:
             raise ValueError(f"{name}={size}: expected at most 128")
-    precision = tile_precision(q.dtype)
-    BD, BV = (max(16, triton.next_power_of_2(size)) for size in (D, Dv))
-    BT, BS, warps, stages = (TILES_FP32 if q.dtype == torch.float32 else TILES)[max(BD, BV)]
-    tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
-    switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None)  # right is 0 if causal
-    switches |= dict(EVEN_D=BD == D, DV=0 if Dv == D else Dv)
-    reach = lla_reach(window, is_causal, T + S)
-    return (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *reach), switches | precision | tile
+    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
+    return sizes, _constants(q.dtype, D, Dv, is_causal, window is not None)
 
 
 def lla_compiled_for(
@@ -777,7 +785,7 @@ def lla_matrices(
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
     "Shared matrices are made for D <= 64; tile i of the queries reads number (i - 1) // 8."
-    BD = max(16, triton.next_power_of_2(D))
+    BD = padded(D)
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
     last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
     seen = last * PRECOND_STRIDE * BT >= 4 * D  # else no tile would use one
@@ -807,7 +815,7 @@ def lla_solve(
     "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_launch_settings`."
     sizes, constants = lla_launch_settings(q, k, scale, is_causal, window)
     N, T = q.shape[:2]
-    NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
+    NT, NM = cdiv(T, constants["BT"]), saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * processors(q.device)
@@ -824,6 +832,7 @@ def lla_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (tol**2, max_steps),
         NM > 0,
+        same=same_launch(q, k, NM, max_steps, window, others=(x, *saved.values())),
         **lla_compiled_for(constants),
     )
     return steps, residual
@@ -865,7 +874,8 @@ def lla_forward(
         return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    start, NT = partial(launch, **lla_compiled_for(constants)), triton.cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, solves, window, others=(ridge,))
+    start, NT = partial(launch, same=same, **lla_compiled_for(constants)), cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u), solves and NM > 0
     start(lla_mean_kernel, NT * N, queries, keys, max_key_norm, ridge, left, sizes, NT, floor, shared)
@@ -878,7 +888,7 @@ def lla_forward(
         u.copy_(probe)
         steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
     constants = lla_fitting_tile("output", lla_launch_settings(q, k, scale, **sees, v=v)[1], q)
-    NT, compiled_for = triton.cdiv(T, constants["BT"]), lla_compiled_for(constants)
+    NT, compiled_for = cdiv(T, constants["BT"]), dict(lla_compiled_for(constants), same=same)
     made = (kbar, row_max, u)
     launch(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
     return Forward(o, u, **saved, steps=steps, residual=residual)

@@ -11,6 +11,7 @@ __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPP
 
 # %% ../nbs/26b_hopper_solve.ipynb #h003
 from collections.abc import Callable
+from functools import cache
 from typing import Any, NamedTuple
 
 import torch
@@ -18,6 +19,7 @@ import torch
 from .flash_lla_forward import LOG2E, PRECOND_STRIDE, lla_reach, lla_solve, lla_strided
 from lla_course.kernels.runtime import (
     TensorDescriptor,
+    cdiv,
     describe_gpu,
     frozen,
     gl,
@@ -25,8 +27,9 @@ from lla_course.kernels.runtime import (
     gluon_refusal,
     hopper,
     launch,
+    padded,
     processors,
-    triton,
+    same_launch,
 )
 
 # %% ../nbs/26b_hopper_solve.ipynb #h010
@@ -434,6 +437,7 @@ def hopper_solve_kernel(
 HOPPER_TILES = {16: (64, 2, 3, True), 32: (64, 2, 3, True), 64: (64, 2, 3, True), 128: (32, 2, 2, False)}
 
 
+@cache
 def hopper_layout(
     BD: int,  # padded head dimension
 ) -> Any:  # how a tile of keys lies in shared memory
@@ -449,7 +453,7 @@ def hopper_keys(
     """Keys as the copy engine takes them: in place where they fit, else copied, with zeros up to whole tiles,
     so that no tile reaches into the next head."""
     Nkv, S, D = k.shape
-    rows = triton.cdiv(S, BS) * BS
+    rows = cdiv(S, BS) * BS
     whole = rows == S and D == BD and k.stride(0) == S * k.stride(1) and k.stride(2) == 1
     if whole and k.stride(1) % 8 == 0 and k.data_ptr() % 16 == 0:
         return k.as_strided((Nkv * S, D), (k.stride(1), 1)), S
@@ -472,9 +476,9 @@ def hopper_solve(
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    BD, BT = max(16, triton.next_power_of_2(D)), 64
+    BD, BT = padded(D), 64
     BS, sub, stages, keep = HOPPER_TILES[BD]
-    NT, NM = triton.cdiv(T, BT), saved["inverse"].shape[1]
+    NT, NM = cdiv(T, BT), saved["inverse"].shape[1]
     keys, rows = hopper_keys(k, BS, BD)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
@@ -494,6 +498,7 @@ def hopper_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (tol**2, max_steps),
         META=frozen(HopperMeta, BT=BT, BS=BS, BD=BD, **switches),
+        same=same_launch(q, k, NM, max_steps, window, others=(x, *saved.values())),
         num_warps=4,
     )
     return steps, residual

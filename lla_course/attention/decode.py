@@ -435,6 +435,43 @@ def _chosen(backend: str, q: torch.Tensor, *others: Any) -> Callable:  # who com
         return _compiled if torch.compiler.is_compiling() else lla_decode_triton
     return _plainly
 
+# %% ../../nbs/27_decoding.ipynb #c046g
+def _direction_of(probe: Any, q: torch.Tensor, backend: str) -> torch.Tensor | None:
+    "A checked probe, in float32 at least."
+    if probe is None:
+        return None
+    _check_floats("probe", probe)
+    if probe.shape != q.shape:
+        bad_argument("probe.shape", tuple(probe.shape), f"{tuple(q.shape)}, one direction for each query")
+    if probe.device != q.device:
+        bad_argument("probe.device", str(probe.device), f"{q.device}, where q is")
+    if backend == "triton":
+        bad_argument("probe", tuple(probe.shape), "None for backend='triton', whose kernels solve")
+    return probe.to(torch.promote_types(q.dtype, torch.float32))
+
+
+def _directed(
+    q, k, v, ridge: Any, lengths: torch.Tensor | None, *, u: torch.Tensor, scale: float, table: Any, left: int
+) -> torch.Tensor:
+    "Softmax weights, each times 1 + u.(k - kbar), one query after the other; computed in the dtype of u."
+    if table is not None:
+        k, v, lengths = in_order(q, k, v, lengths, table, left)
+    (B, H, T, _), (HKV, S), j = q.shape, k.shape[1:3], torch.arange(k.shape[2], device=q.device)
+    grouped = lambda t: t.to(u.dtype).reshape(B, HKV, H // HKV, *t.shape[2:])
+    k, v = k.to(u.dtype), v.to(u.dtype)
+    length = torch.full((B, 1), S, device=q.device) if lengths is None else lengths[:, None]
+
+    def answer(b_q: torch.Tensor, b_u: torch.Tensor, own: torch.Tensor) -> torch.Tensor:
+        seen = (j <= own) & (length >= T) & (length <= S) & (j >= own - left if left >= 0 else j >= 0)
+        keys, values = (torch.where(seen[:, None, :, None], t, 0) for t in (k, v))
+        p = torch.where(seen[:, None, None], scale * b_q @ keys.mT, -torch.inf).softmax(-1)
+        a = b_u @ keys.mT
+        return (p * (1 + a - (p * a).sum(-1, keepdim=True))) @ values
+
+    queries = zip(grouped(q).unbind(3), grouped(u).unbind(3))
+    o = [answer(b_q, b_u, length - T + t) for t, (b_q, b_u) in enumerate(queries)]
+    return torch.stack(o, 3).reshape(q.shape).to(q.dtype)
+
 # %% ../../nbs/27_decoding.ipynb #c046b
 def lla_decode(
     q: torch.Tensor,  # the new queries, [B, Hq, T, D], T from 1 to 8
@@ -448,6 +485,7 @@ def lla_decode(
     cache_seqlens: torch.Tensor | None = None,  # filled entries of each cache, whole, [B]; None: all S
     block_table: torch.Tensor | None = None,  # page of each block of tokens, whole, [B, pages]
     window: tuple | None = None,  # (left, right): keys before its own that a query sees; -1: all
+    probe: torch.Tensor | None = None,  # the direction u of each answer, like q; None: it is solved for
     backend: str = "auto",  # "auto", "triton", "tiled" or "dense"
 ) -> torch.Tensor:  # the answers, like q
     """Local Linear Attention of new tokens over a cache; query t sees cache_seqlens - T + t + 1 keys.
@@ -460,8 +498,10 @@ def lla_decode(
     C of the keys that it sees, the ridge is at least floor tr(C) / D + 8 eps |kbar|^2. Floor is 1e-3, eps
     that of float32; in float64 1e-8 and its own. "tiled" and "dense" (the same in float64) have gradients,
     for which this floor is a constant. "torch" is an old name of "tiled".
-    The kernels have none. In 16 bits they round every key and value once, times the root of its weight, to
-    float16. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
+    With a probe nothing is solved, o = vbar + Cov(v, k) u as in `flash_lla(probe=u, max_steps=0)`, and
+    the ridge has no say; no kernel does it.
+    The kernels have no gradient. In 16 bits they round every key and value once, times the root of its
+    weight, to float16. They add up squares of keys in float32, with 1e-6 for 8 eps, no ridge below 1e-30,
     and softmax attention where such sums cannot tell: keys beyond 1e18, or tr(C) <= 1e-6 |kbar|^2 and a
     ridge <= 1e-4 |kbar|^2. Under autocast q and cache are cast as PyTorch does. Raises `ValueError` by name
     for wrong shapes, dtypes, devices, settings; where values cannot be read at once, wrong ones give NaN.
@@ -484,7 +524,9 @@ def lla_decode(
     scale = int(q.shape[3]) ** -0.5 if scale is None else _number("scale", scale, -most, most, finite)
     old = isinstance(backend, str) and backend == "torch"
     backend = require_choice("backend", "tiled" if old else backend, BACKENDS)
-    rows = _ridge_of(ridge, q)
+    rows, u = _ridge_of(ridge, q), _direction_of(probe, q, backend)
     work = _chosen(backend, q, k_cache, v_cache, rows, cache_seqlens, table)
+    if u is not None:
+        work = partial(_directed, u=u.double() if backend == "dense" else u)
     with no_autocast(q.device.type):
         return work(q, k_cache, v_cache, rows, cache_seqlens, scale=scale, table=table, left=left)

@@ -13,7 +13,7 @@ import torch
 from torch import distributed as dist
 
 from .dense import as_heads
-from .flash import choose_backend, flash_lla
+from .flash import choose_backend, flash_lla, probe_rows
 from .ragged import with_window
 from .tiled import solver_settings
 from ..core import bad_argument, require_flag, require_whole
@@ -152,7 +152,7 @@ def gather_sequence(
 SETTINGS = ("scale", "enable_gqa", "window", "tol", "max_steps", "backend", "check")
 
 
-def _description(q, k, v, ridge: Any, is_causal: Any, settings: dict) -> dict:
+def _description(q, k, v, ridge: Any, probe: Any, is_causal: Any, settings: dict) -> dict:
     "What all ranks must have in common. Raises `ValueError` for what `flash_lla` would refuse."
     for name in settings:
         if name not in SETTINGS:
@@ -164,11 +164,17 @@ def _description(q, k, v, ridge: Any, is_causal: Any, settings: dict) -> dict:
         bad_argument("window", window, "None with is_causal=False")
     if q.shape[-2] != k.shape[-2]:
         bad_argument("k.shape", tuple(k.shape), f"{q.shape[-2]} tokens, as many as q has")
+    probe_rows(probe, q)
     solver_settings(q.dtype, q.shape[-1], settings.get("tol"), settings.get("max_steps"))
     learns = {name: t.requires_grad for name, t in dict(k=k, v=v).items()}
     choose_backend(settings.get("backend", "auto"), q, torch.is_grad_enabled() and any(learns.values()), v)
     told = {f"{name}.shape": tuple(t.shape) for name, t in dict(q=q, k=k, v=v).items()}
-    told |= {"q.dtype": str(q.dtype), "is_causal": is_causal, "grad": torch.is_grad_enabled()}
+    told |= {
+        "probe": probe is not None,
+        "q.dtype": str(q.dtype),
+        "is_causal": is_causal,
+        "grad": torch.is_grad_enabled(),
+    }
     told |= {f"{name}.requires_grad": learned for name, learned in learns.items()}
     told["ridge"] = tuple(ridge.shape) if isinstance(ridge, torch.Tensor) else ridge
     return told | settings
@@ -212,6 +218,7 @@ def context_parallel_lla(
     *,
     group: Any = None,  # process group, or mesh of one dimension, that shares the sequence; None: all ranks
     ridge: float | torch.Tensor = 0.1,  # as in `flash_lla`, for the queries of this rank; differentiable
+    probe: torch.Tensor | None = None,  # as in `flash_lla`, for the queries of this rank
     is_causal: bool = True,  # a query sees the keys up to its own place in the whole sequence
     tokens: int | None = None,  # of the sequence before `shard` padded it; None: all are real
     zigzag: bool = True,  # how `shard` cut; False: pieces in order
@@ -221,13 +228,13 @@ def context_parallel_lla(
     """Local Linear Attention over a sequence that is cut over several processes: what `flash_lla` gives.
 
     Every rank must call it, and backward too; each holds keys and values of the whole sequence meanwhile.
-    Gradients of q, k and v arrive at the rank that holds them. That of a tensor ridge is this rank's share:
-    add the shares up, as for any parameter that all ranks have a copy of. Raises `ValueError` as `flash_lla`
-    does, on all ranks together, naming the rank; with agree=False on one, and the others wait. Runs outside
-    of `torch.compile`. Source: chapter 28d."""
+    Gradients of q, k, v and probe arrive at the rank that holds them. That of a tensor ridge is this rank's
+    share: add the shares up, as for any parameter that all ranks have a copy of. Raises `ValueError` as
+    `flash_lla` does, on all ranks together, naming the rank; with agree=False on one, and the others wait.
+    Runs outside of `torch.compile`. Source: chapter 28d."""
     require_flag("agree", agree)
     group = _as_group(group)
-    tokens = _checked((q, k, v, ridge, is_causal), settings, tokens, zigzag, group, agree)
+    tokens = _checked((q, k, v, ridge, probe, is_causal), settings, tokens, zigzag, group, agree)
     rank, world = dist.get_rank(group), dist.get_world_size(group)
     both = gather_sequence(torch.cat([k, v], -1), group=group, tokens=tokens, zigzag=zigzag)
     k, v = both.split([k.shape[-1], v.shape[-1]], -1)
@@ -237,7 +244,8 @@ def context_parallel_lla(
     for i, (a, b) in enumerate(pieces):
         real, end = max(0, min(b, tokens) - a), max(1, min(b, tokens)) if is_causal else tokens
         its = rows[..., i * n : i * n + real] if rows.dim() else ridge
-        settings |= dict(ridge=its, is_causal=is_causal)
+        start = None if probe is None else probe[..., i * n : i * n + real, :]
+        settings |= dict(ridge=its, probe=start, is_causal=is_causal)
         o = flash_lla(q[..., i * n : i * n + real, :], k[..., :end, :], v[..., :end, :], **settings)
         found += [o, o.new_zeros(*o.shape[:-2], n - real, o.shape[-1])]
     return torch.cat(found, -2)

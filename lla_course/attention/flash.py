@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['SAVED', 'SCHEMA', 'NO_SECOND', 'NO_FORWARD', 'choose_backend', 'Settings', 'flash_forward', 'flash_backward',
-           'SolverWarning', 'flash_lla', 'rotary', 'LocalLinearAttention']
+           'SolverWarning', 'probe_rows', 'flash_lla', 'rotary', 'LocalLinearAttention']
 
 # %% ../../nbs/28_flash_lla.ipynb #c002
 import math
@@ -85,6 +85,18 @@ class Settings(NamedTuple):
 SAVED = dict(triton=Forward, tiled=Tiled)
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
+def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
+    "What `flash_forward` does, without its being an operator."
+    (q, k, v, ridge, probe), heads = inputs, told.heads(*inputs)
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if told.backend != "triton":
+            return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())
+        settings = dict(scale=told.scale, is_causal=told.right == 0, window=heads.window, tol=told.tol)
+        settings |= dict(max_steps=told.max_steps, solve=solver_for(q), probe=heads.probe)
+        found = lla_forward(q, k, v, ridge, **settings)
+        return tuple(vars(found).values())
+
+
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
     q: torch.Tensor,  # [N, T, D]
@@ -100,13 +112,8 @@ def flash_forward(
     backend: str,  # a name of SAVED
 ) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
-    heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge, probe)
-    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
-        if backend == "triton":
-            settings = dict(scale=scale, is_causal=right == 0, window=heads.window, tol=tol)
-            settings |= dict(max_steps=max_steps, solve=solver_for(q), probe=heads.probe)
-            return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
-        return list(vars(lla_tiled(heads, tol=tol, max_steps=max_steps)).values())
+    settings = Settings(scale, left, right, tol, max_steps, backend)
+    return list(_run_forward((q, k, v, ridge, probe), settings))
 
 # %% ../../nbs/28_flash_lla.ipynb #c009
 @flash_forward.register_fake
@@ -151,6 +158,22 @@ def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
     return row[:first], kind(*row[first : first + len(fields(kind))]), settings
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
+def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: Settings) -> tuple:
+    "What `flash_backward` does, without its being an operator."
+    q, k, v, ridge, probe = inputs
+    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
+    taken, heads = dprobe if probe.shape[-1] and not told.max_steps else None, told.heads(q, k, v, ridge)
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if told.backend == "triton":
+            solver |= dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
+            grads = lla_backward(q, k, v, saved, g, **solver, solve=solver_for(q), dprobe=taken)
+        else:
+            grads = lla_tiled_backward(heads, saved, g, **solver)
+            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
+    dq, dk, dv, dridge = grads
+    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+
+
 @torch.library.custom_op(
     "lla_course::flash_backward",
     mutates_args=(),
@@ -164,18 +187,7 @@ def flash_backward(
 ]:  # dq, dk, dv, dridge, dprobe
     """Both backends backward, as an operator. A ridge below the floor has no gradient, and a probe has one
     where it was taken as it is."""
-    (q, k, v, ridge, probe), saved, told = _named(row)
-    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
-    taken, heads = dprobe if probe.shape[-1] and not told.max_steps else None, told.heads(q, k, v, ridge)
-    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
-        if told.backend == "triton":
-            solver |= dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
-            grads = lla_backward(q, k, v, saved, g, **solver, solve=solver_for(q), dprobe=taken)
-        else:
-            grads = lla_tiled_backward(heads, saved, g, **solver)
-            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
-    dq, dk, dv, dridge = grads
-    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+    return _run_backward(g, *_named(row))
 
 
 @flash_backward.register_fake
@@ -324,6 +336,40 @@ def _nested() -> bool:
 
 _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
+# %% ../../nbs/28_flash_lla.ipynb #d28a0c2
+def _unwatched(tensors: tuple) -> bool:
+    "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    if torch._C._dispatch_tls_is_dispatch_key_included("VmapMode"):  # the older vmap, of is_grads_batched
+        return False
+    plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
+    return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
+
+
+class _Direct(torch.autograd.Function):
+    "`flash_forward` with its gradient, where nobody watches."
+
+    @staticmethod
+    def forward(ctx, q, k, v, ridge, probe, settings):
+        found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
+        ctx.settings = settings
+        ctx.save_for_backward(q, k, v, ridge, probe, *found)
+        ctx.mark_non_differentiable(*found[1:])
+        ctx.set_materialize_grads(False)
+        return found
+
+    @staticmethod
+    def backward(ctx, g, *none):
+        if g is None:
+            return (None,) * 6
+        tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
+        inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
+        if torch.is_grad_enabled() or not _unwatched((g, *tensors)):
+            return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+        told = Settings(*ctx.settings)
+        return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None
+
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
     "`flash_forward`, in the form that suits whoever is watching."
@@ -332,7 +378,12 @@ def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
     if _plain():
         return kind(*flash_forward(*tensors, *settings))
     if not torch.compiler.is_compiling():
-        return kind(*_Eager.apply(*tensors, settings))
+        if not _unwatched(tensors):
+            return kind(*_Eager.apply(*tensors, settings))
+        learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        return kind(
+            *(_Direct.apply(*tensors, settings) if learns else _run_forward(tensors, Settings(*settings)))
+        )
     if _nested() or forward_ad._current_level >= 0:
         raise NotImplementedError(
             "torch.compile has one reverse-mode derivative of flash_lla; for nested "
@@ -413,8 +464,11 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
     )
 
 # %% ../../nbs/28_flash_lla.ipynb #c015p
-def _probe_rows(probe: Any, q: torch.Tensor) -> torch.Tensor | None:
-    "A checked probe in the dtype of the arithmetic, [N, T, D]. Raises `ValueError` naming it."
+def probe_rows(
+    probe: Any,  # of `flash_lla`, or None
+    q: torch.Tensor,  # the queries, [..., T, D]
+) -> torch.Tensor | None:  # [N, T, D] in the dtype of the arithmetic; None for None
+    "Check a probe. Raises `ValueError` naming it for what does not fit the queries."
     if probe is None:
         return None
     if not isinstance(probe, torch.Tensor):
@@ -511,7 +565,7 @@ def flash_lla(
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     settings = dict(ridge=ridge, scale=scale, enable_gqa=enable_gqa)
     heads = with_window(as_heads(q, k, v, is_causal=is_causal and not packed, **settings), window, is_causal)
-    heads = replace(heads, probe=_probe_rows(probe, q))
+    heads = replace(heads, probe=probe_rows(probe, q))
     lengths = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     lengths |= dict(key_lengths=key_lengths, query_lengths=query_lengths)
     cut = as_cut(q, k, heads.is_causal or heads.window is not None, **lengths)
@@ -623,15 +677,19 @@ def _positions(
 
 # %% ../../nbs/28_flash_lla.ipynb #c025a
 def _attended(
-    layer: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, lengths: dict
+    layer: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, u: torch.Tensor | None, lengths: dict
 ) -> torch.Tensor:
     "One to eight new tokens, without gradients, by `lla_decode`; all others by `flash_lla`."
     ridge, T = F.softplus(layer.raw_ridge), q.shape[-2]
-    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, ridge))
-    if 1 <= T <= min(8, k.shape[-2] - 1) and layer.max_steps is None and not learns and q.numel():
+    learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, ridge, q if u is None else u))
+    whole = layer.max_steps is None or u is not None
+    if 1 <= T <= min(8, k.shape[-2] - 1) and whole and not learns and q.numel():
         folded = (t.reshape(-1, *t.shape[-3:]) for t in (q, k, v))
-        return lla_decode(*folded, ridge=ridge, backend=layer.backend).reshape(q.shape)
+        start = None if u is None else u.reshape(-1, *u.shape[-3:])
+        backend = layer.backend if u is None or layer.backend != "triton" else "auto"
+        return lla_decode(*folded, ridge=ridge, probe=start, backend=backend).reshape(q.shape)
     settings = dict(tol=layer.tol, max_steps=layer.max_steps, backend=layer.backend, check=layer.check)
+    settings |= dict() if u is None else dict(probe=u, max_steps=0)
     settings |= dict(is_causal=layer.is_causal, enable_gqa=layer.num_heads != layer.num_kv_heads)
     return flash_lla(q, k, v, ridge=ridge, **settings, **lengths)
 
@@ -642,9 +700,10 @@ class LocalLinearAttention(nn.Module):
     Called with a `KVCache` it reads tokens after those that the cache holds; key_lengths and cu_seqlens
     are for padded and packed sequences, as in `flash_lla`.
     Under autocast queries, keys and values are rounded to 16 bits. Where learned ridges fall to thousandths,
-    that costs accuracy (chapter 33); leave it out of autocast there. Warns as `flash_lla` does. Raises
-    `ValueError` for sizes that do not divide or do not suit rotary positions, a ridge <= 0, or an input
-    that does not fit. Source: Zuo et al. (2025); chapter 28.
+    that costs accuracy (chapter 33); leave it out of autocast there. With probe=True it is Parallax, which
+    has no use for a ridge; its projection begins at zero, and the layer as softmax attention. Warns as
+    `flash_lla` does. Raises `ValueError` for sizes that do not divide or do not suit rotary positions, a
+    ridge <= 0, or an input that does not fit. Source: Zuo et al. (2025); chapter 28.
 
     >>> import torch
     >>> from lla_course import LocalLinearAttention
@@ -665,6 +724,7 @@ class LocalLinearAttention(nn.Module):
         rope_base: float | None = None,  # rotary positions with this base; None for none
         tol: float | None = None,  # of the solver, see `flash_lla`
         max_steps: int | None = None,  # of the solver, see `flash_lla`
+        probe: bool = False,  # a fourth projection is the direction, and nothing is solved: Parallax
         backend: str = "auto",  # see `flash_lla`
         check: bool | None = None,  # see `flash_lla`
     ):
@@ -679,14 +739,21 @@ class LocalLinearAttention(nn.Module):
         self.backend = require_choice("backend", backend, BACKENDS)
         self.check = check if check is None else require_flag("check", check)
         self.max_steps = max_steps if max_steps is None else require_whole("max_steps", max_steps, least=0)
+        if require_flag("probe", probe) and max_steps:
+            bad_argument("max_steps", max_steps, "None or 0 with probe=True, where nothing is solved")
         self.tol = tol if tol is None else require_positive("tol", tol, zero=True)
         self.rope_base = rope_base if rope_base is None else require_positive("rope_base", rope_base)
         self.to_q = nn.Linear(embed_dim, num_heads * D, bias=False)
         self.to_k, self.to_v = (nn.Linear(embed_dim, num_kv_heads * D, bias=False) for _ in range(2))
         self.to_out = nn.Linear(embed_dim, embed_dim, bias=False)
+        self.to_probe = nn.Linear(embed_dim, num_heads * D, bias=False) if probe else None
+        if probe:
+            nn.init.zeros_(self.to_probe.weight)
         self.q_norm, self.k_norm = (nn.RMSNorm(D) if qk_norm else nn.Identity() for _ in range(2))
         raw = _raw_ridge(ridge, torch.get_default_dtype())
-        self.raw_ridge = nn.Parameter(torch.full((num_heads, 1), raw), requires_grad=learn_ridge)
+        self.raw_ridge = nn.Parameter(
+            torch.full((num_heads, 1), raw), requires_grad=learn_ridge and not probe
+        )
 
     def forward(
         self,
@@ -707,12 +774,13 @@ class LocalLinearAttention(nn.Module):
         q = self.q_norm(split(self.to_q(x), self.num_heads).to(like))
         k = self.k_norm(split(self.to_k(x), self.num_kv_heads).to(like))
         v = split(self.to_v(x), self.num_kv_heads)
+        u = None if self.to_probe is None else split(self.to_probe(x), self.num_heads).to(like)
         if self.rope_base is not None:
             at = _positions(x, cache, cu_seqlens)
-            q, k = rotary(q, self.rope_base, at), rotary(k, self.rope_base, at)
+            q, k, u = (t if t is None else rotary(t, self.rope_base, at) for t in (q, k, u))
         q, k = q.to(v.dtype), k.to(v.dtype)
         if cache is not None:
             k, v = cache.append(k, v)
         lengths = dict(key_lengths=key_lengths, query_lengths=key_lengths, cu_seqlens_q=cu_seqlens)
-        o = _attended(self, q, k, v, {name: t for name, t in lengths.items() if t is not None})
+        o = _attended(self, q, k, v, u, {name: t for name, t in lengths.items() if t is not None})
         return self.to_out(o.transpose(-3, -2).flatten(-2))

@@ -50,7 +50,7 @@ backends = ["cuda"]
 repo-id = "{user}/{name}"
 
 [torch-noarch]
-cuda-capabilities = ["8.0", "8.6", "8.9", "9.0"]
+cuda_capabilities = ["8.0", "8.6", "8.9", "9.0"]
 """
 FLAKE = """{
   description = "Flake for the kernels of Local Linear Attention";

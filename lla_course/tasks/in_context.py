@@ -378,11 +378,10 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> setting
     """Segment lengths and mixers; in the large table also what a norm on queries, an output norm, two-part
-    tokens, and 32 bits are worth, rates beyond the three where the race took an end of them, and the small
-    race with other seeds and longer."""
-    plain = lambda name: (
-        {} if name in ("softmax", "softmax_normed", "lla", "lines") else dict(knobs=(("out_norm", False),))
-    )
+    tokens, and 32 bits are worth, rates beyond the three where the race took an end of them (Parallax tries
+    all four at once), and the small race with other seeds and longer."""
+    bare = ("softmax", "softmax_normed", "lla", "parallax", "lines")
+    plain = lambda name: {} if name in bare else dict(knobs=(("out_norm", False),))
     make = lambda name, S, **more: Config(name, S, **(plain(name) | more))
     small = dict(d=8, width=32, length=96, batch=8, steps=150, test=64, rates=(1e-2,), seeds=(0,))
     small |= dict(precision="float32", minutes=8.0)
@@ -393,6 +392,8 @@ def cells(
     main = ("softmax", "lla", "gated_deltanet", "mamba2", "gla", "mesanet", "deltanet", "linear")
     full = {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in main}
     full |= {f"S{S}_{m}": make(m, S) for S in (64, 256, 32, 128) for m in ("lines", "softmax_normed")}
+    four = dict(rates=(1e-3, 3e-3, 1e-2, 3e-2))
+    full |= {f"S{S}_parallax": make("parallax", S, **four) for S in (64, 256, 32, 128)}
     full |= {
         f"S64_{m}_two_parts": make(m, 64, told=False, positions="rotary")
         for m in ("softmax", "lla", "gated_deltanet", "mamba2")

@@ -513,7 +513,8 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> training
     """The yardsticks; then for each seed four mixers at equal steps, and at equal time; then controls
-    (ridges, rates, positions, MesaNet); then the small ones with three seeds."""
+    (ridges, rates, positions, MesaNet); Parallax, at equal steps and time; then the small ones with three
+    seeds."""
     small = dict(only=PACKAGES, layers=1, width=64, heads=2, length=64, batch=8, steps=180, warmup=20)
     small |= dict(rates=(7e-3,), dropout=0.0, init=0.08, precision="float32")
     four, full = ("softmax", "lla", "softmax_normed", "gated_deltanet"), {"counts": Config("counts")}
@@ -526,6 +527,8 @@ def cells(
         full[cell_name(f"gated_deltanet_rate{r:g}")] = Config("gated_deltanet", rates=(r,))
     full[cell_name("gated_deltanet_bare")] = Config("gated_deltanet", positions="none")
     full[cell_name("mesanet")] = Config("mesanet")
+    for budget in ("steps", "time"):
+        full |= {cell_name("parallax", budget, s): Config("parallax", budget, seed=s) for s in SEEDS}
     three = ("softmax", "softmax_normed", "lla")
     full |= {f"small_{m}_s{s}": Config(m, seed=s, **small) for m in three for s in SEEDS}
     fast = {cell_name(m): Config(m, **small) for m in three}

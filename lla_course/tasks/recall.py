@@ -301,12 +301,13 @@ SHORT = (
 def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> setting
-    """Eight mixers at five sizes; softmax and LLA without lessons; the small models with other seeds.
+    """Eight mixers at five sizes; softmax and LLA without lessons; Parallax at the five sizes; the small
+    models with other seeds.
 
     The first dozen answer the main question."""
-    race = {
-        f"t{T}_n{n}_w{w}_{m}": Config(m, T, n, width=w, batch=16384 // T) for T, n, w in WORLDS for m in EIGHT
-    }
+    at = lambda m, T, n, w: {f"t{T}_n{n}_w{w}_{m}": Config(m, T, n, width=w, batch=16384 // T)}
+    race = {name: cfg for world in WORLDS for m in EIGHT for name, cfg in at(m, *world).items()}
+    ninth = {name: cfg for world in WORLDS for name, cfg in at("parallax", *world).items()}
     short = {f"short_{m}_{steps}": Config(m, 64, 4, first=0, steps=steps, batch=256) for m, steps in SHORT}
     small = dict(vocab=256, width=32, heads=1, steps=300, rates=(4e-3,), seeds=(1, 2), test=200)
     seeds = {
@@ -324,7 +325,7 @@ def cells(
     return by_preset(
         preset,
         fast={m: Config(m, 16, 4, precision="float32", **tiny) for m in ("softmax", "lla")},
-        full={name: (race | short)[name] for name in names} | seeds,
+        full={name: (race | short)[name] for name in names} | ninth | seeds,
     )
 
 # %% ../../nbs/34_associative_recall.ipynb #c051

@@ -113,6 +113,30 @@ def case_single(rank, world, group, dtype):
         assert relative_rms(a, right) <= times * relative_rms(b, right) + floor
 
 
+@case(2, tokens=19)
+@case(4, tokens=3)
+@case(3, tokens=19, window=(5, 0))
+@case(2, tokens=19, is_causal=False, max_steps=None, tol=1e-13)
+def case_direction(rank, world, group, tokens, max_steps=0, **settings):
+    "A probe goes with its queries, and so does its gradient; with steps it is a start, and has none."
+    (q, k, v, g), (u,) = problem(tokens), tensors((2, 4, tokens, 6))
+    settings |= dict(max_steps=max_steps, enable_gqa=True)
+    whole = [t.clone().requires_grad_() for t in (q, k, v, u)]
+    truth = flash_lla(*whole[:3], probe=whole[3], **settings)
+    truth.backward(g)
+    mine = [shard(t, rank, world).requires_grad_() for t in (q, k, v, u)]
+    o = context_parallel_lla(*mine[:3], probe=mine[3], group=group, tokens=tokens, **settings)
+    o.backward(shard(g, rank, world))
+    for a, b in zip((o, *(t.grad for t in mine)), (truth, *(t.grad for t in whole))):
+        together = gather_sequence(a.detach(), group=group, tokens=tokens)
+        torch.testing.assert_close(together, b, rtol=1e-10, atol=1e-10)
+    started = gather_sequence(mine[3].grad, group=group, tokens=tokens).abs().sum() > 0
+    assert started == (max_steps == 0)
+    wrong = mine[3][..., :-1] if rank == 1 else mine[3]
+    with pytest.raises(ValueError, match="probe.shape"):
+        context_parallel_lla(*mine[:3], probe=wrong, group=group, tokens=tokens, **settings)
+
+
 @case(2)
 def case_triton(rank, world, group):
     "The kernels, here interpreted: no change to them is needed."

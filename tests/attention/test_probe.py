@@ -8,7 +8,7 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from helpers import DEVICE, needs_kernels, random_heads, relative_rms
-from lla_course import flash_lla
+from lla_course import KVCache, LocalLinearAttention, flash_lla, lla_decode
 from lla_course.attention.dense import as_heads, dense_attention
 from lla_course.attention.tiled import lla_tiled
 
@@ -274,3 +274,130 @@ def test_operations_are_counted():
     with FlopCounterMode(display=False) as counter:
         _, info = flash_lla(q, k, v, probe=u.detach(), return_info=True)
     assert counter.get_total_flops() == round((9 + 3 * float(info["steps"].float().mean())) * pairs)
+
+
+# ---- decoding
+
+
+@pytest.mark.parametrize("backend", ["auto", "dense"])
+@pytest.mark.parametrize("window", [None, (4, 0)])
+@pytest.mark.parametrize("Hkv", [4, 2])
+def test_decoding_with_a_direction_is_the_last_rows_of_a_whole_call(Hkv, window, backend):
+    (q, k, v, u), knobs = problem(T=3, S=21, Hkv=Hkv, window=window)
+    whole = flash_lla(q, k, v, probe=u, max_steps=0, **knobs)
+    assert relative_rms(lla_decode(q, k, v, probe=u, window=window, backend=backend), whole) < 1e-13
+    assert relative_rms(whole, lla_decode(q, k, v, window=window)) > 0.1
+
+
+def test_decoding_with_a_direction_reads_filled_lengths_and_pages():
+    (q, k, v, u), _ = problem(T=2, S=64, Hkv=2)
+    lengths = torch.tensor([30, 47])
+    k_left, v_left = k.clone(), v.clone()
+    for b, n in enumerate(lengths):  # what is not filled has no say
+        k_left[b, :, n:], v_left[b, :, n:] = torch.nan, torch.inf
+    found = lla_decode(q, k_left, v_left, cache_seqlens=lengths, probe=u)
+    for b, n in enumerate(lengths):
+        alone = flash_lla(q[b], k[b, :, :n], v[b, :, :n], probe=u[b], max_steps=0, enable_gqa=True)
+        assert relative_rms(found[b], alone) < 1e-13
+    table = torch.tensor([[5, 0, 3, 7], [1, 6, 2, 4]])
+    pages = [torch.empty(8, 16, 2, 16, dtype=q.dtype) for _ in range(2)]
+    for page, t in zip(pages, (k_left, v_left)):
+        page[table.flatten()] = t.unflatten(2, (4, 16)).permute(0, 2, 3, 1, 4).flatten(0, 1)
+    paged = lla_decode(q, *pages, cache_seqlens=lengths, block_table=table, probe=u)
+    assert relative_rms(paged, found) < 1e-13
+    nothing = lla_decode(q, k, v, cache_seqlens=torch.tensor([1, 47]).to(torch.int32) + 1, probe=u)
+    assert nothing.isfinite().all()
+
+
+def test_decoding_with_a_direction_has_its_gradient():
+    (q, k, v, u), _ = problem(T=2, S=5, D=3, H=2)
+    leaves = [t.requires_grad_() for t in (q, k, v, u)]
+    assert torch.autograd.gradcheck(lambda q, k, v, u: lla_decode(q, k, v, probe=u), leaves)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_decoding_with_a_direction_rounds_as_the_tiles_do(dtype):
+    (q, k, v, u), _ = problem(T=4, S=100, Hkv=2, dtype=dtype)
+    truth = lla_decode(*(t.double() for t in (q, k, v)), probe=u.double())
+    ours, tiles = lla_decode(q, k, v, probe=u), flash_lla(q, k, v, probe=u, max_steps=0, enable_gqa=True)
+    assert ours.dtype == dtype and relative_rms(ours, truth) < 2 * relative_rms(tiles, truth) + 1e-6
+
+
+@pytest.mark.parametrize(
+    "wrong, named",
+    [
+        (dict(probe=torch.zeros(2, 4, 1, 16)), "probe.shape"),
+        (dict(probe=torch.zeros(2, 4, 3, 16, dtype=torch.int64)), "probe.dtype"),
+        (dict(probe=0.0), "probe"),
+        (dict(probe=torch.zeros(2, 4, 3, 16), backend="triton"), "probe.*whose kernels solve"),
+    ],
+)
+def test_what_is_no_direction_is_refused_by_decoding(wrong, named):
+    (q, k, v, _), _ = problem(T=3, S=21, dtype=torch.float32)
+    with pytest.raises(ValueError, match=f"^{named}"):
+        lla_decode(q, k, v, **wrong)
+
+
+# ---- the layer
+
+
+def direction_layer(**knobs):
+    torch.manual_seed(0)
+    layer = LocalLinearAttention(24, 4, num_kv_heads=2, rope_base=100.0, probe=True, **knobs).double()
+    return layer, torch.randn(2, 13, 24, dtype=torch.float64)
+
+
+def test_a_layer_with_a_direction_begins_as_softmax_attention():
+    layer, x = direction_layer()
+    torch.manual_seed(0)
+    softmax = LocalLinearAttention(24, 4, num_kv_heads=2, rope_base=100.0, max_steps=0).double()
+    softmax.load_state_dict({n: p for n, p in layer.state_dict().items() if n != "to_probe.weight"})
+    assert relative_rms(layer(x), softmax(x)) < 1e-13
+    layer(x).square().sum().backward()
+    grads = {n: p.grad for n, p in layer.named_parameters() if p.requires_grad}
+    assert all(g is not None and g.abs().sum() > 0 for g in grads.values()) and "raw_ridge" not in grads
+    torch.optim.SGD(layer.parameters(), 0.1).step()
+    assert relative_rms(layer(x), softmax(x)) > 1e-3
+
+
+def test_a_layer_with_a_direction_is_the_mixer_of_its_name():
+    from lla_course.models import DecoderConfig
+    from lla_course.tasks.mixers import mixer
+
+    other = mixer("parallax")(DecoderConfig(8, width=24, heads=4)).double()
+    layer = LocalLinearAttention(24, 4, probe=True).double()
+    x = torch.randn(2, 13, 24, dtype=torch.float64)
+    torch.nn.init.normal_(other.to_probe.weight)
+    for p in other.parameters():  # the layer has no biases
+        if p.dim() < 2 and p.shape != (6,):
+            torch.nn.init.zeros_(p)
+    weights = [*other.to_qkv.weight.chunk(3), other.to_out.weight, other.to_probe.weight]
+    for name, w in zip(("to_q", "to_k", "to_v", "to_out", "to_probe"), weights):
+        getattr(layer, name).weight.data.copy_(w)
+    assert relative_rms(layer(x), other(x)) < 1e-12
+
+
+def test_a_layer_with_a_direction_decodes_packs_and_pads():
+    layer, x = direction_layer()
+    torch.nn.init.normal_(layer.to_probe.weight)
+    whole = layer(x)
+    with torch.no_grad():
+        cache = KVCache()
+        parts = [layer(x[:, a:b], cache=cache) for a, b in ((0, 5), (5, 6), (6, 7), (7, 13))]
+        assert relative_rms(torch.cat(parts, 1), whole) < 1e-12
+        packed = layer(x.flatten(0, 1), cu_seqlens=torch.tensor([0, 13, 26]))
+        assert relative_rms(packed.view_as(x), whole) < 1e-12
+        padded = layer(x, key_lengths=torch.tensor([4, 13]))
+        assert relative_rms(padded[0, :4], whole[0, :4]) < 1e-12 and (padded[0, 4:] == 0).all()
+    again, _ = direction_layer()
+    again.load_state_dict(layer.state_dict())
+    assert torch.equal(again(x), whole)
+
+
+def test_a_layer_with_a_direction_has_no_solver_to_set():
+    with pytest.raises(ValueError, match="^max_steps=3.*nothing is solved"):
+        direction_layer(max_steps=3)
+    with pytest.raises(ValueError, match="^probe="):
+        LocalLinearAttention(24, 4, probe="yes")
+    layer, x = direction_layer(max_steps=0)
+    assert layer(x).shape == x.shape

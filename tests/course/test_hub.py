@@ -1,6 +1,8 @@
 """The kernels as a package of their own: its layout, and its tests, alone in an empty folder."""
 
 import ast
+import importlib.metadata
+import importlib.util
 import os
 import re
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 import lla_course.course.hub as hub
 from lla_course.course.cli import main
-from lla_course.course.hub import PARTS, ROWS, kernel_modules, kernel_package, measured_table
+from lla_course.course.hub import PARTS, ROWS, kernel_modules, kernel_package, measured_table, write_package
 from lla_course.records import load
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -42,6 +44,32 @@ def test_the_layout_is_that_of_the_hub():
     assert {f"torch-ext/lla_kernels/{part}.py" for part in (*PARTS, "__init__")} < set(files)
     assert files["README.md"] == files["CARD.md"] and "{" not in re.sub(r"```.*?```", "", files["README.md"])
     assert files["LICENSE"] == (ROOT / "LICENSE").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def reader():
+    "What reads a `build.toml` in Hugging Face's tools, loaded without the rest of that package."
+    try:
+        files = importlib.metadata.files("kernels") or []
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("the package kernels is not installed: pip install 'lla-course[kernels]'")
+    (path,) = [f.locate() for f in files if f.name.startswith("_rust.") and f.suffix in (".so", ".pyd")]
+    spec = importlib.util.spec_from_file_location("kernels._rust", path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_builder_of_the_hub_reads_our_description(reader, tmp_path):
+    files = kernel_package()
+    write_package(files, tmp_path)
+    backends = reader.Build.open(tmp_path).general.backends
+    assert [str(b).lower() for b in backends] == ["cuda"]
+    assert reader.KernelName(hub.NAME).python_name == "lla_kernels"
+    for old, new in (("edition = 5", "edition = 99"), ("cuda_capabilities", "cuda-capabilities")):
+        (tmp_path / "build.toml").write_text(files["build.toml"].replace(old, new), encoding="utf-8")
+        with pytest.raises(ValueError, match="edition|cuda-capabilities"):
+            reader.Build.open(tmp_path)
 
 
 def test_modules_import_torch_triton_the_standard_library_and_each_other():

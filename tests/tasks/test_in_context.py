@@ -247,11 +247,15 @@ def test_the_table_of_cells():
     large = {n: c for n, c in full.items() if not n.startswith("small")}
     main = {n: c for n, c in large.items() if "_rate0.03" not in n and "_lower" not in n}
     assert (
-        len(main) <= 52
+        len(main) <= 56
         and {"S64_softmax", "S64_lla", "S256_softmax", "S256_lla"} <= set(list(full)[:12])
         and all(len(c.seeds) == 3 for c in main.values())
     )
     assert all(c.length % c.segment == 0 and c.length >= 2 * c.segment for c in full.values())
+    for S in (32, 64, 128, 256):  # Parallax is tuned as the others are, the fourth rate at once
+        ninth, softmax = full[f"S{S}_parallax"], full[f"S{S}_softmax_normed"]
+        assert replace(ninth, mixer="softmax_normed", rates=softmax.rates) == softmax
+        assert ninth.rates == (*softmax.rates, *full[f"S{S}_softmax_normed_rate0.03"].rates)
 
 
 # ---- verdicts

@@ -317,7 +317,8 @@ def test_the_table_of_cells():
         "softmax_normed",
         "gated_deltanet",
     }
-    for a, b in (("softmax", "lla"), ("lla", "gated_deltanet"), ("lla", "softmax_normed")):
+    pairs = ("softmax", "lla"), ("lla", "gated_deltanet"), ("lla", "softmax_normed"), ("parallax", "lla")
+    for a, b in pairs:
         assert full[f"steps_{a}_s1"] == replace(full[f"steps_{b}_s1"], mixer=a)
     count = {
         m: sum(p.numel() for p in build_model(replace(full["steps_lla_s0"], mixer=m), 0).parameters())
