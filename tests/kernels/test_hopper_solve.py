@@ -34,7 +34,9 @@ def test_keys_of_interleaved_heads_are_copied():
 
 def case(B, Hq, Hkv, T, S, D, dtype, offset=0.0, zoom=1.0):
     g = torch.Generator("cuda").manual_seed(T + S + D)
-    q, k, v = (torch.randn(B, h, n, D, generator=g, device="cuda") for h, n in ((Hq, T), (Hkv, S), (Hkv, S)))
+    q, k, v = (
+        torch.randn(B, h, n, D, generator=g, device="cuda") for h, n in ((Hq, T), (Hkv, S), (Hkv, S))
+    )
     return [(zoom * (q + offset)).to(dtype), (zoom * (k + offset)).to(dtype), v.to(dtype)]
 
 
