@@ -375,3 +375,19 @@ def test_without_transformers_there_is_one_clear_error():
     root = Path(__file__).resolve().parents[2]
     done = subprocess.run([sys.executable, "-c", code], cwd=root, capture_output=True, text=True)
     assert "pip install lla-course[transformers]" in done.stdout, done.stderr
+
+
+def test_a_sliding_window_is_a_call_with_a_window(monkeypatch):
+    "The first queries are causal, all others share their keys, which are copied for nobody."
+    from lla_course.integrations import transformers as hook
+
+    calls, real = [], hook.flash_lla
+
+    def spy(q, k, v, **more):
+        calls.append((q.shape[2], k.shape[2], more["is_causal"], more["window"]))
+        return real(q, k, v, **more)
+
+    monkeypatch.setattr(hook, "flash_lla", spy)
+    with torch.no_grad():
+        make("mistral")(text(1, 17), use_cache=False)
+    assert calls == [(6, 6, True, None), (11, 16, True, (5, 0))] * make("mistral").config.num_hidden_layers

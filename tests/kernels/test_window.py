@@ -8,7 +8,11 @@ import torch
 
 from helpers import DEVICE, FLOOR, counted_products, interpreted, needs_kernels, random_heads, relative_rms
 from lla_course import flash_lla
+from lla_course.attention.backward import lla_tiled_backward
+from lla_course.attention.dense import as_heads
 from lla_course.attention.flash import choose_backend
+from lla_course.attention.ragged import with_window
+from lla_course.attention.tiled import lla_tiled, solver_settings
 from lla_course.kernels.flash_lla_backward import lla_query_bounds
 from lla_course.kernels.flash_lla_forward import Meta, lla_matrices, lla_reach, lla_span
 from lla_course.kernels.runtime import frozen, tile_precision, tl, triton
@@ -122,13 +126,29 @@ def both(case, backend, dtype, tol=None):
     return [o.detach(), *torch.autograd.grad(o, leaves, g)]
 
 
+def rounded_tiles(case, dtype):
+    "The same by the tiles of PyTorch, which round the factors of their products to 16 bits as kernels do."
+    H, Hkv, T, S, D, Dv, own, window, causal = case
+    drawn = random_heads((H, T, D), (Hkv, S, D), (Hkv, S, Dv), (H, T, Dv), dtype=own)
+    q, k, v, g = (t.to(DEVICE, dtype) for t in drawn)
+    ridge = torch.linspace(0.1, 0.5, H * T, device=DEVICE).view(H, T).to(torch.promote_types(dtype, f32))
+    heads = as_heads(q, k, v, ridge=ridge, is_causal=causal, enable_gqa=True)
+    heads, exact = with_window(heads, window, causal), dtype == f64
+    knobs = dict(max_steps=8 * D if exact else 2 * D, round_to=None if exact else own)
+    tol = solver_settings(own, D, None, None)[0]
+    saved = lla_tiled(heads, tol=1e-11 if exact else tol, **knobs)
+    return saved.o, *lla_tiled_backward(heads, saved, g, tol=1e-11 if exact else tol / 10, **knobs)
+
+
 @needs_kernels
 @pytest.mark.parametrize("case", CASES, ids=lambda c: "-".join(map(str, c)))
 def test_kernels_are_as_good_as_the_tiles(case, nan_empty):
     dtype, T = case[6], case[2]
     tol = 1e-6 if dtype == f32 else None
     truth, twin = both(case, "dense", f64), both(case, "tiled", dtype, tol)
-    for name, mine, other, want in zip(("o", "dq", "dk", "dv", "dridge"), both(case, "triton", dtype, tol), twin, truth):
+    for name, mine, other, want in zip(
+        ("o", "dq", "dk", "dv", "dridge"), both(case, "triton", dtype, tol), twin, truth
+    ):
         assert mine.isfinite().all() and mine.shape == want.shape, name
         floor = (FLOOR if name == "o" else GRADIENTS)[dtype] * (10 if name == "dridge" else 1)
         if want.norm() < 1e-6 * T:  # a single key leaves nothing to fit
@@ -140,7 +160,10 @@ def test_kernels_are_as_good_as_the_tiles(case, nan_empty):
 @needs_kernels
 def test_rows_at_the_edges_see_their_own_keys_only(nan_empty):
     "Nothing outside of a window changes a bit: neither answers nor gradients."
-    q, k, v = (t.to(DEVICE).requires_grad_() for t in random_heads((2, 90, 16), (1, 120, 16), (1, 120, 40), dtype=f32))
+    q, k, v = (
+        t.to(DEVICE).requires_grad_()
+        for t in random_heads((2, 90, 16), (1, 120, 16), (1, 120, 40), dtype=f32)
+    )
     knobs = dict(window=(20, 3), is_causal=False, enable_gqa=True, backend="triton")
     o = flash_lla(q, k, v, **knobs)
     first, end = 30 + 40 - 20, 30 + 59 + 3 + 1  # of what queries 40 to 59 see
@@ -200,14 +223,17 @@ def test_a_window_that_shows_few_keys_makes_no_shared_matrix():
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("D, Dv, dtype", [(64, 64, bf16), (64, 128, bf16), (128, 128, f16), (48, 20, bf16)])
-@pytest.mark.parametrize("window, causal", [((255, 0), True), ((300, 0), True), ((100, 70), False), ((9, 0), True)])
+@pytest.mark.parametrize(
+    "window, causal", [((255, 0), True), ((300, 0), True), ((100, 70), False), ((9, 0), True)]
+)
 def test_windows_on_a_gpu(D, Dv, dtype, window, causal):
-    "Long enough for shared matrices, also in the solver for Hopper GPUs."
+    """Long enough for shared matrices, also in the solver for Hopper GPUs: as exact as tiles that round
+    alike. Narrow windows leave fewer keys than dimensions, where 16 bits lose most."""
     case = (2, 1, 1100, 1300, D, Dv, dtype, window, causal)
-    truth, mine = both(case, "dense", f64), both(case, "triton", dtype)
-    for name, a, b in zip(("o", "dq", "dk", "dv", "dridge"), mine, truth):
-        assert a.isfinite().all(), name
-        assert relative_rms(a, b) <= (2e-2 if name == "o" else 6e-2), name
+    mine, truth, twin = both(case, "triton", dtype), rounded_tiles(case, f64), rounded_tiles(case, dtype)
+    for name, a, b, c in zip(("o", "dq", "dk", "dv", "dridge"), mine, truth, twin):
+        assert a.isfinite().all() and relative_rms(b, c) < 0.2, name
+        assert relative_rms(a, b) <= 1.2 * relative_rms(c, b) + FLOOR[dtype], name
 
 
 # ---- who computes
