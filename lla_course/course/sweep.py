@@ -20,6 +20,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -142,6 +143,11 @@ def _line_numbers(line: str, parameters: dict[str, Any]) -> Iterator[tuple[str, 
         yield _short(label, 80), _number(found[0])
 
 
+def _short(name: str, most: int = 60) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 3] + "..."
+
+
 def _number(text: str) -> float:
     value = float(text.replace(",", "").replace("−", "-"))
     return int(value) if re.fullmatch(r"[-+−]?[\d,]{1,15}", text) else value
@@ -159,7 +165,7 @@ def _shown_numbers(text: str, source: str) -> Iterator[tuple[str, float]]:
     if is_number(value):
         yield name, value
     elif isinstance(value, dict):
-        yield from ((f"{name}: {k}", v) for k, v in value.items() if is_number(v))
+        yield from ((f"{_short(name, 30)}: {k}", v) for k, v in value.items() if is_number(v))
     elif isinstance(value, (list, tuple)) and len(value) <= 12:
         parts = last.elts if isinstance(last, (ast.Tuple, ast.List)) else []
         named = len(parts) == len(value) and not any(isinstance(part, ast.Starred) for part in parts)
@@ -167,10 +173,41 @@ def _shown_numbers(text: str, source: str) -> Iterator[tuple[str, float]]:
         names = [_short(ast.unparse(part)) for part in parts] if named else numbered
         yield from ((n, v) for n, v in zip(names, value) if is_number(v))
 
+# %% ../../nbs/02i_sweep.ipynb #63a5dca2
+class _Rows(HTMLParser):
+    "The rows of a table: the texts of its cells, each with whether it is a head."
 
-def _short(name: str, most: int = 60) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= most else name[: most - 3] + "..."
+    def __init__(self, text: str):
+        super().__init__()
+        self.rows, self.open = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        self.open = tag in ("td", "th")
+        if self.open and self.rows:
+            self.rows[-1].append(["", tag == "th"])
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = self.open and tag not in ("td", "th", "tr", "table")
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.rows and self.rows[-1]:
+            self.rows[-1][-1][0] += data
+
+
+def _table_numbers(text: str) -> list[tuple[str, float]]:
+    "The numbers of a table with one line of heads; none of a larger one."
+    rows = [[(" ".join(cell.split()), head) for cell, head in row] for row in _Rows(text).rows]
+    heads = [row for row in rows if row and all(head for _, head in row)]
+    found = []
+    for row in rows if len(heads) == 1 and rows[0] == heads[0] else ():
+        label = " ".join(cell for cell, head in row if head)
+        for (cell, head), (column, _) in zip(row, heads[0]):
+            if not head and NUMBER.fullmatch(cell) and len(row) == len(heads[0]):
+                found.append((_short(", ".join(filter(None, [label, column])), 80), _number(cell)))
+    return found if len(found) <= 60 else []
 
 # %% ../../nbs/02i_sweep.ipynb #442f1fe4
 def reported_numbers(
@@ -201,6 +238,8 @@ def _output_numbers(output: dict, source: str, parameters: dict) -> Iterator[tup
         yield str(scrap.get("name")), held if isinstance(held, (int, float, str)) else json.dumps(held)
     elif kind == "execute_result" and [*data] == ["text/plain"]:
         yield from _shown_numbers("".join(data["text/plain"]), source)
+    elif kind in ("execute_result", "display_data") and "text/html" in data:
+        yield from _table_numbers("".join(data["text/html"]))
     elif kind == "stream" and output.get("name") == "stdout":
         for line in "".join(output["text"]).splitlines():
             yield from _line_numbers(line, parameters)

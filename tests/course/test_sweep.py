@@ -175,6 +175,17 @@ def test_numbers_of_values_and_glue():
     assert reported_numbers({"cells": cells}, {}) == expected
 
 
+def test_numbers_of_a_table():
+    frame = pd.DataFrame({"mid May": [0.5, -2.0], "word": ["a", "b"]}, index=["softmax", "LLA & co"])
+    expected = {"softmax, mid May": 0.5, "LLA & co, mid May": -2.0}
+    for html in frame.to_html(), frame.style.format(precision=1).to_html():
+        assert reported_numbers({"cells": [shown("frame", "...", **{"text/html": html})]}, {}) == expected
+    for odd in "<table>", "<td>1</td>", "<table><tr><td>1", pd.DataFrame([[0] * 61]).to_html():
+        assert reported_numbers({"cells": [shown("frame", "...", **{"text/html": odd})]}, {}) == {}
+    two = pd.DataFrame({("a", "b"): [1.0]})
+    assert reported_numbers({"cells": [shown("two", "...", **{"text/html": two.to_html()})]}, {}) == {}
+
+
 def row(key, numbers, **parameters):
     fixed = dict(seconds=1.0, worker="w", notebook="runs/a.ipynb", status="ok", error="", date="d", code="c")
     return dict(fixed, key=key, parameters=parameters, numbers=numbers)
