@@ -587,7 +587,7 @@ def summary_figure(
     fig.update_annotations(font_size=13)
     legend = dict(orientation="h", y=1.0, yanchor="top", yref="container", x=0)
     fig.update_layout(template="plotly_white", height=120 + 270 * high, legend=legend)
-    fig.update_layout(margin=dict(l=50, r=20, t=100, b=50))
+    fig.update_layout(margin=dict(l=50, r=20, t=100 if rest else 60, b=50))
     return fig
 
 
@@ -624,9 +624,11 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem au
 body {{ color: #222; background: #fff }}
 table {{ border-collapse: collapse; font-size: 14px }}
 td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }}
+.wide {{ overflow-x: auto }}
+.wide > div {{ min-width: 640px }}
 td {{ white-space: pre-wrap }}
 </style></head><body><h1>{title}</h1><p>{said}</p>
-<div role="img" aria-label="{words}">{figure}</div>{tables}</body></html>
+<div class="wide"><div role="img" aria-label="{words}">{figure}</div></div>{tables}</body></html>
 """
 
 
@@ -649,22 +651,26 @@ def summary_page(
     words = f"How numbers of the chapter depend on {', '.join([x, *rest])}: {', '.join(names[: PANELS - 1])}"
     show = dict(full_html=False, include_plotlyjs=True, config=dict(displaylogo=False))
     figure = summary_figure(good).to_html(**show) if good else ""
-    tables = _html_table("All numbers", ("number", "lowest", "median", "highest"), _ranges(good))
+    ranges = _ranges(good)
+    differ = [(name, *map("{:.5g}".format, values)) for name, values in ranges if values[0] != values[2]]
+    tables = _html_table("Numbers that differ", ("number", "lowest", "median", "highest"), differ)
+    same = [(name, f"{values[0]:.5g}") for name, values in ranges if values[0] == values[2]]
+    tables += _html_table("Numbers that all runs share", ("number", "value"), same)
     tables += _html_table(
         "Failed runs", ("run", "error"), [(_part(row, [*row["parameters"]]), row["error"]) for row in bad]
     )
     title = escape(f"Sweep of {chapter.stem}")
     return PAGE.format(title=title, said=said, words=escape(words), figure=figure, tables=tables)
 
-# %% ../../nbs/02i_sweep.ipynb #06af2d67
-def _ranges(rows: list[dict]) -> list[tuple]:
+# %% ../../nbs/02i_sweep.ipynb #5f2acc63
+def _ranges(rows: list[dict]) -> list[tuple[str, tuple]]:
+    "Lowest, median and highest of each number, by name."
     held: dict[str, list] = {}
     for row in rows:
         for name, value in (row["numbers"] | dict(seconds=row["seconds"])).items():
             if type(value) in (int, float) and math.isfinite(value):
                 held.setdefault(name, []).append(value)
-    spread = lambda values: (min(values), median(values), max(values))
-    return [(name, *(f"{value:.5g}" for value in spread(values))) for name, values in held.items()]
+    return [(name, (min(values), median(values), max(values))) for name, values in held.items()]
 
 
 def _html_table(title: str, heads: tuple, rows: list[tuple]) -> str:
