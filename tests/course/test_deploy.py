@@ -62,6 +62,7 @@ def test_the_class_is_served_to_this_machine_only():
     read = (DEPLOY / "jupyterhub_config.py").read_text() + (DEPLOY / "start").read_text()
     assert read.count("/run/secrets/users") == 2  # where compose puts the secret
     assert set(hub["environment"]) <= set(re.findall(r"CLASS_\w+", read))
+    assert "cull_idle_timeout=3600" in read  # an hour, as chapter 06 says
 
 
 def test_the_dockerfile_takes_what_is_there():
