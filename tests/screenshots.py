@@ -18,6 +18,14 @@ SIZE = {"width": 1200, "height": 760}
 MOST = 150_000  # bytes of a picture
 DRAWN = "document.querySelector('.js-plotly-plot .main-svg')"
 
+FIRST_SLIDER = """() => {
+    const slider = document.querySelector('.figure-slider input');
+    slider.value = Math.round(slider.max / 3);
+    slider.dispatchEvent(new Event('input', {bubbles: true}));
+    let figure = slider;
+    while (!figure.querySelector('.js-plotly-plot')) figure = figure.parentElement;
+    figure.scrollIntoView({block: 'center'}); }"""
+
 
 def new_page(browser):
     return browser.new_context(viewport=SIZE, color_scheme="light").new_page()
@@ -27,9 +35,7 @@ def page_of_the_site(browser, site):
     page = new_page(browser)
     page.goto((site / "11_local_linear.html").resolve().as_uri())
     page.wait_for_function(DRAWN)
-    figure = page.locator(".figure-slider").first
-    figure.scroll_into_view_if_needed()
-    page.evaluate("scrollBy(0, 150)")
+    page.evaluate(FIRST_SLIDER)
     return page
 
 
@@ -47,9 +53,11 @@ def slide(browser, deck):
     page = new_page(browser)
     page.goto(deck.as_uri())
     page.wait_for_function("window.Reveal && Reveal.isReady()")
-    at = "[...document.querySelectorAll('.slides section')].findIndex(s => s.querySelector('.figure-slider'))"
-    page.evaluate(f"Reveal.slide({at})")
-    page.wait_for_function("Reveal.getCurrentSlide().querySelector('.js-plotly-plot .main-svg')")
+    for number in range(page.evaluate("Reveal.getTotalSlides()")):
+        page.evaluate(f"Reveal.slide({number})")
+        page.wait_for_timeout(400)
+        if page.locator("section.present .figure-slider input").count():
+            break
     return page
 
 
