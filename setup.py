@@ -16,9 +16,9 @@ config.read("settings.ini", encoding="utf-8")
 cfg = config["DEFAULT"]
 lib = cfg["lib_name"]
 course = cfg["course_requirements"].split()
-extras = ("transformers", "lite", "trl", "teach", "baselines", "hub")
+extras = ("transformers", "pretrained", "lite", "trl", "teach", "hub", "dask", "kernels", "baselines")
 more = {extra: cfg[f"{extra}_requirements"].split() for extra in extras}
-dev = course + more["teach"] + cfg["dev_requirements"].split()
+dev = course + more["teach"] + more["hub"] + more["dask"] + more["kernels"] + cfg["dev_requirements"].split()
 
 # On PyPI a relative link of the README leads nowhere; pictures are shown from the raw file.
 home, branch = cfg["git_url"], cfg["branch"]
@@ -27,7 +27,8 @@ readme = re.sub(r"(!\[[^\]]*\]\()(?!https?:)", rf"\g<1>{home}/raw/{branch}/", re
 readme = re.sub(r"((?<!!)\[[^\]]*\]\()(?!https?:|#)", rf"\g<1>{home}/blob/{branch}/", readme)
 
 BOOK = ["settings.ini", "LICENSE", "nbs/*.ipynb", "nbs/references.bib", "nbs/glossary.md"]
-BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/results/*/*.json", "nbs/results/*/*.npz"]
+BOOK += ["nbs/pictures/*.png", "nbs/_site/*.*", "nbs/data/*.json"]
+BOOK += ["nbs/results/*/*.json", "nbs/results/*/*.npz"]
 
 
 class BuildWithBook(build_py):

@@ -30,14 +30,17 @@ from lla_course.kernels.flash_lla_forward import (
     lla_solve,
     lla_strided,
     lla_triple,
+    lla_value_places,
+    lla_value_size,
+    lla_value_tile,
     split_hi_lo,
 )
-from .runtime import constant, launch, tl, triton
+from .runtime import cdiv, constant, launch, same_launch, tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
 def lla_rhs_sweep(
-    b_g,  # gradients by the output, [BT, BD]
+    b_g,  # gradients by the output, [BT, BV]
     b_delta,  # g.o, [BT]
     b_m,  # largest logits, [BT]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
@@ -47,9 +50,9 @@ def lla_rhs_sweep(
     "Sums of w (g.v - delta) k, [BT, BD], and of w (g.v - delta), sixteen times, [BT, 16], over the keys."
     span = walk[3]
     b_c, b_sum = lla_no_sum(META)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             b_w = b_w * (tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC) - b_delta[:, None])
             b_w16 = cast_saturating(b_w, b_k.dtype)
@@ -63,11 +66,11 @@ def lla_bwd_rhs_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    g,  # gradient by the output, [N, T, D]
-    o,  # the output, [N, T, D]
+    g,  # gradient by the output, [N, T, Dv]
+    o,  # the output, [N, T, Dv]
     saved,  # (kbar, lse2, row_max): what the forward pass left
     out,  # (rhs, mean): the results, [N, T, D] and [N, T]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     META,  # see `Meta`
 ):
@@ -75,16 +78,17 @@ def lla_bwd_rhs_kernel(
     of Gamma."""
     kbar, lse2, row_max = saved
     rhs, mean = out
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
-    own_values = lla_head(values, n // GROUP, S)
-    # [BT, BD]
-    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
+    own_values, DV = lla_head(values, n // GROUP, S), lla_value_size(D, META)
+    # [BT, BV]
+    b_g = lla_value_tile((g + n * T * DV, DV, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
-    b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nd, mask=m_id, other=0.0).to(tl.float32), 1)
+    m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nv, mask=m_iv, other=0.0).to(tl.float32), 1)
     # [BT, BD] and [BT, 16]
     b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, walk, own_values, META)
     b_kbar, b_add = tl.load(kbar + o_nd, mask=m_id, other=0.0), tl.sum(b_sum, 1) * ONES_SHARE
@@ -100,7 +104,7 @@ def lla_dq_sweep(
     b_cu,  # u.kbar, [BT]
     parts_y,  # y, in the same way
     b_ct,  # y.kbar less the mean of Gamma, [BT]
-    b_g,  # gradients by the output, [BT, BD]
+    b_g,  # gradients by the output, [BT, BV]
     b_m,  # largest logits, [BT]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
     values,  # (p_v, sv_s, S)
@@ -110,9 +114,9 @@ def lla_dq_sweep(
     r = g.v - y.k + ct."""
     span = walk[3]
     b_dq, b_sum = lla_no_sum(META)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
             b_gv = tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC)
             b_r = b_gv - lla_centred_dot(parts_y, b_ct, b_k, META)
             b_w = tl.exp2(b_s - b_m[:, None])
@@ -143,11 +147,11 @@ def lla_bwd_dq_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    g,  # gradient by the output, [N, T, D]
+    g,  # gradient by the output, [N, T, Dv]
     saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
     parts,  # (un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct): what the walk of the keys takes, [N, T] or [N, T, D]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     scale,  # of the logits
     META,  # see `Meta`
@@ -157,12 +161,12 @@ def lla_bwd_dq_kernel(
     kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
     un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct = parts
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
-    own_values = lla_head(values, n // GROUP, S)
-    # [BT, BD]
-    b_g = lla_key_tile((g + n * T * D, D, T), o_i.to(tl.int64), walk[2], True, META)
+    own_values, DV = lla_head(values, n // GROUP, S), lla_value_size(D, META)
+    # [BT, BV]
+    b_g = lla_value_tile((g + n * T * DV, DV, T), o_i.to(tl.int64), walk[2], True, META)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
@@ -194,14 +198,14 @@ WEIGHT_UNIT = constant(256)  # 2^WEIGHT_BITS
 
 @triton.jit
 def lla_dkv_sweep(
-    grads,  # (b_dk, b_dv): the sums so far, [BS, BD]
-    pair,  # (b_k, b_v, o_j): keys and values, [BS, BD], and their numbers, [BS]
+    grads,  # (b_dk, b_dv): the sums so far, [BS, BD] and [BS, BV]
+    pair,  # (b_k, b_v, o_j): keys, [BS, BD], values, [BS, BV], and their numbers, [BS]
     queries,  # (p_q, sq_t, T): of one head
-    tokens,  # (p_g, p_u, p_u_lo, p_y, p_y_lo): of that head, contiguous, [T, D]
+    tokens,  # (p_g, p_u, p_u_lo, p_y, p_y_lo): of that head, contiguous, [T, D], the first [T, Dv]
     rows,  # (p_lse, p_un, p_yn, p_cu, p_ct, p_e): of that head, [T]
-    bounds,  # (lo, one, end, T): where queries begin to see, where the diagonal ends, whole tiles, all
+    bounds,  # (lo, one, end, hi): of `lla_query_bounds`
     dims,  # (o_d, D)
-    past,  # keys before the first query's own
+    sight,  # (past, left, right): keys before the first query's own, the window
     scales,  # (scale, scale2): of the logits, and over log 2
     META,  # see `Meta`
 ):
@@ -213,15 +217,16 @@ def lla_dkv_sweep(
     p_g, p_u, p_u_lo, p_y, p_y_lo = tokens
     p_lse, p_un, p_yn, p_cu, p_ct, p_e = rows
     scale, scale2 = scales
+    past, left, right = sight
     o_d, D = dims
-    T = queries[2]
+    T, DV = queries[2], lla_value_size(D, META)
     for PHASE in tl.static_range(3):  # masks, but for whole tiles in the middle
         for i0 in range(bounds[PHASE], bounds[PHASE + 1], META.BT):
             o_i = i0 + tl.arange(0, META.BT)
             o_64 = o_i.to(tl.int64)
             # [BT, BD]
             b_q = lla_key_tile(queries, o_64, dims, PHASE != 1, META)
-            b_g = lla_key_tile((p_g, D, T), o_64, dims, PHASE != 1, META)
+            b_g = lla_value_tile((p_g, DV, T), o_64, dims, PHASE != 1, META)
             b_u = lla_key_tile((p_u, D, T), o_64, dims, PHASE != 1, META)
             b_y = lla_key_tile((p_y, D, T), o_64, dims, PHASE != 1, META)
             # [BT]
@@ -232,7 +237,10 @@ def lla_dkv_sweep(
             b_un, b_yn = tl.load(p_un + o_i, mask=m_i, other=0.0), tl.load(p_yn + o_i, mask=m_i, other=0.0)
             # [BS, BT]
             b_s = tl.dot(b_k, tl.trans(b_q), input_precision=META.PREC) * scale2 - b_lse[None, :]
-            if PHASE != 1 and META.CAUSAL:
+            if PHASE != 1 and META.WINDOW:
+                o_far = o_j[:, None] - past - o_i[None, :]
+                b_s = tl.where((o_far >= -left) & (o_far <= right), b_s, float("-inf"))
+            elif PHASE != 1 and META.CAUSAL:
                 b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
             b_p = tl.exp2(b_s + WEIGHT_BITS)
             b_a = tl.dot(b_k, tl.trans(b_u), input_precision=META.PREC)
@@ -257,14 +265,27 @@ def lla_dkv_sweep(
 
 # %% ../nbs/26_flash_backward.ipynb #c017
 @triton.jit
-def lla_query_bounds(js, past, T, META):
-    """Where the queries that see key tile `js` begin, where the diagonal ends, and where whole tiles of
-    queries do, and all of them."""
-    first = tl.maximum(js * META.BS - past, 0)
-    lo = tl.minimum(first // META.BT * META.BT, T) if META.CAUSAL else 0
-    last = tl.cdiv(tl.maximum((js + 1) * META.BS - past, 0), META.BT) * META.BT
-    one = tl.minimum(last, T) if META.CAUSAL else 0
-    return lo, one, tl.maximum(T // META.BT * META.BT, one), T
+def lla_query_bounds(
+    js,  # which tile of keys
+    places,  # (past, T, left, right): keys before the first query's own, queries, the window
+    META,  # see `Meta`
+):
+    """Where the queries that see a tile of keys begin, where they need no mask from, where they do again, and
+    where they end."""
+    past, T, left, right = places
+    if META.WINDOW:
+        first, last = js * META.BS - past, (js + 1) * META.BS - past
+        hi = tl.maximum(tl.minimum(T, last + left), 0)
+        lo = tl.minimum(tl.maximum(first - right, 0) // META.BT * META.BT, hi)
+        one = tl.minimum(tl.cdiv(tl.maximum(last - 1 - right, 0), META.BT) * META.BT, hi)
+        end = tl.maximum(tl.maximum(tl.minimum(T, first + left + 1), 0) // META.BT * META.BT, one)
+    else:
+        first = tl.maximum(js * META.BS - past, 0)
+        lo = tl.minimum(first // META.BT * META.BT, T) if META.CAUSAL else 0
+        last = tl.cdiv(tl.maximum((js + 1) * META.BS - past, 0), META.BT) * META.BT
+        one = tl.minimum(last, T) if META.CAUSAL else 0
+        end, hi = tl.maximum(T // META.BT * META.BT, one), T
+    return lo, one, end, hi
 
 
 @triton.jit
@@ -272,10 +293,10 @@ def lla_bwd_dkv_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, u and y in two parts, [N, T, D]
+    tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, [N, T, Dv], u and y in two parts, [N, T, D]
     rows,  # (lse2, un, yn, cu, ct, e): numbers of each query, [N, T]
-    out,  # (dk, dv): the results, [Nkv, S, D]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    out,  # (dk, dv): the results, [Nkv, S, D] and [Nkv, S, Dv]
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NS,  # tiles of keys of a head
     scale,  # of the logits
     META,  # see `Meta`
@@ -284,34 +305,35 @@ def lla_bwd_dkv_kernel(
     g, u, u_lo, y, y_lo = tokens
     lse2, un, yn, cu, ct, e = rows
     dk, dv = out
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     heads = tl.num_programs(0) // NS
     js, n = tl.program_id(0) // heads, (tl.program_id(0) % heads).to(tl.int64)
     # [BS] and [BD]
     o_j, o_d = js * META.BS + tl.arange(0, META.BS), tl.arange(0, META.BD)
-    # [BS, BD]
+    # [BS, BD] and [BS, BV]
     b_k = lla_key_tile(lla_head(keys, n, S), o_j.to(tl.int64), (o_d, D), True, META)
-    b_v = lla_key_tile(lla_head(values, n, S), o_j.to(tl.int64), (o_d, D), True, META)
-    b_dk, b_dv = tl.zeros((META.BS, META.BD), tl.float32), tl.zeros((META.BS, META.BD), tl.float32)
-    bounds = lla_query_bounds(js, past, T, META)
+    b_v = lla_value_tile(lla_head(values, n, S), o_j.to(tl.int64), (o_d, D), True, META)
+    b_dk, b_dv = tl.zeros((META.BS, META.BD), tl.float32), tl.zeros((META.BS, META.BV), tl.float32)
+    bounds = lla_query_bounds(js, (past, T, left, right), META)
     for h in range(n * GROUP, (n + 1) * GROUP):
-        r, rd = h * T, h * T * D
+        r, rd, rv = h * T, h * T * D, h * T * lla_value_size(D, META)
         b_dk, b_dv = lla_dkv_sweep(
             (b_dk, b_dv),
             (b_k, b_v, o_j),
             lla_head(queries, h, T),
-            (g + rd, u + rd, u_lo + rd, y + rd, y_lo + rd),
+            (g + rv, u + rd, u_lo + rd, y + rd, y_lo + rd),
             (lse2 + r, un + r, yn + r, cu + r, ct + r, e + r),
             bounds,
             (o_d, D),
-            past,
+            (past, left, right),
             (scale, scale2),
             META,
         )
-    o_nd = (n * S + o_j)[:, None] * D + o_d[None, :]
-    m_jd = (o_j < S)[:, None] & (o_d < D)[None, :]
+    m_j, o_n = o_j < S, n * S + o_j
+    o_nd, m_jd = o_n[:, None] * D + o_d[None, :], m_j[:, None] & (o_d < D)[None, :]
+    m_jv, o_nv = lla_value_places(m_j, o_n, (m_jd, o_nd), META)
     tl.store(dk + o_nd, cast_saturating(b_dk / WEIGHT_UNIT, dk.dtype.element_ty), mask=m_jd)
-    tl.store(dv + o_nd, cast_saturating(b_dv / WEIGHT_UNIT, dv.dtype.element_ty), mask=m_jd)
+    tl.store(dv + o_nv, cast_saturating(b_dv / WEIGHT_UNIT, dv.dtype.element_ty), mask=m_jv)
 
 # %% ../nbs/26_flash_backward.ipynb #c019
 # BD -> queries, keys, warps, stages
@@ -329,12 +351,13 @@ def _gain(g: torch.Tensor) -> torch.Tensor | None:
 def lla_backward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
     k: torch.Tensor,  # keys, [Nkv, S, D], any strides
-    v: torch.Tensor,  # values, [Nkv, S, D], any strides
+    v: torch.Tensor,  # values, [Nkv, S, Dv], any strides
     saved: Forward,  # what `lla_forward` returned
-    g: torch.Tensor,  # gradient of the loss by the output, [N, T, D]
+    g: torch.Tensor,  # gradient of the loss by the output, [N, T, Dv]
     *,
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
@@ -349,9 +372,10 @@ def lla_backward(
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     g = g.contiguous()
     (N, T, D), (Nkv, S, _), dtype = q.shape, k.shape, q.dtype
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal)
+    sees = dict(is_causal=is_causal, window=window)
+    sizes, constants = lla_launch_settings(q, k, scale, **sees, v=v)
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    dq, dk, dv = (new(*shape, D, dtype=dtype) for shape in ((N, T), (Nkv, S), (Nkv, S)))
+    dq, dk, dv = (new(*t.shape, dtype=dtype) for t in (q, k, v))
     y, (mean, e, dridge) = new(N, T, D), (new(N, T) for _ in range(3))
     if not N * T:
         return dq, dk.zero_(), dv.zero_(), dridge
@@ -359,27 +383,28 @@ def lla_backward(
     if gain is not None:
         g = (g.float() * gain).to(dtype)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
-    NT = triton.cdiv(T, constants["BT"])
-    compiled_for = lla_compiled_for(constants)
+    NT = cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, window, others=(g, saved.o, saved.u, *rows))
+    compiled_for = dict(lla_compiled_for(constants), same=same)
     launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
     if dprobe is None:
-        solve(q, k, vars(saved), y, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps)
+        solve(q, k, vars(saved), y, scale=scale, **sees, tol=tol, max_steps=max_steps)
     else:  # the right-hand side is the gradient by u, and no y came from a system
         dprobe.copy_(y if gain is None else y / gain)
         y.zero_()
     u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
     un, yn, cu, ct = (new(N, T) for _ in range(4))
     own = lla_fitting_tile("dq", constants, q)
-    NT = triton.cdiv(T, own["BT"])
+    NT = cdiv(T, own["BT"])
     made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
-    results, compiled_for = (dq, e, dridge), lla_compiled_for(own)
+    results, compiled_for = (dq, e, dridge), dict(lla_compiled_for(own), same=same)
     launch(lla_bwd_dq_kernel, NT * N, *tensors, g, made, results, parts, sizes, NT, scale, **compiled_for)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
-    own = lla_fitting_tile("dkv", constants, q, tiles[constants["BD"]])
-    NS = triton.cdiv(S, own["BS"])
+    own = lla_fitting_tile("dkv", constants, q, tiles[max(constants["BD"], constants["BV"])])
+    NS = cdiv(S, own["BS"])
     tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
-    results, compiled_for = (dk, dv), lla_compiled_for(own)
+    results, compiled_for = (dk, dv), dict(lla_compiled_for(own), same=same)
     launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, sizes, NS, scale, **compiled_for)
     if gain is None:
         return dq, dk, dv, dridge

@@ -4,18 +4,19 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'NEWTON_STEPS', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_span',
-           'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep',
-           'lla_add_rows', 'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel',
-           'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_length_sweep',
-           'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot',
-           'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_launch_settings', 'lla_compiled_for',
-           'lla_fitting_tile', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
+           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'NEWTON_STEPS', 'Meta', 'lla_logits', 'lla_key_tile',
+           'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head',
+           'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows',
+           'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep',
+           'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_length_sweep', 'lla_floored_ridge',
+           'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
+           'lla_output_kernel', 'Forward', 'lla_reach', 'lla_launch_settings', 'lla_compiled_for', 'lla_fitting_tile',
+           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -23,12 +24,15 @@ import torch
 from lla_course.kernels.runtime import (
     EXACT,
     can_run,
+    cdiv,
     constant,
     describe_gpu,
     fitting,
     frozen,
     launch,
+    padded,
     processors,
+    same_launch,
     tile_precision,
     tl,
     triton,
@@ -39,12 +43,15 @@ class Meta(NamedTuple):
     "What a kernel is compiled for; each entry is a `tl.constexpr`."
 
     CAUSAL: bool  # query i sees keys 0 to past + i only
+    WINDOW: bool  # query i sees keys past + i - left to past + i + right only
     EVEN_D: bool  # D fills BD
     UP: bool  # 16-bit tiles are widened as they are loaded
     PREC: str  # how tiles are multiplied
     BT: int  # queries of a tile
     BS: int  # keys of a tile
     BD: int  # padded head dimension
+    BV: int  # that of the values
+    DV: int  # size of a value; 0: that of a key
 
 # %% ../nbs/25_flash_forward.ipynb #c07d
 LOG2E = 1.4426950408889634  # exp(x) is exp2(LOG2E x), and exp2 is what the hardware has
@@ -62,20 +69,24 @@ HALF_MAX = constant(65504.0)  # the end of float16
 # %% ../nbs/25_flash_forward.ipynb #c010
 @triton.jit
 def lla_logits(
-    tile,  # (b_q, o_p, scale2): queries, [BT, BD], their positions among the keys, [BT], scale over log 2
+    tile,  # (b_q, sight, scale2): queries, [BT, BD], (o_p, left, right), scale over log 2
     b_k,  # keys, [BS, BD]
     o_j,  # their numbers, [BS]
     S,  # how many keys there are
     MASK: tl.constexpr,  # whether some query may not see some key
     META,  # see `Meta`
 ):
-    "Logits of a pair of tiles over log 2, [BT, BS]; -inf where a query does not see a key."
-    b_q, o_p, scale2 = tile
+    """Logits of a pair of tiles over log 2, [BT, BS]; -inf where a query does not see a key. The queries are
+    at positions o_p among the keys, [BT]; left and right of these they see so many keys under a window."""
+    b_q, sight, scale2 = tile
+    o_p, left, right = sight
     # [BT, BS]
     b_s = tl.dot(b_q, tl.trans(b_k), input_precision=META.PREC) * scale2
     if MASK:
         m_ij = (o_j < S)[None, :]
-        if META.CAUSAL:
+        if META.WINDOW:
+            m_ij = m_ij & (o_j[None, :] >= o_p[:, None] - left) & (o_j[None, :] <= o_p[:, None] + right)
+        elif META.CAUSAL:
             m_ij = m_ij & (o_j[None, :] <= o_p[:, None])
         b_s = tl.where(m_ij, b_s, float("-inf"))
     return b_s
@@ -106,13 +117,59 @@ def lla_key_tile(
         b_k = b_k.to(tl.float32)
     return b_k
 
+# %% ../nbs/25_flash_forward.ipynb #c009v
+@triton.jit
+def lla_value_size(D, META):
+    "Entries of a value, or of an answer."
+    return D if META.DV == 0 else META.DV
+
+
+@triton.jit
+def lla_value_tile(rows, o_j, dims, MASK: tl.constexpr, META):
+    "`lla_key_tile` for values, answers and gradients by them, [BS, BV], which may have another size."
+    if META.DV == 0:
+        b_v = lla_key_tile(rows, o_j, dims, MASK, META)
+    else:
+        p_v, s_s, S = rows
+        o_v = tl.arange(0, META.BV)
+        m_v = (o_j < S)[:, None] & (o_v < META.DV)[None, :]
+        b_v = tl.load(p_v + o_j[:, None] * s_s + o_v[None, :], mask=m_v, other=0.0)
+        if META.UP:
+            b_v = b_v.to(tl.float32)
+    return b_v
+
+
+@triton.jit
+def lla_value_places(m_i, o_n, own, META):
+    "Which entries of the answers exist and where they are, [BT, BV]; `own` says so of vectors like a query."
+    if META.DV == 0:
+        m_iv, o_nv = own
+    else:
+        o_v = tl.arange(0, META.BV)
+        m_iv = m_i[:, None] & (o_v < META.DV)[None, :]
+        o_nv = o_n[:, None] * META.DV + o_v[None, :]
+    return m_iv, o_nv
+
 # %% ../nbs/25_flash_forward.ipynb #c011
 @triton.jit
-def lla_span(it, past, S, META):
-    """Where keys begin for query tile `it`, where the masked tiles of them do, and where all end; its first
-    query is at position past + it BT."""
-    hi = tl.minimum(S, past + (it + 1) * META.BT) if META.CAUSAL else S
-    return 0, (tl.minimum(S, past + it * META.BT) if META.CAUSAL else S) // META.BS * META.BS, hi
+def lla_span(
+    it,  # which tile of queries
+    places,  # (past, T, S, left, right): keys before the first query's own, queries, keys, the window
+    META,  # see `Meta`
+):
+    """Where keys begin for a tile of queries, where they need no mask from, where they do again, where they
+    end. The second and third are the same where no tile is free of masks; the first is 0 without a window."""
+    past, T, S, left, right = places
+    if META.WINDOW:
+        first, last = past + it * META.BT, past + tl.minimum((it + 1) * META.BT, T)
+        lo, hi = tl.maximum(first - left, 0) // META.BS * META.BS, tl.minimum(S, last + right)
+        free = tl.minimum(tl.cdiv(tl.maximum(last - 1 - left, 0), META.BS) * META.BS, hi)
+        end = tl.maximum(tl.minimum(S, first + right + 1) // META.BS * META.BS, free)
+    else:
+        lo, free = 0, 0
+        hi = tl.minimum(S, past + (it + 1) * META.BT) if META.CAUSAL else S
+        end = (tl.minimum(S, past + it * META.BT) if META.CAUSAL else S) // META.BS * META.BS
+    return lo, free, end, hi
 
 # %% ../nbs/25_flash_forward.ipynb #c011c
 @triton.jit
@@ -136,12 +193,12 @@ def lla_query_tile(
     n,  # of which head, 64 bits
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     META,  # see `Meta`
 ):
     """The walk of a tile of queries: (tile, keys, dims, span), as the helpers above take them; and where its
     rows and entries are, and which of them exist."""
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     own_keys = lla_head(keys, n // GROUP, S)
     # [BT] and [BD]
     o_i, o_d = it * META.BT + tl.arange(0, META.BT), tl.arange(0, META.BD)
@@ -152,7 +209,10 @@ def lla_query_tile(
     # of a vector, [N, T], and of a matrix, [N, T, D]
     o_n = n * T + o_i
     o_nd = o_n[:, None] * D + o_d[None, :]
-    walk = (b_q, past + o_i, scale2), own_keys, (o_d, D), lla_span(it, past, S, META)
+    # a row that does not exist stands where the last one does: it sees keys too
+    o_p = past + (tl.minimum(o_i, T - 1) if META.WINDOW else o_i)
+    span = lla_span(it, (past, T, S, left, right), META)
+    walk = (b_q, (o_p, left, right), scale2), own_keys, (o_d, D), span
     return walk, o_i, m_i, o_n, m_id, o_nd
 
 
@@ -167,11 +227,11 @@ def lla_pair(walk, j0, MASK: tl.constexpr, META):
 
 @triton.jit
 def lla_triple(walk, values, j0, MASK: tl.constexpr, META):
-    "The same, with the tile of values between the two, [BS, BD]."
+    "The same, with the tile of values between the two, [BS, BV]."
     tile, keys, dims, span = walk
     o_j = j0 + tl.arange(0, META.BS)
     b_k = lla_key_tile(keys, o_j.to(tl.int64), dims, MASK, META)
-    b_v = lla_key_tile(values, o_j.to(tl.int64), dims, MASK, META)
+    b_v = lla_value_tile(values, o_j.to(tl.int64), dims, MASK, META)
     return b_k, b_v, lla_logits(tile, b_k, o_j, keys[2], MASK, META)
 
 
@@ -192,9 +252,9 @@ def lla_covariance_sweep(
     "Sums of w (k.d - kbar.d) k, [BT, BD], and of w (k.d - kbar.d), [BT], over the keys."
     span = walk[3]
     b_y, b_sum = lla_no_sum(META)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_s = lla_pair(walk, j0, MASK, META)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, PHASE != 1, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             b_w = b_w * (tl.dot(b_d, tl.trans(b_k), input_precision=META.PREC) - b_c[:, None])
             # the same rounded weights in both sums, or they would not cancel
@@ -250,7 +310,7 @@ def lla_solve_tile(
     p_kbar, m_id = kbar
     b_m, b_il, b_ridge, m_i = rows
     tol2, max_steps, b_limit = stop
-    b_q, o_p, scale2 = walk[0]
+    b_q = walk[0][0]
     # [BT]; first the largest entry: its square might not fit
     b_size = tl.max(tl.abs(b_r), 1)
     b_r = b_r / tl.where(b_size > 0, b_size, 1.0)[:, None]
@@ -296,7 +356,7 @@ def lla_solve_kernel(
     saved,  # (kbar, lse2, row_max, n_eff, inverse, ridge_eff): what the kernels before left
     x,  # right-hand sides, then solutions, [N, T, D]
     work,  # (counter, steps, residual): the next tile, [1], and what is told of each row, [N, T]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     tiles,  # (N, NT, NM, PRECOND_STRIDE): heads, tiles and matrices of a head, tiles for each matrix
     stop,  # (tol2, max_steps): tolerance squared, most steps
     SHARED: tl.constexpr,  # whether there are shared matrices
@@ -308,7 +368,7 @@ def lla_solve_kernel(
     solution."""
     kbar, lse2, row_max, n_eff, inverse, ridge_eff = saved
     counter, steps, residual = work
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     N, NT, NM, PRECOND_STRIDE = tiles
     tol2, max_steps = stop
     t, redo = tl.atomic_add(counter, 1), 0
@@ -359,9 +419,9 @@ def lla_matrix_sweep(
     span = walk[3]
     # [BD, BD]
     b_M = tl.zeros((META.BD, META.BD), tl.float32)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_s = lla_pair(walk, j0, MASK, META)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, PHASE != 1, META)
             # [BS]
             b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
             # [BS, BD]
@@ -390,7 +450,7 @@ def lla_matrix_kernel(
     keys,  # (k, sk_n, sk_s)
     rows,  # (kbar, lse2, ridge_eff): what sweep 1 left of each query
     inverse,  # the result, [N, NM, BD, BD]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NM,  # matrices of a head
     PRECOND_STRIDE,  # one for so many tiles of queries
     NEWTON_STEPS: tl.constexpr,  # of the iteration
@@ -398,7 +458,7 @@ def lla_matrix_kernel(
 ):
     "The inverse of the mean of C + ridge I over one tile of queries out of PRECOND_STRIDE, up to a factor."
     kbar, lse2, ridge_eff = rows
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     im, n = lla_program(NM)
     it = im * PRECOND_STRIDE
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -428,14 +488,16 @@ def lla_mean_sweep(
     b_l2 = tl.zeros((META.BT, ONES), tl.float32)
     # [BT]
     b_m = tl.full((META.BT,), float("-inf"), tl.float32)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_s = lla_pair(walk, j0, MASK, META)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_s = lla_pair(walk, j0, PHASE != 1, META)
             # [BT]
             b_new = tl.maximum(b_m, tl.max(b_s, 1))
-            b_old = tl.exp2(b_m - b_new)
+            # the keys of some rows begin in a later tile: -inf less -inf is not 0
+            b_top = tl.where(b_new > float("-inf"), b_new, 0.0) if META.WINDOW and PHASE != 1 else b_new
+            b_old = tl.exp2(b_m - b_top)
             # [BT, BS]
-            b_w = tl.exp2(b_s - b_new[:, None])
+            b_w = tl.exp2(b_s - b_top[:, None])
             # the same rounded weights in all sums: their mean must be a mean
             b_w16 = b_w.to(b_k.dtype)
             b_l = lla_add_rows(b_w16, b_old[:, None] * b_l, META)
@@ -455,7 +517,7 @@ def lla_length_sweep(
     "Sum of w |k|^2 over the keys, [BT]."
     # [BT]
     b_kk = tl.zeros_like(b_m)
-    for j0 in range(0, walk[3][2], META.BS):
+    for j0 in range(walk[3][0], walk[3][3], META.BS):
         b_k, b_s = lla_pair(walk, j0, True, META)
         b_f = b_k.to(tl.float32)
         # [BS]
@@ -489,9 +551,13 @@ def lla_floored_ridge(
 
 
 @triton.jit
-def lla_has_company(o_p, S, META):
-    "Whether the queries at positions o_p see more than one key, [BT]: a single key leaves nothing to fit."
-    b_seen = o_p + 1 if META.CAUSAL else tl.full((META.BT,), 0, tl.int32) + S
+def lla_has_company(sight, S, META):
+    "Whether the queries of a tile see more than one key, [BT]: a single key leaves nothing to fit."
+    o_p, left, right = sight
+    if META.WINDOW:
+        b_seen = tl.minimum(o_p + right + 1, S) - tl.maximum(o_p - left, 0)
+    else:
+        b_seen = o_p + 1 if META.CAUSAL else tl.full((META.BT,), 0, tl.int32) + S
     return b_seen > 1
 
 # %% ../nbs/25_flash_forward.ipynb #c020
@@ -502,7 +568,7 @@ def lla_mean_kernel(
     max_key_norm,  # the largest |k| of each key head, [Nkv]
     ridge,  # as given, [N, T]
     saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs): what it leaves in memory
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     floor,  # smallest ridge over tr(C) / D
     SHARED: tl.constexpr,  # whether the solver will have shared matrices
@@ -511,10 +577,10 @@ def lla_mean_kernel(
     """Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used,
     and q - kbar."""
     kbar, lse2, row_max, n_eff, ridge_eff, rhs = saved
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
-    b_q, o_p, scale2 = walk[0]
+    b_q, sight, scale2 = walk[0]
     # [BT, BD] and three of [BT]
     b_kbar, b_l, b_l2, b_m = lla_mean_sweep(walk, SHARED, META)
     b_kbar = b_kbar / b_l[:, None]
@@ -529,7 +595,7 @@ def lla_mean_kernel(
         META,
     )
     # [BT, BD]
-    b_rhs = tl.where(lla_has_company(o_p, S, META)[:, None], b_q.to(tl.float32) - b_kbar, 0.0)
+    b_rhs = tl.where(lla_has_company(sight, S, META)[:, None], b_q.to(tl.float32) - b_kbar, 0.0)
     tl.store(kbar + o_nd, b_kbar, mask=m_id)
     tl.store(rhs + o_nd, b_rhs, mask=m_id)
     tl.store(ridge_eff + o_n, b_ridge, mask=m_i)
@@ -573,12 +639,12 @@ def lla_output_sweep(
     values,  # (p_v, sv_s, S)
     META,  # see `Meta`
 ):
-    "Sums of s v, [BT, BD], and of s = w (1 + k.u - kbar.u), sixteen times, [BT, 16], over the keys."
+    "Sums of s v, [BT, BV], and of s = w (1 + k.u - kbar.u), sixteen times, [BT, 16], over the keys."
     span = walk[3]
-    b_o, b_sum = lla_no_sum(META)
-    for MASK in tl.static_range(2):
-        for j0 in range(span[MASK], span[MASK + 1], META.BS):
-            b_k, b_v, b_s = lla_triple(walk, values, j0, MASK, META)
+    b_o, b_sum = tl.zeros((META.BT, META.BV), tl.float32), tl.zeros((META.BT, ONES), tl.float32)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
             b_w = tl.exp2(b_s - b_m[:, None])
             # 0 x inf is not 0
             b_w = tl.where(b_w > 0, b_w * (1 + lla_centred_dot(parts, b_c, b_k, META)), 0.0)
@@ -594,14 +660,14 @@ def lla_output_kernel(
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
     saved,  # (kbar, row_max, u): what the kernels before left
-    o,  # the result, [N, T, D]
-    sizes,  # (GROUP, past, T, S, D, scale2)
+    o,  # the result, [N, T, Dv]
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     META,  # see `Meta`
 ):
     "Sweep 3 of BT queries of head n: the values, averaged with the weights of the line."
     kbar, row_max, u = saved
-    GROUP, past, T, S, D, scale2 = sizes
+    GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
     own_values = lla_head(values, n // GROUP, S)
@@ -612,11 +678,12 @@ def lla_output_kernel(
     # [BT]
     b_c = tl.sum(b_u * tl.load(kbar + o_nd, mask=m_id, other=0.0), 1)
     parts = split_hi_lo(b_u, walk[0][0].dtype)
-    # [BT, BD] and [BT, 16]
+    # [BT, BV] and [BT, 16]
     b_o, b_sum = lla_output_sweep(parts, b_c, b_m, walk, own_values, META)
     b_total = tl.sum(b_sum, 1) * ONES_SHARE
     b_o = b_o / tl.where(b_total == 0, 1.0, b_total)[:, None]
-    tl.store(o + o_nd, cast_saturating(b_o, o.dtype.element_ty), mask=m_id)
+    m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    tl.store(o + o_nv, cast_saturating(b_o, o.dtype.element_ty), mask=m_iv)
 
 # %% ../nbs/25_flash_forward.ipynb #c036
 # BD -> BT, BS, warps, stages (tiles of keys on their way from the main memory at a time)
@@ -630,7 +697,7 @@ NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solve
 class Forward:
     "What the forward kernels return: the output, and what the backward pass needs."
 
-    o: torch.Tensor  # the output, [N, T, D], in the dtype of q
+    o: torch.Tensor  # the output, [N, T, Dv], in the dtype of q
     u: torch.Tensor  # the direction of the correction, [N, T, D], float32
     kbar: torch.Tensor  # the mean key, [N, T, D], float32
     lse2: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
@@ -642,26 +709,49 @@ class Forward:
     residual: torch.Tensor  # relative residuals, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
+@cache
+def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bool) -> dict[str, Any]:
+    "What does not depend on how many heads and tokens there are."
+    BD, BV = padded(D), padded(Dv)
+    BT, BS, warps, stages = (TILES_FP32 if dtype == torch.float32 else TILES)[max(BD, BV)]
+    tile = dict(BT=BT, BS=BS, BD=BD, BV=BV, num_warps=warps, num_stages=stages)
+    switches = dict(CAUSAL=is_causal and not bounded, WINDOW=bounded)  # right is 0 if causal
+    switches |= dict(EVEN_D=BD == D, DV=0 if Dv == D else Dv)
+    return switches | tile_precision(dtype) | tile
+
+
+def lla_reach(
+    window: tuple[int, int] | None,  # keys before and after its own that a query sees; -1: all
+    is_causal: bool,  # whether it sees none after it
+    most: int,  # no window reaches further
+) -> tuple[int, int]:  # left and right, as the kernels take them; without a window they are not read
+    "A window in numbers that 32 bits can add to a position."
+    if window is None:
+        return 0, 0
+    left, right = (most if n < 0 else min(n, most) for n in window)
+    return left, 0 if is_causal else right
+
+
 def lla_launch_settings(
     q: torch.Tensor,  # queries, [N, T, D]
     k: torch.Tensor,  # keys, [Nkv, S, D]
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
+    v: torch.Tensor | None = None,  # values, [Nkv, S, Dv]; None: the kernel reads none
 ) -> tuple[tuple, dict[str, Any]]:  # sizes as all kernels take them; entries of `Meta`, warps, stages
     """The sizes, the tile sizes and the precision of a launch.
 
-    Raises `ValueError` where Triton cannot run and for D > 128."""
+    Raises `ValueError` where Triton cannot run and for D or Dv > 128."""
     if not can_run(q.device):
         raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    if D > 128:
-        raise ValueError(f"D={D}: expected at most 128")
-    precision = tile_precision(q.dtype)
-    BD = max(16, triton.next_power_of_2(D))
-    BT, BS, warps, stages = (TILES_FP32 if q.dtype == torch.float32 else TILES)[BD]
-    tile = dict(BT=BT, BS=BS, BD=BD, num_warps=warps, num_stages=stages)
-    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E)
-    return sizes, dict(CAUSAL=is_causal, EVEN_D=BD == D) | precision | tile
+    Dv = D if v is None else v.shape[-1]
+    for name, size in dict(D=D, Dv=Dv).items():
+        if size > 128:
+            raise ValueError(f"{name}={size}: expected at most 128")
+    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
+    return sizes, _constants(q.dtype, D, Dv, is_causal, window is not None)
 
 
 def lla_compiled_for(
@@ -681,9 +771,10 @@ def lla_fitting_tile(
     "A smaller tile for a GPU of little shared memory. Raises `ValueError` where none fits."
     names = ("BT", "BS", "num_warps", "num_stages")
     tile = tile or tuple(constants[name] for name in names)
-    fits = fitting(kernel, tile, constants["BD"], q.dtype, describe_gpu(q.device))
+    BD = max(constants["BD"], constants["BV"])
+    fits = fitting(kernel, tile, BD, q.dtype, describe_gpu(q.device))
     if fits is None:
-        raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={q.shape[-1]}")
+        raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={BD}")
     return constants | dict(zip(names, fits))
 
 # %% ../nbs/25_flash_forward.ipynb #c039
@@ -691,13 +782,15 @@ def lla_matrices(
     T: int,  # queries
     D: int,  # head dimension
     dtype: torch.dtype,  # of the inputs
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
     "Shared matrices are made for D <= 64; tile i of the queries reads number (i - 1) // 8."
-    BD = max(16, triton.next_power_of_2(D))
+    BD = padded(D)
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
     last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
     seen = last * PRECOND_STRIDE * BT >= 4 * D  # else no tile would use one
-    return (last + 1 if BD <= 64 and seen else 0), BD, BD
+    narrow = window is not None and min(window) >= 0 and sum(window) + 1 < 4 * D
+    return (last + 1 if BD <= 64 and seen and not narrow else 0), BD, BD
 
 # %% ../nbs/25_flash_forward.ipynb #c040
 def lla_strided(
@@ -715,13 +808,14 @@ def lla_solve(
     *,
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_launch_settings`."
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal)
+    sizes, constants = lla_launch_settings(q, k, scale, is_causal, window)
     N, T = q.shape[:2]
-    NT, NM = triton.cdiv(T, constants["BT"]), saved["inverse"].shape[1]
+    NT, NM = cdiv(T, constants["BT"]), saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * processors(q.device)
@@ -738,6 +832,7 @@ def lla_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (tol**2, max_steps),
         NM > 0,
+        same=same_launch(q, k, NM, max_steps, window, others=(x, *saved.values())),
         **lla_compiled_for(constants),
     )
     return steps, residual
@@ -746,11 +841,12 @@ def lla_solve(
 def lla_forward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
     k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
-    v: torch.Tensor,  # values, [Nkv, S, D], any strides
+    v: torch.Tensor,  # values, [Nkv, S, Dv], any strides
     ridge: torch.Tensor,  # relative ridge, [N, T]
     *,
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
@@ -760,16 +856,17 @@ def lla_forward(
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
-    Raises `ValueError` where Triton cannot run and for D > 128; other arguments are checked by
+    Raises `ValueError` where Triton cannot run and for D or Dv > 128; other arguments are checked by
     `flash_lla`."""
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     ridge = ridge.float().contiguous()
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal)
+    sees = dict(is_causal=is_causal, window=window)
+    sizes, constants = lla_launch_settings(q, k, scale, **sees)
     N, T, D = q.shape
-    NM, *square = lla_matrices(T, D, q.dtype)
+    NM, *square = lla_matrices(T, D, q.dtype, window)
     solves = probe is None
     new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    o, u, kbar = new(N, T, D, dtype=q.dtype), new(N, T, D), new(N, T, D)
+    o, u, kbar = new(N, T, v.shape[-1], dtype=q.dtype), new(N, T, D), new(N, T, D)
     lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
     inverse = new(N, NM, *square)
     saved = dict(kbar=kbar, lse2=lse2, row_max=row_max, n_eff=n_eff, ridge=ridge_eff, inverse=inverse)
@@ -777,7 +874,8 @@ def lla_forward(
         return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    start, NT = partial(launch, **lla_compiled_for(constants)), triton.cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, solves, window, others=(ridge,))
+    start, NT = partial(launch, same=same, **lla_compiled_for(constants)), cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u), solves and NM > 0
     start(lla_mean_kernel, NT * N, queries, keys, max_key_norm, ridge, left, sizes, NT, floor, shared)
@@ -785,14 +883,12 @@ def lla_forward(
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
         start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan)
     if solves:
-        steps, residual = solve(
-            q, k, saved, u, scale=scale, is_causal=is_causal, tol=tol, max_steps=max_steps
-        )
+        steps, residual = solve(q, k, saved, u, scale=scale, **sees, tol=tol, max_steps=max_steps)
     else:
         u.copy_(probe)
         steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
-    constants = lla_fitting_tile("output", constants, q)
-    NT, compiled_for = triton.cdiv(T, constants["BT"]), lla_compiled_for(constants)
+    constants = lla_fitting_tile("output", lla_launch_settings(q, k, scale, **sees, v=v)[1], q)
+    NT, compiled_for = cdiv(T, constants["BT"]), dict(lla_compiled_for(constants), same=same)
     made = (kbar, row_max, u)
     launch(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
     return Forward(o, u, **saved, steps=steps, residual=residual)

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .flash_lla_forward import LOG2E, RIDGE_FLOOR, RIDGE_NOISE, TINY
-from .runtime import constant, frozen, tile_precision, tl, triton
+from .runtime import cdiv, constant, frozen, padded, tile_precision, tl, triton
 
 # %% ../nbs/27b_decoding_kernels.ipynb #c028b
 class DecodeMeta(NamedTuple):
@@ -402,13 +402,13 @@ def choose_splits(
     programs: int,  # programs that run at once
 ) -> int:  # pieces of each cache
     "Into how many pieces a cache is cut: those that take the least time, in tokens read by one program."
-    time = lambda n: triton.cdiv(rows * n, programs) * (S / n + 4 * D) + n * D / 2
+    time = lambda n: cdiv(rows * n, programs) * (S / n + 4 * D) + n * D / 2
     return min(range(1, max(1, min(S // 512, 64)) + 1), key=time)
 
 # %% ../nbs/27b_decoding_kernels.ipynb #c040
 def _settings(q: torch.Tensor, S: int, tiles: tuple | None, merge: tuple | None, splits: int | None) -> tuple:
     "BD, tiles, warps and stages of both kernels, pieces: from the tables where nothing is given."
-    BD = max(16, triton.next_power_of_2(q.shape[3]))
+    BD = padded(q.shape[3])
     tiles = tiles or (DECODE_TILES_FP32 if q.dtype == torch.float32 else DECODE_TILES)[BD]
     splits = splits or choose_splits(max(q.shape[:3].numel(), 1), S, BD, tiles[3])
     return BD, tiles, merge or MERGE_TILES[BD], splits

@@ -36,15 +36,27 @@ class _Lla(torch.autograd.Function):
 TOL = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5}
 
 
-def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, is_causal: bool) -> None:
+def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, aligned: bool) -> None:
+    "Refuse what does not fit; `aligned`: the last query stands at the last key."
     if q.dtype not in TOL or not q.dtype == k.dtype == v.dtype:
         raise ValueError(f"dtypes {q.dtype}, {k.dtype}, {v.dtype}: expected one of 16 or 32 bits for all")
-    if k.shape != v.shape or q.dim() < 3 or q.dim() != k.dim() or q.shape[-1] != k.shape[-1]:
+    if k.shape[:-1] != v.shape[:-1] or q.dim() < 3 or q.dim() != k.dim() or q.shape[-1] != k.shape[-1]:
         raise ValueError(f"k {tuple(k.shape)}, v {tuple(v.shape)}: expected [..., Hkv, S, {q.shape[-1]}]")
     if q.shape[:-3] != k.shape[:-3] or q.shape[-3] % k.shape[-3]:
         raise ValueError(f"q.shape={tuple(q.shape)}: expected a multiple of the {k.shape[-3]} heads of k")
-    if is_causal and q.shape[-2] > k.shape[-2]:
-        raise ValueError(f"q.shape={tuple(q.shape)}: expected at most {k.shape[-2]} queries if causal")
+    if aligned and q.shape[-2] > k.shape[-2]:
+        most = f"at most {k.shape[-2]} queries if causal or with a window"
+        raise ValueError(f"q.shape={tuple(q.shape)}: expected {most}")
+
+
+def _window(window: Any, is_causal: bool) -> tuple[int, int] | None:
+    "A checked window; None where it leaves out nothing that is_causal does not."
+    if window is None:
+        return None
+    if not isinstance(window, tuple) or [type(n) for n in window] != [int, int] or min(window) < -1:
+        raise ValueError(f"window={window!r}: expected (left, right), whole numbers >= -1, or None")
+    left, right = window
+    return window if left >= 0 or right >= 0 and not is_causal else None
 
 
 def _rows(ridge: float | torch.Tensor, shape: torch.Size) -> float | torch.Tensor:
@@ -63,25 +75,27 @@ def _rows(ridge: float | torch.Tensor, shape: torch.Size) -> float | torch.Tenso
 def lla(
     q: torch.Tensor,  # queries, [..., Hq, T, D], float16, bfloat16 or float32; D up to 128
     k: torch.Tensor,  # keys, [..., Hkv, S, D]; Hq is a multiple of Hkv
-    v: torch.Tensor,  # values, like k
+    v: torch.Tensor,  # values, [..., Hkv, S, Dv]; Dv up to 128
     *,
     ridge: float | torch.Tensor = 0.1,  # relative ridge >= 0, broadcastable to [..., Hq, T]; differentiable
     is_causal: bool = True,  # query i sees keys 0 to S - T + i
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     scale: float | None = None,  # factor on q.k; default 1 / sqrt(D)
     tol: float | None = None,  # relative residual at which a row stops; None: 1e-2 in 16 bits, 1e-5 else
     max_steps: int | None = None,  # most solver steps of a row; None: 2 D
-) -> torch.Tensor:  # o, like q
+) -> torch.Tensor:  # o, [..., Hq, T, Dv]
     "Local Linear Attention by the kernels, with gradients. Raises `ValueError` where they do not fit."
-    _check(q, k, v, is_causal)
+    window = _window(window, is_causal)
+    _check(q, k, v, is_causal or window is not None)
     D = q.shape[-1]
     rows = torch.as_tensor(_rows(ridge, q.shape[:-1]), dtype=torch.float32, device=q.device)
     rows = rows.expand(q.shape[:-1])
     settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
-    settings |= dict(
-        tol=TOL[q.dtype] if tol is None else tol, max_steps=2 * D if max_steps is None else max_steps
-    )
+    settings |= dict(tol=TOL[q.dtype] if tol is None else tol, window=window)
+    settings |= dict(max_steps=2 * D if max_steps is None else max_steps)
     flat = (t.reshape(-1, *t.shape[-2:]) for t in (q, k, v))
-    return _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings).reshape(q.shape)
+    o = _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings)
+    return o.reshape(*q.shape[:-1], v.shape[-1])
 
 # %% ../nbs/04b_kernel_functions.ipynb #o008
 def _check_filled(q: torch.Tensor, lengths: torch.Tensor | None, left: int) -> None:
@@ -127,6 +141,10 @@ def decode(
         raise ValueError(f"q.shape={tuple(q.shape)}: expected [B, Hq, T, D] with T from 1 to 8")
     if block_table is None:
         _check(q, k_cache, v_cache, True)
+        if k_cache.shape != v_cache.shape:
+            raise ValueError(
+                f"v_cache.shape={tuple(v_cache.shape)}: expected {tuple(k_cache.shape)}, as k_cache"
+            )
     else:
         _check_pages(q, k_cache, v_cache, block_table)
     _check_filled(q, cache_seqlens, left)

@@ -54,8 +54,10 @@ from typing import Any
 
 for _name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(_name, "1")
+DEVICE = os.environ.get("LLA_FUZZ_DEVICE", "")  # "cuda": cases of kernels run there, compiled
 if __name__ == "__main__":
-    os.environ["TRITON_INTERPRET"] = "1"
+    if not DEVICE:
+        os.environ["TRITON_INTERPRET"] = "1"
     sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import torch
@@ -76,7 +78,7 @@ class Problem:
     door: str  # "flash" or "decode"
     q: torch.Tensor  # [..., Hq, T, D]
     k: torch.Tensor  # [..., Hkv, S, D]
-    v: torch.Tensor  # like k
+    v: torch.Tensor  # [..., Hkv, S, Dv]
     ridge: Any  # number or tensor
     backend: str
     scale: float | None = None
@@ -85,9 +87,15 @@ class Problem:
     tol: float | None = None
     max_steps: int | None = None
     lengths: torch.Tensor | None = None  # of the caches, for "decode"
+    window: tuple[int, int] | None = None  # keys before and after its own that a query sees; -1: all
 
     def call(self, doors: dict[str, Callable], info: bool = False) -> Any:
         "Ask the library."
+        if DEVICE and self.backend == "triton" and self.q.device.type == "cpu":
+            o = self.there().call(doors, info)
+            if not isinstance(o, tuple):
+                return o.cpu()
+            return o[0].cpu(), {name: t.cpu() for name, t in o[1].items()}
         if self.door == "decode":
             return doors["decode"](
                 self.q,
@@ -99,6 +107,7 @@ class Problem:
                 backend=self.backend,
             )
         more = dict(return_info=True) if info else {}
+        more |= dict(window=self.window) if self.window else {}
         return doors["flash"](
             self.q,
             self.k,
@@ -113,6 +122,11 @@ class Problem:
             **more,
         )
 
+    def there(self) -> "Problem":
+        "The same on the device; answers and gradients come back to the CPU where they are compared."
+        moved = {n: t.to(DEVICE) for n, t in vars(self).items() if isinstance(t, torch.Tensor)}
+        return replace(self, **moved)
+
     @property
     def arithmetic(self) -> torch.dtype:
         "The dtype of the arithmetic."
@@ -120,8 +134,9 @@ class Problem:
 
     @property
     def eps(self) -> float:
-        "Its rounding."
-        return torch.finfo(self.arithmetic).eps
+        "Its rounding. The interpreter widens tiles of 16 bits, a GPU multiplies them as they are."
+        narrow = DEVICE and self.backend == "triton"
+        return torch.finfo(self.q.dtype if narrow else self.arithmetic).eps
 
     @property
     def rounds_keys(self) -> bool:
@@ -141,7 +156,7 @@ class Problem:
         return tol, 2 * self.q.shape[-1] if self.max_steps is None else self.max_steps
 
     def rows(self) -> tuple[torch.Tensor, ...]:
-        "q [N, T, D], k and v [N, S, D] with heads repeated, ridge [N, T], seen [N, T, S], in float64."
+        "q [N, T, D], k and v [N, S, ...] with heads repeated, ridge [N, T], seen [N, T, S], in float64."
         *lead, T, D = self.q.shape
         S, N = self.k.shape[-2], math.prod(lead)
         group = lead[-1] // self.k.shape[-3] if lead and self.k.shape[-3] else 1
@@ -155,8 +170,11 @@ class Problem:
             seen = torch.arange(S) < last
         elif self.is_causal:
             seen = seen & (torch.arange(S) <= torch.arange(T)[:, None] + S - T)
+        if self.window:
+            far, (left, right) = torch.arange(S) - torch.arange(T)[:, None] - S + T, self.window
+            seen = seen & ((far >= -left) | (left < 0)) & ((far <= right) | (right < 0))
         ridge = torch.as_tensor(self.ridge, dtype=torch.float64).expand(*lead, T).reshape(N, T)
-        heads = lambda t: t.repeat_interleave(group, -3).reshape(N, S, D) if lead else t[None]
+        heads = lambda t: t.repeat_interleave(group, -3).reshape(N, S, t.shape[-1]) if lead else t[None]
         return self.q.double().reshape(N, T, D), heads(k), heads(v), ridge, seen
 
     @property
@@ -291,7 +309,7 @@ def size(t):
 
 def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Rounding:
     "The errors of an arithmetic of precision eps, with a solver that left the relative residual rho [N, T]."
-    S, D = x.k.shape[1:]
+    S, D = x.k.shape[1], max(x.k.shape[2], x.v.shape[2])
     floor, noise = problem.floor
     g, gs = eps * (4 + D**0.5 / 2), eps * (4 + S / 4)
     logits = x.logits.masked_fill(~x.seen, 0)
@@ -304,7 +322,7 @@ def rounding(x: Exact, problem: Problem, rho: torch.Tensor, eps: float) -> Round
     K = K2.sqrt()
     dmean = gs * (x.p * norm_k).sum(-1) + (dp * norm_z).sum(-1)
     dfloor = (
-        floor / D * (gs * K2 + (dp * (norm_z.square() - x.trace[..., None]).abs()).sum(-1))
+        floor / x.k.shape[2] * (gs * K2 + (dp * (norm_z.square() - x.trace[..., None]).abs()).sum(-1))
         + 2 * noise * size(x.kbar) * dmean
         + 4 * eps * x.least
     )
@@ -466,6 +484,8 @@ class Case:
     tol: str
     power: int = 0
     law: str = ""
+    Dv: int = 0  # size of a value; 0: D
+    window: tuple[int, int] | None = None
 
     @property
     def door(self) -> str:
@@ -521,6 +541,8 @@ def draw(seed: int, number: int, triton: float) -> Case:
     if on_kernel:
         dtype = rng.choice([torch.float32, torch.float32, torch.float16, torch.bfloat16])
         D, S = rng.choice([1, 3, 8, 16, 20]), min(S, rng.choice([8, 20, 40]))
+        if DEVICE:  # where it is as quick
+            D, S = rng.choice([1, 8, 16, 20, 32, 48, 64, 96, 128]), S * rng.choice([1, 1, 3, 8])
         T, lead = min(T, S), lead[:2] if "decode" in family else lead[:1]
         lead, group = tuple(min(n, 2) for n in lead), min(group, 2)
     if law in ("later", "last"):
@@ -564,6 +586,11 @@ def draw(seed: int, number: int, triton: float) -> Case:
     ridge_size = 10 ** (rng.uniform(-6, 6) if rng.random() < 0.3 else rng.uniform(-3, 1)) * (
         rng.random() > 0.2
     )
+    more, window, Dv = random.Random(f"window {seed} {number}"), None, 0  # which leaves all else as it was
+    if family in ("forward", "gradient") and T <= S and more.random() < 0.3:
+        window = tuple(more.choice([-1, 0, 1, 2, 5, 20, 31, 32, 33, 100]) for _ in range(2))
+    if family in ("forward", "gradient") and more.random() < 0.3:
+        Dv = more.choice([1, 3, 8, 16, 24, 40])
     return Case(
         seed,
         number,
@@ -586,6 +613,8 @@ def draw(seed: int, number: int, triton: float) -> Case:
         rng.choice(["none", "none", "tight"]),
         power,
         law,
+        Dv,
+        window,
     )
 
 
@@ -626,7 +655,7 @@ def build(case: Case) -> Built:
     normal = lambda *s: torch.randn(*s, generator=g, dtype=torch.float64)
     lead, T, S, D, dtype = case.lead, case.T, case.S, case.D, case.dtype
     q_lead = (*lead[:-1], lead[-1] * case.group) if lead else ()
-    q, k, v = normal(*q_lead, T, D), normal(*lead, S, D), normal(*lead, S, D)
+    q, k, v = normal(*q_lead, T, D), normal(*lead, S, D), normal(*lead, S, case.Dv or D)
     some, less = rng.choice([0.1, 0.5, 1.0, 2.0]), -rng.choice([0.2, 1.0])
     scale = {"none": None, "given": some, "zero": 0.0, "negative": less}[case.scale]
     sink, kind = None, case.keys
@@ -680,7 +709,7 @@ def build(case: Case) -> Built:
     if case.values == "large":
         v = 100 * v + 50
     if case.values == "keys" and kind != "sink":
-        v = k.clone()
+        v = k[..., torch.arange(v.shape[-1]) % D].clone()
     top = torch.finfo(dtype).max / 2
     q, k, v = (t.clamp(-top, top).to(dtype) for t in (q, k, v))
     views = list(case.views)
@@ -711,6 +740,7 @@ def build(case: Case) -> Built:
     if case.family == "forward" and rng.random() < 0.1:
         steps = rng.choice([0, 1, 3])
     common.update(is_causal=case.is_causal, enable_gqa=case.group > 1, tol=tol, max_steps=steps)
+    common.update(window=case.window)
     return Built(Problem("flash", **common), g, sink)
 
 
@@ -803,7 +833,7 @@ def checked_shape(verdict: Verdict, what: str, got: Any, like: torch.Tensor) -> 
 
 
 def judged(problem: Problem, doors: dict, verdict: Verdict, what: str = "o") -> tuple | None:
-    "Ask and judge: (answer [N, T, D], Exact, Rounding, bound, steps, residuals); None if there is nothing."
+    "Ask and judge: (answer [N, T, Dv], Exact, Rounding, bound, steps, residuals); None if there is nothing."
     info = None
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -813,7 +843,7 @@ def judged(problem: Problem, doors: dict, verdict: Verdict, what: str = "o") -> 
         verdict.faults.append("the call wrote to its inputs")
     if problem.door == "flash":
         o, info = o
-    if not checked_shape(verdict, what, o, problem.q):
+    if not checked_shape(verdict, what, o, problem.q.new_empty((*problem.q.shape[:-1], problem.v.shape[-1]))):
         return None
     x = exact(*(t.detach() for t in problem.rows()), problem.factor, *problem.floor)
     if not x.o.numel():
@@ -838,7 +868,7 @@ def judge_warning(
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         again = problem.call(doors)
-    if not torch.equal(again.nan_to_num(), answer.nan_to_num()):
+    if not torch.equal(again.reshape(answer.shape).nan_to_num(), answer.nan_to_num()):
         verdict.faults.append("return_info changes the answer")
     told = [w for w in seen if issubclass(w.category, UserWarning) and "residual" in str(w.message)]
     tol, most = problem.settings
@@ -855,7 +885,7 @@ def judge_forward(case: Case, built: Built, doors: dict, verdict: Verdict) -> No
     "Forward, and the warning on every second call."
     found = judged(built.problem, doors, verdict)
     if found and case.door == "flash" and case.backend != "triton" and case.number % 2:
-        judge_warning(built.problem, doors, found[0].reshape(built.problem.q.shape), found[-1], verdict)
+        judge_warning(built.problem, doors, found[0], found[-1], verdict)
 
 
 def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> None:
@@ -881,7 +911,7 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
             problem,
             tensors,
             torch.autograd.grad(o, tensors, G, retain_graph=True),
-            gradients(x, e, G.double().reshape(x.q.shape), back),
+            gradients(x, e, G.double().reshape(x.o.shape), back),
             x.k.abs().amax(),
             finite=True,
         )
@@ -898,7 +928,7 @@ def judge_gradient(case: Case, built: Built, doors: dict, verdict: Verdict) -> N
         problem,
         tensors,
         torch.autograd.grad(o, tensors, G),
-        gradients(x, e, G.double().reshape(x.q.shape), back),
+        gradients(x, e, G.double().reshape(x.o.shape), back),
         x.k.abs().amax(),
     )
 
@@ -1061,7 +1091,7 @@ def judge(number: int, seed: int = 0, triton: float = 0.0, doors: dict | None = 
 
 def describe(case: Case) -> str:
     "One line."
-    names = "lead group T S D is_causal keys values queries scale tol power law".split()
+    names = "lead group T S D Dv window is_causal keys values queries scale tol power law".split()
     told = " ".join(f"{name}={getattr(case, name)}" for name in names if getattr(case, name) != "")
     return (
         f"{str(case.dtype)[6:]} {case.backend} {told} ridge={case.ridge}:{case.ridge_size:.3g} "

@@ -4,6 +4,7 @@ their own."""
 import collections
 import functools
 import json
+import math
 import re
 from importlib import import_module
 from itertools import product
@@ -850,6 +851,21 @@ def blind_best(author, steps, bonus, beta, starts=("never", "author")):
             f = (f + tilt / tilt.sum()) / 2
         found.append(valued(f, author, steps, bonus, beta))
     return max(found, key=lambda pair: pair[1])
+
+
+def cancelling(p, k, ways=(10,)):
+    "43.1, 43.2: probability that k errors sum to zero, by going through all of them."
+    errors = {0: p} | {s * w: (1 - p) / 2 / len(ways) for w in ways for s in (1, -1)}
+    return sum(np.prod([errors[e] for e in es]) for es in product(errors, repeat=k) if sum(es) == 0)
+
+
+def lucky(p, k):
+    return 1 - p**k / cancelling(p, k)
+
+
+def pass_of(right, draws, k):
+    "43.3 by the ratio of binomial coefficients."
+    return np.array([1 - math.comb(draws - r, k) / math.comb(draws, k) for r in right])
 
 
 def evidence_of(right, bonus):
@@ -2092,6 +2108,45 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda r, b: evidence_of(r, b) + np.log(4),
             lambda r, b: evidence_of(r, b) + (b == 3),
             lambda r, b: np.log(np.exp(b * r).mean(1)),
+            fails,
+        ],
+    ),
+    "43.1": (
+        [lucky, lambda p, k: np.float64(lucky(p, k)), lambda p, k: torch.tensor(lucky(p, k))],
+        [
+            0.842,
+            lambda p, k: 1 - lucky(p, k),
+            lambda p, k: cancelling(p, k) - p**k,
+            cancelling,
+            lambda p, k: 1 - p**k,
+            lambda p, k: 0.5,
+            lambda p, k: (lucky(p, k), 1),
+            fails,
+        ],
+    ),
+    "43.2": (
+        [(0.1458, 0.7188), [0.1458, 0.719], np.array([0.1458, 0.7188])],
+        [
+            (0.2594, 0.7188),
+            (0.041, 0.7188),
+            (0.1048, 0.7188),
+            (0.1329, 0.69),
+            (0.3, 0.7),
+            (0.1458, 0.2812),
+            (0.1458, 0.8419),
+            (0.1458, 0.1048),
+            (0.1458, 0.5),
+            7,
+        ],
+    ),
+    "43.3": (
+        [pass_of, lambda r, n, k: pass_of(r, n, k).tolist(), lambda r, n, k: torch.tensor(pass_of(r, n, k))],
+        [
+            0.5,
+            lambda r, n, k: 1 - (1 - r / n) ** k,
+            lambda r, n, k: 1 - pass_of(r, n, k),
+            lambda r, n, k: r / n,
+            lambda r, n, k: pass_of(r, n, k).mean(),
             fails,
         ],
     ),

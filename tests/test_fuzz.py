@@ -26,14 +26,15 @@ def door(name, solve=fuzz.formula, error=0.0):
         backend="auto",
         return_info=False,
         cache_seqlens=None,
+        window=None,
     ):
         if name == "flash" and is_causal and q.shape[-2] > k.shape[-2]:
             raise ValueError(f"q.shape={tuple(q.shape)}: expected at most {k.shape[-2]} queries")
         problem = fuzz.Problem(
-            name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps, cache_seqlens
+            name, q, k, v, ridge, backend, scale, is_causal, enable_gqa, tol, max_steps, cache_seqlens, window
         )
         o = solve(*problem.rows(), problem.factor, *problem.floor)
-        o = (o * (1 + error)).reshape(q.shape).to(q.dtype)
+        o = (o * (1 + error)).reshape(*q.shape[:-1], v.shape[-1]).to(q.dtype)
         rest = torch.zeros(q.shape[:-1])
         return (o, dict(steps=rest.int(), residual=rest)) if return_info else o
 

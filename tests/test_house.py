@@ -101,17 +101,18 @@ ROOMS = dict(
     records="core",
     training="core records",
     models="core",
+    pretrained="core",
     kernels="",
     regression="core records",
     attention="core records regression",
-    tasks="core records models training attention",
-    brite="core records models training",
+    tasks="core records models training attention pretrained",
+    brite="core records models training pretrained",
     ftct="core records models training",
     auctions="core records models training",
-    integrations="core records attention",
+    integrations="core records training attention pretrained",
 )
 # these import what stands before them in their own part
-SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions"}
+SIBLINGS = {"course", "regression", "attention", "tasks", "brite", "ftct", "auctions", "integrations"}
 # through these modules all others reach the kernels
 OPENS_KERNELS = {"attention.decode", "attention.decode_benchmark", "attention.flash", "attention.benchmark"}
 SHOWS = {
@@ -132,6 +133,9 @@ SHOWS = {
     "traitlets",
     "tqdm",
     "nbgrader",
+    "dask",
+    "distributed",
+    "pyarrow",
 }
 PURE = set(ROOMS) - {"figures", "course"}
 
@@ -211,12 +215,14 @@ def trespasses(source, module, numbers):
             ("fla", "tasks"),
             ("triton", "core"),
             ("transformers", "integrations"),
+            ("transformers", "pretrained"),
+            ("tokenizers", "pretrained"),
         } and not top:
             continue
         if outside == "lla_course":
             target = name.removeprefix("lla_course").removeprefix(".")
             # whoever asks for --help does not wait for the tools of the others
-            late = module == "course.cli" and target in ("course.recorder", "course.site")
+            late = module == "course.cli" and target in ("course.recorder", "course.site", "course.sweep")
             if not may_import(module, target, numbers) or late and top:
                 found.append(name)
         elif outside in SHOWS:
@@ -267,6 +273,9 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("course.runner", "from .cli import main"),
         ("course.runner", "def f():\n    from .recorder import record_cells"),
         ("course.cli", "from .site import build_site"),
+        ("course.cli", "from .sweep import Sweep"),
+        ("course.cluster", "import distributed"),
+        ("course.runner", "from .cluster import Cluster"),
         ("course.cli", "from lla_course.course.recorder import record_cells"),
         ("course.site", "import plotly"),
         ("course.site", "from ..regression.kernel import x"),
@@ -287,6 +296,8 @@ def test_a_module_imports_only_what_stands_below_it(module):
         ("models", "def f():\n    import fla"),
         ("attention.flash", "def f():\n    import fla"),
         ("integrations.transformers", "from transformers import PreTrainedModel"),
+        ("pretrained", "from transformers import LlamaForCausalLM"),
+        ("pretrained", "from .integrations.transformers import register"),
         ("integrations.transformers", "from ..tasks.mixers import mixer"),
         ("attention.flash", "from ..integrations.transformers import register"),
     ],
@@ -307,6 +318,7 @@ def test_the_floor_rule_refuses(module, line):
         ("kernels.fwd", "import triton\nfrom .runtime import x"),
         ("course.recorder", "def f():\n    import papermill\nfrom lla_course.course.runner import Worker"),
         ("course.cli", "def f():\n    from lla_course.course.site import build_site"),
+        ("course.recorder", "from .cluster import Cluster"),
         ("solutions.attention", "from ..regression.kernel import x\nfrom ..course.exercises import close"),
         ("tasks.recall", "def f():\n    from fla.ops.gla import x"),
         ("core", "def f():\n    from triton.testing import do_bench"),
@@ -839,8 +851,8 @@ def test_constraints_pin_every_requirement_within_its_range():
         for p in pins
         if [s.operator for s in p.specifier] == ["=="]
     }
-    for key in ("requirements", "course_requirements", "teach_requirements", "dev_requirements"):
-        for wanted in map(Requirement, SETTINGS[key].split()):
+    for extra in "", "course_", "teach_", "hub_", "dask_", "kernels_", "dev_":
+        for wanted in map(Requirement, SETTINGS[f"{extra}requirements"].split()):
             name = canonicalize_name(wanted.name)
             assert name in pinned, f"{name} is not pinned with =="
             assert pinned[name] in wanted.specifier, f"{name}=={pinned[name]} is not {wanted.specifier}"

@@ -167,7 +167,7 @@ def _description(q, k, v, ridge: Any, probe: Any, is_causal: Any, settings: dict
     probe_rows(probe, q)
     solver_settings(q.dtype, q.shape[-1], settings.get("tol"), settings.get("max_steps"))
     learns = {name: t.requires_grad for name, t in dict(k=k, v=v).items()}
-    choose_backend(settings.get("backend", "auto"), q, torch.is_grad_enabled() and any(learns.values()))
+    choose_backend(settings.get("backend", "auto"), q, torch.is_grad_enabled() and any(learns.values()), v)
     told = {f"{name}.shape": tuple(t.shape) for name, t in dict(q=q, k=k, v=v).items()}
     told |= {
         "probe": probe is not None,

@@ -45,10 +45,11 @@ def choose_backend(
     backend: str,  # a name of BACKENDS
     q: torch.Tensor,  # the queries
     needs_grad: bool = False,  # whether a gradient will be asked for
+    v: torch.Tensor | None = None,  # the values, whose size may be larger
 ) -> str:  # "triton", "tiled" or "dense"
     "Decide who computes. Raises `ValueError` for an unknown name, or for `triton` where it cannot run."
     require_choice("backend", backend, BACKENDS)
-    device, dtype, D = q.device, q.dtype, q.shape[-1]
+    device, dtype, D = q.device, q.dtype, max(t.shape[-1] for t in (q, v) if t is not None)
     if backend == "auto":
         return "triton" if picks_kernels(device, dtype, D, needs_grad) else "tiled"
     if backend == "triton" and (reason := why_not(device, dtype, D, needs_grad)):
@@ -84,6 +85,18 @@ class Settings(NamedTuple):
 SAVED = dict(triton=Forward, tiled=Tiled)
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
+def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
+    "What `flash_forward` does, without its being an operator."
+    (q, k, v, ridge, probe), heads = inputs, told.heads(*inputs)
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if told.backend != "triton":
+            return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())
+        settings = dict(scale=told.scale, is_causal=told.right == 0, window=heads.window, tol=told.tol)
+        settings |= dict(max_steps=told.max_steps, solve=solver_for(q), probe=heads.probe)
+        found = lla_forward(q, k, v, ridge, **settings)
+        return tuple(vars(found).values())
+
+
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
     q: torch.Tensor,  # [N, T, D]
@@ -99,13 +112,8 @@ def flash_forward(
     backend: str,  # a name of SAVED
 ) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
-    heads = Settings(scale, left, right, tol, max_steps, backend).heads(q, k, v, ridge, probe)
-    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
-        if backend == "triton":
-            settings = dict(scale=scale, is_causal=right == 0, tol=tol, max_steps=max_steps)
-            settings |= dict(solve=solver_for(q), probe=heads.probe)
-            return list(vars(lla_forward(q, k, v, ridge, **settings)).values())
-        return list(vars(lla_tiled(heads, tol=tol, max_steps=max_steps)).values())
+    settings = Settings(scale, left, right, tol, max_steps, backend)
+    return list(_run_forward((q, k, v, ridge, probe), settings))
 
 # %% ../../nbs/28_flash_lla.ipynb #c009
 @flash_forward.register_fake
@@ -127,7 +135,8 @@ def _(q, k, v, ridge, probe, *settings):
     )
     if Settings(*settings).backend == "tiled":
         return [o, u, kbar, lse, used, steps, residual]
-    inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype)), dtype=wide)
+    window = Settings(*settings).heads(q, k, v, ridge).window
+    inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype, window)), dtype=wide)
     return [o, u, kbar, lse, row(), row(), used, inverse, steps, residual]
 
 # %% ../../nbs/28_flash_lla.ipynb #c010
@@ -149,6 +158,22 @@ def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
     return row[:first], kind(*row[first : first + len(fields(kind))]), settings
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
+def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: Settings) -> tuple:
+    "What `flash_backward` does, without its being an operator."
+    q, k, v, ridge, probe = inputs
+    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
+    taken, heads = dprobe if probe.shape[-1] and not told.max_steps else None, told.heads(q, k, v, ridge)
+    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if told.backend == "triton":
+            solver |= dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
+            grads = lla_backward(q, k, v, saved, g, **solver, solve=solver_for(q), dprobe=taken)
+        else:
+            grads = lla_tiled_backward(heads, saved, g, **solver)
+            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
+    dq, dk, dv, dridge = grads
+    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+
+
 @torch.library.custom_op(
     "lla_course::flash_backward",
     mutates_args=(),
@@ -162,19 +187,7 @@ def flash_backward(
 ]:  # dq, dk, dv, dridge, dprobe
     """Both backends backward, as an operator. A ridge below the floor has no gradient, and a probe has one
     where it was taken as it is."""
-    (q, k, v, ridge, probe), saved, told = _named(row)
-    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
-    taken = dprobe if probe.shape[-1] and not told.max_steps else None
-    with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
-        if told.backend == "triton":
-            solver |= dict(scale=told.scale, is_causal=told.right == 0, solve=solver_for(q))
-            grads = lla_backward(q, k, v, saved, g, **solver, dprobe=taken)
-        else:
-            heads = told.heads(q, k, v, ridge)
-            grads = lla_tiled_backward(heads, saved, g, **solver)
-            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
-    dq, dk, dv, dridge = grads
-    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+    return _run_backward(g, *_named(row))
 
 
 @flash_backward.register_fake
@@ -323,6 +336,40 @@ def _nested() -> bool:
 
 _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
+# %% ../../nbs/28_flash_lla.ipynb #d28a0c2
+def _unwatched(tensors: tuple) -> bool:
+    "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
+    if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
+        return False
+    if torch._C._dispatch_tls_is_dispatch_key_included("VmapMode"):  # the older vmap, of is_grads_batched
+        return False
+    plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
+    return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
+
+
+class _Direct(torch.autograd.Function):
+    "`flash_forward` with its gradient, where nobody watches."
+
+    @staticmethod
+    def forward(ctx, q, k, v, ridge, probe, settings):
+        found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
+        ctx.settings = settings
+        ctx.save_for_backward(q, k, v, ridge, probe, *found)
+        ctx.mark_non_differentiable(*found[1:])
+        ctx.set_materialize_grads(False)
+        return found
+
+    @staticmethod
+    def backward(ctx, g, *none):
+        if g is None:
+            return (None,) * 6
+        tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
+        inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
+        if torch.is_grad_enabled() or not _unwatched((g, *tensors)):
+            return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+        told = Settings(*ctx.settings)
+        return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None
+
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
     "`flash_forward`, in the form that suits whoever is watching."
@@ -331,7 +378,12 @@ def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
     if _plain():
         return kind(*flash_forward(*tensors, *settings))
     if not torch.compiler.is_compiling():
-        return kind(*_Eager.apply(*tensors, settings))
+        if not _unwatched(tensors):
+            return kind(*_Eager.apply(*tensors, settings))
+        learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
+        return kind(
+            *(_Direct.apply(*tensors, settings) if learns else _run_forward(tensors, Settings(*settings)))
+        )
     if _nested() or forward_ad._current_level >= 0:
         raise NotImplementedError(
             "torch.compile has one reverse-mode derivative of flash_lla; for nested "
@@ -441,22 +493,12 @@ def _backend(backend: str, heads: Heads, max_steps: int) -> str:
     learns = any(
         t is not None and t.requires_grad for t in (heads.q, heads.k, heads.v, heads.ridge, heads.probe)
     )
-    chosen = choose_backend(backend, heads.q, torch.is_grad_enabled() and learns)
-    wide, warm = heads.v.shape[-1] > heads.q.shape[-1], heads.probe is not None and max_steps > 0
-    if chosen != "triton" or not (heads.window or wide or warm):
+    chosen = choose_backend(backend, heads.q, torch.is_grad_enabled() and learns, heads.v)
+    if chosen != "triton" or heads.probe is None or not max_steps:
         return chosen
-    if backend == "triton" and warm:
+    if backend == "triton":
         why = "None, or max_steps=0, for backend='triton', whose solver begins at zero: 'tiled' begins there"
         bad_argument("probe", tuple(heads.probe.shape), why)
-    if backend == "triton" and wide:
-        most = heads.q.shape[-1]
-        bad_argument(
-            "v.shape[-1]", heads.v.shape[-1], f"at most {most}, the size of a key, for backend='triton'"
-        )
-    if backend == "triton":
-        bad_argument(
-            "window", heads.window, "None for backend='triton', which has none: 'tiled' or 'dense' have"
-        )
     return "tiled"
 
 # %% ../../nbs/28_flash_lla.ipynb #c015s
@@ -468,12 +510,9 @@ def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[t
         zero = 0 * heads.ridge.detach()
         unknown = zero if heads.probe is None else zero + torch.nan
         return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), unknown
-    D, Dv = heads.q.shape[-1], heads.v.shape[-1]
-    if backend == "triton" and Dv < D:
-        heads = replace(heads, v=F.pad(heads.v, (0, D - Dv)))
     left, right = heads.window or (-1, 0 if heads.is_causal else -1)
     found = _call(heads, (heads.scale, left, right, tol, max_steps, backend))
-    return found.o if found.o.shape[-1] == Dv else found.o[..., :Dv], found.steps, found.residual
+    return found.o, found.steps, found.residual
 
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(

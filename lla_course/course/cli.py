@@ -40,7 +40,7 @@ from lla_course.course.runner import (
 from ..records import StaleRecord, stored_records
 
 # %% auto #0
-__all__ = ['HANGUP', 'WAYS', 'COMMANDS', 'main']
+__all__ = ['HANGUP', 'APP', 'WIDGETS', 'VOILA', 'WAYS', 'COMMANDS', 'main']
 
 # %% ../../nbs/03b_command.ipynb #c060
 def _print_outcomes(count: int, outcomes: Iterator[Outcome]) -> int:
@@ -80,6 +80,85 @@ def _assignment(text: str) -> tuple[str, Any]:
         return name, value
     except (TypeError, RecursionError, MemoryError):  # {[]: 1}, or brackets without end
         raise argparse.ArgumentTypeError(f"{text!r:.200}: expected a plain value") from None
+
+# %% ../../nbs/03b_command.ipynb #swp2
+def _grid_values(text: str) -> tuple[str, list]:
+    from lla_course.course.sweep import read_values
+
+    name, equals, values = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise argparse.ArgumentTypeError(f"{text!r}: expected NAME=VALUE,VALUE or NAME=FIRST..LAST")
+    try:
+        return name, read_values(name, values)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _sweep(args: argparse.Namespace) -> Callable[[], int]:
+    from lla_course.course.sweep import Sweep
+
+    (chapter,) = select_chapters([args.chapter])
+    names = [name for name, _ in args.parameter]
+    if twice := next((name for name in names if names.count(name) > 1), None):
+        bad_argument("parameter", twice, "each parameter once, with all its values")
+    more = dict(preset=args.preset, out=args.out, scheduler=args.scheduler, jobs=args.jobs)
+    sweep = Sweep(chapter, dict(args.parameter), **more)
+    return lambda: _print_sweep(sweep)
+
+# %% ../../nbs/03b_command.ipynb #swp3
+def _print_sweep(sweep: Any) -> int:
+    from tqdm import tqdm
+
+    count, start, bad, seconds = len(sweep.todo), time.perf_counter(), 0, 0.0
+    slots = min(count, sweep.cluster.slots) if sweep.cluster else 1
+    kept = len(sweep.wanted) - count
+    if kept:
+        print(f"{kept} of {len(sweep.wanted)} runs are there already", flush=True)
+    with tqdm(total=count, unit="run", disable=None) as bar, closing(sweep.run()) as rows:
+        for done, row in enumerate(rows, 1):
+            bad += row["status"] != "ok"
+            words = " ".join(f"{n}={v}" for n, v in row["parameters"].items() if n != "preset")
+            seconds += row["seconds"]
+            left = seconds / done * (count - done) / slots
+            error = "".join(f"\n  {line}" for line in row["error"].splitlines())
+            where = f"\n  read it in {sweep.out / row['notebook']}" if error and row["notebook"] else ""
+            state = f"{row['status']:6} {row['seconds']:7.1f} s   {done} of {count}, {_duration(left)} left"
+            bar.update()
+            tqdm.write(f"{words:32} {state}{error}{where}")
+            sys.stdout.flush()
+    print(f"{count - bad} ok, {kept} kept, {bad} failed in {time.perf_counter() - start:.0f} s")
+    print(sweep.table, sweep.summary, sep="\n", flush=True)
+    return 1 if bad else 0
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(round(seconds), 60)
+    return (
+        f"{minutes // 60} h {minutes % 60} min"
+        if minutes >= 60
+        else f"{minutes} min {rest} s"
+        if minutes
+        else f"{rest} s"
+    )
+
+# %% ../../nbs/03b_command.ipynb #swp4
+def _sweep_options(sweep: argparse.ArgumentParser) -> None:
+    sweep.add_argument("chapter", metavar="CHAPTER", help=WAYS)
+    sweep.add_argument(
+        "-p",
+        dest="parameter",
+        action="append",
+        default=[],
+        type=_grid_values,
+        metavar="NAME=VALUES",
+        help="values of a parameter: 0.1,0.5 or 0..9; all combinations are run",
+    )
+    sweep.add_argument("--preset", default="fast", help="fast or full (default: fast)")
+    sweep.add_argument("--jobs", type=int, metavar="N", help="runs at a time (default: one a core)")
+    sweep.add_argument(
+        "--scheduler", metavar="tcp://HOST:PORT", help="a Dask cluster; default: of this machine"
+    )
+    sweep.add_argument("--out", metavar="DIR", help="for table and notebooks (default: build/sweeps/STEM)")
 
 # %% ../../nbs/03b_command.ipynb #c065
 def _list(args: argparse.Namespace) -> Callable[[], int]:
@@ -209,6 +288,7 @@ def _record(args: argparse.Namespace) -> Callable[[], int]:
         replace=args.replace,
         folder=args.out,
         jobs=args.jobs,
+        scheduler=args.scheduler,
     )
 
     def show() -> int:
@@ -270,6 +350,8 @@ if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_D
 
 
 def _lab(args: argparse.Namespace) -> Callable[[], int]:
+    if args.app is not None:
+        return _app(args)
     root = repo_root().resolve()
     require_packages("jupyterlab")
     make = None
@@ -289,6 +371,47 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
         write_atomic(home / "jupyter_server_config.py", HANGUP)
         more = {"JUPYTER_CONFIG_DIR": str(home), "PYTHONPATH": python_path(root)}
         os.execve(sys.executable, command, {**os.environ, **more})
+
+    return start
+
+# %% ../../nbs/03b_command.ipynb #587ca7c0
+APP = {  # the page, a template of Voila
+    "conf.json": '{"base_template": "lab"}\n',
+    "index.html.j2": """{% extends "voila/templates/lab/index.html.j2" %}
+{% block notebook_css %}
+{{ super() | replace("https://cdn.jsdelivr.net/", "data:text/css,") }}
+<style>h1 ~ p > img { display: none; }</style>
+{% endblock %}
+""",
+}
+WIDGETS = [  # what an application needs of the extensions of JupyterLab
+    *("@voila-dashboards/widgets-manager8", "@jupyter-widgets/jupyterlab-manager", "anywidget")
+]
+VOILA = [
+    *("--no-browser", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True", "--template=lla_course"),
+    *("--show-margins", f"--VoilaConfiguration.extension_allowlist={WIDGETS}"),
+    "--VoilaConfiguration.file_denylist=['.*']",
+]
+
+
+def _app(args: argparse.Namespace) -> Callable[[], int]:
+    is_lab = lambda chapter: (chapter.module or "").endswith(".lab")
+    (chapter,) = select_chapters([args.app])
+    if not is_lab(chapter):
+        labs = ", ".join(c.number or c.stem for c in find_chapters() if is_lab(c))
+        bad_argument("app", args.app, f"a lab: {labs}")
+    require_packages("voila", "anywidget")
+    root = repo_root().resolve()
+    home = require_folder("app", work_root(root) / "build" / "lab")
+    paths = [str(home), *filter(None, [os.environ.get("JUPYTER_PATH")])]
+    command = [sys.executable, "-m", "voila", str(chapter.path), *VOILA, *args.extra]
+
+    def start() -> int:
+        for name, text in APP.items():
+            write_atomic(home / "voila" / "templates" / "lla_course" / name, text)
+        write_atomic(home / "voila.py", HANGUP)
+        more = {"JUPYTER_PATH": os.pathsep.join(paths), "JUPYTER_CONFIG_DIR": str(home)}
+        os.execve(sys.executable, command, {**os.environ, **more, "PYTHONPATH": python_path(root)})
 
     return start
 
@@ -418,6 +541,7 @@ def _parser() -> _Parser:
     add = parser.add_subparsers(dest="command", required=True).add_parser
     _run_options(add("run", help="run chapters that are not up to date"))
     _record_options(add("record", help="record the large runs of a chapter"))
+    _sweep_options(add("sweep", help="run a chapter with many values of its parameters, into a table"))
     records = add("records", help="list what is recorded: age, device, seconds, and whether by today's code")
     records.add_argument("chapter", nargs="?", metavar="CHAPTER", help=f"{WAYS}; none: all")
     _site_options(add("site", help="build the web pages"))
@@ -430,7 +554,8 @@ def _parser() -> _Parser:
     kernels = add("kernels", help="write the Triton kernels as a package of their own, for the Kernel Hub")
     kernels.add_argument("folder", metavar="DIR", help="a new or empty folder")
     _teaching_options(add)
-    add("lab", help="open JupyterLab; further words go to it")
+    lab = add("lab", help="open JupyterLab, or serve a lab as an application; further words go there")
+    lab.add_argument("--app", metavar="CHAPTER", help=f"{WAYS} of a lab, which Voila serves")
     return parser
 
 # %% ../../nbs/03b_command.ipynb #d017
@@ -460,6 +585,7 @@ def _record_options(record: _Parser) -> None:
         help="also over records of another preset or, if full, of another kind of device",
     )
     record.add_argument("--jobs", type=int, default=1, metavar="N", help="cells at a time (default: 1)")
+    record.add_argument("--scheduler", metavar="tcp://HOST:PORT", help="on the workers of a Dask cluster")
     record.add_argument(
         "--out",
         metavar="DIR",
@@ -506,6 +632,7 @@ def _interruptible() -> Iterator[None]:
 COMMANDS = dict(
     run=_run,
     record=_record,
+    sweep=_sweep,
     records=_records,
     site=_site,
     lite=_lite,

@@ -96,12 +96,14 @@ except ImportError:
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 
 
-def formula(q, k, v, ridge, is_causal):
+def formula(q, k, v, ridge, is_causal, left=None):
     T, S, D = q.shape[-2], k.shape[-2], q.shape[-1]
     k, v = (t.repeat_interleave(q.shape[1] // k.shape[1], 1) for t in (k, v))
     logits = q @ k.mT / D**0.5
     if is_causal:
         logits = logits.masked_fill(torch.ones(T, S, device=q.device).tril(S - T) == 0, -torch.inf)
+    if left is not None:
+        logits = logits.masked_fill(torch.ones(T, S, device=q.device).triu(S - T - left) == 0, -torch.inf)
     p = logits.softmax(-1)
     kbar = p @ k
     centred = k[:, :, None] - kbar[:, :, :, None]
@@ -114,9 +116,10 @@ def formula(q, k, v, ridge, is_causal):
 # %% ../../nbs/02d_hub_kernels.ipynb #h011
 TESTS += '''
 
-def tensors(T, S, dtype):
+def tensors(T, S, dtype, Dv=16):
     g = torch.Generator().manual_seed(0)
-    q, k, v = (torch.randn(1, h, n, 16, generator=g) for h, n in ((2, T), (1, S), (1, S)))
+    sizes = (2, T, 16), (1, S, 16), (1, S, Dv)
+    q, k, v = (torch.randn(1, *size, generator=g) for size in sizes)
     return [t.to(DEVICE, dtype).requires_grad_() for t in (q, k, v)]
 
 
@@ -153,6 +156,22 @@ def test_what_does_not_fit_is_refused():
         lla_kernels.lla(q, k, v)
     with pytest.raises(ValueError, match="dtypes"):
         lla_kernels.lla(q, k.double(), v)
+    with pytest.raises(ValueError, match="window"):
+        lla_kernels.lla(q, k, v, is_causal=False, window=(-2, 0))
+'''
+
+# %% ../../nbs/02d_hub_kernels.ipynb #h011w
+TESTS += '''
+
+def test_a_window_and_longer_values():
+    inputs = tensors(80, 90, torch.float32, Dv=24)
+    exact = [t.detach().double().requires_grad_() for t in inputs]
+    o, right = lla_kernels.lla(*inputs, ridge=0.5, window=(20, 0)), formula(*exact, 0.5, True, left=20)
+    near(o, right, 1e-4)
+    o.square().sum().backward()
+    right.square().sum().backward()
+    for a, b in zip(inputs, exact):
+        near(a.grad, b.grad, 5e-4)
 '''
 
 # %% ../../nbs/02d_hub_kernels.ipynb #h013
@@ -215,10 +234,11 @@ solved exactly, up to a tolerance, for each query.
 ```python
 {example}```
 
-`lla(q, k, v, ridge=0.1, is_causal=True, scale=None, tol=None, max_steps=None)` has gradients for q, k, v and
-the ridge, once. Shapes are those of scaled_dot_product_attention, fewer key heads included; `is_causal` puts
-the last query at the last key. `decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None,
-left=-1)` answers one to eight new tokens, without gradients, from a cache that may lie in pages,
+`lla(q, k, v, ridge=0.1, is_causal=True, window=None, scale=None, tol=None, max_steps=None)` has gradients for
+q, k, v and the ridge, once. Shapes are those of scaled_dot_product_attention, fewer key heads and values of
+another size included; `is_causal` or a window `(left, right)` puts the last query at the last key.
+`decode(q, k_cache, v_cache, ridge=0.1, cache_seqlens=None, block_table=None, left=-1)` answers one to eight
+new tokens, without gradients, from a cache that may lie in pages,
 `[num_pages, page, heads, D]`; each token sees `left` keys before its own.
 
 ## What it costs
@@ -232,8 +252,7 @@ relative residual of 0.01. A smaller ridge or tolerance costs more.
 
 ## What it does not do
 
-- No float64, no head size above 128, no values of another size, no window but that of `decode`, no mask, no
-  dropout.
+- No float64, no head size above 128, no mask, no dropout; in `decode` no values of another size.
 - No forward mode, no second derivatives; `torch.compile` was not tried on these functions.
 - NVIDIA GPUs from compute capability 8.0 on; run on an H200. Other GPUs are untested.
 - Without a GPU the tests run under Triton's interpreter: `TRITON_INTERPRET=1 pytest tests`.

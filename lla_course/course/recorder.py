@@ -18,6 +18,7 @@ from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 from typing import Any
+from uuid import uuid4
 
 from lla_course.core import (
     bad_argument,
@@ -28,6 +29,7 @@ from lla_course.core import (
     require_whole,
     work_root,
 )
+from .cluster import Cluster, require_place
 from .runner import Worker, cpu_count, one_line, require_folder, share_tasks, tie_to_parent
 from lla_course.records import (
     checkpoint_folder,
@@ -63,11 +65,13 @@ def record_cells(
     replace: bool = False,  # also over records of another preset or, if full, of another device
     folder: str | Path | None = None,  # default: nbs/results of the book for full, build/results for fast
     jobs: int = 1,  # how many at a time, each in its own process, spread over the GPUs
+    scheduler: str | None = None,  # "tcp://HOST:PORT": on the workers of this Dask cluster
 ) -> Iterator[Recorded]:  # one a cell, as it finishes
     """Record the cells of a module.
 
     Raises `ValueError` at once for a module without them, an unknown preset, no cell or an unknown one, fewer
-    than one job, a folder that cannot be written to, or a record that only `replace` may replace."""
+    than one job, a folder that cannot be written to, or a record that only `replace` may replace; with a
+    scheduler also for one that does not answer, and for workers that do not see the folder."""
     table = _cell_table(module, preset)
     for name, value in dict(again=again, replace=replace).items():
         require_flag(name, value)
@@ -77,10 +81,15 @@ def record_cells(
     if not wanted:
         bad_argument("cells", wanted, "at least one of " + ", ".join(map(repr, table)))
     jobs = require_whole("jobs", jobs, least=1)
+    require_place(scheduler, None if jobs == 1 else jobs)
     folder = _results_folder(preset) if folder is None else Path(folder).absolute()
     todo = {name: cfg for name, cfg in table.items() if name in wanted}
-    _check_targets(results_name(module), todo, preset, again, replace, folder)
+    target = (results_name(module), todo, preset, again, replace, folder)
+    for note in _check_targets(*target, pick_device() if scheduler is None else None):
+        print(note, file=sys.stderr)
     tasks = [(name, cfg, preset, again, folder) for name, cfg in todo.items()]
+    if scheduler is not None:
+        return _record_on_cluster(module.__name__, tasks, _recording_cluster(scheduler, target))
     if jobs > 1:
         return _record_in_parallel(module.__name__, tasks, jobs)
     return (_record_cell(module, *task) for task in tasks)
@@ -112,12 +121,15 @@ def _parts_folder(folder: Path) -> Path:
     return folder.with_name(f"{folder.name}.parts")
 
 # %% ../../nbs/02b_recorder.ipynb #d012
-def _check_targets(name: str, table: dict, preset: str, again: bool, replace: bool, folder: Path) -> None:
+def _check_targets(
+    name: str, table: dict, preset: str, again: bool, replace: bool, folder: Path, here: Any
+) -> list[str]:
+    "What is said of records that are made anew; `here` is the device, None if it is not known."
     if not folder.name:
         bad_argument("folder", str(folder), "a folder with a name")
     for place in (folder / name, _parts_folder(folder)):
         require_folder("folder", place)
-    here, lost, notes = pick_device(), [], []
+    lost, notes = [], []
     for cell, cfg in table.items():
         path = folder / name / f"{cell}.json"
         if path.is_dir():
@@ -132,8 +144,7 @@ def _check_targets(name: str, table: dict, preset: str, again: bool, replace: bo
     wanted = "True (--replace), or another folder (--out), since these records would be lost: "
     if lost and not replace:
         bad_argument("replace", replace, wanted + ", ".join(lost))
-    for note in notes:
-        print(note, file=sys.stderr)
+    return notes
 
 
 def _recorded_seconds(name: str, cfg: Any, folder: Path) -> tuple[float | None, str]:
@@ -205,3 +216,47 @@ def _record_in_parallel(module: str, tasks: list[tuple], jobs: int) -> Iterator[
             except Exception as error:
                 row = Recorded(cell, "failed", 0.0, f"{type(error).__name__}: {error}")
             yield row
+
+# %% ../../nbs/02b_recorder.ipynb #c056e
+def _seen_by_worker(token: Path, target: tuple) -> str:
+    "On a worker: whether it sees a folder and may record there. Returns why not."
+    if not token.is_file():
+        return "it does not see this folder"
+    try:
+        _check_targets(*target, pick_device())
+    except ValueError as error:
+        return str(error)
+    return ""
+
+
+def _recording_cluster(scheduler: str, target: tuple) -> Cluster:
+    "A cluster that may record. Raises `ValueError`."
+    folder = target[-1]
+    cluster, token = Cluster(scheduler, None), folder / f".seen-{uuid4().hex}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        token.touch()
+        wrong = {name: why for name, why in cluster.ask(_seen_by_worker, token, target).items() if why}
+        if wrong:
+            told = "; ".join(f"{name}: {why}" for name, why in sorted(wrong.items()))
+            bad_argument("folder", str(folder), f"a folder that every worker may record in ({told})")
+    except BaseException:
+        cluster.close()
+        raise
+    finally:
+        token.unlink(missing_ok=True)
+    return cluster
+
+
+def _record_on_cluster(module: str, tasks: list[tuple], cluster: Cluster) -> Iterator[Recorded]:
+    todo = [(_record_in_subprocess, module, *task) for task in tasks]
+    try:
+        with closing(cluster.share(todo, (_start_recorder, None), fresh=True)) as done:
+            for (_, _, cell, *_), future in done:
+                try:
+                    row, _ = future.result()
+                except Exception as error:
+                    row = Recorded(cell, "failed", 0.0, f"{type(error).__name__}: {error}")
+                yield row
+    finally:
+        cluster.close()

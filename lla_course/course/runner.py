@@ -587,7 +587,8 @@ def prepare_runs(
 
 # %% ../../nbs/02_runner.ipynb #c043
 # package -> the extra that brings it, where it is not "course"
-EXTRAS = dict(nbgrader="teach", jupyterlite_core="lite", jupyterlite_pyodide_kernel="lite")
+EXTRAS = dict(nbgrader="teach", voila="teach", jupyterlite_core="lite", jupyterlite_pyodide_kernel="lite")
+EXTRAS |= dict(distributed="dask", pyarrow="dask")
 
 
 def require_packages(

@@ -168,12 +168,8 @@ def _part(t: torch.Tensor, rows: list, keys: list) -> torch.Tensor:
 # %% ../../nbs/37_in_a_transformer.ipynb #c032a
 def _run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, step: tuple, settings: dict) -> torch.Tensor:
     "One run of queries over the keys that they use together."
-    if step != (1, 1):
-        return flash_lla(q, k, v, is_causal=step == (0, 1), **settings)
-    window = k.shape[2] - q.shape[2] + 1
-    k, v = (t.unfold(2, window, 1).permute(0, 2, 1, 4, 3) for t in (k, v))  # [B, T, H, window, D]
-    o = flash_lla(q.transpose(1, 2)[..., None, :], k, v, is_causal=False, **settings)
-    return o[..., 0, :].transpose(1, 2)
+    window = (k.shape[2] - q.shape[2], 0) if step == (1, 1) else None
+    return flash_lla(q, k, v, is_causal=step != (0, 0), window=window, **settings)
 
 # %% ../../nbs/37_in_a_transformer.ipynb #c033
 def _by_sequences(q, k, v, found: list, settings: dict) -> torch.Tensor:

@@ -6,6 +6,7 @@
 __all__ = []
 
 # %% ../../nbs/94_brite_solutions.ipynb #c002
+import math
 from itertools import product
 from typing import Any
 
@@ -604,5 +605,96 @@ def _(answer: Any) -> str | None:
         return next(
             (hint for wrong, hint in known.items() if np.isclose(got, wrong)),
             f"with bonus {bonus:g} the mean log-evidence of the three prompts is {want:.4f}, not {got:.4f}.",
+        )
+    return None
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4300c
+def _cancelling(p: float, k: int, ways: tuple = (10,)) -> float:
+    "Probability that k errors sum to zero, each of them none with p, else one of the ways up or down."
+    reach = max(ways)
+    one = np.zeros(2 * reach + 1)
+    one[reach] = p
+    for way in ways:
+        one[[reach - way, reach + way]] += (1 - p) / (2 * len(ways))
+    sums = np.ones(1)
+    for _ in range(k):
+        sums = np.convolve(sums, one)
+    return float(sums[len(sums) // 2])
+
+
+@exercise("43.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"43.1\", lucky)."
+    for p, k in ((0.45, 1), (0.45, 2), (0.45, 4), (0.7, 3), (1.0, 3), (0.2, 5)):
+        got, right = as_number(answer(p, k)), _cancelling(p, k)
+        if got is None:
+            return "one number is wanted: a share, from 0 to 1."
+        want = 1 - p**k / right
+        if np.isclose(got, want, atol=1e-6):
+            continue
+        known = {
+            p**k / right: "that is the share of the reasoned ones among the right.",
+            right - p**k: "that is the share of luck among all texts; divide by the right ones.",
+            right: "that is how often the author is right, by reason or by luck.",
+            1 - p**k: "that is how often some step is wrong, whatever the answer.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if np.isclose(got, wrong, atol=1e-6)),
+            f"with p = {p:g} and {k} steps the share is {want:.4f}, not {got:.4f}.",
+        )
+    return None
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4301b
+@exercise("43.2")
+def _(answer: Any) -> str | None:
+    if (pair := _pair(answer)) is None:
+        return "give a pair: how often he is right, then the share of luck among the right answers."
+    p, k = 0.45, 4
+    right, once = _cancelling(p, k, (10, 1)), _cancelling(p, k)
+    share = 1 - p**k / right
+    if np.allclose(pair, [right, share], atol=6e-4):
+        return None
+    if abs(pair[0] - right) > 6e-4:
+        known = {
+            once: "that is the author who slips by ten only.",
+            p**k: "that is how often all steps are right; errors that cancel count, too.",
+            right - p**k: "that is luck alone; reasoned answers are right, too.",
+            p**4 + 6 * 4 * p**2 * (0.55 / 4) ** 2: "four errors can cancel as well as two.",
+        }
+        return next(
+            (hint for wrong, hint in known.items() if abs(pair[0] - wrong) < 6e-4),
+            f"each of the four slips has probability 0.1375; he is not right with {pair[0]:g}.",
+        )
+    known = {
+        p**k / right: "that is the share of the reasoned ones.",
+        1 - p**k / once: "that is the share for the author who slips by ten only.",
+        right - p**k: "divide by how often he is right.",
+    }
+    return next(
+        (hint for wrong, hint in known.items() if abs(pair[1] - wrong) < 6e-4),
+        f"the first is right; of it 0.041 is reasoned, and the rest over all is not {pair[1]:g}.",
+    )
+
+# %% ../../nbs/94_brite_solutions.ipynb #s4302c
+@exercise("43.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"43.3\", pass_at_k)."
+    for draws, k in ((8, 1), (8, 2), (5, 5), (6, 3)):
+        right = np.arange(draws + 1)
+        want = np.array([1 - math.comb(draws - r, k) / math.comb(draws, k) for r in right])
+        got = np.asarray(answer(right, draws, k), float)
+        if got.shape != right.shape:
+            return "one number for each entry of `right` is wanted."
+        if np.allclose(got, want, atol=1e-9):
+            continue
+        if np.allclose(got, 1 - (1 - right / draws) ** k):
+            return "as before: a power of an estimate, which is too pessimistic on average."
+        if np.allclose(got, 1 - want):
+            return "that is the probability that none of the k is right."
+        return (
+            f"of {draws} texts, one of them right, draw {k} without putting back: {want[1]:.4f}, not"
+            f" {got[1]:.4f}."
         )
     return None

@@ -55,6 +55,26 @@ def test_the_toy_learns():
     assert (first.mean() - last.mean()) / (first.var() / 20 + last.var() / 20).sqrt() > 4
 
 
+def test_counters_are_read_by_their_names_and_the_longest_launch_counts():
+    busy = "sm__issue_active.avg.pct_of_peak_sustained_active"
+    lines = [
+        "==PROF== Connected",
+        f'"ID","Host Name","Kernel Name","gpu__time_duration.sum","{busy}"',
+        '"","","","ns","%"',
+        '"0","127.0.0.1","lla_mean_kernel(a, b)","1,500.00","31.5"',
+        '"1","127.0.0.1","hopper_solve_kernel","2000","40"',
+        '"2","127.0.0.1","hopper_solve_kernel","3000","45.25"',
+    ]
+    found = benchmark.read_counters("\n".join(lines))
+    assert {name: (r["ns"], r["issue"]) for name, r in found.items()} == {
+        "lla_mean_kernel": (1500.0, 31.5),
+        "hopper_solve_kernel": (3000.0, 45.25),
+    }
+    assert found["lla_mean_kernel"]["tensor"] is None
+    assert "note" in benchmark.measure_counters(Config("counters", **SMALL), CPU)
+    assert "note" in benchmark.measure_stages(Config("stages", **SMALL), CPU)
+
+
 def test_parallax_of_the_other_library_gets_its_layout_and_its_sign(monkeypatch):
     "A stand-in for flash-linear-attention, which needs a GPU: tensors [B, T, H, D], and r is -u."
 

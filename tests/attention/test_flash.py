@@ -1007,3 +1007,24 @@ def test_a_mask_is_refused_by_name(name):
         given |= {n: t[:, None] for n, t in dict(q=q, k=k, v=v).items()}
     with pytest.raises(ValueError, match=f"^{name}='MaskedTensor': expected"):
         flash_lla(**given)
+
+
+@pytest.mark.parametrize("mode", ["none", "probe"])
+def test_unwatched_calls_do_what_the_operator_does(mode):
+    q, k, v = (torch.randn(2, 3, 20, 8, requires_grad=True) for _ in range(3))
+    ridge = torch.rand(3, 1).requires_grad_()
+    given = dict(probe=torch.randn(2, 3, 20, 8).requires_grad_(), max_steps=0) if mode == "probe" else {}
+    tensors = [q, k, v, ridge, *given.values()][: 5 if mode == "probe" else 4]
+
+    def both():
+        o = flash_lla(q, k, v, ridge=ridge, **given)
+        return o, *torch.autograd.grad(o.square().sum(), tensors)
+
+    alone = both()
+    with FlopCounterMode(display=False) as counter:
+        watched = both()
+    assert {str(op) for op in counter.flop_counts["Global"]} == {
+        "lla_course.flash_forward",
+        "lla_course.flash_backward",
+    }
+    assert all(map(torch.equal, alone, watched))

@@ -406,15 +406,11 @@ def test_wrong_windows_are_named(wrong, name):
         flash_lla(q, k, v, **wrong)
 
 
-def test_a_window_needs_as_many_keys_as_queries_and_no_kernel():
+def test_a_window_needs_as_many_keys_as_queries():
     q, k, v = draw((2, 9, 4), (2, 5, 4), (2, 5, 4))
     with pytest.raises(ValueError, match="q.shape=.*window"):
         flash_lla(q, k, v, window=(2, 2), is_causal=False)
     assert flash_lla(q, k, v, window=(-1, -1), is_causal=False).shape == q.shape
-    if INTERPRET:
-        q, k, v = draw((2, 9, 4), (2, 9, 4), (2, 9, 4), dtype=f32)
-        with pytest.raises(ValueError, match="^window=.*triton"):
-            flash_lla(q, k, v, window=(2, 0), backend="triton")
 
 
 # ---- values with a head size of their own
@@ -430,10 +426,6 @@ def test_values_may_have_a_head_size_of_their_own(backend, Dv):
     sizes = dict(triton=(2, 1, 4, 6)).get(backend, (4, 2, 20, 30))  # the interpreter is slow
     H, Hkv, T, S = sizes
     q, k, v = draw((H, T, 8), (Hkv, S, 8), (Hkv, S, Dv), dtype=dtype)
-    if backend == "triton" and Dv > 8:
-        with pytest.raises(ValueError, match=r"^v.shape\[-1\]=13: expected at most 8.*triton"):
-            flash_lla(q, k, v, enable_gqa=True, backend=backend)
-        return
     ridge = torch.full((H, T), 0.3, dtype=dtype)
 
     def ours(q, k, v, ridge):

@@ -1,14 +1,7 @@
 "The labs in a real JupyterLab: run all cells, press a slider's arrow key, and see the figure change."
 
-import json
-import os
-import secrets
+import re
 import shutil
-import socket
-import subprocess
-import sys
-import time
-from urllib.request import urlopen
 
 import pytest
 
@@ -17,11 +10,12 @@ for package in ("jupyterlab", "anywidget", "ipywidgets"):
     pytest.importorskip(package)
 nbformat = pytest.importorskip("nbformat")
 
+from labs import DATA, KERNEL, LABS, jupyterlab, move_all, move_first_slider, run_all, until
+
 from lla_course.core import repo_root
 
-LABS = sorted((repo_root() / "nbs").glob("[1-8]9_*lab.ipynb"))
-# without it JupyterLab asks, in a dialog
-KERNEL = {"name": "python3", "display_name": "python3", "language": "python"}
+BENCHES = re.compile(r'^    "(\w+_lab\(\))"$', re.M)  # a cell that is a live figure
+
 TINY = """
 from lla_course.figures import add_curve, add_points, canvas, live, slider
 def draw(k):
@@ -39,118 +33,12 @@ WHOLE = """(() => {
     return [l.yaxis.title.text,
             g.querySelector('.gtitle')?.textContent || '', g._fullData[0].line.dash, g._fullData.length,
             l.xaxis.range[1] > 5, (l.annotations || []).length]; })()"""
-DATA = """JSON.stringify([...document.querySelectorAll(
-        '.jupyter-widgets .js-plotly-plot, .jupyter-widgets.js-plotly-plot')]
-    .map(g => g._fullData.map(t => ['x', 'y', 'z'].map(k => Array.from(t[k] || []).flat()))))"""
-PLAIN = {
-    "@jupyterlab/apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
-    "@jupyterlab/notebook-extension/tracker": {"windowingMode": "none"},
-}
 
 
 @pytest.fixture(scope="module")
 def lab(tmp_path_factory):
-    """A JupyterLab of our own on the loopback: private settings, no news, no update check.
-
-    Yields its address, token and folder."""
-    home, token = tmp_path_factory.mktemp("lab"), secrets.token_hex(16)
-    for plugin, values in PLAIN.items():
-        path = home / "settings" / f"{plugin}.jupyterlab-settings"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(values))
-    (home / "work").mkdir()
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    folders = {f"JUPYTER_{n}_DIR": home / n.lower() for n in ("CONFIG", "DATA", "RUNTIME")}
-    folders |= {
-        "JUPYTERLAB_SETTINGS_DIR": home / "settings",
-        "JUPYTERLAB_WORKSPACES_DIR": home / "workspaces",
-        "IPYTHONDIR": home / "ipython",
-    }
-    env = {
-        **os.environ,
-        **{k: str(v) for k, v in folders.items()},
-        "OMP_NUM_THREADS": "1",
-        "PYTHONPATH": str(repo_root()),
-    }
-    command = [
-        sys.executable,
-        "-m",
-        "jupyterlab",
-        "--no-browser",
-        "--allow-root",
-        "--ip=127.0.0.1",
-        f"--port={port}",
-        "--ServerApp.port_retries=0",
-        f"--IdentityProvider.token={token}",
-        f"--ServerApp.root_dir={home / 'work'}",
-        "--ServerApp.terminals_enabled=False",
-        "--LabApp.extension_manager=readonly",
-    ]
-    with open(home / "log", "w") as log:
-        server = subprocess.Popen(command, env=env, stdout=log, stderr=log, cwd=home)
-    address = f"http://127.0.0.1:{port}"
-    try:
-        until(
-            lambda: server.poll() is not None or sessions(address, token) is not None,
-            60,
-            "JupyterLab did not start",
-        )
-        assert server.poll() is None, (home / "log").read_text()[-2000:]
-        yield address, token, home / "work"
-    finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
-
-
-def sessions(address, token):
-    try:
-        return json.loads(urlopen(f"{address}/api/sessions?token={token}", timeout=5).read())
-    except OSError:
-        return None
-
-
-def until(true, seconds, complaint):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, complaint() if callable(complaint) else complaint
-        time.sleep(0.2)
-
-
-def kernel_is_idle(address, token, name):
-    "The page's own light says idle too early; the server knows."
-    return any(
-        s["path"] == name and s["kernel"]["connections"] > 0 and s["kernel"]["execution_state"] == "idle"
-        for s in sessions(address, token) or []
-    )
-
-
-def run_all(page, lab, name):
-    address, token, _ = lab
-    page.goto(f"{address}/lab/tree/{name}?reset&token={token}")
-    page.wait_for_selector(".jp-Notebook .jp-Cell", timeout=60_000)
-    until(lambda: kernel_is_idle(address, token, name), 60, "no kernel came up")
-    page.locator(".lm-MenuBar-item", has_text="Run").first.click()
-    page.locator('.lm-Menu-item[data-command="runmenu:run-all"]').click()
-    # a folded cell shows no prompt of its own; the others wait for it, and so does the server's light
-    page.wait_for_function(
-        """() => {
-        const text = (cell, part) => cell.querySelector(part)?.innerText.trim();
-        const cells = [...document.querySelectorAll('.jp-CodeCell')].filter(c => text(c, '.cm-content'));
-        return cells.length && cells.every(c => /\\[\\d+\\]/.test(text(c, '.jp-InputArea-prompt'))); }""",
-        timeout=240_000,
-    )
-    until(lambda: kernel_is_idle(address, token, name), 240, "the kernel is still at work")
-    error = page.locator(
-        '.jp-OutputArea-output[data-mime-type="application/vnd.jupyter.error"],'
-        ' .jp-OutputArea-output[data-mime-type="application/vnd.jupyter.stderr"]'
-    )
-    assert not [t for t in error.all_inner_texts() if "Traceback" in t or "Error" in t]
+    with jupyterlab(tmp_path_factory.mktemp("lab")) as served:
+        yield served
 
 
 def write_tiny(path):
@@ -178,27 +66,21 @@ def test_all_of_a_live_figure_follows_its_slider(lab, page):
     assert not page.complaints
 
 
-@pytest.mark.parametrize("source", [None, *LABS], ids=lambda p: p.stem if p else "tiny")
-def test_slider_moves_the_figure(source, lab, page):
-    name = source.name if source else "tiny.ipynb"
-    if source:
-        shutil.copy(source, lab[2] / name)
-    else:
-        write_tiny(lab[2] / name)
-    run_all(page, lab, name)
+def test_a_slider_moves_the_figure(lab, page):
+    write_tiny(lab[2] / "tiny.ipynb")
+    run_all(page, lab, "tiny.ipynb")
     page.wait_for_function(f"{DATA} !== '[]' && document.querySelector('.noUi-handle')", timeout=60_000)
-    before = page.evaluate(DATA)
-    handle = page.locator(".noUi-handle").first
+    move_first_slider(page)
 
-    def moved():
-        # a slow machine may lay the page out once more and lose the first keys
-        if time.monotonic() > moved.next:
-            handle.scroll_into_view_if_needed()
-            handle.focus()
-            for _ in range(10):
-                page.keyboard.press("ArrowRight")
-            moved.next = time.monotonic() + 20
-        return page.evaluate(DATA) != before
 
-    moved.next = 0.0
-    until(moved, 120, "sixty steps of the first slider changed nothing in the figure")
+@pytest.mark.parametrize("source", LABS, ids=lambda path: path.stem)
+def test_every_control_moves_its_figure(source, lab, page):
+    for path in source, repo_root() / "nbs" / "pictures" / f"{source.stem}.png":
+        target = lab[2] / path.relative_to(repo_root() / "nbs")
+        target.parent.mkdir(exist_ok=True)
+        shutil.copy(path, target)
+    moved = {(bench, name): seconds for bench, name, seconds in move_all(page, lab, source)}
+    assert [where for where, seconds in moved.items() if not seconds] == []
+    assert {bench for bench, _ in moved} == set(range(len(BENCHES.findall(source.read_text()))))
+    own = f"failed: {lab[0]}/lab/tree/pictures/"  # where JupyterLab looks first for a picture
+    assert [said for said in page.complaints if not said.startswith(own)] == []

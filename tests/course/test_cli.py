@@ -296,6 +296,26 @@ def test_lab(root, monkeypatch):
     )
 
 
+def test_a_lab_as_an_application(root, monkeypatch, capsys):
+    chapter(root, "12_bias", "1", module="regression.bias_variance")
+    chapter(root, "19_lab", "1", module="regression.lab")
+    called = {}
+    monkeypatch.setattr(os, "execve", lambda path, command, env: called.update(command=command, env=env))
+    monkeypatch.setenv("JUPYTER_PATH", "/elsewhere")
+    main(["lab", "--app", "19", "--port=9999"])
+    command, home = called["command"], root / "build" / "lab"
+    assert command[1:4] == ["-m", "voila", str(root / "nbs" / "19_lab.ipynb")]
+    assert {"--Voila.ip=127.0.0.1", "--Voila.auto_token=True"} < {*command} and command[-1] == "--port=9999"
+    assert called["env"]["JUPYTER_PATH"] == os.pathsep.join([str(home), "/elsewhere"])
+    assert called["env"]["PYTHONPATH"].split(os.pathsep)[0] == str(root)
+    (template,) = (home / "voila" / "templates").iterdir()
+    assert f"--template={template.name}" in command and (template / "index.html.j2").is_file()
+    assert json.loads((template / "conf.json").read_text()) == {"base_template": "lab"}
+    assert "SIGHUP" in (home / "voila.py").read_text()
+    for word, said in ("12", "app='12': expected a lab: 19"), ("77", "chapter='77'"), ("", "chapter=''"):
+        assert main(["lab", "--app", word]) == 2 and said in capsys.readouterr().err
+
+
 def test_site(root, monkeypatch, capsys):
     from lla_course.course import site
     from lla_course.course.runner import Outcome

@@ -42,19 +42,26 @@ TABLES = {
     },
 }
 PAGES = {"lla_decode_split_kernel": (0, 16, 48)}  # tokens of a page of the cache
+VALUES = ("lla_output_kernel", "lla_bwd_rhs_kernel", "lla_bwd_dq_kernel", "lla_bwd_dkv_kernel")
+WIDE = {16: 40, 32: 8, 64: 128, 128: 100}  # head size of keys, padded -> of values
 # AMD's compiler knows no tf32x3; a kernel that asks for it by name, and not for EXACT, is left out there
 NAMED = {"lla_matrix_kernel", "lla_solve_kernel"} if '"tf32x3"' in inspect.getsource(forward) else set()
 
 
-def job(kernel, table, BD, dtype, arch, causal, even, page=0):
+def job(kernel, table, BD, dtype, arch, causal, even, page=0, window=False, DV=0):
     "What `aot.py` is asked to compile; None where the kernel does not run."
-    tile = fitting(short(kernel), table[dtype == "fp32"][BD], BD, DTYPES[dtype], GPUS[arch])
+    BV = max(16, 1 << (DV - 1).bit_length()) if DV else BD
+    larger = max(BD, BV)
+    tile = fitting(short(kernel), table[dtype == "fp32"][larger], larger, DTYPES[dtype], GPUS[arch])
     if tile is None or arch == "gfx942" and kernel in NAMED:
         return None
     constants = dict(
         CAUSAL=causal,
+        WINDOW=window,
         EVEN_D=even,
         BD=BD,
+        BV=BV,
+        DV=DV,
         SHARED=BD <= 64,
         NEWTON_STEPS=forward.NEWTON_STEPS,
         LENGTHS=causal,
@@ -99,6 +106,9 @@ def all_jobs(module):
         for dtype, arch, causal, even in product(("bf16", "fp16") if bits == 16 else ("fp32",), *SWITCHES):
             for page in PAGES.get(kernel, (0,)):
                 yield job(kernel, table, BD, dtype, arch, causal, even, page)
+            if module is not decode:
+                for DV in (0, WIDE[BD]) if kernel in VALUES else (0,):
+                    yield job(kernel, table, BD, dtype, arch, causal, even, window=True, DV=DV)
 
 
 def some_jobs(module):
@@ -115,6 +125,9 @@ def some_jobs(module):
                 yield job(kernel, table, BD, "bf16", "90", True, True, page)
         for arch in ("80", "86", "gfx942") if kernel in PAGES else ():
             yield job(kernel, table, BD, dtype, arch, True, i % 2 == 0, 16)
+        if module is not decode:  # windows, and values of another size where the kernel reads values
+            DV = WIDE[BD] if kernel in VALUES else 0
+            yield job(kernel, table, BD, dtype, ("90", "86", "gfx942")[i % 3], True, i % 2 == 0, 0, True, DV)
 
 
 def compiled(module, jobs):
@@ -160,9 +173,9 @@ def test_every_tile_compiles_and_fits(module):
 @pytest.mark.skipif(not HAS_GLUON, reason="needs a Triton with Gluon")
 def test_the_solver_in_gluon_compiles_twice_to_a_multiprocessor():
     jobs = []
-    for (BD, tile), causal in product(hopper.HOPPER_TILES.items(), (True, False)):
+    for (BD, tile), causal, window in product(hopper.HOPPER_TILES.items(), (True, False), (False, True)):
         sizes = dict(zip(("BS", "SUB", "STAGES", "KEEP"), tile))
-        sizes |= dict(BT=64, BD=BD, CAUSAL=causal, SHARED=BD <= 64 and causal)
+        sizes |= dict(BT=64, BD=BD, CAUSAL=causal, WINDOW=window, SHARED=BD <= 64 and causal)
         whole = dict(kernel="hopper_solve_kernel", arch="90", dtype="bf16" if causal else "fp16")
         jobs.append(whole | dict(aligned=causal, constants=sizes, options=dict(num_warps=4)))
     for made, found in zip(jobs, compiled(hopper, jobs), strict=True):

@@ -9,7 +9,7 @@ from lla_course import flash_lla
 from lla_course.attention.benchmark import portable_kernels
 from lla_course.kernels import flash_lla_forward as forward
 from lla_course.kernels import hopper_solve as hopper
-from lla_course.kernels.runtime import describe_gpu, gluon_refusal
+from lla_course.kernels.runtime import describe_gpu, gluon_refusal, same_launch
 
 HERE = torch.cuda.is_available() and not gluon_refusal(describe_gpu("cuda"), torch.bfloat16)
 on_hopper = pytest.mark.skipif(not HERE, reason="needs a Hopper GPU")
@@ -121,3 +121,11 @@ def test_the_same_launch_again_takes_what_was_compiled():
     # another alignment is another launch
     k = torch.cat([k.flatten().new_zeros(1), k.flatten()])[1:].view(k.shape)
     assert torch.equal(first, flash_lla(q, k, v)) and len(runtime._compiled) > known
+
+
+def test_launches_are_the_same_where_sizes_strides_dtypes_and_alignments_are():
+    a, b = torch.zeros(4, 8), torch.zeros(4, 8)
+    assert same_launch(a, 3) == same_launch(b, 3)
+    others = (same_launch(a, 4), same_launch(a.half(), 3), same_launch(a[:2], 3), same_launch(a.mT, 3))
+    assert len({same_launch(a, 3), *others}) == 5
+    assert same_launch(a.flatten()[1:]) is None and same_launch(a, others=(b.flatten()[1:],)) is None
