@@ -11,9 +11,11 @@ import itertools
 import json
 import math
 import re
+import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -433,6 +435,25 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
 
+# %% ../../nbs/02i_sweep.ipynb #7c1e90aa
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    "Within, Ctrl-C and its like wait for the end."
+    came: list[tuple] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
+    held = {number: handler for number, handler in held.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *at: came.append(at))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            held[number](number, frame)
+
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:
     "One chapter, many values: what is there, what is to be run, and the table of both."
@@ -503,11 +524,14 @@ class Sweep:
                 start = _start_run, str(self.root)
                 with closing(self.cluster.share(tasks, start, scratch=True)) as done:
                     for (*_, key), future in done:
-                        yield self._store(key, future)
-                        if time.monotonic() - written > 1:
-                            written = self.shelf.write(self.wanted)
+                        with _undisturbed():
+                            row = self._store(key, future)
+                            if time.monotonic() - written > 1:
+                                written = self.shelf.write(self.wanted)
+                        yield row
         finally:
-            self.shelf.write(self.wanted)
+            with _undisturbed():
+                self.shelf.write(self.wanted)
 
     def _store(self, key: str, future: Any) -> dict[str, Any]:
         "Keep what a run has left, and make its row."

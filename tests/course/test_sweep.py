@@ -1,5 +1,6 @@
 "Sweeps on Dask: what is run, what is kept, what a failure, a killed worker and a kill leave behind."
 
+import signal
 import socket
 import sys
 import threading
@@ -359,6 +360,16 @@ def test_nothing_outlives_a_sweep_which_goes_on_later(book, workers, blow, capsy
         (book / "nbs" / "go").touch()
         assert main(["sweep", "07", "-p", "seed=0..1", "--scheduler", workers[0]]) == 0
         assert "1 ok, 1 kept, 0 failed" in capsys.readouterr().out
+
+
+def test_a_signal_waits_while_a_row_is_stored():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with sweep._undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            done.append("stored")
+    assert done == ["stored"] and signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 # ---- who may work
