@@ -174,7 +174,7 @@ def scored(
         parts = zip(data.x.split(256), data.start.split(256), text.split(256))
         return torch.cat([log_probs(model, *part) for part in parts])
 
-# %% ../../nbs/43_brite_pretrained.ipynb #d004b
+# %% ../../nbs/43_brite_pretrained.ipynb #d004_b
 def learn(
     lab: Lab,  # the experiment
     model: Llama,  # changed in place
@@ -193,7 +193,7 @@ def learn(
     )
     return found["loss"]
 
-# %% ../../nbs/43_brite_pretrained.ipynb #d004c
+# %% ../../nbs/43_brite_pretrained.ipynb #d004_c
 def nll(
     model: Llama,  # any
     x: torch.Tensor,  # prompts, [B, P]
@@ -203,7 +203,7 @@ def nll(
     "Mean surprise over the tokens of texts: the loss of every imitation."
     return -log_probs(model, x, start, text).sum() / (text > 0).sum()
 
-# %% ../../nbs/43_brite_pretrained.ipynb #d004d
+# %% ../../nbs/43_brite_pretrained.ipynb #d004_d
 def imitate(
     lab: Lab,  # the experiment
     model: Llama,  # changed in place
@@ -245,7 +245,7 @@ def forced(
         :, None
     ]
 
-# %% ../../nbs/43_brite_pretrained.ipynb #d005b
+# %% ../../nbs/43_brite_pretrained.ipynb #d005_b
 def gains(
     lab: Lab,  # the experiment
     frozen: Llama,  # P_theta
@@ -340,7 +340,7 @@ def pass_at(
     steps = np.arange(k)
     return 1 - np.prod(np.maximum(wrong[:, None] - steps, 0) / (draws - steps), axis=1)
 
-# %% ../../nbs/43_brite_pretrained.ipynb #d008b
+# %% ../../nbs/43_brite_pretrained.ipynb #d008_b
 def evaluate(
     lab: Lab,  # the experiment
     model: Llama,  # whom
@@ -381,7 +381,7 @@ class Trained:
     texts: Any = None  # what `rs` wrote, [N, R, C]
     chosen: Any = None  # what it kept: rows and texts
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c042b
+# %% ../../nbs/43_brite_pretrained.ipynb #c042_b
 class Trainer:
     "The methods of an experiment, each trained once, with those that it builds on before it."
 
@@ -459,13 +459,13 @@ def _base(t: Trainer) -> Trained:
     loss = imitate(lab, model, four, lab.tokens(texts), cfg.lesson_steps, cfg.lesson_rate)
     return Trained(model, updates=cfg.lesson_steps * cfg.batch, loss=loss)
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c043b
+# %% ../../nbs/43_brite_pretrained.ipynb #c043_b
 def _gold(t: Trainer, base: Trained) -> Trained:
     model = deepcopy(base.model)
     loss = t.imitate(model, None, t.lab.tokens([written(p.steps, p.answer) for p in t.train.problems]))
     return Trained(model, updates=t.cfg.sft_steps * t.cfg.batch, loss=loss)
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c043c
+# %% ../../nbs/43_brite_pretrained.ipynb #c043_c
 def _rs(t: Trainer, base: Trained, first: Trained | None = None, *, checked: bool = False) -> Trained:
     "One round of N texts a problem, those of `first` where given; one right text of each is imitated."
     cfg, model = t.cfg, deepcopy(base.model)
@@ -484,7 +484,7 @@ def _rs(t: Trainer, base: Trained, first: Trained | None = None, *, checked: boo
     found.texts, found.chosen = (texts, right, faithful), (rows, text)
     return found
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c043d
+# %% ../../nbs/43_brite_pretrained.ipynb #c043_d
 def _rs_iterated(t: Trainer, base: Trained) -> Trained:
     "Rounds, each from the pupil before: as many texts as one round writes, as many learned as in BRiTE."
     cfg, model, steps = t.cfg, deepcopy(base.model), _round_steps(t.cfg)
@@ -502,7 +502,7 @@ def _rs_iterated(t: Trainer, base: Trained) -> Trained:
         t.watch(found.course, model, found.samples)
     return found
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c043e
+# %% ../../nbs/43_brite_pretrained.ipynb #c043_e
 def _round_steps(cfg: Config) -> int:
     "Steps in each round of iterated sampling: all rounds learn from as many texts as psi and theta together."
     return max(1, (cfg.rl_steps * cfg.group * cfg.samples // cfg.batch + cfg.sft_steps) // cfg.rounds)
@@ -541,7 +541,7 @@ def _theta(t: Trainer, base: Trained, thinker: Trained, *, told: bool = False) -
     found.loss = t.imitate(model, None, forced(t.lab, t.train, text)[0])
     return found
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c043db
+# %% ../../nbs/43_brite_pretrained.ipynb #c043d_b
 def _dpo(t: Trainer, base: Trained, thinker: Trained) -> Trained:
     "Latent DPO on a right and a wrong text of the thinker for each problem that has both."
     cfg, model = t.cfg, deepcopy(base.model)
@@ -595,7 +595,7 @@ _FAMILY = {
     "backward": dict(family="spell_backward", p_correct=0.75, prompt_len=40, text_len=32),
 }
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c065b
+# %% ../../nbs/43_brite_pretrained.ipynb #c065_b
 def _rates() -> dict[str, float]:
     "The rates that solved most tuning problems in the recorded trials; without a record, those of `Config`."
     record = load("43_brite_pretrained/probe", _PROBE)
@@ -646,7 +646,7 @@ def _few_shot(t: Trainer, data: Data) -> tuple[dict, dict]:
     finally:
         lab.many = held
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c066b
+# %% ../../nbs/43_brite_pretrained.ipynb #c066_b
 def _graded(t: Trainer, data: Data, method: str) -> tuple[dict, dict]:
     "What a record keeps of a method: its grades and costs; counts for each problem."
     began = time.perf_counter()
@@ -711,7 +711,7 @@ def _speeds(t: Trainer) -> dict[str, float]:
         found[f"tokens_{name}"] = round(count / (time.perf_counter() - began))
     return found
 
-# %% ../../nbs/43_brite_pretrained.ipynb #c068b
+# %% ../../nbs/43_brite_pretrained.ipynb #c068_b
 def _try_lessons(t: Trainer) -> dict[str, dict]:
     "What a lesson leaves, by its author, rate and length: grades on the tuning problems."
     cfg, lab, found = t.cfg, t.lab, {}
