@@ -573,7 +573,7 @@ _RECIPES = {  # name -> what trains it, and what it builds on
 METHODS = tuple(_RECIPES)
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c065
-_MAIN = ("gold", "rs", "rs_iterated", "psi", "theta")
+_MAIN = ("rs", "psi", "theta", "gold", "rs_iterated")
 _MORE = (
     "few_shot",
     "rs_checked",
@@ -615,10 +615,11 @@ def cells(
     """The recorded runs: trials of the rates and of the lesson, with a seed of their own; then, at the rates
     that won, chain sums after the lesson of a careless author and of a sound one, and two other families."""
     size, rates = by_preset(preset, fast=(_TINY, dict), full=({}, _rates))
+    usual = dict(prompts=768, rl_steps=150, limit=300.0)
     rates, found = rates(), dict(probe=replace(_PROBE, **size))
 
     def add(name: str, **change: Any) -> None:
-        found[name] = Config(**(rates | change | size))
+        found[name] = Config(**(usual | rates | change | size))
 
     for name, about in _FAMILY.items():
         found[f"probe_{name}"] = Config(**(about | size), seed=9, probe=("sizes",))
