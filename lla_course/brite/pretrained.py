@@ -625,10 +625,10 @@ def cells(
         found[f"probe_{name}"] = Config(**(about | size), seed=9, probe=("sizes",))
     for s in range(3):
         add(f"chain_{s}", seed=s, methods=_MAIN)
-        add(f"more_{s}", seed=s, methods=_MORE)
-        add(f"sound_{s}", seed=s, methods=_MAIN, p_correct=1.0, lesson_steps=40)
+        add(f"more_{s}", seed=s, methods=_MORE, limit=150.0)
+        add(f"sound_{s}", seed=s, methods=_MAIN, p_correct=1.0, lesson_steps=40, limit=120.0)
         for name, about in _FAMILY.items():
-            add(f"{name}_{s}", seed=s, methods=_MAIN, **about)
+            add(f"{name}_{s}", seed=s, methods=_MAIN, limit=120.0, **about)
     return found
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c066
