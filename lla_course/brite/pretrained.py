@@ -573,7 +573,7 @@ _RECIPES = {  # name -> what trains it, and what it builds on
 METHODS = tuple(_RECIPES)
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c065
-_MAIN = ("rs", "psi", "theta", "gold", "rs_iterated")
+_MAIN = ("gold", "rs", "rs_iterated", "psi", "theta")
 _MORE = (
     "few_shot",
     "rs_checked",
@@ -590,6 +590,7 @@ _TINY = dict(
     model="tiny", lesson=8, lesson_steps=2, prompts=8, prompt_len=240, text_len=24, draws=2, rounds=2
 )
 _TINY |= dict(group=2, samples=2, rl_steps=2, batch=4, sft_steps=2, tune=4, test=4, test_draws=2, rows=8)
+_SOUND = dict(p_correct=1.0, lesson_steps=40)
 _FAMILY = {
     "legs": dict(family="leg_counting", p_correct=0.7, prompt_len=72, text_len=64),
     "backward": dict(family="spell_backward", p_correct=0.75, prompt_len=40, text_len=32),
@@ -615,20 +616,21 @@ def cells(
     """The recorded runs: trials of the rates and of the lesson, with a seed of their own; then, at the rates
     that won, chain sums after the lesson of a careless author and of a sound one, and two other families."""
     size, rates = by_preset(preset, fast=(_TINY, dict), full=({}, _rates))
-    usual = dict(prompts=768, rl_steps=150, limit=300.0)
     rates, found = rates(), dict(probe=replace(_PROBE, **size))
 
     def add(name: str, **change: Any) -> None:
-        found[name] = Config(**(usual | rates | change | size))
+        found[name] = Config(**(rates | change | size))
 
     for name, about in _FAMILY.items():
         found[f"probe_{name}"] = Config(**(about | size), seed=9, probe=("sizes",))
     for s in range(3):
         add(f"chain_{s}", seed=s, methods=_MAIN)
-        add(f"more_{s}", seed=s, methods=_MORE, limit=150.0)
-        add(f"sound_{s}", seed=s, methods=_MAIN, p_correct=1.0, lesson_steps=40, limit=120.0)
+        add(f"chain_psi_{s}", seed=s, methods=("psi", "theta"))
+        add(f"sound_psi_{s}", seed=s, methods=("psi", "theta"), **_SOUND)
+        add(f"more_{s}", seed=s, methods=_MORE)
+        add(f"sound_{s}", seed=s, methods=_MAIN, **_SOUND)
         for name, about in _FAMILY.items():
-            add(f"{name}_{s}", seed=s, methods=_MAIN, limit=120.0, **about)
+            add(f"{name}_{s}", seed=s, methods=_MAIN, **about)
     return found
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c066
