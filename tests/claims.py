@@ -897,6 +897,24 @@ CLAIMS = {
             "_is_probable",
         ),
     ],
+    "43_brite_pretrained": [
+        (
+            "One round of rejection sampling improves",
+            "an interval of the gain that holds zero, a gold pupil within reach, kept texts that are no"
+            " luckier than right ones",
+            "cell r014 + cell r015",
+        ),
+        (
+            "Five rounds on the same problems",
+            "a tuning curve that rises with the training curve, or as many problems solved with eight texts",
+            "cell r021c + cell r023b + cell r014",
+        ),
+        (
+            "In a trial with about as many texts",
+            "an interval that tells the two apart, a psi that moved as far, or one that is less lucky",
+            "cell r032",
+        ),
+    ],
     "49_brite_lab": [
         (
             "A ψ-update keeps what leads",

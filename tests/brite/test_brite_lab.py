@@ -97,7 +97,7 @@ def test_a_step_is_true_or_false_or_no_equation():
 
 def test_reader_of_a_language_model():
     controls, message, figure = parts(spoken_lab())
-    assert message.value == "" and len(figure.data[0].y) >= 5
+    assert message.value == "" and len(figure.data[0].y) >= 4
     texts = spoken_texts("chain_0")
     for i in range(24):
         fig = spoken_figure("chain_0", i)
