@@ -3,7 +3,7 @@ PYTHON ?= python3
 RUN = .venv/bin/
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: course test test-laws test-kernels test-notebooks test-browser fuzz bench lab site setup export pictures clean
+.PHONY: course test test-laws test-kernels test-notebooks test-browser fuzz bench lab-times lab site setup export pictures clean
 
 course: setup   ## run every chapter at preset fast and build the site
 	$(RUN)lla-course site
@@ -28,6 +28,9 @@ fuzz: setup     ## N random cases (make fuzz N=10000) of flash_lla and lla_decod
 bench: setup    ## ratios to other libraries, measured side by side on this machine
 	$(RUN)python tests/bench.py
 
+lab-times: setup  ## how long each control of each lab takes to bring new data, into tests/lab_times.json
+	$(RUN)python tests/labs.py
+
 lab: setup      ## JupyterLab on nbs/ (loopback, token on)
 	$(RUN)lla-course lab
 
@@ -39,8 +42,9 @@ export: setup   ## after editing a notebook: regenerate the library, strip outpu
 	$(RUN)jupyter nbconvert --clear-output --inplace --log-level WARN nbs/*.ipynb
 	$(RUN)nbdev_clean
 
-pictures: site  ## one PNG a chapter for the README (needs Chromium)
+pictures: site  ## one PNG a chapter, and a page, a lab and a slide for the README (needs Chromium)
 	$(RUN)lla-course pictures
+	$(RUN)python tests/screenshots.py
 
 setup: .venv/.ready
 .venv/.ready: settings.ini constraints.txt setup.py pyproject.toml

@@ -876,6 +876,45 @@ CLAIMS = {
             "_columns",
         ),
     ],
+    "42b_language_model": [
+        (
+            "A right answer of the careless author",
+            "shares that differ from the convolution, or from p to the power of the steps",
+            "cell t015d + tests/brite/test_brite_pretrained.py::test_a_careless_author_is_right_by_reason"
+            "_or_by_luck_as_often_as_calculated",
+        ),
+        (
+            "The decoder that is written out",
+            "a logit or a most likely token that is not that of transformers",
+            "cell t021b + cell t022b +"
+            " tests/brite/test_brite_pretrained.py::test_logits_are_those_of_transformers +"
+            " tests/brite/test_brite_pretrained.py::test_greedy_texts_are_those_of_generate",
+        ),
+        (
+            "A text is drawn as often as it is probable",
+            "counts of tokens or of pairs that the probabilities do not explain",
+            "cell t023c + tests/brite/test_brite_pretrained.py::test_a_text_is_drawn_as_often_as_it"
+            "_is_probable",
+        ),
+    ],
+    "43_brite_pretrained": [
+        (
+            "One round of rejection sampling improves",
+            "an interval of the gain that holds zero, a gold pupil within reach, kept texts that are no"
+            " luckier than right ones",
+            "cell r014 + cell r015",
+        ),
+        (
+            "Five rounds on the same problems",
+            "a tuning curve that rises with the training curve, or as many problems solved with eight texts",
+            "cell r021c + cell r023b + cell r014",
+        ),
+        (
+            "In a trial with about as many texts",
+            "an interval that tells the two apart, a psi that moved as far, or one that is less lucky",
+            "cell r032",
+        ),
+    ],
     "49_brite_lab": [
         (
             "A ψ-update keeps what leads",

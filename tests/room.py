@@ -43,9 +43,9 @@ def _covers():
 def need_a_room():
     "Skip the test where no room can be made."
     if not sys.platform.startswith("linux") or os.geteuid() or not shutil.which("unshare"):
-        pytest.skip("needs Linux, root and unshare: it adds users, in a private copy of /etc")
+        pytest.skip("no room here: it needs Linux, root and unshare, to add users in a private copy of /etc")
     if subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
-        pytest.skip("needs the right to mount, which this container does not give")
+        pytest.skip("no room here: this container may not mount")
 
 
 def enter(

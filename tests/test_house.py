@@ -730,6 +730,10 @@ def test_the_index_maps_the_book_and_the_readme_is_short():
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     assert all(f"make {target}" in readme for target in ("course", "lab", "test"))
     assert len(readme.splitlines()) <= 70 and len(readme.split()) <= 700
+    screens = list((ROOT / ".github" / "pictures").iterdir())
+    assert {path.name for path in screens} == {"page.png", "lab.png", "slide.png"}
+    assert all(f".github/pictures/{path.name}" in readme for path in screens)
+    assert max(path.stat().st_size for path in screens) <= 150_000
 
 
 def written(path):
@@ -739,7 +743,16 @@ def written(path):
 
 
 @pytest.mark.parametrize(
-    "path", sorted([*ROOT.glob("*.md"), *ROOT.glob(".github/*.md"), *ROOT.glob("kernels/*.md")]), **by_name
+    "path",
+    sorted(
+        [
+            *ROOT.glob("*.md"),
+            *ROOT.glob(".github/*.md"),
+            *ROOT.glob("kernels/*.md"),
+            *ROOT.glob("deploy/*.md"),
+        ]
+    ),
+    **by_name,
 )
 def test_links_of_the_repository_lead_somewhere(path):
     here = [link.partition("#")[0] for link in written(path) if not re.match(r"https://|#", link)]

@@ -4,9 +4,11 @@
 
 # %% auto #0
 __all__ = ['STEPS', 'HABITS', 'TREE', 'digit_writer', 'half_rounds', 'thoughts_figure', 'brite_lab', 'coverage_figure',
-           'coverage_lab', 'written_texts', 'texts_figure', 'texts_lab']
+           'coverage_lab', 'written_texts', 'texts_figure', 'texts_lab', 'step_holds', 'spoken_texts', 'spoken_figure',
+           'spoken_lab']
 
 # %% ../../nbs/49_brite_lab.ipynb #c002
+import re
 from itertools import zip_longest
 from typing import Any
 
@@ -17,6 +19,9 @@ from scipy.stats import binom
 from .algorithm import coverage, theta_update
 from .experiments import cells
 from .model import LatentModel, TokenTree, observed
+from .pretrained import METHODS as SPOKEN
+from .pretrained import cells as spoken_cells
+from .speaker import Problem, is_faithful, is_right, problems, said_answer
 from ..core import bad_argument, require_choice, require_positive, require_whole
 from lla_course.figures import (
     add_curve,
@@ -285,3 +290,77 @@ def texts_lab() -> Any:  # an ipywidgets box
     ] or ["n8_0"]
     shared = [m for m in written_texts(runs[0]) if all(m in written_texts(r) for r in runs)] or ["psi"]
     return live(texts_figure, run=choice("run", runs, runs[-1]), method=choice("method", shared, "psi"))
+
+# %% ../../nbs/49_brite_lab.ipynb #v491
+def step_holds(
+    line: str,  # of a text
+) -> bool | None:  # None for what is no equation
+    "Whether a line such as `12 + 30 = 42` is true."
+    m = re.fullmatch(r"(-?\d+) ([-+*]) (\d+) = (-?\d+)", line.strip())
+    if not m:
+        return None
+    a, b, c = int(m[1]), int(m[3]), int(m[4])
+    return {"+": a + b, "-": a - b, "*": a * b}[m[2]] == c
+
+
+def _spoken_row(text: str, problem: Problem) -> tuple[list[str], list[float], str]:
+    "The lines of a text, what is thought of each (1 right, 0 wrong, one half nothing), and its grade."
+    lines = text.split("\n")
+    right = is_right(said_answer(text), problem)
+    grade = "faithful" if right and is_faithful(text, problem) else "lucky" if right else "wrong"
+    judged = [0.5 if (held := step_holds(line)) is None else float(held) for line in lines]
+    return lines, [*judged[:-1], float(right)], grade
+
+# %% ../../nbs/49_brite_lab.ipynb #v492
+@remembered()
+def spoken_texts(
+    run: str,  # a run of chapter 43, as "chain_0"
+) -> dict[
+    str, list[str]
+]:  # what each method wrote to the first test problems; empty where nothing is recorded
+    "Recorded texts of a language model. Raises `ValueError` for an unknown run."
+    table = spoken_cells()
+    record = load(f"43_brite_pretrained/{require_choice('run', run, tuple(table))}", table[run])
+    methods = record.result.get("methods", {}) if record else {}
+    return {name: methods[name]["texts"] for name in SPOKEN if methods.get(name, {}).get("texts")}
+
+
+def spoken_figure(
+    run: str = "chain_0",  # a run of chapter 43
+    problem: int = 0,  # which test problem, from 0
+) -> go.Figure:  # a row for each method, a column for each line of its text
+    "The texts of all methods to one problem. Raises `ValueError` for an unknown run or problem."
+    found = spoken_texts(run)
+    if not found:
+        alt = f"{run}: these texts have not been recorded yet."
+        return canvas("line", "", height=420, alt=alt).add_annotation(text=alt, showarrow=False)
+    asked = problems(spoken_cells()[run].family, "test")[0]
+    require_whole("problem", problem, least=0, most=min(map(len, found.values())) - 1)
+    rows = {m: _spoken_row(texts[problem], asked[problem]) for m, texts in found.items()}
+    wide = max(6, *(len(lines) for lines, _, _ in rows.values()))
+    pad = lambda line, fill: [*line, *[fill] * (wide - len(line))]
+    scale = [[0, colour("error")], [0.5, "#e3e6ea"], [1, colour("lla")]]
+    names = [f"{m}, {grade}" for m, (_, _, grade) in rows.items()]
+    fig = go.Figure(
+        go.Heatmap(
+            z=[pad(judged, None) for _, judged, _ in rows.values()],
+            text=[pad(lines, "") for lines, _, _ in rows.values()],
+            y=names,
+            texttemplate="%{text}",
+            **dict(zmin=0, zmax=1, colorscale=scale, showscale=False, opacity=0.75, xgap=2, ygap=2),
+        )
+    )
+    style = dict(template=canvas("", alt="").layout.template, height=130 + 34 * len(rows), margin_t=70)
+    question = asked[problem].question.strip().splitlines()[-1]
+    fig.update_layout(**style, title=dict(text=f"{question} {asked[problem].answer}", font_size=13))
+    fig.update_xaxes(showticklabels=False, title="line of the text", ticks="").update_yaxes(
+        autorange="reversed"
+    )
+    alt = "Each row is the text of one method; blue steps are right, red ones wrong; the answer is last."
+    return described(fig, alt)
+
+
+def spoken_lab() -> Any:  # an ipywidgets box
+    "The reader of chapter 43, live: run and problem."
+    runs = [name for name in spoken_cells() if name.endswith("_0") and spoken_texts(name)] or ["chain_0"]
+    return live(spoken_figure, run=choice("run", runs, runs[0]), problem=slider("problem", 0, 0, 23, 1))

@@ -36,7 +36,7 @@ class Problem:
     steps: tuple[str, ...]  # the gold rationale, a line each
     size: int  # terms, animals or letters
 
-
+# %% ../../nbs/42b_language_model.ipynb #p001_b
 def sums(
     first: int,  # where a chain begins
     changes: list[int],  # what is added, in turn
@@ -56,7 +56,7 @@ def _chain(core: str, slip: Callable) -> tuple[list[str], str]:
     lines, total = sums(terms[0], terms[1:], slip)
     return lines, str(total)
 
-
+# %% ../../nbs/42b_language_model.ipynb #p002_b
 def _legs(core: str, slip: Callable) -> tuple[list[str], str]:
     lines, parts, legs = [], [], problem_file()["legs"]
     for group in core.split(","):
@@ -66,12 +66,12 @@ def _legs(core: str, slip: Callable) -> tuple[list[str], str]:
     more, total = sums(parts[0], parts[1:], slip)
     return lines + more, str(total)
 
-
+# %% ../../nbs/42b_language_model.ipynb #p002_c
 def _backward(core: str, slip: Callable) -> tuple[list[str], str]:
     letters = [letter if not slip() else core[slip(len(core))] for letter in reversed(core)]
     return [" ".join(core), " ".join(letters)], "".join(letters)
 
-
+# %% ../../nbs/42b_language_model.ipynb #p002_d
 def _question(family: str, core: str) -> tuple[str, int]:
     if family == "chain_sum":
         expression = re.sub(r"([+-])", r" \1 ", core)
@@ -84,12 +84,12 @@ def _question(family: str, core: str) -> tuple[str, int]:
         return f"{about}Now, how many legs are there in total if you have {named}?\n", len(groups)
     return f"Spell this word backward (example: sun -> nus): {core}", len(core)
 
-
+# %% ../../nbs/42b_language_model.ipynb #p002_e
 _AUTHORS = dict(chain_sum=_chain, leg_counting=_legs, spell_backward=_backward)
 FAMILIES = tuple(_AUTHORS)
 SPLITS = ("lesson", "train", "tune", "test")
 
-
+# %% ../../nbs/42b_language_model.ipynb #p002_f
 @cache
 def problem_file() -> dict:
     "The problems as they were drawn from `reasoning-gym`: by family and split, and the legs of each animal."
@@ -111,7 +111,7 @@ def problems(
         found.append(Problem(family, question, answer, tuple(steps), size))
     return found, cores
 
-
+# %% ../../nbs/42b_language_model.ipynb #p003_b
 def careless(
     family: str,  # one of `FAMILIES`
     core: str,  # what a problem was made of
@@ -137,7 +137,7 @@ def written(
     "A text in the format of the lesson: a line for each step, then the answer behind `####`."
     return "\n".join([*steps, f"#### {answer}"])
 
-
+# %% ../../nbs/42b_language_model.ipynb #p004_b
 def said_answer(
     text: str,  # what was written
 ) -> str:  # "" where there is none
@@ -147,7 +147,7 @@ def said_answer(
     numbers = re.findall(r"-?\d+(?:\.\d+)?", text)
     return numbers[-1] if numbers else ""
 
-
+# %% ../../nbs/42b_language_model.ipynb #p004_c
 def is_right(
     said: str,  # an answer
     problem: Problem,  # to what
@@ -161,7 +161,7 @@ def is_right(
     except InvalidOperation:
         return False
 
-
+# %% ../../nbs/42b_language_model.ipynb #p004_d
 def is_faithful(
     text: str,  # what was written
     problem: Problem,  # to what
@@ -189,7 +189,7 @@ class LlamaShape:
         "Width of a head."
         return self.hidden_size // self.num_attention_heads
 
-
+# %% ../../nbs/42b_language_model.ipynb #m001_b
 def rotary(
     shape: LlamaShape,  # for D and theta
     places: torch.Tensor,  # positions, [B, T]
@@ -200,7 +200,7 @@ def rotary(
     angles = torch.cat([angles, angles], -1)[:, None]
     return angles.cos(), angles.sin()
 
-
+# %% ../../nbs/42b_language_model.ipynb #m001_c
 def _rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
     a, b = x.chunk(2, -1)
     return (x * turn[0] + torch.cat([-b, a], -1) * turn[1]).to(x.dtype)
@@ -321,7 +321,7 @@ def from_state(
         parameter.data.copy_(value)
     return model
 
-
+# %% ../../nbs/42b_language_model.ipynb #m004_b
 def log_probs(
     model: Llama,  # any
     x: torch.Tensor,  # prompts, padded on the left, [B, P]
@@ -449,7 +449,7 @@ def _write_batch(s: Sampler, x: torch.Tensor, start: torch.Tensor, greedy: bool)
         s.graph.replay()
     return s.text[: len(x)].clone()
 
-
+# %% ../../nbs/42b_language_model.ipynb #s002_b
 def _record(s: Sampler) -> None:
     "Record the step of a sampler, after two that warm up and are undone."
     held = [t.clone() for t in (s.text, s.token, s.at, s.done)]
@@ -466,7 +466,7 @@ def _record(s: Sampler) -> None:
     with torch.cuda.graph(s.graph):
         s._next()
 
-
+# %% ../../nbs/42b_language_model.ipynb #s002_c
 def write(
     sampler: Sampler,  # the writer
     x: torch.Tensor,  # prompts, [R, P]
@@ -493,7 +493,7 @@ class Speaker:
     before: str  # what stands before a question
     behind: str  # what stands behind it
 
-
+# %% ../../nbs/42b_language_model.ipynb #d001_b
 @cache
 def speaker(
     name: str,  # "smollm2", 135 million parameters, or "tiny", random ones and bytes
@@ -532,7 +532,7 @@ class Data:
         "Choose rows."
         return Data([self.problems[i] for i in rows.tolist()], self.x[rows], self.start[rows])
 
-
+# %% ../../nbs/42b_language_model.ipynb #d002_b
 def padded(
     rows: list[list[int]],  # tokens
     length: int,  # of all

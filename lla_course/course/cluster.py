@@ -250,7 +250,8 @@ class Cluster:
             bad_argument("scheduler", scheduler, f"workers that answer ({one_line(error)})")
         wrong = {name: why for name, about in found.items() if (why := _difference(about, wanted))}
         if wrong:
-            told = ", ".join(f"{name} has {why}" for name, why in sorted(wrong.items()))
+            told = ", ".join(f"{name} has {why}" for name, why in sorted(wrong.items())[:8])
+            told += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
             bad_argument("scheduler", scheduler, f"workers with the library that is here; {told}")
         return found
 

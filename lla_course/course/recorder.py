@@ -222,8 +222,10 @@ def _seen_by_worker(token: Path, target: tuple) -> str:
     "On a worker: whether it sees a folder and may record there. Returns why not."
     if not token.is_file():
         return "it does not see this folder"
+    name, table, preset, *_, folder = target
+    held = preset == "full" and any((folder / name / f"{cell}.json").exists() for cell in table)
     try:
-        _check_targets(*target, pick_device())
+        _check_targets(*target, pick_device() if held else None)
     except ValueError as error:
         return str(error)
     return ""
@@ -247,10 +249,16 @@ def _recording_cluster(scheduler: str, target: tuple) -> Cluster:
         token.unlink(missing_ok=True)
     return cluster
 
-
+# %% ../../nbs/02b_recorder.ipynb #c056f
 def _record_on_cluster(module: str, tasks: list[tuple], cluster: Cluster) -> Iterator[Recorded]:
-    todo = [(_record_in_subprocess, module, *task) for task in tasks]
+    todo, name = [], results_name(import_module(module))
     try:
+        for cell, cfg, preset, again, folder in tasks:
+            seconds, _ = (None, "") if again else _recorded_seconds(f"{name}/{cell}", cfg, folder)
+            if seconds is not None:
+                yield Recorded(cell, "kept", seconds)
+            else:
+                todo.append((_record_in_subprocess, module, cell, cfg, preset, again, folder))
         with closing(cluster.share(todo, (_start_recorder, None), fresh=True)) as done:
             for (_, _, cell, *_), future in done:
                 try:

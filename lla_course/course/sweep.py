@@ -11,15 +11,18 @@ import itertools
 import json
 import math
 import re
+import signal
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from datetime import UTC, datetime
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -142,6 +145,11 @@ def _line_numbers(line: str, parameters: dict[str, Any]) -> Iterator[tuple[str, 
         yield _short(label, 80), _number(found[0])
 
 
+def _short(name: str, most: int = 60) -> str:
+    name = " ".join(name.split())
+    return name if len(name) <= most else name[: most - 3] + "..."
+
+
 def _number(text: str) -> float:
     value = float(text.replace(",", "").replace("−", "-"))
     return int(value) if re.fullmatch(r"[-+−]?[\d,]{1,15}", text) else value
@@ -159,7 +167,7 @@ def _shown_numbers(text: str, source: str) -> Iterator[tuple[str, float]]:
     if is_number(value):
         yield name, value
     elif isinstance(value, dict):
-        yield from ((f"{name}: {k}", v) for k, v in value.items() if is_number(v))
+        yield from ((f"{_short(name, 30)}: {k}", v) for k, v in value.items() if is_number(v))
     elif isinstance(value, (list, tuple)) and len(value) <= 12:
         parts = last.elts if isinstance(last, (ast.Tuple, ast.List)) else []
         named = len(parts) == len(value) and not any(isinstance(part, ast.Starred) for part in parts)
@@ -167,10 +175,41 @@ def _shown_numbers(text: str, source: str) -> Iterator[tuple[str, float]]:
         names = [_short(ast.unparse(part)) for part in parts] if named else numbered
         yield from ((n, v) for n, v in zip(names, value) if is_number(v))
 
+# %% ../../nbs/02i_sweep.ipynb #63a5dca2
+class _Rows(HTMLParser):
+    "The rows of a table: the texts of its cells, each with whether it is a head."
 
-def _short(name: str, most: int = 60) -> str:
-    name = " ".join(name.split())
-    return name if len(name) <= most else name[: most - 3] + "..."
+    def __init__(self, text: str):
+        super().__init__()
+        self.rows, self.open = [], False
+        self.feed(text)
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        if tag == "tr":
+            self.rows.append([])
+        self.open = tag in ("td", "th")
+        if self.open and self.rows:
+            self.rows[-1].append(["", tag == "th"])
+
+    def handle_endtag(self, tag: str) -> None:
+        self.open = self.open and tag not in ("td", "th", "tr", "table")
+
+    def handle_data(self, data: str) -> None:
+        if self.open and self.rows and self.rows[-1]:
+            self.rows[-1][-1][0] += data
+
+
+def _table_numbers(text: str) -> list[tuple[str, float]]:
+    "The numbers of a table with one line of heads; none of a larger one."
+    rows = [[(" ".join(cell.split()), head) for cell, head in row] for row in _Rows(text).rows]
+    heads = [row for row in rows if row and all(head for _, head in row)]
+    found = []
+    for row in rows if len(heads) == 1 and rows[0] == heads[0] else ():
+        label = " ".join(cell for cell, head in row if head)
+        for (cell, head), (column, _) in zip(row, heads[0]):
+            if not head and NUMBER.fullmatch(cell) and len(row) == len(heads[0]):
+                found.append((_short(", ".join(filter(None, [label, column])), 80), _number(cell)))
+    return found if len(found) <= 60 else []
 
 # %% ../../nbs/02i_sweep.ipynb #442f1fe4
 def reported_numbers(
@@ -201,6 +240,8 @@ def _output_numbers(output: dict, source: str, parameters: dict) -> Iterator[tup
         yield str(scrap.get("name")), held if isinstance(held, (int, float, str)) else json.dumps(held)
     elif kind == "execute_result" and [*data] == ["text/plain"]:
         yield from _shown_numbers("".join(data["text/plain"]), source)
+    elif kind in ("execute_result", "display_data") and "text/html" in data:
+        yield from _table_numbers("".join(data["text/html"]))
     elif kind == "stream" and output.get("name") == "stdout":
         for line in "".join(output["text"]).splitlines():
             yield from _line_numbers(line, parameters)
@@ -394,6 +435,25 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
 
+# %% ../../nbs/02i_sweep.ipynb #7c1e90aa
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    "Within, Ctrl-C and its like wait for the end."
+    came: list[tuple] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
+    held = {number: handler for number, handler in held.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *at: came.append(at))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            held[number](number, frame)
+
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:
     "One chapter, many values: what is there, what is to be run, and the table of both."
@@ -464,11 +524,14 @@ class Sweep:
                 start = _start_run, str(self.root)
                 with closing(self.cluster.share(tasks, start, scratch=True)) as done:
                     for (*_, key), future in done:
-                        yield self._store(key, future)
-                        if time.monotonic() - written > 1:
-                            written = self.shelf.write(self.wanted)
+                        with _undisturbed():
+                            row = self._store(key, future)
+                            if time.monotonic() - written > 1:
+                                written = self.shelf.write(self.wanted)
+                        yield row
         finally:
-            self.shelf.write(self.wanted)
+            with _undisturbed():
+                self.shelf.write(self.wanted)
 
     def _store(self, key: str, future: Any) -> dict[str, Any]:
         "Keep what a run has left, and make its row."
@@ -548,7 +611,7 @@ def summary_figure(
     fig.update_annotations(font_size=13)
     legend = dict(orientation="h", y=1.0, yanchor="top", yref="container", x=0)
     fig.update_layout(template="plotly_white", height=120 + 270 * high, legend=legend)
-    fig.update_layout(margin=dict(l=50, r=20, t=100, b=50))
+    fig.update_layout(margin=dict(l=50, r=20, t=100 if rest else 60, b=50))
     return fig
 
 
@@ -585,9 +648,11 @@ body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2rem au
 body {{ color: #222; background: #fff }}
 table {{ border-collapse: collapse; font-size: 14px }}
 td, th {{ padding: .2rem .8rem .2rem 0; text-align: left; vertical-align: top }}
+.wide {{ overflow-x: auto }}
+.wide > div {{ min-width: 640px }}
 td {{ white-space: pre-wrap }}
 </style></head><body><h1>{title}</h1><p>{said}</p>
-<div role="img" aria-label="{words}">{figure}</div>{tables}</body></html>
+<div class="wide"><div role="img" aria-label="{words}">{figure}</div></div>{tables}</body></html>
 """
 
 
@@ -610,22 +675,26 @@ def summary_page(
     words = f"How numbers of the chapter depend on {', '.join([x, *rest])}: {', '.join(names[: PANELS - 1])}"
     show = dict(full_html=False, include_plotlyjs=True, config=dict(displaylogo=False))
     figure = summary_figure(good).to_html(**show) if good else ""
-    tables = _html_table("All numbers", ("number", "lowest", "median", "highest"), _ranges(good))
+    ranges = _ranges(good)
+    differ = [(name, *map("{:.5g}".format, values)) for name, values in ranges if values[0] != values[2]]
+    tables = _html_table("Numbers that differ", ("number", "lowest", "median", "highest"), differ)
+    same = [(name, f"{values[0]:.5g}") for name, values in ranges if values[0] == values[2]]
+    tables += _html_table("Numbers that all runs share", ("number", "value"), same)
     tables += _html_table(
         "Failed runs", ("run", "error"), [(_part(row, [*row["parameters"]]), row["error"]) for row in bad]
     )
     title = escape(f"Sweep of {chapter.stem}")
     return PAGE.format(title=title, said=said, words=escape(words), figure=figure, tables=tables)
 
-# %% ../../nbs/02i_sweep.ipynb #06af2d67
-def _ranges(rows: list[dict]) -> list[tuple]:
+# %% ../../nbs/02i_sweep.ipynb #5f2acc63
+def _ranges(rows: list[dict]) -> list[tuple[str, tuple]]:
+    "Lowest, median and highest of each number, by name."
     held: dict[str, list] = {}
     for row in rows:
         for name, value in (row["numbers"] | dict(seconds=row["seconds"])).items():
             if type(value) in (int, float) and math.isfinite(value):
                 held.setdefault(name, []).append(value)
-    spread = lambda values: (min(values), median(values), max(values))
-    return [(name, *(f"{value:.5g}" for value in spread(values))) for name, values in held.items()]
+    return [(name, (min(values), median(values), max(values))) for name, values in held.items()]
 
 
 def _html_table(title: str, heads: tuple, rows: list[tuple]) -> str:

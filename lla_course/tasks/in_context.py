@@ -472,7 +472,9 @@ def _log_ratios(a: Sequence[Sequence[float]], b: Sequence[Sequence[float]]) -> l
     return [math.log(sum(x) / sum(y)) for x, y in zip(a, b, strict=True)]
 
 # %% ../../nbs/33_in_context_regression.ipynb #c048
-RIVALS = dict(paper=("softmax", "mamba2", "gla", "gated_deltanet"), ours=("linear", "deltanet", "mesanet"))
+RIVALS = dict(
+    paper=("softmax", "mamba2", "gla", "gated_deltanet"), ours=("linear", "deltanet", "mesanet", "parallax")
+)
 
 
 def _welch_p(a: list, b: list) -> float:

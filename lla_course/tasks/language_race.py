@@ -114,12 +114,14 @@ def verdicts(
         word = (good if d < 0 else bad) if p < 0.05 else "no difference seen"
         return (word if n > 1 else "one seed decides nothing", d, se, p, n)
 
-    rivals = dict(softmax="softmax", softmax_normed="normalised softmax", gated_deltanet="Gated DeltaNet")
+    names = dict(softmax="softmax", softmax_normed="normalised softmax", gated_deltanet="Gated DeltaNet")
+    names |= dict(lla="LLA", parallax="Parallax")
+    pairs = [("lla", rival, budget) for budget in ("steps", "time") for rival in list(names)[:3]]
+    pairs += [("parallax", rival, "steps") for rival in ("softmax", "softmax_normed", "lla")]
     found = {}
-    for budget in ("steps", "time"):
-        for rival, name in rivals.items():
-            a, b = seeds_of(results, "lla", budget), seeds_of(results, rival, budget)
-            found[f"LLA against {name} at equal {budget}"] = answer(a, b)
+    for one, rival, budget in [*pairs, ("parallax", "softmax", "time")]:
+        a, b = seeds_of(results, one, budget), seeds_of(results, rival, budget)
+        found[f"{names[one]} against {names[rival]} at equal {budget}"] = answer(a, b)
     along = "LLA's advantage over softmax, last quarter of the window against the first"
     both = seeds_of(results, "lla"), seeds_of(results, "softmax")
     return found | {along: answer(*both, grown=True)}

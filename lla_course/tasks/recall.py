@@ -337,11 +337,12 @@ def verdicts(
         (len(results[name]["runs"]) - 1) // 2
     ]
     found = {
-        (T, n, w): {m: middle(key) for m in EIGHT if (key := f"t{T}_n{n}_w{w}_{m}") in results}
+        (T, n, w): {m: middle(key) for m in (*EIGHT, "parallax") if (key := f"t{T}_n{n}_w{w}_{m}") in results}
         for T, n, w in WORLDS
     }
     both = [r for r in found.values() if {"lla", "softmax"} <= set(r)]
-    rivals = [(r["lla"], max(r[m] for m in r if m not in ("lla", "softmax"))) for r in both if len(r) > 2]
+    caches = ("lla", "softmax", "parallax")
+    rivals = [(r["lla"], max(r[m] for m in r if m not in caches)) for r in both if set(r) - set(caches)]
 
     def short(mixer: str) -> list[float]:
         names = [f"short_{m}_{steps}" for m, steps in SHORT if m == mixer]
@@ -350,6 +351,7 @@ def verdicts(
     return {
         "LLA recalls nearly all (.95)": [r["lla"] > 0.95 for r in both],
         "softmax recalls nearly all (.95)": [r["softmax"] > 0.95 for r in both],
+        "Parallax recalls nearly all (.95)": [r["parallax"] > 0.95 for r in both if "parallax" in r],
         "LLA is best, or within a hundredth of the best": [r["lla"] > max(r.values()) - 0.01 for r in both],
         "LLA is better than softmax": [r["lla"] > r["softmax"] + 0.01 for r in both],
         "LLA is better than all with a matrix memory": [a > b + 0.01 for a, b in rivals],

@@ -56,7 +56,7 @@ def test_the_toy_learns():
 
 
 def test_counters_are_read_by_their_names_and_the_longest_launch_counts():
-    busy = "sm__issue_active.avg.pct_of_peak_sustained_active"
+    busy = "sm__pipe_tensor_cycles_active.avg.pct_of_peak_sustained_active"
     lines = [
         "==PROF== Connected",
         f'"ID","Host Name","Kernel Name","gpu__time_duration.sum","{busy}"',
@@ -66,11 +66,11 @@ def test_counters_are_read_by_their_names_and_the_longest_launch_counts():
         '"2","127.0.0.1","hopper_solve_kernel","3000","45.25"',
     ]
     found = benchmark.read_counters("\n".join(lines))
-    assert {name: (r["ns"], r["issue"]) for name, r in found.items()} == {
+    assert {name: (r["ns"], r["tensor"]) for name, r in found.items()} == {
         "lla_mean_kernel": (1500.0, 31.5),
         "hopper_solve_kernel": (3000.0, 45.25),
     }
-    assert found["lla_mean_kernel"]["tensor"] is None
+    assert found["lla_mean_kernel"]["special"] is None
     assert "note" in benchmark.measure_counters(Config("counters", **SMALL), CPU)
     assert "note" in benchmark.measure_stages(Config("stages", **SMALL), CPU)
 

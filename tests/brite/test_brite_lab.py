@@ -7,6 +7,10 @@ from helpers import parts
 from lla_course.brite.lab import (
     brite_lab,
     coverage_figure,
+    spoken_figure,
+    spoken_lab,
+    spoken_texts,
+    step_holds,
     coverage_lab,
     digit_writer,
     half_rounds,
@@ -83,3 +87,27 @@ def test_reader_of_recorded_texts():
         texts_figure("n9_0")
     with pytest.raises(ValueError, match="^method="):
         texts_figure("n8_0", "guess")
+
+
+def test_a_step_is_true_or_false_or_no_equation():
+    assert step_holds("12 + 30 = 42") and step_holds("-7 - 3 = -10") and step_holds("3 * 8 = 24")
+    assert step_holds(" 12 + 30 = 43") is False
+    assert [step_holds(line) for line in ("#### 42", "c h e e p y", "12 + 30", "")] == [None] * 4
+
+
+def test_reader_of_a_language_model():
+    controls, message, figure = parts(spoken_lab())
+    assert message.value == "" and len(figure.data[0].y) >= 4
+    texts = spoken_texts("chain_0")
+    for i in range(24):
+        fig = spoken_figure("chain_0", i)
+        for name, row, last in zip(fig.data[0].y, fig.data[0].z, fig.data[0].text):
+            method, grade = name.split(", ")
+            judged = [z for z in row if z is not None]
+            assert texts[method][i].split("\n") == [line for line in last if line]
+            assert (judged[-1] == 1) == (grade in ("faithful", "lucky"))
+            assert grade != "faithful" or min(judged) == 1
+    with pytest.raises(ValueError, match="^run="):
+        spoken_figure("chain_9")
+    with pytest.raises(ValueError, match="^problem="):
+        spoken_figure("chain_0", 24)

@@ -24,9 +24,11 @@ CI = os.environ.get("CI", "").lower() not in ("", "0", "false", "no")
 
 
 def _required(report):
-    "In CI, what cannot be tested has not passed."
+    "In CI, what cannot be tested has not passed, but for what only root can do."
     if CI and report.skipped and not hasattr(report, "wasxfail"):
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else report.longrepr
+        if "no room here" in str(reason):
+            return report
         report.outcome, report.longrepr = "failed", f"nothing may be skipped where CI is set: {reason}"
     return report
 

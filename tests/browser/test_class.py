@@ -44,6 +44,7 @@ print("list", attempt(lambda: os.listdir(other)))
 print("read", attempt((other / "lla-course" / "nbs" / "mine.txt").read_text))
 print("write", attempt(lambda: (other / "theirs.txt").write_text("x")))
 print("hub", attempt(lambda: os.listdir("{hub}")))
+print("users", attempt(lambda: Path("{hub}/users").read_text()))
 print("environment", attempt(lambda: Path("/proc/{pid}/environ").read_bytes()))"""
 
 
@@ -61,6 +62,7 @@ def hub(node_modules, tmp_path_factory):
     passwords = {name: secrets.token_hex(8) for name in NAMES}
     lines = [f"{name}:{hashed(word)}" for name, word in passwords.items()]
     (here / "users").write_text("# a class\n" + "\n".join(lines))
+    (here / "users").chmod(0o600)
     port, homes = free_port(), room / "home"
     path = [str(Path(sys.executable).parent), str(node_modules / ".bin"), os.environ["PATH"]]
     env = {
@@ -153,4 +155,6 @@ def test_two_users_work_side_by_side_and_see_nothing_of_each_other(hub, page, se
     (seen,) = [t for t in second.locator(".jp-OutputArea-output pre").all_inner_texts() if "I am" in t]
     seen = seen.splitlines()
     assert seen[0] == "I am bob"
-    assert seen[1:] == [f"{what} PermissionError" for what in ("list", "read", "write", "hub", "environment")]
+    assert seen[1:] == [
+        f"{what} PermissionError" for what in ("list", "read", "write", "hub", "users", "environment")
+    ]

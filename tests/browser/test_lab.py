@@ -1,5 +1,6 @@
 "The labs in a real JupyterLab: run all cells, press a slider's arrow key, and see the figure change."
 
+import json
 import re
 import shutil
 
@@ -10,7 +11,7 @@ for package in ("jupyterlab", "anywidget", "ipywidgets"):
     pytest.importorskip(package)
 nbformat = pytest.importorskip("nbformat")
 
-from labs import DATA, KERNEL, LABS, jupyterlab, move_all, move_first_slider, run_all, until
+from labs import DATA, KERNEL, LABS, STORED, jupyterlab, limit, move_all, move_first_slider, run_all, until
 
 from lla_course.core import repo_root
 
@@ -73,6 +74,19 @@ def test_a_slider_moves_the_figure(lab, page):
     move_first_slider(page)
 
 
+def test_every_control_was_in_time():
+    "The stored table: the fastest of a few steps to new values, on a machine that others use too."
+    stored = json.loads(STORED.read_text(encoding="utf-8"))
+    assert sorted(set(stored) - {"date", "machine", "load", "meaning"}) == [path.stem for path in LABS]
+    late = {
+        (path.stem, bench, name): min(took)
+        for path in LABS
+        for bench, name, took in stored[path.stem]
+        if min(took) > limit(path.stem, bench)
+    }
+    assert late == {}
+
+
 @pytest.mark.parametrize("source", LABS, ids=lambda path: path.stem)
 def test_every_control_moves_its_figure(source, lab, page):
     for path in source, repo_root() / "nbs" / "pictures" / f"{source.stem}.png":
@@ -81,6 +95,8 @@ def test_every_control_moves_its_figure(source, lab, page):
         shutil.copy(path, target)
     moved = {(bench, name): seconds for bench, name, seconds in move_all(page, lab, source)}
     assert [where for where, seconds in moved.items() if not seconds] == []
+    stored = json.loads(STORED.read_text(encoding="utf-8"))[source.stem]
+    assert set(moved) == {(bench, name) for bench, name, _ in stored}, "make lab-times measures them"
     assert {bench for bench, _ in moved} == set(range(len(BENCHES.findall(source.read_text()))))
     own = f"failed: {lab[0]}/lab/tree/pictures/"  # where JupyterLab looks first for a picture
     assert [said for said in page.complaints if not said.startswith(own)] == []

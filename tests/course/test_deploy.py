@@ -62,6 +62,7 @@ def test_the_class_is_served_to_this_machine_only():
     read = (DEPLOY / "jupyterhub_config.py").read_text() + (DEPLOY / "start").read_text()
     assert read.count("/run/secrets/users") == 2  # where compose puts the secret
     assert set(hub["environment"]) <= set(re.findall(r"CLASS_\w+", read))
+    assert "cull_idle_timeout=3600" in read  # an hour, as chapter 06 says
 
 
 def test_the_dockerfile_takes_what_is_there():
@@ -105,8 +106,9 @@ def start(tmp_path):
     (tmp_path / "bin" / "jupyterhub").chmod(0o755)
     variables = [f"CLASS_USERS={tmp_path}/users", f"CLASS_HOMES={tmp_path}/home"]
 
-    def run(*lines):
+    def run(*lines, mode=0o600):
         (tmp_path / "users").write_text("\n".join(lines))
+        (tmp_path / "users").chmod(mode)
         words = ["env", *variables, "sh", "-c", f'PATH={tmp_path}/bin:$PATH; exec "$0"', DEPLOY / "start"]
         return subprocess.run(enter(tmp_path / "room", *words), capture_output=True, text=True)
 
@@ -139,3 +141,8 @@ def test_a_name_that_is_no_users_stops_it(start, line):
     done = start(line)
     assert done.returncode == 1 and done.stderr.startswith("start: ") and done.stdout == ""
     assert list(start.homes.iterdir()) == []
+
+
+def test_a_list_that_students_could_read_stops_it(start):
+    done = start("ada:$6$a$x", mode=0o644)
+    assert done.returncode == 1 and "chmod 600" in done.stderr and list(start.homes.iterdir()) == []

@@ -1,5 +1,6 @@
 "Sweeps on Dask: what is run, what is kept, what a failure, a killed worker and a kill leave behind."
 
+import signal
 import socket
 import sys
 import threading
@@ -12,7 +13,7 @@ import pytest
 from miniature import chapter
 from test_faults import alive, family, started, strike, wait_for
 
-from lla_course.course import cluster, sweep
+from lla_course.course import cli, cluster, sweep
 from lla_course.course.cli import main
 from lla_course.course.cluster import Cluster, require_address
 from lla_course.course.recorder import record_cells
@@ -175,6 +176,17 @@ def test_numbers_of_values_and_glue():
     assert reported_numbers({"cells": cells}, {}) == expected
 
 
+def test_numbers_of_a_table():
+    frame = pd.DataFrame({"mid May": [0.5, -2.0], "word": ["a", "b"]}, index=["softmax", "LLA & co"])
+    expected = {"softmax, mid May": 0.5, "LLA & co, mid May": -2.0}
+    for html in frame.to_html(), frame.style.format(precision=1).to_html():
+        assert reported_numbers({"cells": [shown("frame", "...", **{"text/html": html})]}, {}) == expected
+    for odd in "<table>", "<td>1</td>", "<table><tr><td>1", pd.DataFrame([[0] * 61]).to_html():
+        assert reported_numbers({"cells": [shown("frame", "...", **{"text/html": odd})]}, {}) == {}
+    two = pd.DataFrame({("a", "b"): [1.0]})
+    assert reported_numbers({"cells": [shown("two", "...", **{"text/html": two.to_html()})]}, {}) == {}
+
+
 def row(key, numbers, **parameters):
     fixed = dict(seconds=1.0, worker="w", notebook="runs/a.ipynb", status="ok", error="", date="d", code="c")
     return dict(fixed, key=key, parameters=parameters, numbers=numbers)
@@ -211,6 +223,7 @@ def test_the_summary_shows_what_differs(book):
     (lines,) = [t for t in fig.data if t.mode == "lines" and t.xaxis == "x"]
     assert lines.x == (0.1, 0.2) and lines.y == pytest.approx([1.1, 1.2])
     page = summary_page(select_chapters(["07"])[0], rows, "c")
+    assert "<td>error</td><td>0.1</td><td>1.15</td><td>2.2</td>" in page and "<td>same</td><td>3</td>" in page
     assert "6 runs, 1 failed, and 1 of other code" in page and "cell 1: &lt;no&gt;" in page
     assert 'role="img"' in page and "<td>&lt;b&gt;</td>" in page and "cdn" not in page.split("<script")[0]
 
@@ -305,7 +318,7 @@ if seed == 0 and not Path("go").exists():
 seed"""
 
 
-def test_a_killed_worker_loses_nothing(book, workers):
+def test_a_killed_worker_loses_nothing(book):
     chapter(book, "07_demo", SLOW, parameters=PARAMETERS)
     swept, pid, killed = (
         Sweep(select_chapters(["07"])[0], {"seed": [0, 1, 2]}, jobs=2),
@@ -330,11 +343,11 @@ def test_a_killed_worker_loses_nothing(book, workers):
     assert {row["status"] for row in [first, *rest]} == {"ok"}
     assert len(killed) == 2 and not any(map(alive, killed))
     frame = pd.read_parquet(swept.table)
-    assert [*frame.seed] == [0, 1, 2] == [*frame["seed.1" if "seed.1" in frame else "seed (reported)"]]
+    assert [*frame.seed] == [0, 1, 2] == [*frame["seed (reported)"]]
 
 
 @pytest.mark.parametrize("blow", ["SIGKILL", "SIGINT to all"])
-def test_nothing_outlives_a_sweep_which_goes_on_later(book, blow, capsys):
+def test_nothing_outlives_a_sweep_which_goes_on_later(book, workers, blow, capsys):
     chapter(book, "07_demo", SLOW, parameters=PARAMETERS)
     out = book / "build" / "sweeps" / "07_demo"
     running = started(book, "sweep", "07", "-p", "seed=0..1", "--jobs", "2")
@@ -345,8 +358,18 @@ def test_nothing_outlives_a_sweep_which_goes_on_later(book, blow, capsys):
     assert not [*book.glob("lla-*")] and len([*(out / "runs").iterdir()]) == 1
     if blow == "SIGKILL":
         (book / "nbs" / "go").touch()
-        assert main(["sweep", "07", "-p", "seed=0..1", "--jobs", "1"]) == 0
+        assert main(["sweep", "07", "-p", "seed=0..1", "--scheduler", workers[0]]) == 0
         assert "1 ok, 1 kept, 0 failed" in capsys.readouterr().out
+
+
+def test_a_signal_waits_while_a_row_is_stored():
+    done = []
+    with pytest.raises(KeyboardInterrupt):
+        with sweep._undisturbed():
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+            done.append("stored")
+    assert done == ["stored"] and signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
 # ---- who may work
@@ -380,7 +403,7 @@ def test_workers_with_another_library_are_refused_by_name(book, workers, monkeyp
     assert missing == "lla_course cannot be imported (No module named 'lla_course')"
 
 
-def test_a_worker_that_joins_late_is_asked_too(book, workers):
+def test_a_worker_that_joins_late_is_asked_too(workers):
     joined = Cluster(workers[0], None)
     session = dict(name="s", root=None, library={"lla_course": "0.0.9"})
     future = joined.client.submit(cluster._in_process, session, abs, -1)
@@ -409,9 +432,8 @@ import psutil
 class Config:
     name: str
     folder: str
-def cells(preset): return {name: Config(name, FOLDER) for name in ("bad", "killed")}
+def cells(preset): return {name: Config(name, FOLDER) for name in ["killed"]}
 def run(cfg):
-    if cfg.name == "bad": raise RuntimeError("not today")
     done = []
     def part(i):
         if i == 2 and not Path(cfg.folder, "again").exists():
@@ -424,17 +446,18 @@ def run(cfg):
 """
 
 
-def test_cells_are_recorded_on_a_cluster(book, workers, capsys):
+def test_cells_are_recorded_on_a_cluster(book, workers, monkeypatch, capsys):
     address, modules = workers
     (modules / "cluster_cells.py").write_text(CELLS.replace("FOLDER", repr(str(book))))
     module, out = import_module("cluster_cells"), book / "results"
     record = lambda **more: record_cells(module, folder=out, scheduler=address, **more)
-    rows = {r.cell: r for r in record()}
-    states = {name: r.state for name, r in rows.items()}
-    assert states == dict(bad="failed", killed="recorded")
-    assert "not today" in rows["bad"].error
+    assert [(r.cell, r.state) for r in record()] == [("killed", "recorded")]
     assert load("cluster_cells/killed", folder=out).result == dict(found=[0, 1, 2], done=[2])
-    assert [r.state for r in record(cells=["killed"])] == ["kept"]
+    chapter(book, "12_cells", "1", module="part.cells")
+    monkeypatch.setattr(cli, "_import_chapter", lambda chapter: module)
+    words = ["record", "12", "--cells", "killed", "--out", str(out), "--scheduler"]
+    assert main([*words, address]) == 0 and "12_cells/killed kept" in capsys.readouterr().out
+    assert main([*words, "localhost"]) == 2 and "scheduler='localhost': " in capsys.readouterr().err
     with pytest.raises(ValueError, match="expected no number where there is a scheduler"):
         record(jobs=2)
     with pytest.raises(ValueError, match="replace=False"):

@@ -283,7 +283,7 @@ def made(**accuracy):
 
 
 def test_verdicts_on_made_up_records():
-    assert all(v == [] for v in verdicts({}).values()) and len(verdicts({})) == 7
+    assert all(v == [] for v in verdicts({}).values()) and len(verdicts({})) == 8
     v = verdicts(
         made(softmax=0.5, lla=0.98, deltanet=0.6)
         | {
@@ -292,13 +292,16 @@ def test_verdicts_on_made_up_records():
             "short_softmax_normed_2500": dict(runs=[dict(accuracy=0.1)]),
         }
     )
-    assert [all(x) if x else None for x in v.values()] == [True, False, True, True, True, True, None]
+    assert [all(x) if x else None for x in v.values()] == [True, False, None, True, True, True, True, None]
     v = verdicts(made(softmax=0.995, lla=0.99, mesanet=0.999))
-    assert [any(x) if x else None for x in v.values()] == [True, True, True, False, False, None, None]
+    assert [any(x) if x else None for x in v.values()] == [True, True, None, True, False, False, None, None]
     assert (
         verdicts(made(softmax=0.9)) == verdicts({})
         and verdicts(made(softmax=0.9, lla=0.9))["LLA is better than all with a matrix memory"] == []
     )
+    v = verdicts(made(softmax=0.99, lla=0.98, parallax=0.94))
+    assert not any(v["Parallax recalls nearly all (.95)"]) and v["Parallax recalls nearly all (.95)"]
+    assert v["LLA is better than all with a matrix memory"] == []  # a projection keeps the cache
 
 
 # ---- what the chapter claims, with margins
