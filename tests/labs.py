@@ -323,7 +323,7 @@ def measure(
     names,  # numbers of labs, as 29; none: all
     steps=3,  # of each control, to new values
 ):  # by lab: bench, control, seconds of each step
-    "Move every control of every lab in a browser."
+    "Move every control of these labs in a browser."
     from playwright.sync_api import sync_playwright
 
     with TemporaryDirectory() as home, jupyterlab(Path(home)) as lab, sync_playwright() as play:
@@ -340,7 +340,9 @@ def measure(
 
 
 def main(*names):
-    found, load = {}, [os.getloadavg()[0]]
+    stored = json.loads(STORED.read_text(encoding="utf-8")) if names else {}
+    found = {path.stem: stored.get(path.stem, []) for path in LABS}
+    load = [os.getloadavg()[0], *stored.get("load", [])]
     print(f"{'lab':20}  bench  {'control':22}  {'best':>6}  {'worst':>6}  limit")
     for stem, rows in measure(names):
         load.append(os.getloadavg()[0])
@@ -350,8 +352,6 @@ def main(*names):
             late = " *" if min(took) > most else ""
             times = f"{min(took):6.3f}  {max(took):6.3f}  {most:5}{late}"
             print(f"{stem:20}  {bench:5}  {name:22}  {times}", flush=True)
-    if names:
-        return
     about = dict(
         date=date.today().isoformat(),
         machine=f"{os.cpu_count()} CPU cores, {platform.machine()}, Python {platform.python_version()}",
