@@ -346,7 +346,7 @@ def _unwatched(tensors: tuple) -> bool:
     plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
     return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
 
-
+# %% ../../nbs/28_flash_lla.ipynb #d28a0c3
 class _Direct(torch.autograd.Function):
     "`flash_forward` with its gradient, where nobody watches."
 
