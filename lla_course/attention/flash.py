@@ -84,7 +84,7 @@ class Settings(NamedTuple):
 # what the forward pass of a backend returns: the output first, steps and residual last
 SAVED = dict(triton=Forward, tiled=Tiled)
 
-# %% ../../nbs/28_flash_lla.ipynb #c008b
+# %% ../../nbs/28_flash_lla.ipynb #c008br
 def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
     "What `flash_forward` does, without its being an operator."
     (q, k, v, ridge, probe), heads = inputs, told.heads(*inputs)
@@ -96,7 +96,7 @@ def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
         found = lla_forward(q, k, v, ridge, **settings)
         return tuple(vars(found).values())
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c008b
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
 def flash_forward(
     q: torch.Tensor,  # [N, T, D]
@@ -157,7 +157,7 @@ def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
     kind, first = SAVED[settings.backend], len(_INPUTS)
     return row[:first], kind(*row[first : first + len(fields(kind))]), settings
 
-# %% ../../nbs/28_flash_lla.ipynb #c010b
+# %% ../../nbs/28_flash_lla.ipynb #c010br
 def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: Settings) -> tuple:
     "What `flash_backward` does, without its being an operator."
     q, k, v, ridge, probe = inputs
@@ -173,7 +173,7 @@ def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: 
     dq, dk, dv, dridge = grads
     return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
 
-
+# %% ../../nbs/28_flash_lla.ipynb #c010b
 @torch.library.custom_op(
     "lla_course::flash_backward",
     mutates_args=(),
