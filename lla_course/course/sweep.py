@@ -27,6 +27,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+# %% auto #0
+__all__ = ['MOST', 'NUMBER', 'GLUED', 'FIXED', 'TABLE', 'SUMMARY', 'COLOURS', 'PANELS', 'PAGE', 'read_values', 'reported_numbers',
+           'read_table', 'Sweep', 'summary_figure', 'summary_page']
+
+# %% ../../nbs/02i_sweep.ipynb #5a7e02c1
 from ..core import bad_argument, package_folder, repo_root, work_root, write_atomic
 from .cluster import Cluster, require_place
 from lla_course.course.runner import (
@@ -46,10 +51,6 @@ from lla_course.course.runner import (
     require_packages,
 )
 from ..records import content_hash
-
-# %% auto #0
-__all__ = ['MOST', 'NUMBER', 'GLUED', 'FIXED', 'TABLE', 'SUMMARY', 'COLOURS', 'PANELS', 'PAGE', 'read_values', 'reported_numbers',
-           'read_table', 'Sweep', 'summary_figure', 'summary_page']
 
 # %% ../../nbs/02i_sweep.ipynb #6946af04
 MOST = 100_000  # runs of one sweep
