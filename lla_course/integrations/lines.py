@@ -57,11 +57,17 @@ def spread(
     k: torch.Tensor,  # [B, Hkv, T, D]
     scale: float,  # of the logits
 ) -> torch.Tensor:  # tr(C) / D, [B, Hq, T]
-    "How far the keys are spread under the softmax weights of each query, on average over the coordinates."
+    """How far the keys are spread under the softmax weights of each query, on average over the coordinates.
+
+    In float32: a head that looks at one key has a spread far below the rounding of 16 bits."""
+    q, k = (
+        q.to(torch.promote_types(q.dtype, torch.float32)),
+        k.to(torch.promote_types(k.dtype, torch.float32)),
+    )
     z = k - k.mean(-2, keepdim=True)  # far from the origin, squares would lose digits
-    z2 = F.pad(z.float().square().sum(-1, keepdim=True).to(k.dtype), (0, k.shape[-1] - 1))
+    z2 = F.pad(z.square().sum(-1, keepdim=True), (0, k.shape[-1] - 1))
     average = partial(F.scaled_dot_product_attention, q, k, is_causal=True, scale=scale, enable_gqa=True)
-    trace = average(z2)[..., 0].float() - average(z).float().square().sum(-1)
+    trace = average(z2)[..., 0] - average(z).square().sum(-1)
     return trace.clamp(min=0) / k.shape[-1]
 
 # %% ../../nbs/07c_lines.ipynb #b5a30228
@@ -86,7 +92,7 @@ class Heads(nn.Module):
         self.log_temperature = nn.Parameter(torch.zeros(heads))
         self.log_gain = nn.Parameter(torch.zeros(heads))
         self.probe = nn.Parameter(torch.zeros(heads * width, hidden))
-        self.token, self.steps = None, None
+        self.token, self.steps, self.watched, self.first = None, None, False, None
 
     def set(
         self,
@@ -155,6 +161,12 @@ class Heads(nn.Module):
     ) -> torch.Tensor:  # like q
         "The answers of all heads of the layer, causal."
         q = q * self.log_temperature.exp()[:, None, None].to(q.dtype)
+        if self.watched:  # the weight of the first token, without and with the correction: [2, Hq]
+            e = torch.zeros_like(v)
+            e[..., 0, 0] = 1
+            plain = F.scaled_dot_product_attention(q, k, e, is_causal=True, scale=scale, enable_gqa=True)
+            both = (plain, self.corrected(q, k, e, scale) if self.mode != "softmax" else plain)
+            self.first = torch.stack([o[..., 1:, 0].float().mean((0, 2)) for o in both])
         if self.mode != "softmax":
             o = self.corrected(q, k, v, scale)
         if self.mode == "softmax" or self.some is not None:

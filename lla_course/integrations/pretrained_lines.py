@@ -51,10 +51,10 @@ from lla_course.integrations.lines import (
     with_lines,
 )
 from ..pretrained import load_smollm2, tiny_llama
-from ..records import Run
+from ..records import Run, load
 from ..training import Schedule, fit
 
-# %% ../../nbs/37b_pretrained.ipynb #b0d8aacc
+# %% ../../nbs/37b_pretrained.ipynb #b724ac09
 @dataclass(frozen=True)
 class Config:
     "One recorded cell: what is measured, on how much."
@@ -85,7 +85,7 @@ class Config:
         for name in ("start", "rate", "body"):
             require_positive(name, getattr(self, name))
 
-# %% ../../nbs/37b_pretrained.ipynb #506c9d3c
+# %% ../../nbs/37b_pretrained.ipynb #79cdb6b6
 @cache
 def _base(tiny: bool, device: str, dtype: torch.dtype) -> tuple:
     "The model as it came, and its tokenizer."
@@ -94,7 +94,7 @@ def _base(tiny: bool, device: str, dtype: torch.dtype) -> tuple:
         return model.to(device=device, dtype=dtype), tokenizer
     return load_smollm2(device=device, dtype=dtype)
 
-# %% ../../nbs/37b_pretrained.ipynb #44516fff
+# %% ../../nbs/37b_pretrained.ipynb #e7c12cb5
 def fresh_model(
     cfg: Config,  # the settings of the cell
     dtype: torch.dtype | None = None,  # of the weights; None: bfloat16 on a GPU, else float32
@@ -105,7 +105,7 @@ def fresh_model(
     model, tokenizer = _base(cfg.tiny, str(device), dtype)
     return with_lines(copy.deepcopy(model)), tokenizer
 
-# %% ../../nbs/37b_pretrained.ipynb #1beee4a1
+# %% ../../nbs/37b_pretrained.ipynb #e5811283
 @cache
 def _texts(tiny: bool, most: int | None) -> Texts:
     if (path := os.environ.get(TEXTS)) and not tiny:
@@ -113,14 +113,14 @@ def _texts(tiny: bool, most: int | None) -> Texts:
     _, tokenizer = _base(tiny, str(pick_device()), torch.float32)
     return tokenise(tokenizer, documents(), most)
 
-# %% ../../nbs/37b_pretrained.ipynb #dc628a1b
+# %% ../../nbs/37b_pretrained.ipynb #57fcab15
 def texts_of(
     cfg: Config,  # the settings of the cell
 ) -> Texts:
     "The texts of a cell: those of the file that `LLA_COURSE_TEXTS` names, else those of this machine."
     return _texts(cfg.tiny, cfg.documents)
 
-# %% ../../nbs/37b_pretrained.ipynb #83f0c723
+# %% ../../nbs/37b_pretrained.ipynb #8787024a
 class TestTexts:
     "The windows on which models are compared, and sums of losses for each document."
 
@@ -179,7 +179,7 @@ class TestTexts:
         whole = {name: x.astype(np.int32) for name, x in counts.items()}
         return dict(kind=np.array(self.kind, np.int8)) | whole
 
-# %% ../../nbs/37b_pretrained.ipynb #41b38757
+# %% ../../nbs/37b_pretrained.ipynb #718fbc38
 def _measured(test: TestTexts, model: Any, settings: dict[str, tuple]) -> tuple[dict, dict]:
     "Losses on the test for several settings of the lines, name -> (mode, ridge)."
     arrays, steps = test.arrays(), {}
@@ -192,7 +192,7 @@ def _measured(test: TestTexts, model: Any, settings: dict[str, tuple]) -> tuple[
     means = {name: float(a.sum() / test.tokens.sum()) for name, a in arrays.items() if name in settings}
     return arrays, dict(means=means, steps=steps)
 
-# %% ../../nbs/37b_pretrained.ipynb #07c60480
+# %% ../../nbs/37b_pretrained.ipynb #6a9abaab
 def _common(cfg: Config) -> Run:
     "One ridge for all heads, plain and relative to the spread of the keys; and another temperature."
     model, _ = fresh_model(cfg)
@@ -208,7 +208,26 @@ def _common(cfg: Config) -> Run:
         arrays[f"logits x {factor}"] = test.measure(model).astype(np.float32)
     return Run(result | test.about(), arrays, model.device)
 
-# %% ../../nbs/37b_pretrained.ipynb #184bb983
+
+def _relative(cfg: Config) -> Run:
+    "Ridges in units of the spread, and the weight of the first token under learned ridges."
+    model, _ = fresh_model(cfg)
+    test = TestTexts(cfg)
+    settings = dict(softmax=("softmax", OFF)) | {f"relative {r:g}": ("relative", r) for r in cfg.relative}
+    arrays, result = _measured(test, model, settings)
+    held = load("37b_pretrained/fit_ridge")
+    learned = held.result["numbers"]["log_ridge"] if held and not cfg.tiny else None
+    ridges = cfg.start if learned is None else np.exp(np.array(learned)).tolist()
+    set_lines(model, "ridge", ridges)
+    for own in lines(model):
+        own.watched = True
+    losses(model, _spread_windows(test, 32))
+    for own in lines(model):
+        own.watched = False
+    arrays["first token"] = torch.stack([own.first.cpu() for own in lines(model)]).numpy()
+    return Run(result | test.about(), arrays, model.device)
+
+# %% ../../nbs/37b_pretrained.ipynb #a178fa1b
 def _layers(cfg: Config) -> Run:
     "A ridge for each layer, chosen on other documents."
     model, _ = fresh_model(cfg)
@@ -218,13 +237,13 @@ def _layers(cfg: Config) -> Run:
     arrays, result = _measured(test, model, dict(softmax=("softmax", OFF), layers=("ridge", chosen)))
     return Run(result | test.about() | dict(chosen=chosen), arrays | dict(table=table), model.device)
 
-# %% ../../nbs/37b_pretrained.ipynb #28a46453
+# %% ../../nbs/37b_pretrained.ipynb #f5a93d4d
 def _spread_windows(tune: TestTexts, n: int) -> torch.Tensor:
     "Windows taken evenly from all documents."
     order = np.random.default_rng(0).permutation(len(tune.ids))[:n]
     return tune.ids[order]
 
-# %% ../../nbs/37b_pretrained.ipynb #2de49ce0
+# %% ../../nbs/37b_pretrained.ipynb #58110ddf
 def _heads(cfg: Config) -> Run:
     "Which heads want a line, one at a time; and all that want one together."
     model, _ = fresh_model(cfg)
@@ -241,9 +260,10 @@ def _heads(cfg: Config) -> Run:
     arrays |= dict(alone=mean.astype(np.float32), alone_error=error.astype(np.float32))
     return Run(result | test.about() | dict(sum_of_alone=expected, lines=used), arrays, model.device)
 
-# %% ../../nbs/37b_pretrained.ipynb #0b04d2f4
+# %% ../../nbs/37b_pretrained.ipynb #7c4c826c
 PARTS = dict(
     ridge=("log_ridge",),
+    relative=("log_ridge",),
     temperature=("log_temperature",),
     gain=("log_gain",),
     probe=("probe",),
@@ -252,7 +272,7 @@ PARTS = dict(
 # learning rates beside that of a log ridge: a temperature is good to a few per cent, a ridge to a factor
 RATES = dict(log_ridge=1.0, log_temperature=0.05, log_gain=0.05, probe=1e-4)
 
-# %% ../../nbs/37b_pretrained.ipynb #35d47b0f
+# %% ../../nbs/37b_pretrained.ipynb #395eaa36
 def _pool(cfg: Config, shares: tuple) -> torch.Tensor:
     "All windows of the documents to learn from; not of the book."
     texts = texts_of(cfg)
@@ -260,7 +280,7 @@ def _pool(cfg: Config, shares: tuple) -> torch.Tensor:
     found = [d for d in held if len(d) > cfg.length]
     return windows(found, cfg.length, most=16)[0]
 
-# %% ../../nbs/37b_pretrained.ipynb #d2508dbf
+# %% ../../nbs/37b_pretrained.ipynb #cbad6d67
 def _batches(pool: torch.Tensor, cfg: Config, device: torch.device) -> Iterator[tuple]:
     "Windows in a random order that the seed gives, again and again."
     generator = torch.Generator().manual_seed(cfg.seed)
@@ -270,7 +290,7 @@ def _batches(pool: torch.Tensor, cfg: Config, device: torch.device) -> Iterator[
             if len(rows) == min(cfg.rows, len(pool)):
                 yield (pool[rows].to(device).long(),)
 
-# %% ../../nbs/37b_pretrained.ipynb #684fb6c2
+# %% ../../nbs/37b_pretrained.ipynb #ef48cf6a
 def learn(
     model: Any,  # with lines
     groups: list,  # of parameters, as an optimiser of torch takes them
@@ -291,18 +311,18 @@ def learn(
     model.eval().requires_grad_(False)
     return {name: history[name] for name in ("at", "loss", "steps", "seconds")}
 
-# %% ../../nbs/37b_pretrained.ipynb #33eea1f6
+# %% ../../nbs/37b_pretrained.ipynb #08606679
 def _start(model: Any, what: str, cfg: Config) -> list:
     "Bring the heads to where learning begins; their numbers that learn, for an optimiser."
-    mode = "probe" if "probe" in what else "ridge" if "ridge" in what else "softmax"
-    set_lines(model, mode, cfg.start if mode == "ridge" else OFF)
+    mode = next((m for m in ("probe", "ridge", "relative") if m in what), "softmax")
+    set_lines(model, mode, cfg.start if mode in ("ridge", "relative") else OFF)
     if mode == "probe":
         for own in lines(model):
             own.some = None
     of_all = lambda name: [getattr(own, name) for own in lines(model)]
     return [dict(params=of_all(name), lr=cfg.rate * RATES[name]) for name in PARTS[what]]
 
-# %% ../../nbs/37b_pretrained.ipynb #0126180d
+# %% ../../nbs/37b_pretrained.ipynb #d2041391
 def _fitted(cfg: Config) -> Run:
     "Few numbers for each head, learned with all else frozen, and judged on other documents."
     model, tokenizer = fresh_model(cfg)
@@ -320,7 +340,7 @@ def _fitted(cfg: Config) -> Run:
         result, arrays = result | more, arrays | tables
     return Run(result, test.arrays() | arrays, model.device)
 
-# %% ../../nbs/37b_pretrained.ipynb #123304bd
+# %% ../../nbs/37b_pretrained.ipynb #1145d951
 def _looked_into(cfg: Config, model: Any, tokenizer: Any) -> tuple[dict, dict]:
     "The learned ridges, further: lengths, what the direction does, digits, tasks."
     ridges, arrays, result = ridges_of(model), {}, {}
@@ -338,7 +358,7 @@ def _looked_into(cfg: Config, model: Any, tokenizer: Any) -> tuple[dict, dict]:
             arrays[f"length {length} {name}"] = _octaves(nll, whose, len(long))
     return result | _exchanged(cfg, model, tokenizer, ridges, arrays), arrays
 
-# %% ../../nbs/37b_pretrained.ipynb #b25b3826
+# %% ../../nbs/37b_pretrained.ipynb #bfa03f20
 def _exchanged(cfg: Config, model: Any, tokenizer: Any, ridges: list, arrays: dict) -> dict:
     "The direction of each correction exchanged, the tasks, and the same in float32; adds to the arrays."
     both, result = dict(softmax=("softmax", OFF), fitted=("ridge", ridges)), {}
@@ -359,7 +379,7 @@ def _exchanged(cfg: Config, model: Any, tokenizer: Any, ridges: list, arrays: di
     arrays["check tokens"] = check.tokens.astype(np.int32)
     return result
 
-# %% ../../nbs/37b_pretrained.ipynb #4281663a
+# %% ../../nbs/37b_pretrained.ipynb #90697208
 def _octaves(nll: torch.Tensor, whose: np.ndarray, documents: int) -> np.ndarray:
     "Sums of losses by document and by place in the window: places 0-15, 16-31, 32-63, and so on."
     length = nll.shape[1]
@@ -369,7 +389,7 @@ def _octaves(nll: torch.Tensor, whose: np.ndarray, documents: int) -> np.ndarray
     np.add.at(total, whose, parts)
     return total.astype(np.float32)
 
-# %% ../../nbs/37b_pretrained.ipynb #e41edc16
+# %% ../../nbs/37b_pretrained.ipynb #41bc6c6b
 def _names(rng: random.Random, n: int) -> list[str]:
     "Made-up names, all different."
     found: dict = {}
@@ -378,7 +398,7 @@ def _names(rng: random.Random, n: int) -> list[str]:
         found["".join(syllables).capitalize()] = None
     return list(found)
 
-# %% ../../nbs/37b_pretrained.ipynb #04564653
+# %% ../../nbs/37b_pretrained.ipynb #50ed5f4a
 def lookup_prompts(
     n: int,  # how many prompts
     pairs: int,  # names and numbers in each
@@ -394,7 +414,7 @@ def lookup_prompts(
         found.append((f"{lines}The code of {names[which]} is", f" {codes[which]}"))
     return found
 
-# %% ../../nbs/37b_pretrained.ipynb #eb7f9540
+# %% ../../nbs/37b_pretrained.ipynb #2a94348e
 @torch.no_grad()
 def _answered(model: Any, tokenizer: Any, prompts: list) -> dict:
     """How many answers a model would write without an error, and the loss of an answer.
@@ -413,7 +433,7 @@ def _answered(model: Any, tokenizer: Any, prompts: list) -> dict:
             loss.append(round(F.cross_entropy(logits, wanted, reduction="sum").item(), 4))
     return dict(right=right, loss=loss)
 
-# %% ../../nbs/37b_pretrained.ipynb #aa535dba
+# %% ../../nbs/37b_pretrained.ipynb #aa5e0daf
 @torch.no_grad()
 def _repeated(model: Any, cfg: Config, length: int) -> list:
     "Random tokens, and then the same again: mean loss on the second half, for each text."
@@ -422,7 +442,7 @@ def _repeated(model: Any, cfg: Config, length: int) -> list:
     nll = losses(model, torch.cat([half, half], 1))
     return nll[:, length:].mean(1).tolist()
 
-# %% ../../nbs/37b_pretrained.ipynb #c65a1608
+# %% ../../nbs/37b_pretrained.ipynb #44c75212
 def tasks(
     model: Any,  # with lines
     tokenizer: Any,  # its own
@@ -434,7 +454,7 @@ def tasks(
     length = cfg.length // 4
     return found | {f"repeat {length}": [round(x, 4) for x in _repeated(model, cfg, length)]}
 
-# %% ../../nbs/37b_pretrained.ipynb #30a26890
+# %% ../../nbs/37b_pretrained.ipynb #c16d8db7
 def _trained(cfg: Config) -> Run:
     "All weights trained for a while on the same texts, as softmax heads or with one of two corrections."
     methods = dict(softmax="", lla="ridge", parallax="probe")
@@ -459,7 +479,7 @@ def _trained(cfg: Config) -> Run:
         arrays["without"] = test.measure(model).astype(np.float32)
     return Run(result, arrays, model.device)
 
-# %% ../../nbs/37b_pretrained.ipynb #3940d631
+# %% ../../nbs/37b_pretrained.ipynb #50fb34b6
 def _used(cfg: Config) -> Run:
     "Greedy generation through the cache of transformers, with softmax heads and with lines."
     from lla_course.integrations.transformers import register
@@ -486,7 +506,7 @@ def _used(cfg: Config) -> Run:
             found[name][f"tokens a second, {rows}"] = _speed(model, many, cfg.steps)
     return Run(found, None, device)
 
-# %% ../../nbs/37b_pretrained.ipynb #79c24bf8
+# %% ../../nbs/37b_pretrained.ipynb #3914dab0
 def _speed(model: Any, ids: torch.Tensor, n: int) -> float:
     "New tokens a second, prompt included, the better of two runs."
     best = float("inf")
@@ -498,12 +518,18 @@ def _speed(model: Any, ids: torch.Tensor, n: int) -> float:
         best = min(best, time.perf_counter() - began)
     return round(len(ids) * n / best, 1)
 
-# %% ../../nbs/37b_pretrained.ipynb #4e79449a
+# %% ../../nbs/37b_pretrained.ipynb #b61733b0
 WORKS: dict[str, Callable] = dict(
-    common=_common, layers=_layers, heads=_heads, fitted=_fitted, trained=_trained, used=_used
+    common=_common,
+    relative=_relative,
+    layers=_layers,
+    heads=_heads,
+    fitted=_fitted,
+    trained=_trained,
+    used=_used,
 )
 
-# %% ../../nbs/37b_pretrained.ipynb #194cf5ef
+# %% ../../nbs/37b_pretrained.ipynb #79d14165
 def cells(
     preset: str,  # "fast" or "full"
 ) -> dict[str, Config]:
@@ -527,11 +553,13 @@ def cells(
     table |= trained(0) | fitted("temperature", "gain") | trained(1)
     table["heads"] = Config("heads", **(size or dict(search=16, choices=(3e2, 1e2))))
     table |= fitted("ridge_temperature", "probe") | trained(2)
+    units = dict(relative=(1e4, 3e3, 1e3, 3e2))
+    table |= dict(relative=Config("relative", **(size | units))) | fitted("relative")
     table["fit_probe_slow"] = Config("fitted", "probe", **(size | dict(rate=0.02)))
     table["use"] = Config("used", **(size | dict(steps=4) if size else dict(steps=32)))
     return table
 
-# %% ../../nbs/37b_pretrained.ipynb #a927550e
+# %% ../../nbs/37b_pretrained.ipynb #75495a86
 def run(
     cfg: Config,  # one of `cells`
 ) -> Run:
