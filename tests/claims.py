@@ -732,6 +732,25 @@ CLAIMS = {
             "cell c125",
         ),
     ],
+    "37b_pretrained": [
+        (
+            "Far above the spread of the keys a line needs no solver",
+            "an error of the far line that does not fall by a hundred, or a solved direction that is ahead",
+            "cell q370fa12 +"
+            " tests/test_results.py::test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model",
+        ),
+        (
+            "Without training, one ridge for all heads",
+            "controls that gain less than ridges, or a query that gains",
+            "cell q370due1 + cell q370dir1 +"
+            " tests/test_results.py::test_temperatures_and_gains_do_as_much_as_ridges",
+        ),
+        (
+            "After forty steps with all weights",
+            "an interval of a difference from softmax heads that does not hold zero",
+            "cell q370rep1 + tests/test_results.py::test_trained_on_lines_are_no_better_than_softmax_heads",
+        ),
+    ],
     "39_tasks_lab": [
         (
             "After a change, rules with a clock recover",

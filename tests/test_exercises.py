@@ -392,6 +392,19 @@ def new_tokens(q, k, v, real, holes=True):
     return torch.cat([lla_dense(q[[b]], k[[b]][:, :, e], v[[b]][:, :, e]) for b, e in enumerate(kept)])
 
 
+def spread_of_keys(q, k, causal=True, mean=True, over=4, moved=True):
+    p = q @ k.mT / 2
+    p = (p.masked_fill(torch.ones_like(p).triu(1) > 0, -torch.inf) if causal else p).softmax(-1)
+    z = k - k.mean(0) * moved
+    return (p @ z.square().sum(-1) - (p @ z).square().sum(-1) * mean) / over
+
+
+def paired_error(a, b, apart=False, mean=True):
+    d = np.asarray(a) - np.asarray(b)
+    error = np.sqrt(np.var(a, ddof=1) + np.var(b, ddof=1)) if apart else d.std(ddof=1)
+    return d.mean(), error / (len(d) ** 0.5 if mean else 1)
+
+
 def fails(*_):
     raise KeyError("lost")
 
@@ -1878,6 +1891,31 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda q, *a: q,
             lambda q, *a: q[:1],
             fails,
+        ],
+    ),
+    "37b.1": (
+        [spread_of_keys, lambda q, k: spread_of_keys(q.double(), k.double())],
+        [
+            1,
+            lambda *a: spread_of_keys(*a, over=1),
+            lambda *a: spread_of_keys(*a, mean=False, moved=False),
+            lambda *a: spread_of_keys(*a, causal=False),
+            lambda *a: spread_of_keys(*a, moved=False),
+            lambda *a: spread_of_keys(*a)[1:],
+            lambda *a: spread_of_keys(*a, over=2),
+            fails,
+        ],
+    ),
+    "37b.2": ([100, 99.1, "100.4"], [0.01, 10, 1000, -1, np.nan]),
+    "37b.3": (
+        [paired_error],
+        [
+            1,
+            lambda a, b: paired_error(a, b, apart=True),
+            lambda a, b: paired_error(b, a),
+            lambda a, b: paired_error(a, b, mean=False),
+            lambda a, b: (paired_error(a, b)[0], 0.0),
+            lambda a, b: (None, None),
         ],
     ),
     "34.1": (

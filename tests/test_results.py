@@ -12,6 +12,8 @@ from lla_course.attention import benchmark, decode_benchmark, preconditioners
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
+from lla_course.integrations import pretrained_lines
+from lla_course.integrations.lines import paired
 from lla_course.records import load, load_all, results_name
 from lla_course.tasks import in_context, language, language_race, online_regression, recall, state_tracking
 from prose_numbers import BRITE_TABLES, rows_of
@@ -1502,3 +1504,77 @@ def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
 def test_the_gradient_of_the_queries_is_half_a_per_cent_off_as_that_of_rounded_tiles_is():
     r = recorded("train_anisotropic_d64")
     assert round(r["kernel_dq"], 3) == round(r["twin_dq"], 3) == 0.005
+
+
+# ---- lines in a pretrained model
+
+
+@cache
+def arrays_of(cell):
+    record = load(f"37b_pretrained/{cell}", pretrained_lines.cells("full")[cell])
+    if record is None:
+        pytest.skip(f"37b_pretrained/{cell} is not recorded")
+    return record.arrays
+
+
+def gain(cell, name, base="softmax", kind=None, tokens="tokens"):
+    held = arrays_of(cell)
+    some = slice(None) if kind is None else held["kind"] == kind
+    return paired(*(held[n].sum(1)[some] for n in (name, base, tokens)))
+
+
+def test_one_ridge_for_all_heads_gains_a_thousandth_and_not_on_the_prose_of_this_book():
+    mean, error = gain("common", "ridge 1000")
+    assert -0.0015 < mean < -0.001 and mean < -6 * error
+    mean, error = gain("common", "ridge 1000", kind=2)
+    assert abs(mean) < 2 * error
+    assert all(gain("common", "ridge 100", kind=k)[0] > 0.025 for k in range(3))
+
+
+def test_temperatures_and_gains_do_as_much_as_ridges():
+    found = {n: gain(f"fit_{n}", "fitted") for n in ("ridge", "temperature", "gain", "ridge_temperature")}
+    assert all(mean < -15 * error for mean, error in found.values())
+    fitted = {n: arrays_of(f"fit_{n}")["fitted"].sum(1) for n in found}
+    tokens = arrays_of("fit_ridge")["tokens"].sum(1)
+    mean, error = paired(fitted["ridge"], fitted["temperature"], tokens)
+    assert abs(mean) < 2 * error and abs(mean) < 0.001
+    mean, error = paired(fitted["ridge"], fitted["gain"], tokens)
+    assert 0.006 < mean and mean > 10 * error
+    mean, error = paired(fitted["ridge_temperature"], fitted["temperature"], tokens)
+    assert mean < -0.008 and mean < -10 * error
+
+
+def test_layers_and_heads_that_were_chosen_on_few_windows_do_not_carry_over():
+    assert all(gain("layers", "layers", kind=k)[0] < -0.006 for k in (0, 1))
+    mean, error = gain("layers", "layers", kind=2)
+    assert mean > 0.005 and mean > 5 * error
+    assert gain("heads", "heads 0")[0] > 0.01 and gain("heads", "heads 2")[0] < -0.006
+
+
+def test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model():
+    held = lambda name, base="direction softmax": gain("fit_ridge", name, base, tokens="direction tokens")
+    for name in ("ridge", "unsolved", "mean"):
+        mean, error = held(f"direction {name}")
+        assert mean < -10 * error
+    for name, base in (("query", "softmax"), ("mean", "ridge")):
+        mean, error = held(f"direction {name}", f"direction {base}")
+        assert abs(mean) < 2 * error and abs(mean) < 0.001
+    assert held("direction opposite")[0] > 0.03 and held("direction random")[0] > 0
+
+
+def test_trained_on_lines_are_no_better_than_softmax_heads():
+    def bits(cell):
+        held = arrays_of(cell)
+        return held["trained"].sum() / held["bytes"].sum() / math.log(2)
+
+    for method in ("lla", "parallax"):
+        gaps = [bits(f"train_{method}_s{s}") - bits(f"train_softmax_s{s}") for s in range(3)]
+        assert ttest_1samp(gaps, 0).pvalue > 0.05 and max(map(abs, gaps)) < 0.001
+    assert all(gain(f"train_lla_s{s}", "without", "trained")[0] > 0.0005 for s in range(3))
+
+
+def test_sixteen_bits_do_not_make_the_gain():
+    held = arrays_of("fit_ridge")
+    effects = [held[f"{b} fitted"].sum(1) - held[f"{b} softmax"].sum(1) for b in ("16 bits", "32 bits")]
+    mean, error = paired(*effects, held["check tokens"].sum(1))
+    assert abs(mean) < 2 * error and error < 0.0005

@@ -1255,3 +1255,76 @@ def _(answer: Any) -> str | None:
     if not wrong[:2].any():
         return "padding may stand anywhere: the third row of the test has it between real keys."
     return f"rows {wrong.nonzero()[:, 0].tolist()} differ from LLA over their real keys alone."
+
+# %% ../../nbs/93_models_solutions.ipynb #s37b1g
+@exercise("37b.1")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"37b.1\", spread)."
+    q, k, _, g = _direction_tokens()
+    future = torch.ones(9, 9).triu(1) > 0
+    p = (q @ k.mT / 2).masked_fill(future, -math.inf).softmax(-1)
+    second, first = (p @ k.square()).sum(-1), p @ k
+    right = (second - first.square().sum(-1)) / 4
+    found = torch.as_tensor(answer(q, k)).detach().double()
+    if found.shape != right.shape:
+        return f"one number for each query, {tuple(right.shape)}: yours is {tuple(found.shape)}."
+    near = lambda a: torch.allclose(found, a, atol=1e-8)
+    everywhere = (q @ k.mT / 2).softmax(-1)
+    leaks = (everywhere @ k.square()).sum(-1) - (everywhere @ k).square().sum(-1)
+    wrong = {
+        "that is the trace: divide by the number of dimensions.": 4 * right,
+        "that is the mean square of the keys: subtract the square of their mean.": second / 4,
+        "queries see the future.": leaks / 4,
+    }
+    for hint, value in wrong.items():
+        if near(value):
+            return hint
+    if not near(right):
+        return "not the trace of the covariance under the softmax weights, divided by D."
+    far, tokens = 1e4 + k.float(), q.float()
+    p = (tokens @ far.mT / 2).masked_fill(future, -math.inf).softmax(-1).double()
+    z = far.double() - 1e4
+    right = ((p @ z.square()).sum(-1) - (p @ z).square().sum(-1)) / 4
+    if not torch.allclose(torch.as_tensor(answer(tokens, far)).double(), right, atol=1e-2):
+        return (
+            "right, until the keys lie far from the origin: move them by their mean before squares are taken."
+        )
+    return None
+
+# %% ../../nbs/93_models_solutions.ipynb #s37b2g
+@exercise("37b.2")
+def _(answer: Any) -> str | None:
+    factor = as_number(answer)
+    if factor is None or not math.isfinite(factor) or factor <= 0:
+        return "answer with the factor by which the error falls."
+    if 90 <= factor <= 110:
+        return None
+    if factor < 1:
+        return f"{factor:.3g}: does the error grow? Divide the error at 1000 by that at 10,000."
+    if 8 <= factor <= 12:
+        return f"by {factor:.3g} falls the correction itself; its error has one power of the ridge more."
+    return f"{factor:.3g}: compare with flash_lla at tol=1e-12 in float64, and the ridges 1000 and 10,000."
+
+# %% ../../nbs/93_models_solutions.ipynb #s37b3g
+@exercise("37b.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"37b.3\", difference)."
+    rng = np.random.default_rng(0)
+    b = 2 + rng.normal(size=50)
+    a = b - 0.01 + 0.05 * rng.normal(size=50)
+    mean, error = (as_number(x) for x in answer(a, b))
+    if mean is None or error is None:
+        return "return two numbers: the mean difference, and its standard error."
+    if not math.isclose(mean, (a - b).mean(), abs_tol=1e-9):
+        return "the mean was right: that of a minus that of b."
+    right = (a - b).std(ddof=1) / 50**0.5
+    apart = math.sqrt((a.var(ddof=1) + b.var(ddof=1)) / 50)
+    if math.isclose(error, right, rel_tol=1e-3):
+        return None
+    if math.isclose(error, apart, rel_tol=0.02):
+        return "the two are still taken apart: what scatters between the models is a - b of one document."
+    if math.isclose(error, right * 50**0.5, rel_tol=0.02):
+        return "that is the scatter of one difference, not of the mean of fifty."
+    return "not the standard error of the mean of a - b, with n - 1."

@@ -11,6 +11,7 @@ pytest.importorskip("transformers")
 
 from lla_course.attention.dense import lla_dense
 from lla_course.integrations import lines as L
+from lla_course.integrations import pretrained_lines as P
 from lla_course.pretrained import tiny_llama
 
 IDS = torch.randint(3, 259, (4, 41), generator=torch.Generator().manual_seed(0))
@@ -167,10 +168,10 @@ def test_a_search_finds_the_layer_that_was_made_to_want_a_line(model):
 def test_learned_ridges_go_the_right_way(model):
     "From nearly softmax towards the line that wrote the texts, with all else frozen."
     before = copy.deepcopy(model.state_dict())
-    cfg = L.Config("fitted", "ridge", tiny=True, length=32, documents=40, steps=4, rows=2, start=30.0)
-    groups = L._start(model.float(), "ridge", cfg)
+    cfg = P.Config("fitted", "ridge", tiny=True, length=32, documents=40, steps=4, rows=2, start=30.0)
+    groups = P._start(model.float(), "ridge", cfg)
     assert [g["lr"] for g in groups] == [0.1] and L.ridges_of(model)[0] == pytest.approx([30.0] * 3)
-    history = L.learn(model, groups, cfg)
+    history = P.learn(model, groups, cfg)
     assert history["steps"] == 4 and np.isfinite(history["loss"]).all()
     after = model.state_dict()
     moved = [n for n in after if not torch.equal(after[n].double(), before[n].double())]
@@ -213,22 +214,22 @@ def test_shares_are_by_hash_and_of_their_sizes():
 
 
 def test_lookup_prompts_hold_their_answer_once():
-    for prompt, answer in L.lookup_prompts(20, 5):
+    for prompt, answer in P.lookup_prompts(20, 5):
         name = prompt.rpartition("The code of ")[2].removesuffix(" is")
         assert f"The code of {name} is{answer}.\n" in prompt and prompt.count(name) == 2
 
 
 def test_padding_after_an_answer_changes_nothing(model):
     _, tokenizer = tiny_llama()
-    prompts = L.lookup_prompts(3, 2) + L.lookup_prompts(2, 4)
-    together = L._answered(model, tokenizer, prompts)
-    single = [L._answered(model, tokenizer, [p]) for p in prompts]
+    prompts = P.lookup_prompts(3, 2) + P.lookup_prompts(2, 4)
+    together = P._answered(model, tokenizer, prompts)
+    single = [P._answered(model, tokenizer, [p]) for p in prompts]
     assert together["loss"] == pytest.approx([s["loss"][0] for s in single], abs=2e-3)
 
 
 @pytest.mark.parametrize("name", ["common", "fit_ridge_temperature", "train_parallax_s0", "heads"])
 def test_a_small_cell_is_recorded(name):
-    run = L.run(L.cells("fast")[name])
+    run = P.run(P.cells("fast")[name])
     assert run.result["documents"]["book"] > 0 and run.arrays["tokens"].shape[1] == 4
     measured = [
         a
