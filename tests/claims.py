@@ -563,8 +563,9 @@ CLAIMS = {
         ),
         (
             "Trained in a small in-context regression",
-            "an interval of LLA that holds zero, or one of the two others that does not",
-            "cell u024",
+            "an interval of LLA that holds zero, one of the two others that does not, or an error of Parallax"
+            " outside of the two in the large race",
+            "cell u024 + cell u025b",
         ),
     ],
     "31c_chunks": [
@@ -617,7 +618,9 @@ CLAIMS = {
             "a rival with a smaller mean error, a ratio that falls, or p on the other side of 0.05",
             "tests/test_results.py::test_the_small_contests_of_part_3_with_other_seeds +"
             " tests/test_results.py::test_local_lines_have_the_smallest_error_in_context_at_every"
-            "_length + tests/test_results.py::test_the_lead_in_context_grows_with_the_segment",
+            "_length + tests/test_results.py::test_the_lead_in_context_grows_with_the_segment +"
+            " tests/test_results.py::test_a_projection_in_context_lies_between_softmax_with_the_norm"
+            "_and_local_lines",
         ),
         (
             "Trained briefly, softmax narrows its neighbourhood",

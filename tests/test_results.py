@@ -858,6 +858,35 @@ def test_local_lines_have_the_smallest_error_in_context_at_every_length(S):
     assert sum(sum(in_context_seeds(f"S64_{m}")) / 3 < fading for m in (*RIVALS, "lla")) == 5
 
 
+def test_a_projection_in_context_lies_between_softmax_with_the_norm_and_local_lines():
+    race, mean = race_in_context(), lambda name: sum(in_context_seeds(name)) / 3
+    p = lambda S, a, b: in_context.seeds_p(race[f"S{S}_{a}"]["errors"], race[f"S{S}_{b}"]["errors"])
+    gains = {}
+    for S in LENGTHS:
+        norm, parallax, lla = (mean(f"S{S}_{m}") for m in ("softmax_normed", "parallax", "lla"))
+        assert lla < parallax < norm and p(S, "parallax", "lla") < 0.05
+        gains[S] = (norm - parallax) / (norm - lla)
+        assert (parallax < norm / 1.5) == (S == 256) and (parallax > 0.93 * norm) == (S < 256)
+    assert gains[256] > 0.5 and max(gains[S] for S in LENGTHS[:3]) < 0.34
+    assert {S for S in LENGTHS if p(S, "parallax", "softmax_normed") < 0.05} == {64, 256}
+    assert {race[f"S{S}_parallax"]["rate"] for S in LENGTHS} == {0.01}
+    fading = sum(map(sum, race["S64_lines"]["mesanet_fading"]["errors"])) / 192
+    assert mean("S64_parallax") < fading  # six of the ten, with the test above
+    for n in (64, 16):
+        runs = recorded(f"t256_n{n}_w64_parallax", recall)["runs"]
+        assert min(r["accuracy"] for r in runs) > 0.999
+
+
+def test_kernels_of_the_other_library_are_faster_with_a_given_direction_and_ours_nearer():
+    r = recorded("given_d64")
+    assert 0.6 < r["fla"]["ms"] / r["lla"]["ms"] < 0.72
+    assert 0.83 < r["fla"]["training_ms"] / r["lla"]["training_ms"] < 0.9
+    ratio = {name: e / r["fla"]["errors"][name] for name, e in r["lla"]["errors"].items()}
+    assert max(ratio["dq"], ratio["du"]) < 2 / 3 and all(
+        0.9 < ratio[name] < 1.02 for name in ("o", "dk", "dv")
+    )
+
+
 def test_the_lead_in_context_grows_with_the_segment():
     mean = lambda name: sum(in_context_seeds(name)) / 3
     for rival in ("softmax", "gated_deltanet", "gla", "mamba2"):
