@@ -45,7 +45,7 @@ GIVEN = {
         ("after 20 that are not counted", "a setting of chapter 28a, in `measure_host`"),
         ("about 50 calls, the median of nine replays; caches below 200 MB", "settings of chapter 27c"),
     ],
-    "37b_pretrained": [("the model is SmolLM2-135M-Instruct", "its name")],
+    "37b_pretrained": [("the model is SmolLM2-135M-Instruct", "the name of the model")],
     "68_records": [
         ("the best of 1001 reports on a grid", "the setting `grid` of chapter 62"),
         (
