@@ -370,7 +370,7 @@ CLAIMS = {
     ],
     "27c_decoding_measured": [
         (
-            "The work is $2D$ operations",
+            "The work is $D$ operations",
             "a count in which one query multiplies longer than it reads, or eight do not",
             "cell c052b",
         ),
