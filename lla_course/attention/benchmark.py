@@ -565,7 +565,7 @@ def read_counters(
             found[kernel] = mine
     return found
 
-
+# %% ../../nbs/28a_measurements.ipynb #s28a0st3
 def one_step(
     kind: str,  # a name of KINDS
     d: int,  # head dimension
