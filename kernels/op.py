@@ -94,7 +94,8 @@ def lla(
     settings |= dict(tol=TOL[q.dtype] if tol is None else tol, window=window)
     settings |= dict(max_steps=2 * D if max_steps is None else max_steps)
     flat = (t.reshape(-1, *t.shape[-2:]) for t in (q, k, v))
-    o = _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings)
+    with torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        o = _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings)
     return o.reshape(*q.shape[:-1], v.shape[-1])
 
 # %% ../nbs/04b_kernel_functions.ipynb #o008
