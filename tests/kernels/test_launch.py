@@ -9,6 +9,7 @@ import torch
 from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve
 from lla_course.kernels.flash_lla_backward import lla_backward
 from lla_course.kernels.flash_lla_forward import lla_forward
+from lla_course.kernels.op import lla
 from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable
 
 pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
@@ -105,3 +106,22 @@ def test_numbers_are_as_they_lie_in_memory():
     found = addressable(torch._neg_view(-x))
     assert torch.equal(found, x) and not found.is_neg()
     assert addressable(torch._efficientzerotensor((3, 4))).data_ptr()
+
+
+EMPTY = [(0, 2, 1, 3, 3), (1, 0, 0, 3, 3), (1, 2, 1, 0, 0), (1, 2, 2, 0, 4)]
+
+
+@pytest.mark.parametrize("B, H, Hkv, T, S", EMPTY)
+def test_no_query_gets_an_empty_answer_of_the_kernels_alone(B, H, Hkv, T, S):
+    q, k, v = (torch.randn(B, h, n, 8).requires_grad_() for h, n in ((H, T), (Hkv, S), (Hkv, S)))
+    o = lla(q, k, v)
+    o.sum().backward()
+    assert o.shape == q.shape and not any(t.grad.any() for t in (q, k, v))
+
+
+def test_no_key_is_refused_by_the_kernels_alone():
+    q, k = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 0, 8)
+    with pytest.raises(ValueError, match="at least one key"):
+        lla(q, k, k, is_causal=False)
+    with pytest.raises(ValueError, match="multiple of the 0 heads"):
+        lla(q, q[:, :0], q[:, :0])
