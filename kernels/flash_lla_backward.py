@@ -35,7 +35,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_value_tile,
     split_hi_lo,
 )
-from .runtime import cdiv, constant, launch, same_launch, tl, triton
+from .runtime import addressable, cdiv, constant, launch, same_launch, tl, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -347,6 +347,14 @@ def _gain(g: torch.Tensor) -> torch.Tensor | None:
         return None
     return torch.exp2(-g.abs().amax().float().clamp_min(1e-30).log2().ceil())
 
+
+def _readable(q, k, v, g, saved: Forward) -> tuple:
+    "All tensors as kernels read them: a hook on saved tensors may give them back in another order of memory."
+    q, k, v, g = map(addressable, (q, k, v, g))
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    saved = Forward(*(addressable(t).contiguous() for t in vars(saved).values()))
+    return q, k, v, g.to(q.dtype).contiguous(), saved
+
 # %% ../nbs/26_flash_backward.ipynb #c021
 def lla_backward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
@@ -369,8 +377,8 @@ def lla_backward(
 
     Raises `ValueError` as `lla_forward` does. Source: chapter 24; Zuo et al. (2025) leave out the gradient
     of the ridge."""
-    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
-    g = g.contiguous()
+    q, k, v, g, saved = _readable(q, k, v, g, saved)
+    scale = float(scale)  # a whole number is compiled in
     (N, T, D), (Nkv, S, _), dtype = q.shape, k.shape, q.dtype
     sees = dict(is_causal=is_causal, window=window)
     sizes, constants = lla_launch_settings(q, k, scale, **sees, v=v)
@@ -384,7 +392,7 @@ def lla_backward(
         g = (g.float() * gain).to(dtype)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
     NT = cdiv(T, constants["BT"])
-    same = same_launch(q, k, v, window, others=(g, saved.o, saved.u, *rows))
+    same = same_launch(q, k, v, sizes[-2:], others=(g, saved.o, saved.u, *rows))
     compiled_for = dict(lla_compiled_for(constants), same=same)
     launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
     if dprobe is None:

@@ -23,6 +23,7 @@ import torch
 
 from lla_course.kernels.runtime import (
     EXACT,
+    addressable,
     can_run,
     cdiv,
     constant,
@@ -830,9 +831,9 @@ def lla_solve(
         (counter, steps, residual),
         sizes,
         (N, NT, max(NM, 1), PRECOND_STRIDE),
-        (tol**2, max_steps),
+        (float(tol) ** 2, max_steps),
         NM > 0,
-        same=same_launch(q, k, NM, max_steps, window, others=(x, *saved.values())),
+        same=same_launch(q, k, NM, max_steps, sizes[-2:], others=(x, *saved.values())),
         **lla_compiled_for(constants),
     )
     return steps, residual
@@ -858,8 +859,10 @@ def lla_forward(
 
     Raises `ValueError` where Triton cannot run and for D or Dv > 128; other arguments are checked by
     `flash_lla`."""
+    q, k, v, ridge = map(addressable, (q, k, v, ridge))
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     ridge = ridge.float().contiguous()
+    floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
     sees = dict(is_causal=is_causal, window=window)
     sizes, constants = lla_launch_settings(q, k, scale, **sees)
     N, T, D = q.shape
@@ -874,7 +877,7 @@ def lla_forward(
         return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
     max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    same = same_launch(q, k, v, solves, window, others=(ridge,))
+    same = same_launch(q, k, v, solves, sizes[-2:], NM, others=(ridge,))
     start, NT = partial(launch, same=same, **lla_compiled_for(constants)), cdiv(T, constants["BT"])
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u), solves and NM > 0

@@ -480,6 +480,7 @@ def hopper_solve(
     BS, sub, stages, keep = HOPPER_TILES[BD]
     NT, NM = cdiv(T, BT), saved["inverse"].shape[1]
     keys, rows = hopper_keys(k, BS, BD)
+    reach = lla_reach(window, is_causal, T + S)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     programs = 2 * processors(q.device)
@@ -494,11 +495,11 @@ def hopper_solve(
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
         x,
         (counter, steps, residual),
-        (N // Nkv, S - T, T, S, rows, D, scale * LOG2E, *lla_reach(window, is_causal, T + S)),
+        (N // Nkv, S - T, T, S, rows, D, scale * LOG2E, *reach),
         (N, NT, max(NM, 1), PRECOND_STRIDE),
-        (tol**2, max_steps),
+        (float(tol) ** 2, max_steps),
         META=frozen(HopperMeta, BT=BT, BS=BS, BD=BD, **switches),
-        same=same_launch(q, k, NM, max_steps, window, others=(x, *saved.values())),
+        same=same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values())),
         num_warps=4,
     )
     return steps, residual

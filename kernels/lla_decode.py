@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 
 from .flash_lla_forward import LOG2E, RIDGE_FLOOR, RIDGE_NOISE, TINY
-from .runtime import cdiv, constant, frozen, padded, tile_precision, tl, triton
+from .runtime import addressable, cdiv, constant, frozen, padded, tile_precision, tl, triton
 
 # %% ../nbs/27b_decoding_kernels.ipynb #c028b
 class DecodeMeta(NamedTuple):
@@ -423,10 +423,10 @@ class Filled(NamedTuple):
 
 
 def _addressable(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ridge: Any, filled: Filled) -> tuple:
-    q, k, v = (t.resolve_neg() for t in (q, k, v))  # a view may promise a sign
+    q, k, v = map(addressable, (q, k, v))
     k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (k, v))
     if isinstance(ridge, torch.Tensor):
-        ridge = ridge.resolve_neg()
+        ridge = addressable(ridge)
     whole = (t if t is None else t.contiguous() for t in filled[:2])
     return q, k, v, ridge, Filled(*whole, filled.left)
 

@@ -42,8 +42,10 @@ def _check(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, aligned: bool) -> 
         raise ValueError(f"dtypes {q.dtype}, {k.dtype}, {v.dtype}: expected one of 16 or 32 bits for all")
     if k.shape[:-1] != v.shape[:-1] or q.dim() < 3 or q.dim() != k.dim() or q.shape[-1] != k.shape[-1]:
         raise ValueError(f"k {tuple(k.shape)}, v {tuple(v.shape)}: expected [..., Hkv, S, {q.shape[-1]}]")
-    if q.shape[:-3] != k.shape[:-3] or q.shape[-3] % k.shape[-3]:
+    if q.shape[:-3] != k.shape[:-3] or q.shape[-3] % (k.shape[-3] or q.shape[-3] + 1):
         raise ValueError(f"q.shape={tuple(q.shape)}: expected a multiple of the {k.shape[-3]} heads of k")
+    if q.numel() and not k.shape[-2]:
+        raise ValueError(f"k.shape={tuple(k.shape)}: expected at least one key")
     if aligned and q.shape[-2] > k.shape[-2]:
         most = f"at most {k.shape[-2]} queries if causal or with a window"
         raise ValueError(f"q.shape={tuple(q.shape)}: expected {most}")
@@ -93,8 +95,9 @@ def lla(
     settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
     settings |= dict(tol=TOL[q.dtype] if tol is None else tol, window=window)
     settings |= dict(max_steps=2 * D if max_steps is None else max_steps)
-    flat = (t.reshape(-1, *t.shape[-2:]) for t in (q, k, v))
-    o = _Lla.apply(*flat, rows.reshape(-1, q.shape[-2]), settings)
+    flat = (t.reshape(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v))
+    with torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        o = _Lla.apply(*flat, rows.reshape(q.shape[:-2].numel(), q.shape[-2]), settings)
     return o.reshape(*q.shape[:-1], v.shape[-1])
 
 # %% ../nbs/04b_kernel_functions.ipynb #o008

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['HAS_TRITON', 'INTERPRET', 'HIP', 'EXACT', 'LEAST', 'SMALLER', 'MOST_COMPILED', 'cdiv', 'padded', 'can_run',
            'tile_precision', 'constant', 'frozen', 'Gpu', 'describe_gpu', 'processors', 'fitting', 'refusal', 'why_not',
-           'picks_kernels', 'gluon_refusal', 'same_launch', 'launch']
+           'picks_kernels', 'gluon_refusal', 'addressable', 'same_launch', 'launch']
 
 # %% ../nbs/04_triton.ipynb #c002
 import os
@@ -243,8 +243,15 @@ def _asked(value: Any) -> Any:
     if isinstance(value, float):
         return float
     if isinstance(value, int):
-        return value
+        return type(value), value  # True equals 1, and Triton tells them apart
     return value.base.dtype, *value.block_shape  # a descriptor of a tensor
+
+
+def addressable(
+    t: torch.Tensor,  # any tensor
+) -> torch.Tensor:  # the same numbers, as they lie in memory
+    "A tensor that a kernel can read: a view may promise a sign, and zeros may have no memory."
+    return t.clone() if t.is_neg() or t._is_zerotensor() else t
 
 
 def same_launch(

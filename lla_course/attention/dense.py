@@ -127,7 +127,8 @@ def readable(
     "The numbers of a tensor: None while PyTorch compiles or imagines it, and on a GPU unless told to wait."
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return None
-    if torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) is not None:
+    proxy = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
+    if proxy is not None or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch"):
         return None  # make_fx
     while torch._C._functorch.is_functorch_wrapped_tensor(t):
         t = torch._C._functorch.get_unwrapped(t)

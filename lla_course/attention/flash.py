@@ -341,7 +341,8 @@ def _unwatched(tensors: tuple) -> bool:
     "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
         return False
-    if torch._C._dispatch_tls_is_dispatch_key_included("VmapMode"):  # the older vmap, of is_grads_batched
+    # the older vmap, of is_grads_batched; and make_fx before dispatch
+    if any(map(torch._C._dispatch_tls_is_dispatch_key_included, ("VmapMode", "PreDispatch"))):
         return False
     plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
     return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
@@ -365,7 +366,9 @@ class _Direct(torch.autograd.Function):
             return (None,) * 6
         tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
         inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
-        if torch.is_grad_enabled() or not _unwatched((g, *tensors)):
+        # compiled autograd reads this line
+        watched = torch.compiler.is_compiling() or torch.is_grad_enabled()
+        if watched or not _unwatched((g, *tensors)):
             return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
         told = Settings(*ctx.settings)
         return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None

@@ -40,6 +40,7 @@ def _whole_numbers(name: str, t: torch.Tensor, shape: tuple | None, form: str) -
         raise NotImplementedError(NO_GRAPH)
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(t) or isinstance(t, FakeTensor)
     traced = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) or torch.jit.is_tracing()
+    traced = traced or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch")
     if wrapped or traced or t.is_meta:
         bad_argument(name, "unknown numbers", "a tensor that can be read: not mapped, traced, fake or meta")
     return t.flatten().tolist()

@@ -174,18 +174,18 @@ def _run(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, step: tuple, setting
 # %% ../../nbs/37_in_a_transformer.ipynb #c033
 def _by_sequences(q, k, v, found: list, settings: dict) -> torch.Tensor:
     "Answer all runs of all rows. Queries that see nothing, those of padding, get zero."
-    o = None
+    o, whole = None, (*q.shape[:-1], v.shape[-1])
     for rows, keys, parts in found:
         b_q, b_k, b_v = q if len(rows) == len(q) else q[rows], _part(k, rows, keys), _part(v, rows, keys)
         for start, stop, first, last, step in parts:
             if first == last:
                 continue
             run = _run(b_q[:, :, start:stop], b_k[:, :, first:last], b_v[:, :, first:last], step, settings)
-            if run.shape == q.shape:
+            if run.shape == whole:
                 return run
-            o = q.new_zeros(q.shape, dtype=run.dtype) if o is None else o
+            o = q.new_zeros(whole, dtype=run.dtype) if o is None else o
             o[rows, :, start:stop] = run
-    return torch.zeros_like(q) if o is None else o
+    return q.new_zeros(whole) if o is None else o
 
 # %% ../../nbs/37_in_a_transformer.ipynb #c033a
 def _one_query(q, k, v, seen: torch.Tensor, settings: dict) -> torch.Tensor:
@@ -201,14 +201,15 @@ def _one_query(q, k, v, seen: torch.Tensor, settings: dict) -> torch.Tensor:
 def _unmasked(q, k, v, is_causal: bool, settings: dict) -> torch.Tensor:
     "All keys are real, and the last query stands at the last key."
     learns = torch.is_grad_enabled() and any(t.requires_grad for t in (q, k, v, settings["ridge"]))
-    if is_causal and q.shape[2] <= 8 and q.shape[2] < k.shape[2] and not learns:
+    few = q.shape[2] <= min(8, k.shape[2] - 1) and v.shape == k.shape
+    if is_causal and few and not learns:
         return lla_decode(q, k, v, ridge=settings["ridge"], scale=settings["scale"])
     return flash_lla(q, k, v, is_causal=is_causal, **settings)
 
 # %% ../../nbs/37_in_a_transformer.ipynb #c034a
 def _masked(q, k, v, mask: torch.Tensor, settings: dict) -> torch.Tensor:
     "With a boolean mask, [B, 1 or Hq, T, S]."
-    if mask.shape[1:3] == (1, 1):
+    if mask.shape[1:3] == (1, 1) and v.shape == k.shape:
         return _one_query(q, k, v, mask[:, 0, 0].expand(len(q), -1), settings)
     found = getattr(mask, "lla_sequences", None)
     if found is None and mask.shape[1] == 1 and readable(mask, wait=True) is not None:

@@ -1028,3 +1028,79 @@ def test_unwatched_calls_do_what_the_operator_does(mode):
         "lla_course.flash_backward",
     }
     assert all(map(torch.equal, alone, watched))
+
+
+ON_CPU = ["tiled", pytest.param("triton", marks=pytest.mark.skipif(not INTERPRET, reason="on the CPU"))]
+
+
+def minus(t):
+    "The same numbers in a view that promises a sign, and memory of the opposite sign."
+    return torch._neg_view(-t)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_promised_sign_is_read(backend):
+    q, k, v = inputs(2, T=6, S=6, D=8)
+    u, ridge, g = q.flip(0), torch.full((2, 6), 0.1), v.flip(1)
+
+    def answers(sign, **knobs):
+        tensors = [t.clone().requires_grad_() for t in (q, k, v, ridge)]
+        *qkv, r = (sign(t) for t in tensors)
+        o = flash_lla(*qkv, ridge=r, backend=backend, **knobs)
+        return o, *torch.autograd.grad(o, tensors, sign(g), allow_unused=True)
+
+    for a, b in zip(answers(lambda t: t), answers(minus), strict=True):
+        assert torch.equal(a, b)
+    taken = [flash_lla(q, k, v, probe=p, max_steps=0, backend=backend) for p in (u, minus(u))]
+    assert torch.equal(*taken)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_zeros_without_memory_are_zeros(backend):
+    q, k, v = inputs(2, T=6, S=6, D=8)
+    q.requires_grad_()
+    o = flash_lla(q, k, v, backend=backend)
+    assert not torch.autograd.grad(o, q, torch._efficientzerotensor(o.shape))[0].any()
+    zeros = [make((2, 6, 8)) for make in (torch._efficientzerotensor, torch.zeros)]
+    assert torch.equal(*(flash_lla(z, k, v, backend=backend) for z in zeros))
+
+
+def spread(t):
+    "The same numbers, not side by side in memory."
+    return t.new_zeros(*t.shape, 2).index_copy(-1, torch.tensor([0]), t[..., None])[..., 0]
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+@pytest.mark.parametrize("change", [spread, lambda t: minus(t) if t.is_floating_point() else t])
+def test_what_was_saved_may_come_back_in_another_order_of_memory(backend, change):
+    tensors = [t.requires_grad_() for t in inputs(2, T=6, S=6, D=8)]
+    before = torch.autograd.grad(flash_lla(*tensors, backend=backend).sin().sum(), tensors)
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: t, change):
+        o = flash_lla(*tensors, backend=backend)
+        after = torch.autograd.grad(o.sin().sum(), tensors)
+    for a, b in zip(before, after):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_a_graph_before_dispatch_has_the_operator(backend):
+    q, k, v = inputs(2, T=6, S=6, D=8)
+    call = lambda *qkv: flash_lla(*qkv, ridge=torch.tensor(0.2), backend=backend)
+    graph = make_fx(call, pre_dispatch=True)(q, k, v)
+    assert "lla_course.flash_forward" in graph.code
+    assert torch.equal(graph(k, q, v), call(k, q, v))
+    with pytest.raises(ValueError, match="cu_seqlens_q='unknown numbers'"):
+        make_fx(lambda *qkv: flash_lla(*qkv, cu_seqlens_q=torch.tensor([0, 6])), pre_dispatch=True)(q, k, v)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_compiled_autograd_reads_the_gradient(backend):
+    from torch._dynamo import compiled_autograd
+
+    tensors = [t.requires_grad_() for t in inputs(2, T=6, S=6, D=8)]
+    before = torch.autograd.grad(flash_lla(*tensors, backend=backend).sum(), tensors)
+    loss = flash_lla(*tensors, backend=backend).sum()
+    whole = lambda graph: torch.compile(graph, backend="eager", fullgraph=True)
+    with compiled_autograd._enable(whole):
+        loss.backward()
+    assert all(torch.equal(a, t.grad) for a, t in zip(before, tensors))

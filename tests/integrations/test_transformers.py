@@ -391,3 +391,35 @@ def test_a_sliding_window_is_a_call_with_a_window(monkeypatch):
     with torch.no_grad():
         make("mistral")(text(1, 17), use_cache=False)
     assert calls == [(6, 6, True, None), (11, 16, True, (5, 0))] * make("mistral").config.num_hidden_layers
+
+
+MASKS = dict(
+    none=None,
+    causal=lambda i, j: j <= i,
+    sliding=lambda i, j: (j <= i) & (j > i - 4),
+    own=lambda i, j: j == i,
+    both_sides=lambda i, j: (j - i).abs() <= 2,
+    gaps=lambda i, j: (j <= i) & (j % 2 == 0),
+    nothing=lambda i, j: j < 0,
+)
+
+
+@pytest.mark.parametrize("kind", MASKS)
+@pytest.mark.parametrize("T", [9, 3, 1])
+@pytest.mark.parametrize("Dv", [4, 12])
+def test_values_may_have_a_head_size_of_their_own(Dv, T, kind):
+    from lla_course.integrations import transformers as hook
+
+    S, sees = 9, MASKS[kind]
+    mask = sees and sees(torch.arange(S - T, S)[:, None], torch.arange(S)).expand(2, 1, T, S).clone()
+    if mask is not None:
+        mask[1, ..., :2] = False  # padding on the left
+    module = make().model.layers[0].self_attn
+    drawn = [torch.randn(2, h, n, D).double() for h, n, D in ((4, T, 8), (2, S, 8), (2, S, Dv))]
+    for learns in (False, True):
+        tensors = [t.clone().requires_grad_(learns) for t in drawn]
+        fast, true = (f(module, *tensors, mask)[0] for f in (hook.lla_attention, hook.eager_lla_attention))
+        assert fast.shape == (2, T, 4, Dv) and far(fast, true) < 1e-8
+        if learns and kind != "nothing":
+            grads = (torch.autograd.grad(o.sin().sum(), tensors) for o in (fast, true))
+            assert max(map(far, *grads)) < 1e-7

@@ -1,0 +1,127 @@
+"""What a launch is remembered by: calls that Triton would compile apart must have keys apart. No kernel runs
+here, so no GPU is needed."""
+
+from itertools import product
+
+import pytest
+import torch
+
+from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve
+from lla_course.kernels.flash_lla_backward import lla_backward
+from lla_course.kernels.flash_lla_forward import lla_forward
+from lla_course.kernels.op import lla
+from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable
+
+pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+
+
+def compiled_for(value):
+    "What Triton makes of an argument: the type, and of a whole number whether it is 1, of 16, of 64 bits."
+    if isinstance(value, torch.Tensor):
+        return value.dtype, value.data_ptr() % 16 == 0
+    if isinstance(value, tuple):
+        return tuple(map(compiled_for, value))
+    if isinstance(value, (bool, float)):
+        return type(value), isinstance(value, bool) and value
+    if isinstance(value, int):
+        return int, value == 1, value % 16 == 0, abs(value) >= 2**31
+    return value.base.dtype, *value.block_shape
+
+
+@pytest.fixture
+def launches(monkeypatch):
+    "Key -> all that Triton would have compiled for it."
+    seen = {}
+
+    def noted(kernel, programs, *args, META, same=None, **options):
+        looked = tuple(map(_asked, args)) if same is None else same
+        key = kernel.fn.__name__, META, *options.values(), looked
+        seen.setdefault(key, set()).add(tuple(map(compiled_for, args)))
+
+    for module in (flash_lla_forward, flash_lla_backward, hopper_solve):
+        monkeypatch.setattr(module, "launch", noted)
+        monkeypatch.setattr(module, "processors", lambda device: 1, raising=False)
+    return seen
+
+
+def both_passes(q, k, v, probe=None, **settings):
+    ridge = torch.full(q.shape[:2], 0.1)
+    saved = lla_forward(q, k, v, ridge, probe=probe, **settings)
+    dprobe = None if probe is None else torch.empty_like(probe)
+    lla_backward(q, k, v, saved, torch.zeros_like(saved.o), dprobe=dprobe, **settings)
+
+
+def heads(N, n, D, layout, dtype):
+    "The same numbers of tokens in several layouts: rows together, apart, or on an address of its own."
+    room = torch.zeros(N * n * (D + 16) + 8, dtype=dtype)
+    if layout == "apart":
+        return room[: N * n * (D + 16)].view(N, n, D + 16)[..., :D]
+    start = 4 if layout == "shifted" else 0
+    return room[start : start + N * n * D].view(N, n, D)
+
+
+WINDOWS = (None, (0, 0), (1, 0), (0, 1), (16, 1), (16, 16), (-1, 1), (3, -1), (500, 0), (2**40, 2**40))
+
+
+def test_nothing_that_triton_compiles_for_is_missing_in_a_key(launches):
+    for D, T, more, group in product((16, 20), (1, 16, 33), (0, 1, 16), (1, 2)):
+        q = torch.zeros(2 * group, T, D)
+        k, v = torch.zeros(2, 2, T + more, D)
+        for window, is_causal in product(WINDOWS, (False, True)):
+            both_passes(q, k, v, scale=0.5, is_causal=is_causal, window=window, tol=0.1, max_steps=8)
+    assert launches and all(len(kinds) == 1 for kinds in launches.values())
+
+
+def test_settings_and_layouts_are_in_a_key(launches):
+    plain = dict(scale=0.5, is_causal=True, tol=0.1, max_steps=8)
+    changes = [{}, dict(scale=1), dict(scale=2), dict(tol=0), dict(tol=1), dict(tol=1e-3)]
+    changes += [dict(max_steps=n) for n in (0, 1, 16)]
+    for layout, dtype, Dv in product(("plain", "apart", "shifted"), (torch.float32, torch.bfloat16), (16, 1)):
+        q, k, v = (heads(2, 600, D, layout, dtype) for D in (16, 16, Dv))
+        for change in changes:
+            both_passes(q, k, v, **plain | change)
+        both_passes(q, k, v, probe=torch.zeros(2, 600, 16), **plain)
+    assert launches and all(len(kinds) == 1 for kinds in launches.values())
+
+
+@pytest.mark.skipif(not HAS_GLUON, reason="needs a Triton with Gluon")
+def test_the_same_of_the_solver_for_hopper(launches):
+    for T, more, D in product((16, 33, 64), (0, 31), (16, 20)):
+        q, k = torch.zeros(2, T, D).bfloat16(), torch.zeros(2, T + more, D).bfloat16()
+        saved = {name: torch.zeros(2, T) for name in ("lse2", "row_max", "n_eff", "ridge")}
+        saved |= dict(kbar=torch.zeros(2, T, D), inverse=torch.zeros(2, 0, 32, 32))
+        for window, is_causal, tol, steps in product(WINDOWS, (False, True), (0, 0.1), (1, 16)):
+            settings = dict(scale=1, is_causal=is_causal, window=window, tol=tol, max_steps=steps)
+            hopper_solve.hopper_solve(q, k, saved, torch.zeros(2, T, D), **settings)
+    assert launches and all(len(kinds) == 1 for kinds in launches.values())
+
+
+def test_true_is_not_one():
+    assert _asked(True) != _asked(1) and _asked((False,)) != _asked((0,))
+
+
+def test_numbers_are_as_they_lie_in_memory():
+    x = torch.randn(3, 4)
+    assert addressable(x) is x
+    found = addressable(torch._neg_view(-x))
+    assert torch.equal(found, x) and not found.is_neg()
+    assert addressable(torch._efficientzerotensor((3, 4))).data_ptr()
+
+
+EMPTY = [(0, 2, 1, 3, 3), (1, 0, 0, 3, 3), (1, 2, 1, 0, 0), (1, 2, 2, 0, 4)]
+
+
+@pytest.mark.parametrize("B, H, Hkv, T, S", EMPTY)
+def test_no_query_gets_an_empty_answer_of_the_kernels_alone(B, H, Hkv, T, S):
+    q, k, v = (torch.randn(B, h, n, 8).requires_grad_() for h, n in ((H, T), (Hkv, S), (Hkv, S)))
+    o = lla(q, k, v)
+    o.sum().backward()
+    assert o.shape == q.shape and not any(t.grad.any() for t in (q, k, v))
+
+
+def test_no_key_is_refused_by_the_kernels_alone():
+    q, k = torch.randn(1, 2, 3, 8), torch.randn(1, 2, 0, 8)
+    with pytest.raises(ValueError, match="at least one key"):
+        lla(q, k, k, is_causal=False)
+    with pytest.raises(ValueError, match="multiple of the 0 heads"):
+        lla(q, q[:, :0], q[:, :0])
