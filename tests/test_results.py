@@ -102,7 +102,7 @@ def test_the_faster_softmax_is_cudnn_and_local_lines_cost_7_to_49_times_as_much(
     assert (round(min(times)), round(max(times))) == (7, 49)
     for r in found:
         assert (
-            1.25 < r["softmax_flash_ms"] / r["softmax_cudnn_ms"] < 1.85
+            1.2 < r["softmax_flash_ms"] / r["softmax_cudnn_ms"] < 1.85
             and abs(r["softmax_cudnn_ms"] / r["softmax_ms"] - 1) < 0.05
         )
 
@@ -1458,9 +1458,10 @@ def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count()
 
 
 def test_the_tolerance_of_the_solver_costs_time_and_buys_digits():
-    for d, time, loose, tight in ((64, 1.17, 0.0062, 0.0038), (128, 1.19, 0.0101, 0.0064)):
+    for d, loose, tight in ((64, 0.0062, 0.0038), (128, 0.0101, 0.0064)):
         a, b = recorded(f"anisotropic_d{d}"), recorded(f"anisotropic_d{d}_tol0.003")
-        assert round(b["lla_ms"] / a["lla_ms"], 2) == time
+        same_run = recorded(f"portable_anisotropic_d{d}")["forward_ms"]
+        assert round(b["lla_ms"] / same_run, 2) == 1.18
         assert (round(a["error"], 4), round(b["error"], 4)) == (loose, tight)
 
 
@@ -1472,8 +1473,8 @@ def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisec
     assert len(times) > 5 and (round(min(times), 2), round(max(times), 2)) == (0.33, 0.34)
 
 
-def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_12_to_26_at_128():
-    for d, low, high in ((64, 7, 12), (128, 12, 26)):
+def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_12_to_25_at_128():
+    for d, low, high in ((64, 7, 12), (128, 12, 25)):
         found = [recorded(f"train_{kind}_d{d}") for kind in ("isotropic", "anisotropic")]
         times = [r["lla_ms"] / r["softmax_ms"] for r in found]
         assert (round(min(times)), round(max(times))) == (low, high)
@@ -1487,14 +1488,46 @@ def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
     steps = [r["slowest_row_of_a_tile"] for r in (drawn, *short)]
     times = [r["lla_ms"] / r["softmax_ms"] for r in (drawn, trained, *short)]
     assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.5 * steps[0]
-    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [18, 29, 36, 34]
+    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 29, 37, 35]
 
 
-def test_a_call_costs_the_host_over_half_a_millisecond_and_softmax_much_less():
+def test_a_call_costs_the_host_a_third_of_a_millisecond_and_softmax_and_a_replayed_graph_much_less():
     r = recorded("host")
-    assert 500 < r["lla_forward_us"] < 625 and 2000 < r["lla_training_us"] < 2200
-    assert r["softmax_forward_us"] < 20 and r["softmax_training_us"] < 200
-    assert r["lla_forward_us"] < 1e3 * recorded("short_n128")["lla_ms"] < 1.15 * r["lla_forward_us"]
+    assert 300 < r["lla_forward_us"] < 350 and 1400 < r["lla_training_us"] < 1500
+    assert r["softmax_forward_us"] < 15 and r["softmax_training_us"] < 125
+    assert 5 * r["softmax_graph_us"] < r["lla_graph_us"] < 0.3 * r["lla_forward_us"]
+    assert 1.8 < 1e3 * recorded("short_n128")["lla_ms"] / r["lla_forward_us"] < 2
+
+
+STAGES = [f"stages_{kind}_d{d}" for kind in ("isotropic", "anisotropic") for d in (64, 128)]
+
+
+def test_the_solver_takes_58_to_89_per_cent_of_a_forward_pass_and_46_to_79_of_a_training_step():
+    for part, low, high in (("forward", 58, 89), ("training", 46, 79)):
+        found = {name: recorded(name)[part] for name in [*STAGES, "stages_trained_d64"]}
+        share = {name: ms["hopper_solve_kernel"] / sum(ms.values()) for name, ms in found.items()}
+        assert (round(100 * min(share.values())), round(100 * max(share.values()))) == (low, high)
+        assert min(share, key=share.get) == "stages_isotropic_d64"
+        for name, ms in found.items():
+            assert max(ms, key=ms.get) == "hopper_solve_kernel"
+            step = recorded(name.replace("stages_", "train_" if part == "training" else ""))
+            assert 0.95 < sum(ms.values()) / step["lla_ms"] < 1.05  # the kernels are the whole call
+
+
+def test_no_part_of_a_multiprocessor_is_busy_for_most_of_the_time_while_the_solver_runs():
+    for name in ("isotropic_d64", "anisotropic_d64", "isotropic_d128"):
+        found = recorded(f"counters_{name}")
+        r = found["hopper_solve_kernel"]
+        assert 53 <= r["tensor"] < 57
+        assert max(r[part] for part in ("tensor", "special", "L1", "L2", "memory")) < 57
+        special, memory = {64: ((35, 37.5), (2.5, 5.1)), 128: ((19, 20), (23, 24))}[int(name.split("_d")[1])]
+        assert special[0] < r["special"] < special[1] and memory[0] < r["memory"] < memory[1]
+        # two programs of four warps, of 64 that a multiprocessor holds
+        assert r["registers"] == 255 and abs(r["warps"] - 100 * 8 / 64) < 0.2
+        gradients = [found[f"lla_bwd_{part}_kernel"] for part in ("dq", "dkv")]
+        assert all(33 < g["tensor"] < 51 and g["registers"] == 255 for g in gradients)
+        alone = name.endswith("128")
+        assert abs(gradients[0]["warps"] - 100 * (4 if alone else 8) / 64) < 0.2
 
 
 def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
@@ -1509,25 +1542,42 @@ def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
     assert [round(t, 1) for t in (min(training), max(training))] == [1.1, 1.3]
 
 
-def test_the_recorded_passes_stand_at_60_to_71_per_cent_of_the_flat_roof():
+def test_a_given_direction_is_a_third_faster_in_flash_linear_attention_and_as_exact():
+    r = recorded("given_d64")
+    ours, theirs = r["lla"], r["fla"]
+    assert abs(theirs["ms"] / ours["ms"] - 2 / 3) < 0.02
+    assert abs(theirs["training_ms"] / ours["training_ms"] - 6 / 7) < 0.02
+    for errors in (ours["errors"], theirs["errors"]):
+        assert all(0.0019 < e < 0.004 for e in errors.values())
+
+
+def test_the_recorded_passes_stand_at_61_to_72_per_cent_of_the_flat_roof():
     shares = []
     for kind in ("isotropic", "anisotropic"):
         for d in (64, 128):
             r = recorded(f"{kind}_d{d}")
             work = (6 + 3 * r["slowest_row_of_a_tile"]) * 64 * 4096**2 * d
             shares.append(work / r["lla_ms"] * 1e3 / 790e12)
-    assert (round(min(shares), 2), round(max(shares), 2)) == (0.6, 0.71)
+    assert (round(min(shares), 2), round(max(shares), 2)) == (0.61, 0.72)
 
 
 def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
     for name, c in decode_benchmark.cells("full").items():
         r = recorded(name, decode_benchmark)
         if c.n > 4096:
-            assert 4.15 < 4.3 * r["floor_ms"] / r["softmax_ms"] < 4.7
-            low, high = {64: (1.8, 2), 128: (2.75, 2.95)}[c.d]
-            assert low < r["lla_ms"] / r["softmax_ms"] < high
-            if c.d == 64:
-                assert 0.4 < 1 - r["floor_ms"] / r["lla_ms"] < 0.52, "what the count leaves out"
+            assert 4.15 < 4.3 * r["floor_ms"] / r["softmax_ms"] < 4.65
+
+
+def test_decoding_over_long_caches_costs_one_and_a_half_times_softmax_at_64_and_over_twice_at_128():
+    for name, c in decode_benchmark.cells("full").items():
+        r = recorded(name, decode_benchmark)
+        times, beyond = r["lla_ms"] / r["softmax_ms"], 1 - r["floor_ms"] / r["lla_ms"]
+        low, high, least, most = {64: (1.45, 1.7, 0.27, 0.42), 128: (2.2, 2.45, 0.51, 0.59)}[c.d]
+        if c.n > 4096:
+            assert low < times < high
+            assert least < beyond < most, "what the count leaves out"
+        elif c.sequences == 32:
+            assert round(times, 1) == {64: 2.6, 128: 3.8}[c.d], "the smallest caches cost most"
 
 
 def test_the_gradient_of_the_queries_is_half_a_per_cent_off_as_that_of_rounded_tiles_is():

@@ -95,7 +95,7 @@ def cells(
 ) -> dict[str, Config]:  # name -> settings
     """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; a direction that
     is given; the heads of a trained model; short sequences; the portable solver beside the one for this GPU;
-    the kernels one by one, and their counters; the host; memory over n; the toy; the test suite of the GPU."""
+    the kernels one by one and their counters; the host; memory over n; the toy; the tests of the kernels."""
     size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
     both = [(kind, d) for kind in KINDS[:2] for d in (64, 128)]
     table = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind, d in both}
@@ -546,7 +546,7 @@ SECTIONS = ("SpeedOfLight", "ComputeWorkloadAnalysis", "MemoryWorkloadAnalysis",
 
 def read_counters(
     text: str,  # what `ncu --csv --page raw` prints: a line of names, a line of units, a line a kernel
-) -> dict[str, dict]:  # kernel -> the entries of COUNTERS that it has, and the stalls that cost most
+) -> dict[str, dict]:  # kernel -> the entries of COUNTERS; None for one that is missing
     "The counters of each kernel, the longest launch where there are several."
     table = list(csv.DictReader(line for line in text.splitlines() if line.startswith('"')))
     found = {}
@@ -565,7 +565,7 @@ def read_counters(
             found[kernel] = mine
     return found
 
-
+# %% ../../nbs/28a_measurements.ipynb #s28a0st3
 def one_step(
     kind: str,  # a name of KINDS
     d: int,  # head dimension
@@ -586,7 +586,7 @@ def measure_counters(
     cfg: Config,  # the measurement
     device: torch.device,  # where
 ) -> dict:  # by kernel: what share of the time each part of a multiprocessor is busy
-    "The hardware's counters of each kernel of a training step, read by Nsight Compute. The clocks stay as they are."
+    "The hardware's counters of each kernel of a training step, by Nsight Compute; clocks stay as they are."
     if device.type != "cuda" or shutil.which("ncu") is None:
         return dict(note="counters are read by ncu, on CUDA only")
     call = f"from {__name__} import one_step; one_step({cfg.kind!r}, {cfg.d})"

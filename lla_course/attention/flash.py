@@ -87,7 +87,7 @@ SAVED = dict(triton=Forward, tiled=Tiled)
 # %% ../../nbs/28_flash_lla.ipynb #c008br
 def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
     "What `flash_forward` does, without its being an operator."
-    (q, k, v, ridge, probe), heads = inputs, told.heads(*inputs)
+    (q, k, v, ridge, _), heads = inputs, told.heads(*inputs)
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend != "triton":
             return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())

@@ -86,12 +86,14 @@ from pathlib import Path
 import pytest
 import torch
 
-try:
-    from kernels import get_kernel
-    lla_kernels = get_kernel("{user}/{name}", version=0)
-except ImportError:
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "torch-ext"))
+beside = Path(__file__).resolve().parents[1] / "torch-ext"
+if beside.is_dir():
+    sys.path.insert(0, str(beside))
     import lla_kernels
+else:
+    from kernels import get_kernel
+
+    lla_kernels = get_kernel("{user}/{name}", version=0, trust_remote_code=True)
 
 DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 

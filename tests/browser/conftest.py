@@ -110,7 +110,8 @@ LOOKS = """seen => {
         while (behind.parentElement && getComputedStyle(behind).backgroundColor === "rgba(0, 0, 0, 0)")
             behind = behind.parentElement;
         const s = getComputedStyle(e), back = getComputedStyle(behind);
-        const look = [s.color, s.fontSize, s.fontWeight, s.opacity, back.backgroundColor, back.opacity].join();
+        const own = [s.color, s.fontSize, s.fontWeight, s.opacity];
+        const look = [...own, back.backgroundColor, back.opacity].join();
         known.has(look) || fresh.has(look) || fresh.set(look, e);
     }
     return {looks: [...fresh.keys()], nodes: [...fresh.values()]};
