@@ -9,6 +9,7 @@ __all__ = ['STEPS', 'HABITS', 'TREE', 'digit_writer', 'half_rounds', 'thoughts_f
 
 # %% ../../nbs/49_brite_lab.ipynb #c002
 import re
+import textwrap
 from itertools import zip_longest
 from typing import Any
 
@@ -350,12 +351,12 @@ def spoken_figure(
             **dict(zmin=0, zmax=1, colorscale=scale, showscale=False, opacity=0.75, xgap=2, ygap=2),
         )
     )
-    style = dict(template=canvas("", alt="").layout.template, height=130 + 34 * len(rows), margin_t=70)
     question = asked[problem].question.strip().splitlines()[-1]
-    fig.update_layout(**style, title=dict(text=f"{question} {asked[problem].answer}", font_size=13))
-    fig.update_xaxes(showticklabels=False, title="line of the text", ticks="").update_yaxes(
-        autorange="reversed"
-    )
+    title = textwrap.wrap(f"{question} {asked[problem].answer}", 48)
+    style = dict(template=canvas("", alt="").layout.template, height=130 + 34 * len(rows), margin_t=70)
+    fig.update_layout(**style, title=dict(text="<br>".join(title), font_size=13, x=0.02, xanchor="left"))
+    fig.update_xaxes(showticklabels=False, title="line of the text", ticks="", zeroline=False)
+    fig.update_yaxes(autorange="reversed", automargin=True)
     alt = "Each row is the text of one method; blue steps are right, red ones wrong; the answer is last."
     return described(fig, alt)
 

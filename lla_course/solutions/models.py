@@ -1303,7 +1303,7 @@ def _(answer: Any) -> str | None:
     if factor < 1:
         return f"{factor:.3g}: does the error grow? Divide the error at 1000 by that at 10,000."
     if 8 <= factor <= 12:
-        return f"by {factor:.3g} falls the correction itself; its error has one power of the ridge more."
+        return f"by {factor:.3g} the correction itself falls; its error has one power of the ridge more."
     return f"{factor:.3g}: compare with flash_lla at tol=1e-12 in float64, and the ridges 1000 and 10,000."
 
 # %% ../../nbs/93_models_solutions.ipynb #s37b3g
