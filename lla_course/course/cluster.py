@@ -119,12 +119,12 @@ def _within(seconds: float, work: Callable[[], Any]) -> Any:
     return value
 
 # %% ../../nbs/02a_cluster.ipynb #6690e707
-def _connect(scheduler: str) -> Any:
+def _connect(scheduler: str, security: Any = None) -> Any:
     "A client of a scheduler that runs already. Raises `ValueError`."
     from distributed import Client
 
     def client() -> Any:
-        return Client(scheduler, timeout=PATIENCE - 2, set_as_default=False)
+        return Client(scheduler, security=security, timeout=PATIENCE - 2, set_as_default=False)
 
     try:
         return _within(PATIENCE, client)
@@ -143,7 +143,7 @@ def dask_setup(
 
 
 def _start_local(jobs: int) -> Any:
-    "A cluster of this machine: one worker for each task at a time, with a nanny that replaces it."
+    "A cluster of this machine: a worker for each task at a time, a nanny that replaces it, a key for all."
     from distributed import LocalCluster
 
     _start_resource_tracker()
@@ -154,6 +154,7 @@ def _start_local(jobs: int) -> Any:
         threads_per_worker=1,
         processes=True,
         host="127.0.0.1",
+        security=True,
         dashboard_address="127.0.0.1:0",
         memory_limit=0,
         silence_logs=logging.CRITICAL,
@@ -224,14 +225,17 @@ class Cluster:
     ):
         """Connect, or start. Raises `ValueError` for an address where no scheduler answers, for one without
         workers and for workers with another library, by name."""
-        require_packages("distributed")
+        require_packages("distributed", "cryptography")
         require_place(scheduler, jobs)
         self.root, self.local, self.client = root and str(root), None, None
         self.levels = _quiet()
         try:
             if scheduler is None:
                 self.local = _start_local(jobs or cpu_count())
-            self.client = _connect(scheduler or self.local.scheduler_address)
+            address, security = scheduler, None
+            if self.local:
+                address, security = self.local.scheduler_address, self.local.security
+            self.client = _connect(address, security)
             self.levels = _quiet() | self.levels
             self.workers = self._look(scheduler)
         except BaseException:

@@ -41,6 +41,7 @@ from lla_course.course.runner import (
     _run_metadata,
     _start_worker,
     chapter_parameters,
+    cpu_count,
     one_line,
     require_folder,
     require_packages,
@@ -55,20 +56,25 @@ __all__ = ['MOST', 'NUMBER', 'GLUED', 'FIXED', 'TABLE', 'SUMMARY', 'COLOURS', 'P
 MOST = 100_000  # runs of one sweep
 
 
-def _parts(text: str) -> list[str]:
-    "A text, cut at the commas that stand in no brackets and no quotes."
+def _parts(name: str, text: str) -> list[str]:
+    "A text, cut at the commas outside of brackets and quotes. Raises `ValueError` where these stay open."
     found, deep, quote = [""], 0, ""
     for sign in text:
         if sign == "," and not deep and not quote:
             found.append("")
             continue
+        begins = deep or not found[-1].strip()  # an apostrophe within a word opens nothing
         found[-1] += sign
         if quote:
             quote = "" if sign == quote else quote
-        elif sign in "'\"":
+        elif sign in "'\"" and begins:
             quote = sign
-        else:
-            deep += (sign in "([{") - (sign in ")]}")
+        elif sign in "([{":
+            deep += 1
+        elif deep:
+            deep -= sign in ")]}"
+    if deep or quote:
+        bad_argument(name, text, "brackets and quotes that close")
     return [part.strip() for part in found]
 
 
@@ -76,9 +82,9 @@ def read_values(
     name: str,  # of the parameter
     text: str,  # as "0.1,0.5" or "0..9"
 ) -> list[Any]:  # the values, each once
-    "Read the values of one parameter. Raises `ValueError` for a value that is missing and for an odd range."
+    "Read the values of one parameter. Raises `ValueError` for a value that is missing, an odd range, and what stays open."
     found: list[Any] = []
-    for part in _parts(text):
+    for part in _parts(name, text):
         ends = re.fullmatch(r"(-?\d{1,18})\.\.(-?\d{1,18})", part, re.ASCII)
         if not part:
             bad_argument(name, text, "a value before and after each comma")
@@ -87,6 +93,10 @@ def read_values(
             if not 0 <= last - first < MOST:
                 bad_argument(name, part, f"a range FIRST..LAST that rises, of at most {MOST} values")
             found += range(first, last + 1)
+        elif re.fullmatch(r"[-+\d.eE ]*\d[-+\d.eE ]*", part, re.ASCII) and ".." in part:
+            bad_argument(
+                name, part, "a range FIRST..LAST of whole numbers, or values with commas between them"
+            )
         else:
             found.append(_value(name, part))
     return [*{repr(value): value for value in found}.values()]
@@ -383,6 +393,8 @@ class _Shelf:
         try:
             stem, rows = read_table(path)
         except ValueError as error:
+            if _is_foreign(path):
+                bad_argument("out", str(self.out), f"a folder whose {TABLE}, if any, is that of a sweep")
             if tell:
                 print(f"{error}: its rows are read from the notebooks", file=sys.stderr)
             return []
@@ -417,6 +429,17 @@ class _Shelf:
 
 
 TABLE, SUMMARY = "table.parquet", "summary.html"
+
+
+def _is_foreign(path: Path) -> bool:
+    "Whether this is something sound that no sweep has written; a damaged table is not."
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return path.is_dir() or b"lla_course" not in (parquet.read_schema(path).metadata or {})
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return False
 
 # %% ../../nbs/02i_sweep.ipynb #4befd0c9
 @contextmanager
@@ -481,7 +504,7 @@ class Sweep:
         if out == "":
             bad_argument("out", out, "a folder")
         out = work_root(self.root) / "build" / "sweeps" / chapter.stem if out is None else Path(out)
-        self.out = require_folder("out", out.absolute())
+        self.out = require_folder("out", out.absolute() / "runs").parent
         world, self.source = _library_hash(self.root), chapter.path.read_text(encoding="utf-8")
         code = content_hash([_read_cells(chapter.path), world])[:12]
         defaults = {name: v for name, v in chapter_parameters(chapter).items() if v is not None}
@@ -489,6 +512,8 @@ class Sweep:
         self.wanted = {_run_key(chapter, whole, world): (values, whole) for values, whole in every}
         self.shelf = _Shelf(self.out, chapter.stem, code)
         self.todo = self.shelf.look(self.wanted, tell=True)
+        if scheduler is None:
+            jobs = min(jobs or cpu_count(), len(self.todo))
         self.cluster = Cluster(scheduler, self.root, jobs) if self.todo else None
 
     @property

@@ -91,6 +91,7 @@ def test_the_devcontainer_sets_up_what_make_does():
 # ---- who has which number
 
 SHOW = """#!/bin/sh
+umask
 stat -c '%n %u %a %U' "$CLASS_HOMES"/*
 getent shadow ada bob eve | cut -d: -f1,2
 """
@@ -133,7 +134,7 @@ def test_users_keep_their_numbers_and_so_their_files(start):
     assert (found["ada"][0], found["eve"][0]) == (2000, 2002) and found["eve"][1:] == ("700", "eve")
     assert found["bob"] == (2001, "700", "UNKNOWN")
     shadow = [line for line in later.stdout.splitlines() if not line.startswith("/")]
-    assert shadow == ["ada:$6$new$x", "eve:$6$e$z"]
+    assert shadow == ["0077", "ada:$6$new$x", "eve:$6$e$z"]  # what the Hub writes is its own
 
 
 @pytest.mark.parametrize("line", ["root:$6$a$x", "../ada:$6$a$x", "a b:$6$a$x", "Ada:$6$a$x"])
