@@ -88,6 +88,28 @@ def test_the_devcontainer_sets_up_what_make_does():
     assert interpreter == "${containerWorkspaceFolder}/.venv/bin/python"
 
 
+def test_no_other_user_can_listen_to_a_kernel():
+    zmq = pytest.importorskip("zmq")
+    manager = pytest.importorskip("jupyter_client").KernelManager
+    assert (
+        "MappingKernelManager.transport_encryption=required" in (DEPLOY / "jupyterhub_config.py").read_text()
+    )
+    kernel = manager(transport_encryption="required")
+    kernel.start_kernel(extra_arguments=["--HistoryManager.enabled=False"])
+    try:
+        client = kernel.client()
+        client.start_channels()
+        client.wait_for_ready(60)
+        with zmq.Context() as context, context.socket(zmq.SUB) as spy:
+            spy.subscribe(b"")
+            spy.connect(f"tcp://{kernel.ip}:{kernel.iopub_port}")
+            client.execute_interactive("1", timeout=30)
+            assert not spy.poll(500)
+        client.stop_channels()
+    finally:
+        kernel.shutdown_kernel(now=True)
+
+
 # ---- who has which number
 
 SHOW = """#!/bin/sh
