@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -118,6 +118,25 @@ def _within(seconds: float, work: Callable[[], Any]) -> Any:
         raise error
     return value
 
+# %% ../../nbs/02a_cluster.ipynb #7c1e90aa
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    "Within, Ctrl-C and its like wait for the end."
+    came: list[tuple] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
+    held = {number: handler for number, handler in held.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *at: came.append(at))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            held[number](number, frame)
+
 # %% ../../nbs/02a_cluster.ipynb #6690e707
 def _connect(scheduler: str, security: Any = None) -> Any:
     "A client of a scheduler that runs already. Raises `ValueError`."
@@ -140,6 +159,8 @@ def dask_setup(
     for name in "SIGINT", "SIGHUP":
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _start_local(jobs: int) -> Any:
@@ -149,18 +170,15 @@ def _start_local(jobs: int) -> Any:
     _start_resource_tracker()
     threads = str(max(1, cpu_count() // jobs))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return LocalCluster(
-        n_workers=jobs,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        security=True,
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        preload=[__name__],
-        env={name: os.environ.get(name, threads) for name in names},
-    )
+    more = dict(threads_per_worker=1, processes=True, host="127.0.0.1", security=True, preload=[__name__])
+    more |= dict(dashboard_address="127.0.0.1:0", memory_limit=0, silence_logs=logging.CRITICAL)
+    masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
+    try:  # workers inherit what is blocked, until `dask_setup`
+        return LocalCluster(jobs, **more, env={name: os.environ.get(name, threads) for name in names})
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../../nbs/02a_cluster.ipynb #b3d974e2
 _processes: dict[tuple, tuple] = {}  # on a Dask worker, by session and thread: a process and its folders
@@ -231,7 +249,8 @@ class Cluster:
         self.levels = _quiet()
         try:
             if scheduler is None:
-                self.local = _start_local(jobs or cpu_count())
+                with _undisturbed():
+                    self.local = _start_local(jobs or cpu_count())
             address, security = scheduler, None
             if self.local:
                 address, security = self.local.scheduler_address, self.local.security

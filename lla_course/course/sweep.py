@@ -11,11 +11,9 @@ import itertools
 import json
 import math
 import re
-import signal
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -28,7 +26,7 @@ from statistics import median
 from typing import Any
 
 from ..core import bad_argument, package_folder, repo_root, work_root, write_atomic
-from .cluster import Cluster, require_place
+from .cluster import Cluster, _undisturbed, require_place
 from lla_course.course.runner import (
     TOO_MUCH,
     Chapter,
@@ -457,25 +455,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-# %% ../../nbs/02i_sweep.ipynb #7c1e90aa
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    "Within, Ctrl-C and its like wait for the end."
-    came: list[tuple] = []
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    main = threading.current_thread() is threading.main_thread()
-    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
-    held = {number: handler for number, handler in held.items() if callable(handler)}
-    for number in held:
-        signal.signal(number, lambda *at: came.append(at))
-    try:
-        yield
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
-            held[number](number, frame)
 
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:

@@ -405,6 +405,23 @@ def test_a_signal_waits_while_a_row_is_stored():
     assert done == ["stored"] and signal.getsignal(signal.SIGINT) == signal.default_int_handler
 
 
+def test_a_signal_waits_while_workers_start(monkeypatch):
+    closed = []
+
+    class Local:
+        def close(self):
+            closed.append(True)
+
+    def start(jobs):
+        signal.raise_signal(signal.SIGINT)
+        return Local()
+
+    monkeypatch.setattr(cluster, "_start_local", start)
+    with pytest.raises(KeyboardInterrupt):
+        Cluster(None, None, 1)
+    assert closed == [True]
+
+
 # ---- who may work
 
 
