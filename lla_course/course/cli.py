@@ -390,9 +390,8 @@ WIDGETS = [  # what an application needs of the extensions of JupyterLab
 ]
 VOILA = [
     *("--no-browser", "--Voila.ip=127.0.0.1", "--Voila.auto_token=True", "--template=lla_course"),
-    *("--show-margins", *(f"--VoilaConfiguration.extension_allowlist={name}" for name in WIDGETS)),
-    "--VoilaConfiguration.file_denylist=.*",
-    KEYS,
+    *("--show-margins", f"--VoilaConfiguration.extension_allowlist={WIDGETS}"),
+    "--VoilaConfiguration.file_denylist=['.*']",
 ]
 
 

@@ -80,7 +80,7 @@ def read_values(
     name: str,  # of the parameter
     text: str,  # as "0.1,0.5" or "0..9"
 ) -> list[Any]:  # the values, each once
-    "Read the values of one parameter. Raises `ValueError` for a value that is missing, an odd range, and what stays open."
+    "Read the values of one parameter. Raises `ValueError` for what is missing, odd or left open."
     found: list[Any] = []
     for part in _parts(name, text):
         ends = re.fullmatch(r"(-?\d{1,18})\.\.(-?\d{1,18})", part, re.ASCII)
