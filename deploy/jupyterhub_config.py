@@ -19,7 +19,10 @@ c.JupyterHub.bind_url = f"http://{ip}:{port}"
 c.Spawner.notebook_dir = "~/lla-course/nbs"  # from /etc/skel, a book of their own
 c.Spawner.default_url = "/lab/tree/index.ipynb"
 c.Spawner.environment = {"OMP_NUM_THREADS": "1"}
-c.Spawner.args = [  # who has gone home gives the memory back
+c.Spawner.args = [
+    # a kernel tells what it runs and prints to every user who listens at its port, unless it has keys
+    "--MappingKernelManager.transport_encryption=required",
+    # who has gone home gives the memory back
     "--MappingKernelManager.cull_idle_timeout=3600",
     "--ServerApp.shutdown_no_activity_timeout=7200",
 ]

@@ -40,7 +40,7 @@ from lla_course.course.runner import (
 from ..records import StaleRecord, stored_records
 
 # %% auto #0
-__all__ = ['HANGUP', 'APP', 'WIDGETS', 'VOILA', 'WAYS', 'COMMANDS', 'main']
+__all__ = ['KEYS', 'HANGUP', 'APP', 'WIDGETS', 'VOILA', 'WAYS', 'COMMANDS', 'main']
 
 # %% ../../nbs/03b_command.ipynb #c060
 def _print_outcomes(count: int, outcomes: Iterator[Outcome]) -> int:
@@ -342,6 +342,7 @@ def _records(args: argparse.Namespace) -> Callable[[], int]:
     return show
 
 # %% ../../nbs/03b_command.ipynb #c070
+KEYS = "--MappingKernelManager.transport_encryption=auto"
 HANGUP = """# A closed terminal ends the laboratory with its kernels.
 import os, signal
 if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_DFL:
@@ -360,7 +361,7 @@ def _lab(args: argparse.Namespace) -> Callable[[], int]:
         make = None if (root / "settings.ini").is_file() else _copying(installed, root)
     home = require_folder("lab", root / "build" / "lab")
     news = home / "lab/user-settings/@jupyterlab/apputils-extension/notification.jupyterlab-settings"
-    place = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root / 'nbs'}"]
+    place = ["--ServerApp.ip=127.0.0.1", f"--ServerApp.root_dir={root / 'nbs'}", KEYS]
     command = [sys.executable, "-m", "jupyterlab", *place, *args.extra]
 
     def start() -> int:

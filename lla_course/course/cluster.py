@@ -17,7 +17,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import CancelledError
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -118,13 +118,32 @@ def _within(seconds: float, work: Callable[[], Any]) -> Any:
         raise error
     return value
 
+# %% ../../nbs/02a_cluster.ipynb #7c1e90aa
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    "Within, Ctrl-C and its like wait for the end."
+    came: list[tuple] = []
+    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+    main = threading.current_thread() is threading.main_thread()
+    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
+    held = {number: handler for number, handler in held.items() if callable(handler)}
+    for number in held:
+        signal.signal(number, lambda *at: came.append(at))
+    try:
+        yield
+    finally:
+        for number, handler in held.items():
+            signal.signal(number, handler)
+        for number, frame in came[:1]:
+            held[number](number, frame)
+
 # %% ../../nbs/02a_cluster.ipynb #6690e707
-def _connect(scheduler: str) -> Any:
+def _connect(scheduler: str, security: Any = None) -> Any:
     "A client of a scheduler that runs already. Raises `ValueError`."
     from distributed import Client
 
     def client() -> Any:
-        return Client(scheduler, timeout=PATIENCE - 2, set_as_default=False)
+        return Client(scheduler, security=security, timeout=PATIENCE - 2, set_as_default=False)
 
     try:
         return _within(PATIENCE, client)
@@ -140,26 +159,26 @@ def dask_setup(
     for name in "SIGINT", "SIGHUP":
         if hasattr(signal, name):
             signal.signal(getattr(signal, name), signal.SIG_IGN)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT})
 
 
 def _start_local(jobs: int) -> Any:
-    "A cluster of this machine: one worker for each task at a time, with a nanny that replaces it."
+    "A cluster of this machine: a worker for each task at a time, a nanny that replaces it, a key for all."
     from distributed import LocalCluster
 
     _start_resource_tracker()
     threads = str(max(1, cpu_count() // jobs))
     names = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
-    return LocalCluster(
-        n_workers=jobs,
-        threads_per_worker=1,
-        processes=True,
-        host="127.0.0.1",
-        dashboard_address="127.0.0.1:0",
-        memory_limit=0,
-        silence_logs=logging.CRITICAL,
-        preload=[__name__],
-        env={name: os.environ.get(name, threads) for name in names},
-    )
+    more = dict(threads_per_worker=1, processes=True, host="127.0.0.1", security=True, preload=[__name__])
+    more |= dict(dashboard_address="127.0.0.1:0", memory_limit=0, silence_logs=logging.CRITICAL)
+    masks = hasattr(signal, "pthread_sigmask")
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT}) if masks else None
+    try:  # workers inherit what is blocked, until `dask_setup`
+        return LocalCluster(jobs, **more, env={name: os.environ.get(name, threads) for name in names})
+    finally:
+        if masks:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 # %% ../../nbs/02a_cluster.ipynb #b3d974e2
 _processes: dict[tuple, tuple] = {}  # on a Dask worker, by session and thread: a process and its folders
@@ -224,14 +243,18 @@ class Cluster:
     ):
         """Connect, or start. Raises `ValueError` for an address where no scheduler answers, for one without
         workers and for workers with another library, by name."""
-        require_packages("distributed")
+        require_packages("distributed", "cryptography")
         require_place(scheduler, jobs)
         self.root, self.local, self.client = root and str(root), None, None
         self.levels = _quiet()
         try:
             if scheduler is None:
-                self.local = _start_local(jobs or cpu_count())
-            self.client = _connect(scheduler or self.local.scheduler_address)
+                with _undisturbed():
+                    self.local = _start_local(jobs or cpu_count())
+            address, security = scheduler, None
+            if self.local:
+                address, security = self.local.scheduler_address, self.local.security
+            self.client = _connect(address, security)
             self.levels = _quiet() | self.levels
             self.workers = self._look(scheduler)
         except BaseException:

@@ -588,7 +588,7 @@ def prepare_runs(
 # %% ../../nbs/02_runner.ipynb #c043
 # package -> the extra that brings it, where it is not "course"
 EXTRAS = dict(nbgrader="teach", voila="teach", jupyterlite_core="lite", jupyterlite_pyodide_kernel="lite")
-EXTRAS |= dict(distributed="dask", pyarrow="dask")
+EXTRAS |= dict(distributed="dask", pyarrow="dask", cryptography="dask")
 
 
 def require_packages(

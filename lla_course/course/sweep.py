@@ -11,11 +11,9 @@ import itertools
 import json
 import math
 import re
-import signal
 import sys
 import tempfile
 import textwrap
-import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import closing, contextmanager, suppress
@@ -33,7 +31,7 @@ __all__ = ['MOST', 'NUMBER', 'GLUED', 'FIXED', 'TABLE', 'SUMMARY', 'COLOURS', 'P
 
 # %% ../../nbs/02i_sweep.ipynb #5a7e02c1
 from ..core import bad_argument, package_folder, repo_root, work_root, write_atomic
-from .cluster import Cluster, require_place
+from .cluster import Cluster, _undisturbed, require_place
 from lla_course.course.runner import (
     TOO_MUCH,
     Chapter,
@@ -46,6 +44,7 @@ from lla_course.course.runner import (
     _run_metadata,
     _start_worker,
     chapter_parameters,
+    cpu_count,
     one_line,
     require_folder,
     require_packages,
@@ -56,20 +55,25 @@ from ..records import content_hash
 MOST = 100_000  # runs of one sweep
 
 
-def _parts(text: str) -> list[str]:
-    "A text, cut at the commas that stand in no brackets and no quotes."
+def _parts(name: str, text: str) -> list[str]:
+    "A text, cut at the commas outside of brackets and quotes. Raises `ValueError` where these stay open."
     found, deep, quote = [""], 0, ""
     for sign in text:
         if sign == "," and not deep and not quote:
             found.append("")
             continue
+        begins = deep or not found[-1].strip()  # an apostrophe within a word opens nothing
         found[-1] += sign
         if quote:
             quote = "" if sign == quote else quote
-        elif sign in "'\"":
+        elif sign in "'\"" and begins:
             quote = sign
-        else:
-            deep += (sign in "([{") - (sign in ")]}")
+        elif sign in "([{":
+            deep += 1
+        elif deep:
+            deep -= sign in ")]}"
+    if deep or quote:
+        bad_argument(name, text, "brackets and quotes that close")
     return [part.strip() for part in found]
 
 
@@ -77,9 +81,9 @@ def read_values(
     name: str,  # of the parameter
     text: str,  # as "0.1,0.5" or "0..9"
 ) -> list[Any]:  # the values, each once
-    "Read the values of one parameter. Raises `ValueError` for a value that is missing and for an odd range."
+    "Read the values of one parameter. Raises `ValueError` for what is missing, odd or left open."
     found: list[Any] = []
-    for part in _parts(text):
+    for part in _parts(name, text):
         ends = re.fullmatch(r"(-?\d{1,18})\.\.(-?\d{1,18})", part, re.ASCII)
         if not part:
             bad_argument(name, text, "a value before and after each comma")
@@ -88,6 +92,10 @@ def read_values(
             if not 0 <= last - first < MOST:
                 bad_argument(name, part, f"a range FIRST..LAST that rises, of at most {MOST} values")
             found += range(first, last + 1)
+        elif re.fullmatch(r"[-+\d.eE ]*\d[-+\d.eE ]*", part, re.ASCII) and ".." in part:
+            bad_argument(
+                name, part, "a range FIRST..LAST of whole numbers, or values with commas between them"
+            )
         else:
             found.append(_value(name, part))
     return [*{repr(value): value for value in found}.values()]
@@ -384,6 +392,8 @@ class _Shelf:
         try:
             stem, rows = read_table(path)
         except ValueError as error:
+            if _is_foreign(path):
+                bad_argument("out", str(self.out), f"a folder whose {TABLE}, if any, is that of a sweep")
             if tell:
                 print(f"{error}: its rows are read from the notebooks", file=sys.stderr)
             return []
@@ -419,6 +429,17 @@ class _Shelf:
 
 TABLE, SUMMARY = "table.parquet", "summary.html"
 
+
+def _is_foreign(path: Path) -> bool:
+    "Whether this is something sound that no sweep has written; a damaged table is not."
+    import pyarrow
+    from pyarrow import parquet
+
+    try:
+        return path.is_dir() or b"lla_course" not in (parquet.read_schema(path).metadata or {})
+    except (OSError, ValueError, pyarrow.ArrowException):
+        return False
+
 # %% ../../nbs/02i_sweep.ipynb #4befd0c9
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
@@ -435,25 +456,6 @@ def _alone(folder: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
-
-# %% ../../nbs/02i_sweep.ipynb #7c1e90aa
-@contextmanager
-def _undisturbed() -> Iterator[None]:
-    "Within, Ctrl-C and its like wait for the end."
-    came: list[tuple] = []
-    names = [name for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
-    main = threading.current_thread() is threading.main_thread()
-    held = {getattr(signal, name): signal.getsignal(getattr(signal, name)) for name in names if main}
-    held = {number: handler for number, handler in held.items() if callable(handler)}
-    for number in held:
-        signal.signal(number, lambda *at: came.append(at))
-    try:
-        yield
-    finally:
-        for number, handler in held.items():
-            signal.signal(number, handler)
-        for number, frame in came[:1]:
-            held[number](number, frame)
 
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:
@@ -482,7 +484,7 @@ class Sweep:
         if out == "":
             bad_argument("out", out, "a folder")
         out = work_root(self.root) / "build" / "sweeps" / chapter.stem if out is None else Path(out)
-        self.out = require_folder("out", out.absolute())
+        self.out = require_folder("out", out.absolute() / "runs").parent
         world, self.source = _library_hash(self.root), chapter.path.read_text(encoding="utf-8")
         code = content_hash([_read_cells(chapter.path), world])[:12]
         defaults = {name: v for name, v in chapter_parameters(chapter).items() if v is not None}
@@ -490,6 +492,8 @@ class Sweep:
         self.wanted = {_run_key(chapter, whole, world): (values, whole) for values, whole in every}
         self.shelf = _Shelf(self.out, chapter.stem, code)
         self.todo = self.shelf.look(self.wanted, tell=True)
+        if scheduler is None:
+            jobs = min(jobs or cpu_count(), len(self.todo))
         self.cluster = Cluster(scheduler, self.root, jobs) if self.todo else None
 
     @property

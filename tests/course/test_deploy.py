@@ -88,9 +88,32 @@ def test_the_devcontainer_sets_up_what_make_does():
     assert interpreter == "${containerWorkspaceFolder}/.venv/bin/python"
 
 
+def test_no_other_user_can_listen_to_a_kernel():
+    zmq = pytest.importorskip("zmq")
+    manager = pytest.importorskip("jupyter_client").KernelManager
+    assert (
+        "MappingKernelManager.transport_encryption=required" in (DEPLOY / "jupyterhub_config.py").read_text()
+    )
+    kernel = manager(transport_encryption="required")
+    kernel.start_kernel(extra_arguments=["--HistoryManager.enabled=False"])
+    try:
+        client = kernel.client()
+        client.start_channels()
+        client.wait_for_ready(60)
+        with zmq.Context() as context, context.socket(zmq.SUB) as spy:
+            spy.subscribe(b"")
+            spy.connect(f"tcp://{kernel.ip}:{kernel.iopub_port}")
+            client.execute_interactive("1", timeout=30)
+            assert not spy.poll(500)
+        client.stop_channels()
+    finally:
+        kernel.shutdown_kernel(now=True)
+
+
 # ---- who has which number
 
 SHOW = """#!/bin/sh
+umask
 stat -c '%n %u %a %U' "$CLASS_HOMES"/*
 getent shadow ada bob eve | cut -d: -f1,2
 """
@@ -133,7 +156,7 @@ def test_users_keep_their_numbers_and_so_their_files(start):
     assert (found["ada"][0], found["eve"][0]) == (2000, 2002) and found["eve"][1:] == ("700", "eve")
     assert found["bob"] == (2001, "700", "UNKNOWN")
     shadow = [line for line in later.stdout.splitlines() if not line.startswith("/")]
-    assert shadow == ["ada:$6$new$x", "eve:$6$e$z"]
+    assert shadow == ["0077", "ada:$6$new$x", "eve:$6$e$z"]  # what the Hub writes is its own
 
 
 @pytest.mark.parametrize("line", ["root:$6$a$x", "../ada:$6$a$x", "a b:$6$a$x", "Ada:$6$a$x"])

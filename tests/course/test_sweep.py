@@ -72,13 +72,31 @@ def workers(tmp_path_factory):
         ("None", [None]),
         ("0..0", [0]),
         ("a..b", ["a..b"]),
+        ("don't,won't", ["don't", "won't"]),
+        ("f(1,2),:),b", ["f(1,2)", ":)", "b"]),
     ],
 )
 def test_values_of_the_command_line(text, values):
     assert [*map(repr, read_values("x", text))] == [*map(repr, values)]
 
 
-@pytest.mark.parametrize("text", ["", "1,", ",1", "1,,2", "3..1", "0..99999999999", "{[]: 1}"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "1,",
+        ",1",
+        "1,,2",
+        "3..1",
+        "0..99999999999",
+        "{[]: 1}",
+        "0..9..2",
+        ".1..",
+        "0.1..0.5",
+        "[1,2",
+        "'a,b",
+    ],
+)
 def test_values_that_are_none(text):
     with pytest.raises(ValueError, match="^x=.*: expected "):
         read_values("x", text)
@@ -99,7 +117,9 @@ REFUSED = {
     "--jobs 0": "jobs=0",
     "--jobs 2 --scheduler tcp://127.0.0.1:1": "jobs=2: expected no number where there is a scheduler",
     "--scheduler localhost": "scheduler='localhost': expected the address of a Dask scheduler",
+    "-p kernel=[a": "kernel='[a': expected brackets and quotes that close",
     "--out settings.ini": "out=",
+    "--out nbs/07_demo.ipynb": "out=",
 }
 
 
@@ -248,7 +268,7 @@ def test_a_sweep_is_a_table_and_goes_on_where_it_stopped(book, workers, capsys):
     ]
     assert [*frame["seed: error"][[0, 2]]] == [1.0, 2.0] and [*frame["seed ** 2"][[0, 2]]] == [0, 1]
     assert set(frame.kernel) == {"gaussian"} and set(frame.preset) == {"fast"}
-    assert frame.worker.str.startswith("tcp://127.0.0.1:").all() and (frame.seconds > 0).all()
+    assert frame.worker.str.startswith("tls://127.0.0.1:").all() and (frame.seconds > 0).all()
     assert all((out / name).is_file() for name in frame.notebook)
     assert [name.count(".failed.ipynb") for name in frame.notebook] == [0, 1, 0, 1]
     assert "2 runs, 2 failed" in (out / "summary.html").read_text()
@@ -298,6 +318,17 @@ def test_a_worker_that_does_not_see_the_chapter_is_sent_it(book, workers, monkey
     assert [row["numbers"]["u.find_spec('beside') is None"] for row in found] == [False, True]
 
 
+def test_a_table_of_something_else_is_left_alone(book, capsys):
+    (book / "here").mkdir()
+    pd.DataFrame({"mine": [1]}).to_parquet(book / "here" / "table.parquet")
+    before = (book / "here" / "table.parquet").read_bytes()
+    assert main(["sweep", "07", "--out", "here"]) == 2
+    assert "table.parquet, if any, is that of a sweep" in capsys.readouterr().err
+    assert (book / "here" / "table.parquet").read_bytes() == before
+    (book / "there" / "table.parquet").mkdir(parents=True)
+    assert main(["sweep", "07", "--out", "there"]) == 2
+
+
 def test_one_sweep_at_a_time_writes_a_table(book, workers, capsys):
     from filelock import FileLock
 
@@ -333,6 +364,8 @@ def test_a_killed_worker_loses_nothing(book):
         worker.kill()
         killed.extend([kernel, worker])
 
+    with pytest.raises(ValueError, match="expected a Dask scheduler that answers"):  # another user has no key
+        cluster._connect(swept.cluster.local.scheduler_address)
     rows = swept.run()
     first = next(rows)
     thread = threading.Thread(target=kill)
@@ -370,6 +403,23 @@ def test_a_signal_waits_while_a_row_is_stored():
             signal.raise_signal(signal.SIGINT)
             done.append("stored")
     assert done == ["stored"] and signal.getsignal(signal.SIGINT) == signal.default_int_handler
+
+
+def test_a_signal_waits_while_workers_start(monkeypatch):
+    closed = []
+
+    class Local:
+        def close(self):
+            closed.append(True)
+
+    def start(jobs):
+        signal.raise_signal(signal.SIGINT)
+        return Local()
+
+    monkeypatch.setattr(cluster, "_start_local", start)
+    with pytest.raises(KeyboardInterrupt):
+        Cluster(None, None, 1)
+    assert closed == [True]
 
 
 # ---- who may work
