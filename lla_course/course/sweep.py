@@ -76,7 +76,7 @@ def _parts(name: str, text: str) -> list[str]:
         bad_argument(name, text, "brackets and quotes that close")
     return [part.strip() for part in found]
 
-
+# %% ../../nbs/02i_sweep.ipynb #6946af05
 def read_values(
     name: str,  # of the parameter
     text: str,  # as "0.1,0.5" or "0..9"
