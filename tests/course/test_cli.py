@@ -285,6 +285,7 @@ def test_lab(root, monkeypatch):
         "jupyterlab",
         "--ServerApp.ip=127.0.0.1",
         f"--ServerApp.root_dir={root / 'nbs'}",
+        "--MappingKernelManager.transport_encryption=auto",
         "--port=9999",
         "--no-browser",
         "00_core.ipynb",
