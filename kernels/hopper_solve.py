@@ -241,7 +241,7 @@ def hopper_vectors(ring, META):
         matrix = gl.allocate_shared_memory(gl.float16, [META.BD, META.BD], LK)
     return s_r, s_x, s_kbar, matrix
 
-
+# %% ../nbs/26b_hopper_solve.ipynb #h027b
 @gluon.jit
 def hopper_take_matrix(p_X, matrix, META):
     "Bring a shared matrix, [BD, BD], to where the tensor cores read it."
