@@ -231,6 +231,38 @@ def _end_session(name: str) -> None:
         for folder in folders:
             folder.cleanup()
 
+# %% ../../nbs/02a_cluster.ipynb #3ab46225
+def _ask(client: Any, function: Callable, *args: Any) -> dict[str, Any]:
+    return _within(60, lambda: client.run(function, *args, on_error="return"))
+
+
+def _look(client: Any, root: str | None, scheduler: str | None) -> dict[str, dict]:
+    "What the workers say of themselves."
+    try:
+        _within(PATIENCE, lambda: client.wait_for_workers(1, timeout=PATIENCE - 1))
+    except Exception:
+        bad_argument("scheduler", scheduler, "a scheduler with at least one worker")
+    try:
+        found, wanted = _ask(client, _describe, root), library_state(root)
+    except Exception as error:
+        bad_argument("scheduler", scheduler, f"workers that answer ({one_line(error)})")
+    wrong = {name: why for name, about in found.items() if (why := _difference(about, wanted))}
+    if wrong:
+        told = ", ".join(f"{name} has {why}" for name, why in sorted(wrong.items())[:8])
+        told += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
+        bad_argument("scheduler", scheduler, f"workers with the library that is here; {told}")
+    return found
+
+
+def _stop(client: Any, name: str, waiting: list) -> None:
+    def stop() -> None:
+        if waiting:
+            client.cancel(waiting, force=True)
+        client.run(_end_session, name, on_error="ignore")
+
+    with suppress(Exception):
+        _within(PATIENCE, stop)
+
 # %% ../../nbs/02a_cluster.ipynb #3ab46226
 class Cluster:
     "Workers that have this library, of a scheduler that runs already or of this machine."
@@ -256,27 +288,10 @@ class Cluster:
                 address, security = self.local.scheduler_address, self.local.security
             self.client = _connect(address, security)
             self.levels = _quiet() | self.levels
-            self.workers = self._look(scheduler)
+            self.workers = _look(self.client, self.root, scheduler)
         except BaseException:
             self.close()
             raise
-
-    def _look(self, scheduler: str | None) -> dict[str, dict]:
-        "What the workers say of themselves."
-        try:
-            _within(PATIENCE, lambda: self.client.wait_for_workers(1, timeout=PATIENCE - 1))
-        except Exception:
-            bad_argument("scheduler", scheduler, "a scheduler with at least one worker")
-        try:
-            found, wanted = self.ask(_describe, self.root), library_state(self.root)
-        except Exception as error:
-            bad_argument("scheduler", scheduler, f"workers that answer ({one_line(error)})")
-        wrong = {name: why for name, about in found.items() if (why := _difference(about, wanted))}
-        if wrong:
-            told = ", ".join(f"{name} has {why}" for name, why in sorted(wrong.items())[:8])
-            told += f", and {len(wrong) - 8} more" if len(wrong) > 8 else ""
-            bad_argument("scheduler", scheduler, f"workers with the library that is here; {told}")
-        return found
 
     @property
     def slots(self) -> int:  # how many tasks run at a time
@@ -309,7 +324,7 @@ class Cluster:
                     raise OSError("the scheduler has gone, or has dropped the tasks")
                 yield waiting.pop(future), future
         finally:
-            self._stop(name, list(waiting))
+            _stop(self.client, name, list(waiting))
 
     def ask(
         self,
@@ -317,16 +332,7 @@ class Cluster:
         *args: Any,  # with what
     ) -> dict[str, Any]:  # what it returns there, or what it raised, by worker
         "Ask every worker something short. Raises `OSError` if they do not answer in a minute."
-        return _within(60, lambda: self.client.run(function, *args, on_error="return"))
-
-    def _stop(self, name: str, waiting: list) -> None:
-        def stop() -> None:
-            if waiting:
-                self.client.cancel(waiting, force=True)
-            self.client.run(_end_session, name, on_error="ignore")
-
-        with suppress(Exception):
-            _within(PATIENCE, stop)
+        return _ask(self.client, function, *args)
 
     def close(self) -> None:
         "Leave the cluster. One that was started here ends."

@@ -457,6 +457,32 @@ def _alone(folder: Path) -> Iterator[None]:
     finally:
         lock.release()
 
+# %% ../../nbs/02i_sweep.ipynb #353c2626
+def _stored(shelf: _Shelf, wanted: dict, key: str, future: Any) -> dict[str, Any]:
+    "Keep what a run has left, and make its row."
+    values, parameters = wanted[key]
+    try:
+        (state, seconds, error, text), worker = future.result()
+    except Exception as caught:
+        state, seconds, error, text = "failed", 0.0, f"{type(caught).__name__}: {one_line(caught)}", ""
+        worker = ""
+    failed = shelf.notebook(values, key, ".failed")
+    path = failed if error else shelf.notebook(values, key)
+    failed.unlink(missing_ok=True)
+    book = json.loads(text) if text else {}
+    if book:
+        book["metadata"]["lla_course"]["worker"] = worker
+        write_atomic(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
+    named = shelf.named(path, state, error)
+    if state == "ok":
+        row = _good_row(book, parameters, **named)
+    else:
+        date = datetime.now(UTC).isoformat(timespec="seconds")
+        row = dict(parameters=parameters, numbers={}, seconds=seconds, worker=worker, date=date, key=key)
+        row |= named
+    shelf.put(key, row)
+    return row
+
 # %% ../../nbs/02i_sweep.ipynb #353c2627
 class Sweep:
     "One chapter, many values: what is there, what is to be run, and the table of both."
@@ -530,38 +556,13 @@ class Sweep:
                 with closing(self.cluster.share(tasks, start, scratch=True)) as done:
                     for (*_, key), future in done:
                         with _undisturbed():
-                            row = self._store(key, future)
+                            row = _stored(self.shelf, self.wanted, key, future)
                             if time.monotonic() - written > 1:
                                 written = self.shelf.write(self.wanted)
                         yield row
         finally:
             with _undisturbed():
                 self.shelf.write(self.wanted)
-
-    def _store(self, key: str, future: Any) -> dict[str, Any]:
-        "Keep what a run has left, and make its row."
-        values, parameters = self.wanted[key]
-        try:
-            (state, seconds, error, text), worker = future.result()
-        except Exception as caught:
-            state, seconds, error, text = "failed", 0.0, f"{type(caught).__name__}: {one_line(caught)}", ""
-            worker = ""
-        failed = self.shelf.notebook(values, key, ".failed")
-        path = failed if error else self.shelf.notebook(values, key)
-        failed.unlink(missing_ok=True)
-        book = json.loads(text) if text else {}
-        if book:
-            book["metadata"]["lla_course"]["worker"] = worker
-            write_atomic(path, json.dumps(book, indent=1, ensure_ascii=False) + "\n")
-        named = self.shelf.named(path, state, error)
-        if state == "ok":
-            row = _good_row(book, parameters, **named)
-        else:
-            date = datetime.now(UTC).isoformat(timespec="seconds")
-            row = dict(parameters=parameters, numbers={}, seconds=seconds, worker=worker, date=date, key=key)
-            row |= named
-        self.shelf.put(key, row)
-        return row
 
 # %% ../../nbs/02i_sweep.ipynb #5f6bb2a9
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
