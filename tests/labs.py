@@ -82,12 +82,17 @@ def jupyterlab(
         assert server.poll() is None, (home / "log").read_text()[-2000:]
         yield address, token, home / "work"
     finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
+
+
+def end(server):
+    "Ask a process to go, and see that it does."
+    server.terminate()
+    try:
+        server.wait(15)
+    except subprocess.TimeoutExpired:
+        server.kill()
+        server.wait()
 
 
 def free_port():

@@ -70,6 +70,23 @@ def spread(
     trace = average(z2)[..., 0] - average(z).square().sum(-1)
     return trace.clamp(min=0) / k.shape[-1]
 
+# %% ../../nbs/07c_lines.ipynb #b5a30227
+def _exchanged(
+    mode: str, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ridge: torch.Tensor, scale: float
+) -> torch.Tensor:
+    "A direction made from the right one, or without it, [B, Hq, T, D]."
+    if mode in ("unsolved", "query", "mean"):
+        kbar = F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=scale, enable_gqa=True)
+        part = dict(unsolved=q - kbar, query=q, mean=-kbar)[mode]
+        return part.float() / ridge[..., None]
+    u = direction(q, k, v, ridge, scale)
+    if mode == "opposite":
+        return -u
+    if mode == "neighbour":
+        return u.roll(1, -2)
+    g = torch.randn(u.shape, generator=torch.Generator(u.device).manual_seed(0), device=u.device)
+    return g * (u.norm(dim=-1, keepdim=True) / g.norm(dim=-1, keepdim=True))
+
 # %% ../../nbs/07c_lines.ipynb #b5a30228
 class Heads(nn.Module):
     """What the heads of one layer do, and the few numbers of each that can be learned.
@@ -122,18 +139,7 @@ class Heads(nn.Module):
         if self.mode == "probe":
             u = F.linear(self.token, self.probe.to(self.token.dtype)).unflatten(-1, (q.shape[1], -1))
             return rotary(u.transpose(1, 2).float(), self.base) * scale
-        ridge = self.log_ridge.exp()[:, None]
-        if self.mode in ("unsolved", "query", "mean"):
-            kbar = F.scaled_dot_product_attention(q, k, k, is_causal=True, scale=scale, enable_gqa=True)
-            part = dict(unsolved=q - kbar, query=q, mean=-kbar)[self.mode]
-            return part.float() / ridge[..., None]
-        u = direction(q, k, v, ridge, scale)
-        if self.mode == "opposite":
-            return -u
-        if self.mode == "neighbour":
-            return u.roll(1, -2)
-        g = torch.randn(u.shape, generator=torch.Generator(u.device).manual_seed(0), device=u.device)
-        return g * (u.norm(dim=-1, keepdim=True) / g.norm(dim=-1, keepdim=True))
+        return _exchanged(self.mode, q, k, v, self.log_ridge.exp()[:, None], scale)
 
     def corrected(
         self,

@@ -11,7 +11,7 @@ import pytest
 
 pytestmark = [pytest.mark.browser, pytest.mark.slow, pytest.mark.xdist_group("lab")]
 pytest.importorskip("voila", reason="needs the extra teach")
-from labs import DATA, free_port, until
+from labs import DATA, end, free_port, until
 
 from lla_course.core import repo_root
 
@@ -36,12 +36,7 @@ def app(tmp_path_factory):
         found = SHOWN.search(said())
         yield found[0].partition("/?")[0], found[1], here
     finally:
-        server.terminate()
-        try:
-            server.wait(15)
-        except subprocess.TimeoutExpired:
-            server.kill()
-            server.wait()
+        end(server)
 
 
 def status(address):
