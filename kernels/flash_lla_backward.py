@@ -9,6 +9,7 @@ __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'lla_rhs
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
@@ -18,24 +19,33 @@ from lla_course.kernels.flash_lla_forward import (
     cast_saturating,
     lla_add_rows,
     lla_centred_dot,
-    lla_compiled_for,
-    lla_fitting_tile,
     lla_has_company,
     lla_head,
     lla_key_tile,
-    lla_launch_settings,
     lla_no_sum,
     lla_program,
     lla_query_tile,
+    lla_sizes,
     lla_solve,
     lla_strided,
+    lla_tile,
     lla_triple,
     lla_value_places,
     lla_value_size,
     lla_value_tile,
     split_hi_lo,
 )
-from .runtime import addressable, cdiv, constant, launch, same_launch, tl, triton
+from lla_course.kernels.runtime import (
+    addressable,
+    cdiv,
+    constant,
+    launch,
+    padded,
+    same_launch,
+    tl,
+    together,
+    triton,
+)
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -69,7 +79,7 @@ def lla_bwd_rhs_kernel(
     g,  # gradient by the output, [N, T, Dv]
     o,  # the output, [N, T, Dv]
     saved,  # (kbar, lse2, row_max): what the forward pass left
-    out,  # (rhs, mean): the results, [N, T, D] and [N, T]
+    out,  # (rhs, mean, counter): the results, [N, T, D] and [N, T], and a zero for the solver
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     META,  # see `Meta`
@@ -77,7 +87,7 @@ def lla_bwd_rhs_kernel(
     """Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean
     of Gamma."""
     kbar, lse2, row_max = saved
-    rhs, mean = out
+    rhs, mean, counter = out
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -96,6 +106,7 @@ def lla_bwd_rhs_kernel(
     b_c = tl.where(b_company[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.0)
     tl.store(rhs + o_nd, b_c, mask=m_id)
     tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
+    tl.store(counter, 0, mask=tl.program_id(0) == 0)
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
@@ -149,6 +160,7 @@ def lla_bwd_dq_kernel(
     values,  # (v, sv_n, sv_s)
     g,  # gradient by the output, [N, T, Dv]
     saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
+    ridges,  # (ridge, ridge_eff): as given, and as used, [N, T]
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
     parts,  # (un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct): what the walk of the keys takes, [N, T] or [N, T, D]
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
@@ -173,7 +185,9 @@ def lla_bwd_dq_kernel(
     # [BT, BD]
     b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.0), tl.load(y + o_nd, mask=m_id, other=0.0)
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
-    tl.store(dridge + o_n, -tl.sum(b_y * b_u, 1), mask=m_i)
+    # a ridge below the floor has no gradient
+    b_raised = tl.load(ridges[1] + o_n, mask=m_i, other=0.0) > tl.load(ridges[0] + o_n, mask=m_i, other=0.0)
+    tl.store(dridge + o_n, tl.where(b_raised, 0.0, -tl.sum(b_y * b_u, 1)), mask=m_i)
     # [BT]
     b_cu = tl.sum(b_u * b_kbar, 1)
     b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
@@ -371,6 +385,7 @@ def lla_backward(
     solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
     # is filled with the gradient by directions that were given, [N, T, D], float32; then nothing is solved
     dprobe: torch.Tensor | None = None,
+    ridge: torch.Tensor | None = None,  # as `lla_forward` took it; where the floor was higher, dridge is 0
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -378,42 +393,45 @@ def lla_backward(
     Raises `ValueError` as `lla_forward` does. Source: chapter 24; Zuo et al. (2025) leave out the gradient
     of the ridge."""
     q, k, v, g, saved = _readable(q, k, v, g, saved)
+    ridge = saved.ridge if ridge is None else addressable(ridge).float().contiguous()
     scale = float(scale)  # a whole number is compiled in
     (N, T, D), (Nkv, S, _), dtype = q.shape, k.shape, q.dtype
-    sees = dict(is_causal=is_causal, window=window)
-    sizes, constants = lla_launch_settings(q, k, scale, **sees, v=v)
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    dq, dk, dv = (new(*t.shape, dtype=dtype) for t in (q, k, v))
-    y, (mean, e, dridge) = new(N, T, D), (new(N, T) for _ in range(3))
+    sees, on = dict(is_causal=is_causal, window=window), dict(device=q.device)
+    sizes, (BT, _, compiled_for) = lla_sizes(q, k, v, scale, **sees), lla_tile("rhs", sees, q, v)
+    dq, dk, dv = (torch.empty(t.shape, dtype=dtype, **on) for t in (q, k, v))
+    dridge = torch.empty((N, T), dtype=torch.float32, **on)
     if not N * T:
         return dq, dk.zero_(), dv.zero_(), dridge
     gain = _gain(g)
     if gain is not None:
         g = (g.float() * gain).to(dtype)
+    # what no caller sees
+    y, counter = torch.empty((N, T, D), dtype=torch.float32, **on), torch.empty(1, dtype=torch.int32, **on)
+    u, hi_y, u_lo, y_lo = together(4, (N, T, D), dtype=dtype, **on)
+    mean, e, un, yn, cu, ct = together(6, (N, T), dtype=torch.float32, **on)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
-    NT = cdiv(T, constants["BT"])
-    same = same_launch(q, k, v, sizes[-2:], others=(g, saved.o, saved.u, *rows))
-    compiled_for = dict(lla_compiled_for(constants), same=same)
-    launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
+    same = same_launch(q, k, v, sizes[-2:], max_steps, others=(g, ridge, *vars(saved).values()))
+    start, NT = partial(launch, same=same), cdiv(T, BT)
+    results = (y, mean, counter)
+    start(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, results, sizes, NT, **compiled_for)
     if dprobe is None:
-        solve(q, k, vars(saved), y, scale=scale, **sees, tol=tol, max_steps=max_steps)
+        settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
+        solve(q, k, vars(saved), y, counter=counter, same=same, **settings)
     else:  # the right-hand side is the gradient by u, and no y came from a system
         dprobe.copy_(y if gain is None else y / gain)
         y.zero_()
-    u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
-    un, yn, cu, ct = (new(N, T) for _ in range(4))
-    own = lla_fitting_tile("dq", constants, q)
-    NT = cdiv(T, own["BT"])
-    made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
-    results, compiled_for = (dq, e, dridge), dict(lla_compiled_for(own), same=same)
-    launch(lla_bwd_dq_kernel, NT * N, *tensors, g, made, results, parts, sizes, NT, scale, **compiled_for)
+    BT, _, compiled_for = lla_tile("dq", sees, q, v)
+    NT, made, ridges = cdiv(T, BT), (*rows, saved.u, y, mean), (ridge, saved.ridge)
+    results, parts = (dq, e, dridge), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
+    start(
+        lla_bwd_dq_kernel, NT * N, *tensors, g, made, ridges, results, parts, sizes, NT, scale, **compiled_for
+    )
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
-    own = lla_fitting_tile("dkv", constants, q, tiles[max(constants["BD"], constants["BV"])])
-    NS = cdiv(S, own["BS"])
-    tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
+    _, BS, compiled_for = lla_tile("dkv", sees, q, v, tiles[padded(max(D, v.shape[-1]))])
+    NS, tokens, rows = cdiv(S, BS), (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
     # grid: one program for each tile of keys of each key head, the longest first
-    results, compiled_for = (dk, dv), dict(lla_compiled_for(own), same=same)
-    launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, sizes, NS, scale, **compiled_for)
+    results = (dk, dv)
+    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, sizes, NS, scale, **compiled_for)
     if gain is None:
         return dq, dk, dv, dridge
     end = torch.finfo(dtype).max

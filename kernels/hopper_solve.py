@@ -473,6 +473,8 @@ def hopper_solve(
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    counter: torch.Tensor | None = None,  # a zero, [1], int32, from which tiles are counted; None: made here
+    same: tuple | None = None,  # of `same_launch` for all launches of a pass; None: made here
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
@@ -482,14 +484,16 @@ def hopper_solve(
     keys, rows = hopper_keys(k, BS, BD)
     reach = lla_reach(window, is_causal, T + S)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
-    counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * processors(q.device)
+    if counter is None:
+        counter = torch.zeros(1, dtype=torch.int32, device=q.device)
+    if same is None:
+        same = same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values()))
     switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None, SHARED=NM > 0)
     switches |= dict(STAGES=stages, SUB=sub, KEEP=keep)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         hopper_solve_kernel,
-        min(NT * N, programs),
+        min(NT * N, 2 * processors(q.device)),
         lla_strided(q),
         TensorDescriptor.from_tensor(keys, [BS, BD], hopper_layout(BD)),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
@@ -499,7 +503,7 @@ def hopper_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (float(tol) ** 2, max_steps),
         META=frozen(HopperMeta, BT=BT, BS=BS, BD=BD, **switches),
-        same=same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values())),
+        same=same,
         num_warps=4,
     )
     return steps, residual
