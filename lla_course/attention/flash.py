@@ -378,8 +378,10 @@ class _Direct(torch.autograd.Function):
         # compiled autograd reads this line
         watched = torch.compiler.is_compiling() or torch.is_grad_enabled()
         if watched or not _unwatched((g, *tensors)):
-            inputs = *inputs[:-1], inputs[0].new_empty(0) if inputs[-1] is None else inputs[-1]
-            return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+            *others, probe = inputs
+            given = g.new_empty((*g.shape[:2], 0)) if probe is None else probe
+            *grads, dprobe = _Gradient.apply(g, *others, given, saved, ctx.settings)
+            return *grads, None if probe is None else dprobe, None
         told = Settings(*ctx.settings)
         return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None
 
