@@ -445,6 +445,14 @@ def hopper_layout(
     return gl.NVMMASharedLayout(swizzle_byte_width=min(128, 2 * BD), element_bitwidth=16, rank=2)
 
 
+@cache
+def _hopper_meta(BD: int, BT: int, is_causal: bool, bounded: bool, shared: bool) -> "HopperMeta":
+    "What the kernel is compiled for."
+    BS, sub, stages, keep = HOPPER_TILES[BD]
+    switches = dict(CAUSAL=is_causal and not bounded, WINDOW=bounded, SHARED=shared)
+    return frozen(HopperMeta, BT=BT, BS=BS, BD=BD, STAGES=stages, SUB=sub, KEEP=keep, **switches)
+
+
 def hopper_keys(
     k: torch.Tensor,  # keys, [Nkv, S, D]
     BS: int,  # keys of a tile
@@ -479,7 +487,7 @@ def hopper_solve(
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
     BD, BT = padded(D), 64
-    BS, sub, stages, keep = HOPPER_TILES[BD]
+    BS = HOPPER_TILES[BD][0]
     NT, NM = cdiv(T, BT), saved["inverse"].shape[1]
     keys, rows = hopper_keys(k, BS, BD)
     reach = lla_reach(window, is_causal, T + S)
@@ -488,8 +496,6 @@ def hopper_solve(
         counter = torch.zeros(1, dtype=torch.int32, device=q.device)
     if same is None:
         same = same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values()))
-    switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None, SHARED=NM > 0)
-    switches |= dict(STAGES=stages, SUB=sub, KEEP=keep)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         hopper_solve_kernel,
@@ -502,7 +508,7 @@ def hopper_solve(
         (N // Nkv, S - T, T, S, rows, D, scale * LOG2E, *reach),
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (float(tol) ** 2, max_steps),
-        META=frozen(HopperMeta, BT=BT, BS=BS, BD=BD, **switches),
+        META=_hopper_meta(BD, BT, is_causal, window is not None, NM > 0),
         same=same,
         num_warps=4,
     )

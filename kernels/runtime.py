@@ -113,10 +113,15 @@ def describe_gpu(
     "Ask a GPU what it is. A device that is not there has no capability and no memory."
     if INTERPRET:
         return None
-    if torch.device(device).type != "cuda" or not torch.cuda.is_available():
+    where = torch.device(device)
+    if where.type != "cuda" or not _any_gpu():
         return Gpu((0, 0), 0)
-    index = torch.device(device).index
-    return _gpu(torch.cuda.current_device() if index is None else index)
+    return _gpu(torch.cuda.current_device() if where.index is None else where.index)
+
+
+@cache
+def _any_gpu() -> bool:
+    return torch.cuda.is_available()
 
 
 @cache

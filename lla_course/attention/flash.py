@@ -96,10 +96,17 @@ def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
         if told.backend != "triton":
             found = lla_tiled(told.heads(*inputs), tol=told.tol, max_steps=told.max_steps)
             return tuple(vars(found).values())
-        settings = dict(scale=told.scale, is_causal=told.right == 0, window=told.window, tol=told.tol)
-        settings |= dict(max_steps=told.max_steps, solve=solver_for(q))
-        settings |= dict(probe=probe if probe is not None and probe.shape[-1] else None)
-        return tuple(vars(lla_forward(q, k, v, ridge, **settings)).values())
+        found = lla_forward(
+            *(q, k, v, ridge),
+            scale=told.scale,
+            is_causal=told.right == 0,
+            window=told.window,
+            tol=told.tol,
+            max_steps=told.max_steps,
+            solve=solver_for(q),
+            probe=probe if probe is not None and probe.shape[-1] else None,
+        )
+        return tuple(vars(found).values())
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
 @torch.library.custom_op("lla_course::flash_forward", mutates_args=())
@@ -346,6 +353,9 @@ def _nested() -> bool:
 _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c2
+_PLAIN = {torch.Tensor, nn.Parameter, type(None)}
+
+
 def _unwatched(tensors: tuple) -> bool:
     "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
@@ -353,7 +363,7 @@ def _unwatched(tensors: tuple) -> bool:
     # the older vmap, of is_grads_batched; and make_fx before dispatch
     if any(map(torch._C._dispatch_tls_is_dispatch_key_included, ("VmapMode", "PreDispatch"))):
         return False
-    plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors if t is not None)
+    plain = _PLAIN.issuperset(map(type, tensors))
     return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c3
