@@ -287,7 +287,7 @@ def same_launch(
         addresses |= tensor.data_ptr()
     return None if addresses % 16 else tuple(key)
 
-
+# %% ../nbs/04_triton.ipynb #l004s
 def _listened() -> bool:
     "Whether somebody, a profiler of Triton's, wants to be told of each launch."
     hooks = triton.knobs.runtime
