@@ -260,16 +260,16 @@ def addressable(
 
 
 def together(
-    count: int,  # how many tensors
+    number: int,  # how many tensors
     shape: tuple,  # of each
     **like: Any,  # dtype, device
 ) -> tuple[torch.Tensor, ...]:  # so many, empty and contiguous, each at a multiple of 16 bytes
-    "Tensors of one allocation: to ask for each takes longer on the host than a kernel that fills it."
+    "Tensors of one allocation: the host takes as long to ask for one of them as for all."
     strides, size = [], 1
     for n in reversed(shape):
         strides.insert(0, size)
         size *= n
-    return torch.empty_strided((count, *shape), (cdiv(size, 16) * 16, *strides), **like).unbind(0)
+    return torch.empty_strided((number, *shape), (cdiv(size, 16) * 16, *strides), **like).unbind(0)
 
 
 def same_launch(
