@@ -24,29 +24,18 @@ from lla_course.kernels.flash_lla_forward import (
     lla_head,
     lla_key_tile,
     lla_no_sum,
+    lla_plan,
     lla_program,
     lla_query_tile,
-    lla_sizes,
     lla_solve,
     lla_strided,
-    lla_tile,
     lla_triple,
     lla_value_places,
     lla_value_size,
     lla_value_tile,
     split_hi_lo,
 )
-from lla_course.kernels.runtime import (
-    addressable,
-    cdiv,
-    constant,
-    launch,
-    padded,
-    same_launch,
-    tl,
-    together,
-    triton,
-)
+from .runtime import addressable, constant, launch, same_launch, tl, together, triton
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -417,9 +406,11 @@ def lla_backward(
     q, k, v, g, saved = _readable(q, k, v, g, saved)
     ridge = saved.ridge if ridge is None else addressable(ridge).float().contiguous()
     scale = float(scale)  # a whole number is compiled in
-    (N, T, D), (Nkv, S, _), dtype = q.shape, k.shape, q.dtype
+    (N, T, D), Nkv, dtype = q.shape, k.shape[0], q.dtype
     sees, on = dict(is_causal=is_causal, window=window), dict(device=q.device)
-    sizes, (BT, _, compiled_for) = lla_sizes(q, k, v, scale, **sees), lla_tile("rhs", sees, q, v)
+    table = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
+    kernels = ("rhs", None), ("dq", None), ("dkv", tuple(table.items()))
+    sizes, (NT, compiled_for), (NQ, for_dq), (NS, for_dkv) = lla_plan(kernels, q, v, scale, **sees)
     dq, dk, dv = (torch.empty(t.shape, dtype=dtype, **on) for t in (q, k, v))
     dridge = torch.empty((N, T), dtype=torch.float32, **on)
     if not N * T:
@@ -435,7 +426,7 @@ def lla_backward(
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
     NM, others = saved.inverse.shape[1], (g, ridge, *vars(saved).values())
     same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=others)
-    start, NT = partial(launch, same=same), cdiv(T, BT)
+    start = partial(launch, same=same)
     given = (g, top), saved.o, rows, (y, mean, counter), (gain, unit)
     start(lla_bwd_rhs_kernel, NT * N, *tensors, *given, sizes, NT, **compiled_for)
     if dprobe is None:
@@ -444,14 +435,10 @@ def lla_backward(
     else:  # the right-hand side is the gradient by u, and no y came from a system
         dprobe.copy_(y / gain if dtype == torch.float16 else y)
         y.zero_()
-    BT, _, compiled_for = lla_tile("dq", sees, q, v)
-    NT, made, parts = cdiv(T, BT), (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
+    made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
     given = (unit, gain), made, (ridge, saved.ridge), (dq, e, dridge), parts
-    start(lla_bwd_dq_kernel, NT * N, *tensors, *given, sizes, NT, scale, **compiled_for)
-    tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
-    _, BS, compiled_for = lla_tile("dkv", sees, q, v, tiles[padded(max(D, v.shape[-1]))])
-    NS, tokens = cdiv(S, BS), (unit, u, u_lo, hi_y, y_lo)
-    given = tokens, (saved.lse2, un, yn, cu, ct, e), gain, (dk, dv)
+    start(lla_bwd_dq_kernel, NQ * N, *tensors, *given, sizes, NQ, scale, **for_dq)
+    given = (unit, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e), gain, (dk, dv)
     # grid: one program for each tile of keys of each key head, the longest first
-    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, *given, sizes, NS, scale, **compiled_for)
+    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, *given, sizes, NS, scale, **for_dkv)
     return dq, dk, dv, dridge
