@@ -903,10 +903,8 @@ def lla_forward(
     start = partial(launch, same=same)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), solves and NM > 0
-    lengths = (longest, ridge)
-    start(
-        lla_mean_kernel, NT * N, queries, keys, *lengths, left, sizes, NT, floor, shared, few, **compiled_for
-    )
+    given = queries, keys, longest, ridge, left
+    start(lla_mean_kernel, NT * N, *given, sizes, NT, floor, shared, few, **compiled_for)
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
         start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
