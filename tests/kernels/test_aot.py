@@ -184,6 +184,15 @@ def test_the_solver_in_gluon_compiles_twice_to_a_multiprocessor():
         assert 2 * (found["shared"] + 1024) <= 228 * 1024, (made, found)
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+def test_the_copy_of_keys_compiles():
+    whole = dict(kernel="hopper_pad_kernel", arch="90", options=dict(num_warps=4))
+    shapes = product(hopper.HOPPER_TILES.items(), ("bf16", "fp16"))
+    jobs = [whole | dict(dtype=d, constants=dict(BS=t[0], BD=BD), aligned=BD > 16) for (BD, t), d in shapes]
+    assert all("error" not in found for found in compiled(hopper, jobs))
+
+
 @pytest.mark.parametrize(
     "gpu, dtype, reason",
     [
