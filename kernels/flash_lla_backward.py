@@ -555,7 +555,7 @@ def lla_given_backward(
     left = saved.vbar, saved.lse2, saved.row_max, saved.cbar
     same = same_launch(q, k, v, u, sizes[-2:], others=(g, hi, *left))
     tiles = TILES_GIVEN_DQ_FP32 if dtype == torch.float32 else TILES_GIVEN_DQ
-    own = lla_fitting_tile("given_dq", constants, q, tiles[BD])
+    own = lla_fitting_tile("dq", constants, q, tiles[BD])
     NT, out, parts = cdiv(T, own["BT"]), (dq, du, e, ct), (un, hi, lo)
     told, compiled_for = (sizes, NT, scale, whole), dict(lla_compiled_for(own), same=same)
     launch(lla_given_dq_kernel, NT * N, *tensors, g, u, left, out, parts, *told, **compiled_for)

@@ -1032,7 +1032,7 @@ def lla_given_forward(
     if not N * T:
         return found
     tiles = TILES_GIVEN_FP32 if q.dtype == torch.float32 else TILES_GIVEN
-    own = lla_fitting_tile("given", constants, q, tiles[max(constants["BD"], constants["BV"])])
+    own = lla_fitting_tile("output", constants, q, tiles[max(constants["BD"], constants["BV"])])
     NT, out = cdiv(T, own["BT"]), (o, vbar, lse2, row_max, cbar)
     # grid: one program for each query tile of each head, the longest first
     launch(
