@@ -210,9 +210,8 @@ def lla_dkv_sweep(
     bounds,  # (lo, one, end, hi): of `lla_query_bounds`
     dims,  # (o_d, D)
     sight,  # (past, left, right): keys before the first query's own, the window
-    scales,  # (scale, scale2): of the logits, and over log 2
-    GIVEN: tl.constexpr,  # whether u was given: there is no y
-    WHOLE: tl.constexpr,  # whether u is given in the dtype of the keys: it has one part, and un is 1
+    # of the logits, and over log 2; whether u was given, without y, and has one part, so that un is 1
+    told,  # (scale, scale2, GIVEN, WHOLE)
     META,  # see `Meta`
 ):
     """The queries of a head add to the gradients of a tile of keys and values.
@@ -222,7 +221,7 @@ def lla_dkv_sweep(
     b_k, b_v, o_j = pair
     p_g, p_u, p_u_lo, p_y, p_y_lo = tokens
     p_lse, p_un, p_yn, p_cu, p_ct, p_e = rows
-    scale, scale2 = scales
+    scale, scale2, GIVEN, WHOLE = told
     past, left, right = sight
     o_d, D = dims
     T, DV = queries[2], lla_value_size(D, META)
@@ -341,9 +340,7 @@ def lla_bwd_dkv_kernel(
             bounds,
             (o_d, D),
             (past, left, right),
-            (scale, scale2),
-            GIVEN,
-            WHOLE,
+            (scale, scale2, GIVEN, WHOLE),
             META,
         )
     m_j, o_n = o_j < S, n * S + o_j
@@ -474,8 +471,7 @@ def lla_given_dq_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    g,  # gradient by the output, [N, T, Dv]
-    u,  # directions, [N, T, D]
+    given,  # (g, u): gradient by the output, [N, T, Dv], and directions, [N, T, D]
     saved,  # (vbar, lse2, row_max, cbar): what the forward pass left
     out,  # (dq, du, e, ct): the results, [N, T, D] and [N, T]
     parts,  # (un, hi_u, lo_u): u in two parts, where it has more bits than the keys
@@ -487,6 +483,7 @@ def lla_given_dq_kernel(
 ):
     """The gradients by query and by direction of BT queries of head n, the sum e of each row of the logit
     gradient, and the mean of g.v, negative."""
+    g, u = given
     vbar, lse2, row_max, cbar = saved
     dq, du, e, ct = out
     GROUP, past, T, S, D, scale2, left, right = sizes
@@ -558,7 +555,7 @@ def lla_given_backward(
     own = lla_fitting_tile("dq", constants, q, tiles[BD])
     NT, out, parts = cdiv(T, own["BT"]), (dq, du, e, ct), (un, hi, lo)
     told, compiled_for = (sizes, NT, scale, whole), dict(lla_compiled_for(own), same=same)
-    launch(lla_given_dq_kernel, NT * N, *tensors, g, u, left, out, parts, *told, **compiled_for)
+    launch(lla_given_dq_kernel, NT * N, *tensors, (g, u), left, out, parts, *told, **compiled_for)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_GIVEN_DKV
     own = lla_fitting_tile("dkv", constants, q, tiles[BD])
     NS, tokens, rows = cdiv(S, own["BS"]), (g, hi, lo, hi, lo), (saved.lse2, un, un, saved.cbar, ct, e)
