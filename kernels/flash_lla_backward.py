@@ -4,42 +4,53 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'TILES_GIVEN_DQ', 'TILES_GIVEN_DQ_FP32',
-           'TILES_GIVEN_DKV', 'lla_rhs_sweep', 'lla_bwd_rhs_kernel', 'lla_dq_sweep', 'lla_store_parts',
-           'lla_bwd_dq_kernel', 'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward',
-           'lla_given_dq_sweep', 'lla_given_dq_kernel', 'lla_given_backward']
+           'TILES_GIVEN_DKV', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_dq_sweep', 'lla_store_parts',
+           'lla_without_gain', 'lla_bwd_dq_kernel', 'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel',
+           'lla_backward', 'lla_given_dq_sweep', 'lla_given_dq_kernel', 'lla_given_backward']
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 from collections.abc import Callable
+from functools import partial
 
 import torch
 
 from lla_course.kernels.flash_lla_forward import (
     ONES_SHARE,
+    TINY,
     Forward,
     Given,
     cast_saturating,
     lla_add_rows,
     lla_centred_dot,
-    lla_compiled_for,
     lla_direction,
-    lla_fitting_tile,
     lla_given_dot,
     lla_has_company,
     lla_head,
     lla_key_tile,
-    lla_launch_settings,
     lla_no_sum,
     lla_program,
     lla_query_tile,
+    lla_sizes,
     lla_solve,
     lla_strided,
+    lla_tile,
     lla_triple,
     lla_value_places,
     lla_value_size,
     lla_value_tile,
     split_hi_lo,
 )
-from .runtime import addressable, cdiv, constant, launch, same_launch, tl, triton
+from lla_course.kernels.runtime import (
+    addressable,
+    cdiv,
+    constant,
+    launch,
+    padded,
+    same_launch,
+    tl,
+    together,
+    triton,
+)
 
 # %% ../nbs/26_flash_backward.ipynb #c009
 @triton.jit
@@ -66,14 +77,23 @@ def lla_rhs_sweep(
 
 # %% ../nbs/26_flash_backward.ipynb #c010
 @triton.jit
+def lla_gain(top):
+    "The power of two that brings a number to between a half and one; 0 for inf."
+    bits = tl.maximum(tl.load(top), TINY).to(tl.int32, bitcast=True)
+    exponent = (bits >> 23) - 127 + tl.where((bits & 0x7FFFFF) > 0, 1, 0)  # of the next power of two
+    return tl.where(exponent < 127, ((127 - exponent) << 23).to(tl.float32, bitcast=True), 0.0)
+
+
+@triton.jit
 def lla_bwd_rhs_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    g,  # gradient by the output, [N, T, Dv]
+    gradient,  # (g, top): by the output, [N, T, Dv], and its largest |entry|, [1], which float16 alone needs
     o,  # the output, [N, T, Dv]
     saved,  # (kbar, lse2, row_max): what the forward pass left
-    out,  # (rhs, mean): the results, [N, T, D] and [N, T]
+    out,  # (rhs, mean, counter): the results, [N, T, D] and [N, T], and a zero for the solver
+    unit,  # (gain, g_unit): in float16 a power of two, [1], and g times it, [N, T, Dv]
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     META,  # see `Meta`
@@ -81,7 +101,8 @@ def lla_bwd_rhs_kernel(
     """Backward sweep 1 of BT queries of head n: the covariance c of Gamma = g.v with the keys, and the mean
     of Gamma."""
     kbar, lse2, row_max = saved
-    rhs, mean = out
+    rhs, mean, counter = out
+    g, top = gradient
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -92,6 +113,12 @@ def lla_bwd_rhs_kernel(
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    if g.dtype.element_ty == tl.float16:
+        gain = lla_gain(top)
+        b_unit = (b_g.to(tl.float32) * gain).to(tl.float16)
+        tl.store(unit[1] + o_nv, b_unit, mask=m_iv)
+        tl.store(unit[0], gain, mask=tl.program_id(0) == 0)
+        b_g = b_unit.to(b_g.dtype)
     b_delta = tl.sum(b_g.to(tl.float32) * tl.load(o + o_nv, mask=m_iv, other=0.0).to(tl.float32), 1)
     # [BT, BD] and [BT, 16]
     b_c, b_sum = lla_rhs_sweep(b_g, b_delta, b_m, walk, own_values, META)
@@ -100,6 +127,7 @@ def lla_bwd_rhs_kernel(
     b_c = tl.where(b_company[:, None], (b_c - b_add[:, None] * b_kbar) * b_il[:, None], 0.0)
     tl.store(rhs + o_nd, b_c, mask=m_id)
     tl.store(mean + o_n, b_delta + b_add * b_il, mask=m_i)
+    tl.store(counter, 0, mask=tl.program_id(0) == 0)
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
@@ -147,12 +175,20 @@ def lla_store_parts(parts, b_u, at, exist, META):
 
 
 @triton.jit
+def lla_without_gain(b, gradient):
+    "A tile of results of a gradient (g, gain), divided by the gain where there is one."
+    g, gain = gradient
+    return b / tl.load(gain) if g.dtype.element_ty == tl.float16 else b
+
+
+@triton.jit
 def lla_bwd_dq_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    g,  # gradient by the output, [N, T, Dv]
+    gradient,  # (g, gain): by the output, [N, T, Dv], and what it was multiplied by, read in float16 alone
     saved,  # (kbar, lse2, row_max, u, y, mean): what the forward pass, the solver and sweep 1 left
+    ridges,  # (ridge, ridge_eff): as given, and as used, [N, T]
     out,  # (dq, e, dridge): the results, [N, T, D] and twice [N, T]
     parts,  # (un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct): what the walk of the keys takes, [N, T] or [N, T, D]
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
@@ -164,6 +200,7 @@ def lla_bwd_dq_kernel(
     of the logit gradient."""
     kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
+    g, gain = gradient
     un, hi_u, lo_u, cu, yn, hi_y, lo_y, ct = parts
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
@@ -177,7 +214,10 @@ def lla_bwd_dq_kernel(
     # [BT, BD]
     b_u, b_y = tl.load(u + o_nd, mask=m_id, other=0.0), tl.load(y + o_nd, mask=m_id, other=0.0)
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
-    tl.store(dridge + o_n, -tl.sum(b_y * b_u, 1), mask=m_i)
+    # a ridge below the floor has no gradient
+    b_raised = tl.load(ridges[1] + o_n, mask=m_i, other=0.0) > tl.load(ridges[0] + o_n, mask=m_i, other=0.0)
+    b_dridge = tl.where(b_raised, 0.0, -tl.sum(b_y * b_u, 1))
+    tl.store(dridge + o_n, lla_without_gain(b_dridge, gradient), mask=m_i)
     # [BT]
     b_cu = tl.sum(b_u * b_kbar, 1)
     b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
@@ -191,7 +231,7 @@ def lla_bwd_dq_kernel(
     b_e = tl.sum(b_sum, 1) * ONES_SHARE * b_il
     # once more from memory: registers were short
     b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.0), tl.load(kbar + o_nd, mask=m_id, other=0.0)
-    b_dq = b_y + scale * (b_dq * b_il[:, None] - b_e[:, None] * b_kbar)
+    b_dq = lla_without_gain(b_y + scale * (b_dq * b_il[:, None] - b_e[:, None] * b_kbar), gradient)
     tl.store(dq + o_nd, cast_saturating(b_dq, dq.dtype.element_ty), mask=m_id)
     tl.store(e + o_n, b_e, mask=m_i)
 
@@ -209,9 +249,9 @@ def lla_dkv_sweep(
     rows,  # (p_lse, p_un, p_yn, p_cu, p_ct, p_e): of that head, [T]
     bounds,  # (lo, one, end, hi): of `lla_query_bounds`
     dims,  # (o_d, D)
-    sight,  # (past, left, right): keys before the first query's own, the window
-    # of the logits, and over log 2; whether u was given, without y, and has one part, so that un is 1
-    told,  # (scale, scale2, GIVEN, WHOLE)
+    # keys before the first query's own, the window, the scale of the logits, and over log 2
+    sight,  # (past, left, right, scale, scale2)
+    GIVEN: tl.constexpr,  # 0: u was solved for; 1: given, without y; 2: in the dtype of the keys
     META,  # see `Meta`
 ):
     """The queries of a head add to the gradients of a tile of keys and values.
@@ -221,8 +261,7 @@ def lla_dkv_sweep(
     b_k, b_v, o_j = pair
     p_g, p_u, p_u_lo, p_y, p_y_lo = tokens
     p_lse, p_un, p_yn, p_cu, p_ct, p_e = rows
-    scale, scale2, GIVEN, WHOLE = told
-    past, left, right = sight
+    past, left, right, scale, scale2 = sight
     o_d, D = dims
     T, DV = queries[2], lla_value_size(D, META)
     for PHASE in tl.static_range(3):  # masks, but for whole tiles in the middle
@@ -251,13 +290,13 @@ def lla_dkv_sweep(
             b_a = tl.dot(b_k, tl.trans(b_u), input_precision=META.PREC)
             if not GIVEN:
                 b_b = tl.dot(b_k, tl.trans(b_y), input_precision=META.PREC)
-            if META.PREC == "tf32" and not WHOLE:  # 16-bit inputs: u and y come in two parts
+            if META.PREC == "tf32" and GIVEN < 2:  # 16-bit inputs: u and y come in two parts
                 b_u_lo = lla_key_tile((p_u_lo, D, T), o_64, dims, PHASE != 1, META)
                 b_a = tl.dot(b_k, tl.trans(b_u_lo), b_a, input_precision=META.PREC)
                 if not GIVEN:
                     b_y_lo = lla_key_tile((p_y_lo, D, T), o_64, dims, PHASE != 1, META)
                     b_b = tl.dot(b_k, tl.trans(b_y_lo), b_b, input_precision=META.PREC)
-            b_un = 1.0 if WHOLE else tl.load(p_un + o_i, mask=m_i, other=0.0)[None, :]
+            b_un = 1.0 if GIVEN == 2 else tl.load(p_un + o_i, mask=m_i, other=0.0)[None, :]
             b_a = 1 + b_a * b_un - b_cu[None, :]
             b_gv = tl.dot(b_v, tl.trans(b_g), input_precision=META.PREC)
             if not GIVEN:
@@ -307,12 +346,12 @@ def lla_bwd_dkv_kernel(
     values,  # (v, sv_n, sv_s)
     tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, [N, T, Dv], u and y in two parts, [N, T, D]
     rows,  # (lse2, un, yn, cu, ct, e): numbers of each query, [N, T]
+    gain,  # what g was multiplied by, [1]; read in float16 alone
     out,  # (dk, dv): the results, [Nkv, S, D] and [Nkv, S, Dv]
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NS,  # tiles of keys of a head
     scale,  # of the logits
-    GIVEN: tl.constexpr,  # whether u was given: there is no y
-    WHOLE: tl.constexpr,  # whether u is given in the dtype of the keys
+    GIVEN: tl.constexpr,  # 0: u was solved for; 1: given, without y; 2: in the dtype of the keys
     META,  # see `Meta`
 ):
     "The gradients of BS keys and values of key head n: a walk over the queries of all its query heads."
@@ -339,15 +378,17 @@ def lla_bwd_dkv_kernel(
             (lse2 + r, un + r, yn + r, cu + r, ct + r, e + r),
             bounds,
             (o_d, D),
-            (past, left, right),
-            (scale, scale2, GIVEN, WHOLE),
+            (past, left, right, scale, scale2),
+            GIVEN,
             META,
         )
     m_j, o_n = o_j < S, n * S + o_j
     o_nd, m_jd = o_n[:, None] * D + o_d[None, :], m_j[:, None] & (o_d < D)[None, :]
     m_jv, o_nv = lla_value_places(m_j, o_n, (m_jd, o_nd), META)
-    tl.store(dk + o_nd, cast_saturating(b_dk / WEIGHT_UNIT, dk.dtype.element_ty), mask=m_jd)
-    tl.store(dv + o_nv, cast_saturating(b_dv / WEIGHT_UNIT, dv.dtype.element_ty), mask=m_jv)
+    b_dk = lla_without_gain(b_dk / WEIGHT_UNIT, (g, gain))
+    b_dv = lla_without_gain(b_dv / WEIGHT_UNIT, (g, gain))
+    tl.store(dk + o_nd, cast_saturating(b_dk, dk.dtype.element_ty), mask=m_jd)
+    tl.store(dv + o_nv, cast_saturating(b_dv, dv.dtype.element_ty), mask=m_jv)
 
 # %% ../nbs/26_flash_backward.ipynb #c019
 # BD -> queries, keys, warps, stages
@@ -355,13 +396,6 @@ TILES_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (32, 64, 4, 3), 128: (3
 TILES_DKV_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 1), 128: (16, 32, 4, 1)}
 
 # %% ../nbs/26_flash_backward.ipynb #c020
-def _gain(g: torch.Tensor) -> torch.Tensor | None:
-    "A power of two that brings the largest entry of a float16 gradient to about one; None for other dtypes."
-    if g.dtype != torch.float16:
-        return None
-    return torch.exp2(-g.abs().amax().float().clamp_min(1e-30).log2().ceil())
-
-
 def _readable(q, k, v, g, saved: Forward | Given) -> tuple:
     "All tensors as kernels read them: a hook on saved tensors may give them back in another order of memory."
     q, k, v, g = map(addressable, (q, k, v, g))
@@ -383,6 +417,7 @@ def lla_backward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
     solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
+    ridge: torch.Tensor | None = None,  # as `lla_forward` took it; where the floor was higher, dridge is 0
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -390,43 +425,42 @@ def lla_backward(
     Raises `ValueError` as `lla_forward` does. Source: chapter 24; Zuo et al. (2025) leave out the gradient
     of the ridge."""
     q, k, v, g, saved = _readable(q, k, v, g, saved)
+    ridge = saved.ridge if ridge is None else addressable(ridge).float().contiguous()
     scale = float(scale)  # a whole number is compiled in
     (N, T, D), (Nkv, S, _), dtype = q.shape, k.shape, q.dtype
-    sees = dict(is_causal=is_causal, window=window)
-    sizes, constants = lla_launch_settings(q, k, scale, **sees, v=v)
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    dq, dk, dv = (new(*t.shape, dtype=dtype) for t in (q, k, v))
-    y, (mean, e, dridge) = new(N, T, D), (new(N, T) for _ in range(3))
+    sees, on = dict(is_causal=is_causal, window=window), dict(device=q.device)
+    sizes, (BT, _, compiled_for) = lla_sizes(q, k, v, scale, **sees), lla_tile("rhs", sees, q, v)
+    dq, dk, dv = (torch.empty(t.shape, dtype=dtype, **on) for t in (q, k, v))
+    dridge = torch.empty((N, T), dtype=torch.float32, **on)
     if not N * T:
         return dq, dk.zero_(), dv.zero_(), dridge
-    gain = _gain(g)
-    if gain is not None:
-        g = (g.float() * gain).to(dtype)
+    top, gain, unit = dridge, dridge, g  # not read
+    if dtype == torch.float16:
+        top = torch.linalg.vector_norm(g, ord=torch.inf, dtype=torch.float32)
+        gain, unit = torch.empty_like(top), torch.empty_like(g)
+    # what no caller sees
+    y, counter = torch.empty((N, T, D), dtype=torch.float32, **on), torch.empty(1, dtype=torch.int32, **on)
+    u, hi_y, u_lo, y_lo = together(4, (N, T, D), dtype=dtype, **on)
+    mean, e, un, yn, cu, ct = together(6, (N, T), dtype=torch.float32, **on)
     tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
-    NT = cdiv(T, constants["BT"])
-    same = same_launch(q, k, v, sizes[-2:], others=(g, saved.o, saved.u, *rows))
-    compiled_for = dict(lla_compiled_for(constants), same=same)
-    launch(lla_bwd_rhs_kernel, NT * N, *tensors, g, saved.o, rows, (y, mean), sizes, NT, **compiled_for)
-    solve(q, k, vars(saved), y, scale=scale, **sees, tol=tol, max_steps=max_steps)
-    u, hi_y, u_lo, y_lo = (new(N, T, D, dtype=dtype) for _ in range(4))
-    un, yn, cu, ct = (new(N, T) for _ in range(4))
-    own = lla_fitting_tile("dq", constants, q)
-    NT = cdiv(T, own["BT"])
-    made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
-    results, compiled_for = (dq, e, dridge), dict(lla_compiled_for(own), same=same)
-    launch(lla_bwd_dq_kernel, NT * N, *tensors, g, made, results, parts, sizes, NT, scale, **compiled_for)
+    NM, others = saved.inverse.shape[1], (g, ridge, *vars(saved).values())
+    same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=others)
+    start, NT = partial(launch, same=same), cdiv(T, BT)
+    given = (g, top), saved.o, rows, (y, mean, counter), (gain, unit)
+    start(lla_bwd_rhs_kernel, NT * N, *tensors, *given, sizes, NT, **compiled_for)
+    settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
+    solve(q, k, vars(saved), y, counter=counter, same=same, **settings)
+    BT, _, compiled_for = lla_tile("dq", sees, q, v)
+    NT, made, parts = cdiv(T, BT), (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
+    given = (unit, gain), made, (ridge, saved.ridge), (dq, e, dridge), parts
+    start(lla_bwd_dq_kernel, NT * N, *tensors, *given, sizes, NT, scale, **compiled_for)
     tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_DKV
-    own = lla_fitting_tile("dkv", constants, q, tiles[max(constants["BD"], constants["BV"])])
-    NS = cdiv(S, own["BS"])
-    tokens, rows = (g, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e)
+    _, BS, compiled_for = lla_tile("dkv", sees, q, v, tiles[padded(max(D, v.shape[-1]))])
+    NS, tokens = cdiv(S, BS), (unit, u, u_lo, hi_y, y_lo)
+    given = tokens, (saved.lse2, un, yn, cu, ct, e), gain, (dk, dv)
     # grid: one program for each tile of keys of each key head, the longest first
-    results, compiled_for = (dk, dv), dict(lla_compiled_for(own), same=same)
-    told = sizes, NS, scale, False, False  # u was solved for
-    launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, results, *told, **compiled_for)
-    if gain is None:
-        return dq, dk, dv, dridge
-    end = torch.finfo(dtype).max
-    return *((t.float() / gain).clamp(-end, end).to(dtype) for t in (dq, dk, dv)), dridge / gain
+    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, *given, sizes, NS, scale, 0, **compiled_for)
+    return dq, dk, dv, dridge
 
 # %% ../nbs/26_flash_backward.ipynb #a26a5e02
 @triton.jit
@@ -471,10 +505,11 @@ def lla_given_dq_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    given,  # (g, u): gradient by the output, [N, T, Dv], and directions, [N, T, D]
+    given,  # (g, top, u): gradient by the output, [N, T, Dv], its largest |entry|, [1], directions, [N, T, D]
     saved,  # (vbar, lse2, row_max, cbar): what the forward pass left
     out,  # (dq, du, e, ct): the results, [N, T, D] and [N, T]
-    parts,  # (un, hi_u, lo_u): u in two parts, where it has more bits than the keys
+    # u in two parts, where it has more bits than the keys; in float16 a power of two, and g times it
+    parts,  # (un, hi_u, lo_u, gain, g_unit)
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     scale,  # of the logits
@@ -483,9 +518,10 @@ def lla_given_dq_kernel(
 ):
     """The gradients by query and by direction of BT queries of head n, the sum e of each row of the logit
     gradient, and the mean of g.v, negative."""
-    g, u = given
+    g, top, u = given
     vbar, lse2, row_max, cbar = saved
     dq, du, e, ct = out
+    un, hi_u, lo_u, p_gain, g_unit = parts
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -493,6 +529,13 @@ def lla_given_dq_kernel(
     # [BT, BV]
     b_g = lla_value_tile((g + n * T * DV, DV, T), o_i.to(tl.int64), walk[2], True, META)
     m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    gain = 1.0
+    if g.dtype.element_ty == tl.float16:
+        gain = lla_gain(top)
+        b_unit = (b_g.to(tl.float32) * gain).to(tl.float16)
+        tl.store(g_unit + o_nv, b_unit, mask=m_iv)
+        tl.store(p_gain, gain, mask=tl.program_id(0) == 0)
+        b_g = b_unit.to(b_g.dtype)
     b_mean = tl.sum(b_g.to(tl.float32) * tl.load(vbar + o_nv, mask=m_iv, other=0.0), 1)
     # [BT]
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
@@ -500,7 +543,8 @@ def lla_given_dq_kernel(
     b_c = tl.load(cbar + o_n, mask=m_i, other=0.0)
     b_parts = lla_direction(u, o_nd, m_id, b_g.dtype, WHOLE, META)
     if not WHOLE:
-        lla_store_parts(parts, tl.load(u + o_nd, mask=m_id, other=0.0), (o_n, o_nd), (m_i, m_id), META)
+        b_u = tl.load(u + o_nd, mask=m_id, other=0.0)
+        lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)
     # three of [BT, BD], and three of [BT]
     b_kbar, b_du, b_dq, b_l, b_r0, b_e = lla_given_dq_sweep(
         b_parts, b_c, b_g, b_mean, b_m, walk, own_values, WHOLE, META
@@ -509,16 +553,17 @@ def lla_given_dq_kernel(
     # a single key leaves nothing to turn
     b_il_du = tl.where(lla_has_company(walk[0][1], S, META), b_il, 0.0)
     b_du, b_dq = b_du - b_r0[:, None] * b_kbar, b_dq - b_e[:, None] * b_kbar
-    tl.store(du + o_nd, cast_saturating(b_du * b_il_du[:, None], du.dtype.element_ty), mask=m_id)
-    tl.store(dq + o_nd, cast_saturating(scale * b_dq * b_il[:, None], dq.dtype.element_ty), mask=m_id)
+    b_du, b_dq = b_du * b_il_du[:, None] / gain, scale * b_dq * b_il[:, None] / gain
+    tl.store(du + o_nd, cast_saturating(b_du, du.dtype.element_ty), mask=m_id)
+    tl.store(dq + o_nd, cast_saturating(b_dq, dq.dtype.element_ty), mask=m_id)
     tl.store(e + o_n, b_e * b_il, mask=m_i)
     tl.store(ct + o_n, -b_mean, mask=m_i)
 
 # %% ../nbs/26_flash_backward.ipynb #a26a5e04
 # BD -> queries, keys, warps, stages: for dq and du, then for dk and dv, where u was given
-TILES_GIVEN_DQ = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 2), 128: (64, 32, 8, 2)}
+TILES_GIVEN_DQ = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 16, 4, 2)}
 TILES_GIVEN_DQ_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 1)}
-TILES_GIVEN_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (64, 64, 4, 2), 128: (32, 128, 8, 2)}
+TILES_GIVEN_DKV = {16: (64, 64, 4, 2), 32: (64, 64, 4, 2), 64: (64, 64, 4, 2), 128: (32, 64, 4, 2)}
 
 # %% ../nbs/26_flash_backward.ipynb #a26a5e05
 def lla_given_backward(
@@ -537,33 +582,26 @@ def lla_given_backward(
     q, k, v, g, saved = _readable(q, k, v, g, saved)
     u, scale = addressable(u).contiguous(), float(scale)  # a whole number is compiled in
     (N, T, D), (Nkv, S, _), dtype, whole = q.shape, k.shape, q.dtype, u.dtype == q.dtype
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal, window, v)
-    BD = max(constants["BD"], constants["BV"])
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    dq, dk, dv, du = (new(*t.shape, dtype=t.dtype) for t in (q, k, v, u))
+    sees, on = dict(is_causal=is_causal, window=window), dict(device=q.device)
+    sizes = lla_sizes(q, k, v, scale, **sees)
+    dq, dk, dv, du = (torch.empty(t.shape, dtype=t.dtype, **on) for t in (q, k, v, u))
     if not N * T:
         return dq, dk.zero_(), dv.zero_(), du
-    gain = _gain(g)
-    if gain is not None:
-        g = (g.float() * gain).to(dtype)
-    tensors = tuple(map(lla_strided, (q, k, v)))
-    un, e, ct = (new(N, T) for _ in range(3))
-    hi, lo = (u, u) if whole else (new(N, T, D, dtype=dtype) for _ in range(2))
-    left = saved.vbar, saved.lse2, saved.row_max, saved.cbar
-    same = same_launch(q, k, v, u, sizes[-2:], others=(g, hi, *left))
-    tiles = TILES_GIVEN_DQ_FP32 if dtype == torch.float32 else TILES_GIVEN_DQ
-    own = lla_fitting_tile("dq", constants, q, tiles[BD])
-    NT, out, parts = cdiv(T, own["BT"]), (dq, du, e, ct), (un, hi, lo)
-    told, compiled_for = (sizes, NT, scale, whole), dict(lla_compiled_for(own), same=same)
-    launch(lla_given_dq_kernel, NT * N, *tensors, (g, u), left, out, parts, *told, **compiled_for)
-    tiles = TILES_DKV_FP32 if dtype == torch.float32 else TILES_GIVEN_DKV
-    own = lla_fitting_tile("dkv", constants, q, tiles[BD])
-    NS, tokens, rows = cdiv(S, own["BS"]), (g, hi, lo, hi, lo), (saved.lse2, un, un, saved.cbar, ct, e)
-    told, compiled_for = (sizes, NS, scale, True, whole), dict(lla_compiled_for(own), same=same)
+    un, e, ct = together(3, (N, T), dtype=torch.float32, **on)
+    hi, lo = (u, u) if whole else together(2, (N, T, D), dtype=dtype, **on)
+    top, gain, unit = e, e, g  # not read
+    if dtype == torch.float16:
+        top = torch.linalg.vector_norm(g, ord=torch.inf, dtype=torch.float32)
+        gain, unit = torch.empty_like(top), torch.empty_like(g)
+    tensors, left = tuple(map(lla_strided, (q, k, v))), (saved.vbar, saved.lse2, saved.row_max, saved.cbar)
+    start = partial(launch, same=same_launch(q, k, v, u, sizes[-2:], others=(g, *left)))
+    short, BD = dtype != torch.float32, padded(max(D, v.shape[-1]))
+    tiles = TILES_GIVEN_DQ if short else TILES_GIVEN_DQ_FP32
+    BT, _, compiled_for = lla_tile("dq", sees, q, v, tiles[BD])
+    NT, given, parts = cdiv(T, BT), ((g, top, u), left, (dq, du, e, ct)), (un, hi, lo, gain, unit)
+    start(lla_given_dq_kernel, NT * N, *tensors, *given, parts, sizes, NT, scale, whole, **compiled_for)
+    _, BS, compiled_for = lla_tile("dkv", sees, q, v, (TILES_GIVEN_DKV if short else TILES_DKV_FP32)[BD])
+    NS, given = cdiv(S, BS), ((unit, hi, lo, hi, lo), (saved.lse2, un, un, saved.cbar, ct, e), gain, (dk, dv))
     # grid: one program for each tile of keys of each key head, the longest first
-    launch(lla_bwd_dkv_kernel, NS * Nkv, *tensors, tokens, rows, (dk, dv), *told, **compiled_for)
-    if gain is None:
-        return dq, dk, dv, du
-    most = torch.finfo(dtype).max
-    half = lambda t: (t.float() / gain).clamp(-most, most).to(t.dtype) if t.dtype == dtype else t / gain
-    return half(dq), half(dk), half(dv), half(du)
+    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, *given, sizes, NS, scale, 1 + whole, **compiled_for)
+    return dq, dk, dv, du

@@ -4,15 +4,15 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32', 'Meta',
-           'lla_logits', 'lla_key_tile', 'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span',
+           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
+           'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span',
            'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep',
            'lla_add_rows', 'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel',
-           'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_length_sweep',
-           'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot',
-           'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep',
-           'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_launch_settings', 'lla_compiled_for',
-           'lla_fitting_tile', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward', 'lla_given_forward']
+           'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep',
+           'lla_length_sweep', 'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo',
+           'lla_centred_dot', 'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot',
+           'lla_given_sweep', 'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_sizes', 'lla_tile',
+           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward', 'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
@@ -511,6 +511,22 @@ def lla_mean_sweep(
 
 # %% ../nbs/25_flash_forward.ipynb #c017
 @triton.jit
+def lla_longest_sweep(
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
+    META,  # see `Meta`
+):
+    "The largest |k|^2 of a walk; inf where one is not finite."
+    # [BS]
+    b_most = tl.zeros((META.BS,), tl.float32)
+    for j0 in range(walk[3][0], walk[3][3], META.BS):
+        o_j = j0 + tl.arange(0, META.BS)
+        b_f = lla_key_tile(walk[1], o_j.to(tl.int64), walk[2], True, META).to(tl.float32)
+        b_length2 = tl.sum(b_f * b_f, 1)
+        b_most = tl.maximum(b_most, tl.where(b_length2 < HUGE, b_length2, float("inf")))
+    return tl.max(b_most, 0)
+
+
+@triton.jit
 def lla_length_sweep(
     b_m,  # largest logits, [BT]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
@@ -531,7 +547,7 @@ def lla_length_sweep(
 @triton.jit
 def lla_floored_ridge(
     b_ridge,  # as given, [BT]
-    max_key_norm,  # the largest |k| of the head
+    longest2,  # the largest |k|^2 of the walk, or of the head
     floor,  # smallest ridge over tr(C) / D
     b_kbar,  # mean keys, [BT, BD]
     b_il,  # one over the sums of weights, [BT]
@@ -543,8 +559,8 @@ def lla_floored_ridge(
     o_d, D = walk[2]
     # [BT]
     b_length2 = tl.sum(b_kbar * b_kbar, 1)
-    # false also where max_key_norm is inf or nan
-    b_free = b_ridge >= NEARLY * floor * max_key_norm * max_key_norm / D + RIDGE_NOISE * b_length2
+    # false also where longest2 is inf or nan
+    b_free = b_ridge >= NEARLY * floor * longest2 / D + RIDGE_NOISE * b_length2
     if tl.min(b_free.to(tl.int32), 0) == 0:
         b_kk = lla_length_sweep(b_m, walk, META)
         b_trace = tl.maximum(b_kk * b_il - b_length2, 0.0)
@@ -567,18 +583,19 @@ def lla_has_company(sight, S, META):
 def lla_mean_kernel(
     queries,  # (q, sq_n, sq_t): pointer, from head to head, from token to token
     keys,  # (k, sk_n, sk_s)
-    max_key_norm,  # the largest |k| of each key head, [Nkv]
+    max_key_norm,  # the largest |k| of each key head, [Nkv]; not read if FEW
     ridge,  # as given, [N, T]
-    saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs): what it leaves in memory
+    saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs, counter): what it leaves in memory
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     floor,  # smallest ridge over tr(C) / D
     SHARED: tl.constexpr,  # whether the solver will have shared matrices
+    FEW: tl.constexpr,  # whether there are at most FEW_KEYS keys
     META,  # see `Meta`
 ):
     """Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used,
-    and q - kbar."""
-    kbar, lse2, row_max, n_eff, ridge_eff, rhs = saved
+    q - kbar, and the zero from which the solver counts its tiles."""
+    kbar, lse2, row_max, n_eff, ridge_eff, rhs, counter = saved
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -586,15 +603,13 @@ def lla_mean_kernel(
     # [BT, BD] and three of [BT]
     b_kbar, b_l, b_l2, b_m = lla_mean_sweep(walk, SHARED, META)
     b_kbar = b_kbar / b_l[:, None]
+    if FEW:
+        longest2 = lla_longest_sweep(walk, META)
+    else:
+        longest = tl.load(max_key_norm + n // GROUP)
+        longest2 = longest * longest
     b_ridge = lla_floored_ridge(
-        tl.load(ridge + o_n, mask=m_i, other=FREE),
-        tl.load(max_key_norm + n // GROUP),
-        floor,
-        b_kbar,
-        1 / b_l,
-        b_m,
-        walk,
-        META,
+        tl.load(ridge + o_n, mask=m_i, other=FREE), longest2, floor, b_kbar, 1 / b_l, b_m, walk, META
     )
     # [BT, BD]
     b_rhs = tl.where(lla_has_company(sight, S, META)[:, None], b_q.to(tl.float32) - b_kbar, 0.0)
@@ -604,6 +619,7 @@ def lla_mean_kernel(
     tl.store(lse2 + o_n, b_m + tl.log2(b_l), mask=m_i)
     tl.store(row_max + o_n, b_m, mask=m_i)
     tl.store(n_eff + o_n, b_l * b_l / b_l2 if SHARED else b_l, mask=m_i)
+    tl.store(counter, 0, mask=tl.program_id(0) == 0)
 
 # %% ../nbs/25_flash_forward.ipynb #c032
 @triton.jit
@@ -792,11 +808,12 @@ def lla_given_kernel(
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
+FEW_KEYS = 512  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
 
 # %% ../nbs/25_flash_forward.ipynb #a25a5e05
 # the walk with a direction that is given
-TILES_GIVEN = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
+TILES_GIVEN = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 64, 4, 2)}
 TILES_GIVEN_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 
 # %% ../nbs/25_flash_forward.ipynb #c037
@@ -829,7 +846,6 @@ class Given:
     residual: torch.Tensor  # unknown: nan, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
-@cache
 def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bool) -> dict[str, Any]:
     "What does not depend on how many heads and tokens there are."
     BD, BV = padded(D), padded(Dv)
@@ -852,50 +868,51 @@ def lla_reach(
     return left, 0 if is_causal else right
 
 
-def lla_launch_settings(
+def lla_sizes(
     q: torch.Tensor,  # queries, [N, T, D]
     k: torch.Tensor,  # keys, [Nkv, S, D]
+    v: torch.Tensor,  # values, [Nkv, S, Dv]
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
-    v: torch.Tensor | None = None,  # values, [Nkv, S, Dv]; None: the kernel reads none
-) -> tuple[tuple, dict[str, Any]]:  # sizes as all kernels take them; entries of `Meta`, warps, stages
-    """The sizes, the tile sizes and the precision of a launch.
-
-    Raises `ValueError` where Triton cannot run and for D or Dv > 128."""
+) -> tuple:  # (GROUP, past, T, S, D, scale2, left, right)
+    "The sizes as all kernels take them. Raises `ValueError` where Triton cannot run and for D or Dv > 128."
     if not can_run(q.device):
         raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
-    (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    Dv = D if v is None else v.shape[-1]
-    for name, size in dict(D=D, Dv=Dv).items():
+    (N, T, D), (Nkv, S, Dv) = q.shape, v.shape
+    for name, size in (("D", D), ("Dv", Dv)):
         if size > 128:
             raise ValueError(f"{name}={size}: expected at most 128")
-    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
-    return sizes, _constants(q.dtype, D, Dv, is_causal, window is not None)
+    return max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S)
 
 
-def lla_compiled_for(
-    constants: dict[str, Any],  # of `lla_launch_settings`
-) -> dict[str, Any]:  # META, num_warps and num_stages
-    "The constants as the kernels take them."
-    meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
-    return dict(META=meta, num_warps=constants["num_warps"], num_stages=constants["num_stages"])
-
-
-def lla_fitting_tile(
-    kernel: str,  # "output", "dq" or "dkv"
-    constants: dict,  # of `lla_launch_settings`
-    q: torch.Tensor,  # queries
-    tile: tuple | None = None,  # rows, columns, warps, stages; None: those of `constants`
-) -> dict[str, Any]:  # the constants, with the tile that the shared memory of this GPU has room for
-    "A smaller tile for a GPU of little shared memory. Raises `ValueError` where none fits."
-    names = ("BT", "BS", "num_warps", "num_stages")
-    tile = tile or tuple(constants[name] for name in names)
-    BD = max(constants["BD"], constants["BV"])
-    fits = fitting(kernel, tile, BD, q.dtype, describe_gpu(q.device))
+@cache
+def _fitting(kernel: str, gpu: Any, dtype: torch.dtype, usual: tuple | None, *settings) -> tuple:
+    "What `lla_tile` returns, remembered."
+    constants = _constants(dtype, *settings)
+    names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
+    fits = fitting(kernel, usual or tuple(constants[name] for name in names), BD, dtype, gpu)
     if fits is None:
-        raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={BD}")
-    return constants | dict(zip(names, fits))
+        raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")
+    constants |= dict(zip(names, fits))
+    meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
+    return meta, *fits
+
+
+def lla_tile(
+    kernel: str,  # "output", "dq", "dkv", or another, which has one tile
+    sees: dict,  # is_causal and window, as above
+    q: torch.Tensor,  # queries, [N, T, D]
+    v: torch.Tensor | None = None,  # values, [Nkv, S, Dv]; None: the kernel reads none
+    usual: tuple | None = None,  # rows, columns, warps, stages; None: those of `TILES`
+) -> tuple[int, int, dict[str, Any]]:  # rows, columns; META, num_warps and num_stages
+    """The tile of a kernel, for which the shared memory of this GPU has room, and what else it is compiled for.
+
+    Raises `ValueError` where none fits."""
+    D, bounded = q.shape[-1], sees["window"] is not None
+    settings = D, D if v is None else v.shape[-1], sees["is_causal"], bounded
+    meta, BT, BS, warps, stages = _fitting(kernel, describe_gpu(q.device), q.dtype, usual, *settings)
+    return BT, BS, dict(META=meta, num_warps=warps, num_stages=stages)
 
 # %% ../nbs/25_flash_forward.ipynb #c039
 def lla_matrices(
@@ -931,18 +948,23 @@ def lla_solve(
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    counter: torch.Tensor | None = None,  # a zero, [1], int32, from which tiles are counted; None: made here
+    same: tuple | None = None,  # of `same_launch` for all launches of a pass; None: made here
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
-    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_launch_settings`."
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal, window)
-    N, T = q.shape[:2]
-    NT, NM = cdiv(T, constants["BT"]), saved["inverse"].shape[1]
+    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_sizes`."
+    sees = dict(is_causal=is_causal, window=window)
+    sizes, (BT, _, compiled_for) = lla_sizes(q, k, k, scale, **sees), lla_tile("solve", sees, q)
+    (N, T, _), NM = q.shape, saved["inverse"].shape[1]
+    NT = cdiv(T, BT)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
-    counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * processors(q.device)
+    if counter is None:
+        counter = torch.zeros(1, dtype=torch.int32, device=q.device)
+    if same is None:
+        same = same_launch(q, k, NM, max_steps, sizes[-2:], others=(x, *saved.values()))
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         lla_solve_kernel,
-        min(NT * N, programs),
+        min(NT * N, 2 * processors(q.device)),
         lla_strided(q),
         lla_strided(k),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
@@ -952,8 +974,8 @@ def lla_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (float(tol) ** 2, max_steps),
         NM > 0,
-        same=same_launch(q, k, NM, max_steps, sizes[-2:], others=(x, *saved.values())),
-        **lla_compiled_for(constants),
+        same=same,
+        **compiled_for,
     )
     return steps, residual
 
@@ -981,31 +1003,35 @@ def lla_forward(
     ridge = ridge.float().contiguous()
     floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
     sees = dict(is_causal=is_causal, window=window)
-    sizes, constants = lla_launch_settings(q, k, scale, **sees)
-    N, T, D = q.shape
+    sizes, (BT, _, compiled_for) = lla_sizes(q, k, v, scale, **sees), lla_tile("mean", sees, q)
+    (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    o, u, kbar = new(N, T, v.shape[-1], dtype=q.dtype), new(N, T, D), new(N, T, D)
-    lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
-    inverse = new(N, NM, *square)
+    new = partial(torch.empty, device=q.device, dtype=torch.float32)
+    o, u, kbar = q.new_empty((N, T, v.shape[-1])), new((N, T, D)), new((N, T, D))
+    lse2, row_max, n_eff, ridge_eff = (new((N, T)) for _ in range(4))
+    inverse, counter = new((N, NM, *square)), new(1, dtype=torch.int32)
     saved = dict(kbar=kbar, lse2=lse2, row_max=row_max, n_eff=n_eff, ridge=ridge_eff, inverse=inverse)
     if not N * T:
-        return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
-    max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
+        return Forward(o, u, **saved, steps=new((N, T), dtype=torch.int32), residual=new((N, T)))
+    few, longest = S <= FEW_KEYS, ridge
+    if not few:
+        longest = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    same = same_launch(q, k, v, sizes[-2:], NM, others=(ridge,))
-    start, NT = partial(launch, same=same, **lla_compiled_for(constants)), cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=(ridge,))
+    start, NT = partial(launch, same=same), cdiv(T, BT)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left = kbar, lse2, row_max, n_eff, ridge_eff, u
-    start(lla_mean_kernel, NT * N, queries, keys, max_key_norm, ridge, left, sizes, NT, floor, NM > 0)
-    if NM > 0:
+    left, shared, lengths = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0, (longest, ridge)
+    start(
+        lla_mean_kernel, NT * N, queries, keys, *lengths, left, sizes, NT, floor, shared, few, **compiled_for
+    )
+    if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
-        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan)
-    steps, residual = solve(q, k, saved, u, scale=scale, **sees, tol=tol, max_steps=max_steps)
-    constants = lla_fitting_tile("output", lla_launch_settings(q, k, scale, **sees, v=v)[1], q)
-    NT, compiled_for = cdiv(T, constants["BT"]), dict(lla_compiled_for(constants), same=same)
-    made = (kbar, row_max, u)
-    launch(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
+        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
+    settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
+    steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
+    BT, _, compiled_for = lla_tile("output", sees, q, v)
+    NT, made = cdiv(T, BT), (kbar, row_max, u)
+    start(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
     return Forward(o, u, **saved, steps=steps, residual=residual)
 
 # %% ../nbs/25_flash_forward.ipynb #a25a5e07
@@ -1023,17 +1049,17 @@ def lla_given_forward(
     q, k, v, u = map(addressable, (q, k, v, u))
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     u, (N, T, _) = u.contiguous(), q.shape
-    sizes, constants = lla_launch_settings(q, k, float(scale), is_causal, window, v)
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    o, vbar = new(N, T, v.shape[-1], dtype=q.dtype), new(N, T, v.shape[-1])
-    lse2, row_max, cbar = (new(N, T) for _ in range(3))
+    sees = dict(is_causal=is_causal, window=window)
+    sizes, new = lla_sizes(q, k, v, float(scale), **sees), partial(q.new_empty, dtype=torch.float32)
+    o, vbar = q.new_empty((N, T, v.shape[-1])), new((N, T, v.shape[-1]))
+    lse2, row_max, cbar = (new((N, T)) for _ in range(3))
     steps = torch.zeros((N, T), dtype=torch.int32, device=q.device)
     found = Given(o, vbar, lse2, row_max, cbar, steps, torch.full_like(lse2, torch.nan))
     if not N * T:
         return found
     tiles = TILES_GIVEN_FP32 if q.dtype == torch.float32 else TILES_GIVEN
-    own = lla_fitting_tile("output", constants, q, tiles[max(constants["BD"], constants["BV"])])
-    NT, out = cdiv(T, own["BT"]), (o, vbar, lse2, row_max, cbar)
+    BT, _, compiled_for = lla_tile("output", sees, q, v, tiles[padded(max(q.shape[-1], v.shape[-1]))])
+    NT, out = cdiv(T, BT), (o, vbar, lse2, row_max, cbar)
     # grid: one program for each query tile of each head, the longest first
     launch(
         lla_given_kernel,
@@ -1044,7 +1070,7 @@ def lla_given_forward(
         sizes,
         NT,
         u.dtype == q.dtype,
-        same=same_launch(q, k, v, u, sizes[-2:], others=out),
-        **lla_compiled_for(own),
+        same=same_launch(q, k, v, u, sizes[-2:]),
+        **compiled_for,
     )
     return found

@@ -67,6 +67,11 @@ class Settings(NamedTuple):
     max_steps: int  # most solver steps
     backend: str  # a name of SAVED
 
+    @property
+    def window(self) -> tuple[int, int] | None:  # None where only causality limits what a query sees
+        "Keys before and after its own that a query sees; -1: all."
+        return (self.left, self.right) if self.left >= 0 or self.right > 0 else None
+
     def heads(
         self,
         q: torch.Tensor,  # [N, T, D]
@@ -76,17 +81,16 @@ class Settings(NamedTuple):
         probe: torch.Tensor | None = None,  # [N, T, D]; None or [N, T, 0]: none
     ) -> Heads:  # with the scale and the window of these settings
         "The problem, as the tiles take it."
-        window = (self.left, self.right) if self.left >= 0 or self.right > 0 else None
         given = probe if probe is not None and probe.shape[-1] else None
-        return Heads(q, k, v, ridge, self.scale, self.right == 0, window, given)
+        return Heads(q, k, v, ridge, self.scale, self.right == 0, self.window, given)
 
     def saved(
         self,
-        probe: torch.Tensor,  # [N, T, D] or [N, T, 0]
+        probe: torch.Tensor | None,  # [N, T, D]; None or [N, T, 0]: none
     ) -> type:  # a value of SAVED, or `Given`
         "What the forward pass returns: kernels walk once where the probe is taken as it is."
-        given = self.backend == "triton" and probe.shape[-1] and not self.max_steps
-        return Given if given else SAVED[self.backend]
+        given = probe is not None and probe.shape[-1] and not self.max_steps
+        return Given if given and self.backend == "triton" else SAVED[self.backend]
 
 
 # what the forward pass of a backend returns: the output first, steps and residual last
@@ -95,16 +99,17 @@ SAVED = dict(triton=Forward, tiled=Tiled)
 # %% ../../nbs/28_flash_lla.ipynb #c008br
 def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
     "What `flash_forward` does, without its being an operator."
-    (q, k, v, ridge, probe), heads = inputs, told.heads(*inputs)
+    q, k, v, ridge, probe = inputs
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend != "triton":
-            return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())
-        settings = dict(scale=told.scale, is_causal=told.right == 0, window=heads.window)
+            found = lla_tiled(told.heads(*inputs), tol=told.tol, max_steps=told.max_steps)
+            return tuple(vars(found).values())
+        sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
         if told.saved(probe) is Given:
-            found = lla_given_forward(q, k, v, probe, **settings)
+            found = lla_given_forward(q, k, v, probe, **sees)
         else:
-            settings |= dict(tol=told.tol, max_steps=told.max_steps, solve=solver_for(q))
-            found = lla_forward(q, k, v, ridge, **settings)
+            solver = dict(tol=told.tol, max_steps=told.max_steps, solve=solver_for(q))
+            found = lla_forward(q, k, v, ridge, **sees, **solver)
         return tuple(vars(found).values())
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
@@ -176,21 +181,24 @@ def _named(row: tuple) -> tuple[tuple, Forward | Given | Tiled, Settings]:
 def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Given | Tiled, told: Settings) -> tuple:
     "What `flash_backward` does, without its being an operator."
     q, k, v, ridge, probe = inputs
-    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
-    heads = told.heads(q, k, v, ridge)
+    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), None
+    sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
-        sees = dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
         if isinstance(saved, Given):
-            dq, dk, dv, dprobe = lla_given_backward(q, k, v, probe, saved, g, **sees)
-            return dq, dk, dv, torch.zeros_like(ridge), dprobe
+            *grads, dprobe = lla_given_backward(q, k, v, probe, saved, g, **sees)
+            return *grads, torch.zeros_like(ridge), dprobe
+        if probe is not None:
+            dprobe = torch.zeros_like(probe)
         if told.backend == "triton":
-            grads = lla_backward(q, k, v, saved, g, **solver, **sees, solve=solver_for(q))
+            solver |= dict(solve=solver_for(q), ridge=ridge)
+            *grads, dridge = lla_backward(q, k, v, saved, g, **sees, **solver)
         else:
-            grads = lla_tiled_backward(heads, saved, g, **solver)
-            if probe.shape[-1] and not told.max_steps:
+            heads = told.heads(q, k, v, ridge)
+            *grads, dridge = lla_tiled_backward(heads, saved, g, **solver)
+            dridge = torch.where(saved.ridge > ridge, 0, dridge)
+            if probe is not None and probe.shape[-1] and not told.max_steps:
                 dprobe = probe_gradient(heads, saved, g).to(probe.dtype)
-    dq, dk, dv, dridge = grads
-    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+    return *grads, dridge.to(ridge.dtype), dprobe
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
 @torch.library.custom_op(
@@ -356,6 +364,9 @@ def _nested() -> bool:
 _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c2
+_PLAIN = {torch.Tensor, nn.Parameter, type(None)}
+
+
 def _unwatched(tensors: tuple) -> bool:
     "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
@@ -363,7 +374,7 @@ def _unwatched(tensors: tuple) -> bool:
     # the older vmap, of is_grads_batched; and make_fx before dispatch
     if any(map(torch._C._dispatch_tls_is_dispatch_key_included, ("VmapMode", "PreDispatch"))):
         return False
-    plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
+    plain = _PLAIN.issuperset(map(type, tensors))
     return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c3
@@ -372,12 +383,12 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, ridge, probe, settings):
-        found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
+        o, *others, steps, residual = found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
         ctx.settings = settings
         ctx.save_for_backward(q, k, v, ridge, probe, *found)
-        ctx.mark_non_differentiable(*found[1:])
+        ctx.mark_non_differentiable(steps, residual)
         ctx.set_materialize_grads(False)
-        return found
+        return o, steps, residual  # autograd takes its time for each tensor that is returned
 
     @staticmethod
     def backward(ctx, g, *none):
@@ -388,30 +399,40 @@ class _Direct(torch.autograd.Function):
         # compiled autograd reads this line
         watched = torch.compiler.is_compiling() or torch.is_grad_enabled()
         if watched or not _unwatched((g, *tensors)):
-            return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+            *others, probe = inputs
+            given = g.new_empty((*g.shape[:2], 0)) if probe is None else probe
+            *grads, dprobe = _Gradient.apply(g, *others, given, saved, ctx.settings)
+            return *grads, None if probe is None else dprobe, None
         told = Settings(*ctx.settings)
         return *_run_backward(g, inputs, told.saved(inputs[-1])(*saved), told), None
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
-def _call(heads: Heads, settings: tuple) -> Forward | Given | Tiled:
-    "`flash_forward`, in the form that suits whoever is watching."
-    none = heads.q.new_empty((*heads.q.shape[:2], 0)) if heads.probe is None else heads.probe
-    tensors, kind = (heads.q, heads.k, heads.v, heads.ridge, none), Settings(*settings).saved(none)
+def _call(heads: Heads, settings: tuple) -> tuple[torch.Tensor, ...]:
+    "`flash_forward`, in the form that suits whoever is watching: o, steps and residual."
+    tensors, kind = (
+        (heads.q, heads.k, heads.v, heads.ridge, heads.probe),
+        Settings(*settings).saved(heads.probe),
+    )
+    compiling = torch.compiler.is_compiling()
+    if not compiling and _unwatched(tensors) and not _plain():
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            return _Direct.apply(*tensors, settings)
+        o, *_, steps, residual = _run_forward(tensors, Settings(*settings))
+        return o, steps, residual
+    if heads.probe is None:  # an operator takes tensors only
+        tensors = *tensors[:-1], heads.q.new_empty((*heads.q.shape[:2], 0))
     if _plain():
-        return kind(*flash_forward(*tensors, *settings))
-    if not torch.compiler.is_compiling():
-        if not _unwatched(tensors):
-            return kind(*_Eager.apply(*tensors, settings))
-        learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        return kind(
-            *(_Direct.apply(*tensors, settings) if learns else _run_forward(tensors, Settings(*settings)))
-        )
-    if _nested() or forward_ad._current_level >= 0:
+        found = kind(*flash_forward(*tensors, *settings))
+    elif not compiling:
+        found = kind(*_Eager.apply(*tensors, settings))
+    elif _nested() or forward_ad._current_level >= 0:
         raise NotImplementedError(
             "torch.compile has one reverse-mode derivative of flash_lla; for nested "
             "ones leave fullgraph=True out, for forward mode use lla_dense"
         )
-    return kind(*_Flash.apply(*tensors, settings))
+    else:
+        found = kind(*_Flash.apply(*tensors, settings))
+    return found.o, found.steps, found.residual
 
 # %% ../../nbs/28_flash_lla.ipynb #c012g
 def _operations(q, k, steps: torch.Tensor, settings: Settings, products: int) -> int:
@@ -538,8 +559,7 @@ def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[t
         unknown = zero if heads.probe is None else zero + torch.nan
         return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), unknown
     left, right = heads.window or (-1, 0 if heads.is_causal else -1)
-    found = _call(heads, (heads.scale, left, right, tol, max_steps, backend))
-    return found.o, found.steps, found.residual
+    return _call(heads, (heads.scale, left, right, tol, max_steps, backend))
 
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(
@@ -592,7 +612,8 @@ def flash_lla(
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     settings = dict(ridge=ridge, scale=scale, enable_gqa=enable_gqa)
     heads = with_window(as_heads(q, k, v, is_causal=is_causal and not packed, **settings), window, is_causal)
-    heads = replace(heads, probe=probe_rows(probe, q))
+    if probe is not None:
+        heads = replace(heads, probe=probe_rows(probe, q))
     lengths = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     lengths |= dict(key_lengths=key_lengths, query_lengths=query_lengths)
     cut = as_cut(q, k, heads.is_causal or heads.window is not None, **lengths)
@@ -600,12 +621,15 @@ def flash_lla(
     backend = _backend(backend, heads, max_steps)
     solve = partial(_solve, tol=tol, max_steps=max_steps, backend=backend)
     found = solve(heads) if cut is None else by_sequence(solve, heads, cut)
-    o, steps, residual = (restore(t, q) for t in found)
+    o, steps, residual = found
+    o = restore(o, q)
     if probe is not None and max_steps and probe.requires_grad:  # zero, rather than none
         o = o + torch.where(torch.zeros_like(probe, dtype=torch.bool), probe, 0).sum().to(o.dtype)
     if not return_info and (check or check is None and q.is_cpu):
         _warn_unfinished(residual, tol, max_steps)
-    return (o, dict(steps=steps, residual=residual.detach())) if return_info else o
+    if not return_info:
+        return o
+    return o, dict(steps=restore(steps, q), residual=restore(residual, q).detach())
 
 # %% ../../nbs/28_flash_lla.ipynb #c024
 def rotary(
