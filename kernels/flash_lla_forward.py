@@ -5,19 +5,20 @@
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
            'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
-           'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span',
-           'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep',
-           'lla_add_rows', 'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel',
-           'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep',
-           'lla_length_sweep', 'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo',
-           'lla_centred_dot', 'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot',
-           'lla_given_sweep', 'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_sizes', 'lla_tile',
-           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward', 'lla_given_forward']
+           'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size',
+           'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair',
+           'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows', 'cast_saturating', 'lla_precondition',
+           'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep', 'lla_newton_inverse',
+           'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
+           'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
+           'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep', 'lla_given_kernel', 'Forward',
+           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward',
+           'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -808,13 +809,16 @@ def lla_given_kernel(
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
-FEW_KEYS = 512  # so many a program looks through for the longest itself
+FEW_KEYS = 1024  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
 
 # %% ../nbs/25_flash_forward.ipynb #a25a5e05
 # the walk with a direction that is given
 TILES_GIVEN = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 64, 4, 2)}
 TILES_GIVEN_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+GIVEN_FORWARD = [  # of `lla_plan`, in 16 bits and in 32
+    (("output", tuple(tiles.items())),) for tiles in (TILES_GIVEN, TILES_GIVEN_FP32)
+]
 
 # %% ../nbs/25_flash_forward.ipynb #c037
 @dataclass(frozen=True)
@@ -868,51 +872,48 @@ def lla_reach(
     return left, 0 if is_causal else right
 
 
-def lla_sizes(
+READ_VALUES = ("output", "rhs", "dq", "dkv")  # the kernels whose tiles must hold values too
+
+
+@lru_cache(maxsize=4096)
+def _plan(kernels: tuple, gpu: Any, dtype: torch.dtype, queries: tuple, values: tuple, *told) -> tuple:
+    "What `lla_plan` returns, remembered: to work it out takes longer than to start a kernel."
+    scale, is_causal, window = told
+    (N, T, D), (Nkv, S, Dv), planned = queries, values, []
+    for size, given in dict(D=D, Dv=Dv).items():
+        if given > 128:
+            raise ValueError(f"{size}={given}: expected at most 128")
+    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
+    for kernel, usual in kernels:
+        of_values = Dv if kernel in READ_VALUES else D
+        constants = _constants(dtype, D, of_values, is_causal, window is not None)
+        names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
+        tile = dict(usual)[BD] if usual else tuple(constants[name] for name in names)
+        fits = fitting(kernel, tile, BD, dtype, gpu)
+        if fits is None:
+            raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")
+        constants |= dict(zip(names, fits))
+        meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
+        tiles = cdiv(S, fits[1]) if kernel == "dkv" else cdiv(T, fits[0])
+        planned.append((tiles, dict(META=meta, num_warps=fits[2], num_stages=fits[3])))
+    return sizes, *planned
+
+
+def lla_plan(
+    kernels: tuple,  # their names, each with a table of tiles like `TILES`, or None for that one
     q: torch.Tensor,  # queries, [N, T, D]
-    k: torch.Tensor,  # keys, [Nkv, S, D]
-    v: torch.Tensor,  # values, [Nkv, S, Dv]
+    v: torch.Tensor,  # values, [Nkv, S, Dv]; where no kernel reads them, the keys
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
-    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
-) -> tuple:  # (GROUP, past, T, S, D, scale2, left, right)
-    "The sizes as all kernels take them. Raises `ValueError` where Triton cannot run and for D or Dv > 128."
+    window: tuple[int, int] | None,  # keys before and after its own that a query sees; -1: all
+) -> tuple:  # the sizes as kernels take them; for each kernel its tiles of a head, and META, warps, stages
+    """The sizes of a pass and, for each kernel, the tiles for which the shared memory of this GPU has room.
+
+    Raises `ValueError` where Triton cannot run, for D or Dv > 128, and where no tile fits."""
     if not can_run(q.device):
         raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
-    (N, T, D), (Nkv, S, Dv) = q.shape, v.shape
-    for name, size in (("D", D), ("Dv", Dv)):
-        if size > 128:
-            raise ValueError(f"{name}={size}: expected at most 128")
-    return max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S)
-
-
-@cache
-def _fitting(kernel: str, gpu: Any, dtype: torch.dtype, usual: tuple | None, *settings) -> tuple:
-    "What `lla_tile` returns, remembered."
-    constants = _constants(dtype, *settings)
-    names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
-    fits = fitting(kernel, usual or tuple(constants[name] for name in names), BD, dtype, gpu)
-    if fits is None:
-        raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")
-    constants |= dict(zip(names, fits))
-    meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
-    return meta, *fits
-
-
-def lla_tile(
-    kernel: str,  # "output", "dq", "dkv", or another, which has one tile
-    sees: dict,  # is_causal and window, as above
-    q: torch.Tensor,  # queries, [N, T, D]
-    v: torch.Tensor | None = None,  # values, [Nkv, S, Dv]; None: the kernel reads none
-    usual: tuple | None = None,  # rows, columns, warps, stages; None: those of `TILES`
-) -> tuple[int, int, dict[str, Any]]:  # rows, columns; META, num_warps and num_stages
-    """The tile of a kernel, for which the shared memory of this GPU has room, and what else it is compiled for.
-
-    Raises `ValueError` where none fits."""
-    D, bounded = q.shape[-1], sees["window"] is not None
-    settings = D, D if v is None else v.shape[-1], sees["is_causal"], bounded
-    meta, BT, BS, warps, stages = _fitting(kernel, describe_gpu(q.device), q.dtype, usual, *settings)
-    return BT, BS, dict(META=meta, num_warps=warps, num_stages=stages)
+    told = tuple(q.shape), tuple(v.shape), scale, is_causal, window
+    return _plan(kernels, describe_gpu(q.device), q.dtype, *told)
 
 # %% ../nbs/25_flash_forward.ipynb #c039
 def lla_matrices(
@@ -951,11 +952,9 @@ def lla_solve(
     counter: torch.Tensor | None = None,  # a zero, [1], int32, from which tiles are counted; None: made here
     same: tuple | None = None,  # of `same_launch` for all launches of a pass; None: made here
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
-    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_sizes`."
-    sees = dict(is_causal=is_causal, window=window)
-    sizes, (BT, _, compiled_for) = lla_sizes(q, k, k, scale, **sees), lla_tile("solve", sees, q)
-    (N, T, _), NM = q.shape, saved["inverse"].shape[1]
-    NT = cdiv(T, BT)
+    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_plan`."
+    sizes, (NT, compiled_for) = lla_plan((("solve", None),), q, k, scale, is_causal, window)
+    N, NM = q.shape[0], saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
     if counter is None:
         counter = torch.zeros(1, dtype=torch.int32, device=q.device)
@@ -980,6 +979,9 @@ def lla_solve(
     return steps, residual
 
 # %% ../nbs/25_flash_forward.ipynb #c041
+FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
+
+
 def lla_forward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
     k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
@@ -1003,7 +1005,7 @@ def lla_forward(
     ridge = ridge.float().contiguous()
     floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
     sees = dict(is_causal=is_causal, window=window)
-    sizes, (BT, _, compiled_for) = lla_sizes(q, k, v, scale, **sees), lla_tile("mean", sees, q)
+    sizes, (NT, compiled_for), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
     (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
     new = partial(torch.empty, device=q.device, dtype=torch.float32)
@@ -1018,20 +1020,18 @@ def lla_forward(
         longest = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
     same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=(ridge,))
-    start, NT = partial(launch, same=same), cdiv(T, BT)
+    start = partial(launch, same=same)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left, shared, lengths = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0, (longest, ridge)
-    start(
-        lla_mean_kernel, NT * N, queries, keys, *lengths, left, sizes, NT, floor, shared, few, **compiled_for
-    )
+    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0
+    given = queries, keys, longest, ridge, left
+    start(lla_mean_kernel, NT * N, *given, sizes, NT, floor, shared, few, **compiled_for)
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
         start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
     settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
     steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
-    BT, _, compiled_for = lla_tile("output", sees, q, v)
-    NT, made = cdiv(T, BT), (kbar, row_max, u)
-    start(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
+    made = (kbar, row_max, u)
+    start(lla_output_kernel, NO * N, queries, keys, values, made, o, sizes, NO, **for_output)
     return Forward(o, u, **saved, steps=steps, residual=residual)
 
 # %% ../nbs/25_flash_forward.ipynb #a25a5e07
@@ -1049,17 +1049,15 @@ def lla_given_forward(
     q, k, v, u = map(addressable, (q, k, v, u))
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     u, (N, T, _) = u.contiguous(), q.shape
-    sees = dict(is_causal=is_causal, window=window)
-    sizes, new = lla_sizes(q, k, v, float(scale), **sees), partial(q.new_empty, dtype=torch.float32)
+    kernels, new = GIVEN_FORWARD[q.dtype == torch.float32], partial(q.new_empty, dtype=torch.float32)
+    sizes, (NT, compiled_for) = lla_plan(kernels, q, v, float(scale), is_causal, window)
     o, vbar = q.new_empty((N, T, v.shape[-1])), new((N, T, v.shape[-1]))
     lse2, row_max, cbar = (new((N, T)) for _ in range(3))
     steps = torch.zeros((N, T), dtype=torch.int32, device=q.device)
     found = Given(o, vbar, lse2, row_max, cbar, steps, torch.full_like(lse2, torch.nan))
     if not N * T:
         return found
-    tiles = TILES_GIVEN_FP32 if q.dtype == torch.float32 else TILES_GIVEN
-    BT, _, compiled_for = lla_tile("output", sees, q, v, tiles[padded(max(q.shape[-1], v.shape[-1]))])
-    NT, out = cdiv(T, BT), (o, vbar, lse2, row_max, cbar)
+    out = o, vbar, lse2, row_max, cbar
     # grid: one program for each query tile of each head, the longest first
     launch(
         lla_given_kernel,

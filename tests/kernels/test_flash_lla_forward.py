@@ -277,7 +277,7 @@ def test_the_longest_key_of_a_walk_and_of_a_head_floor_the_same_ridges(is_causal
     q, k, v, ridge = (t.to(DEVICE) for t in (q, k, v, ridge))
     knobs = dict(scale=0.25, is_causal=is_causal, window=window, tol=1e-3, max_steps=16)
     found = []
-    for few in (0, 1000):
+    for few in (0, 90):
         monkeypatch.setattr(flash_lla_forward, "FEW_KEYS", few)
         found.append(lla_forward(q, k, v, ridge, **knobs))
     for a, b in zip(*(vars(f).values() for f in found)):

@@ -1,6 +1,7 @@
 """What a launch is remembered by: calls that Triton would compile apart must have keys apart. No kernel runs
 here, so no GPU is needed."""
 
+import inspect
 from itertools import product
 from types import SimpleNamespace
 
@@ -137,7 +138,7 @@ def test_no_key_is_refused_by_the_kernels_alone():
 
 
 class Operations(TorchDispatchMode):
-    "The names of the operators of PyTorch that were called, but for those that only ask for memory or look on."
+    "The names of the operators of PyTorch that were called, but for those that ask for memory or views."
 
     def __init__(self):
         super().__init__()
@@ -151,7 +152,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype, extra", [(torch.float32, []), (torch.float16, ["linalg_vector_norm"])])
-@pytest.mark.parametrize("T, more", [(16, []), (600, ["linalg_vector_norm", "amax"])])
+@pytest.mark.parametrize("T, more", [(16, []), (1100, ["linalg_vector_norm", "amax"])])
 def test_a_pass_starts_its_kernels_and_little_else(launches, dtype, extra, T, more):
     q, k, v = torch.randn(3, 2, T, 16).to(dtype)
     ridge, settings = torch.full((2, T), 0.1), dict(scale=0.25, is_causal=True, tol=0.1, max_steps=8)
@@ -210,12 +211,7 @@ def test_a_known_launch_is_started_as_triton_starts_it(monkeypatch):
 
 
 def test_triton_is_started_as_this_version_says():
-    """`launch` gives `run` what `CompiledKernel.__getitem__` gives it: grid, stream, function, metadata, three
-    things for profilers, arguments."""
-    import inspect
-
-    from triton.compiler import CompiledKernel
-
-    source = inspect.getsource(CompiledKernel.__getitem__)
+    "`launch` gives `run` what `CompiledKernel.__getitem__` gives it, and None where profilers are served."
+    source = inspect.getsource(runtime.triton.compiler.CompiledKernel.__getitem__)
     order = "grid[2], stream, self.function, self.packed_metadata, launch_metadata"
     assert order in " ".join(source.split())
