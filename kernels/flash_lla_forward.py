@@ -4,14 +4,16 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'READ_VALUES', 'FORWARD', 'Meta',
-           'lla_logits', 'lla_key_tile', 'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span',
-           'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep',
-           'lla_add_rows', 'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel',
-           'lla_matrix_sweep', 'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep',
-           'lla_length_sweep', 'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo',
-           'lla_centred_dot', 'lla_output_sweep', 'lla_output_kernel', 'Forward', 'lla_reach', 'lla_plan',
-           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
+           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
+           'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size',
+           'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair',
+           'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows', 'cast_saturating', 'lla_precondition',
+           'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep', 'lla_newton_inverse',
+           'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
+           'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
+           'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep', 'lla_given_kernel', 'Forward',
+           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward',
+           'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
@@ -702,6 +704,106 @@ def lla_output_kernel(
     m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
     tl.store(o + o_nv, cast_saturating(b_o, o.dtype.element_ty), mask=m_iv)
 
+# %% ../nbs/25_flash_forward.ipynb #a25a5e02
+@triton.jit
+def lla_direction(u, at, exist, dtype: tl.constexpr, WHOLE: tl.constexpr, META):
+    """Directions that are given, [BT, BD], as `lla_centred_dot` takes them; as they are where WHOLE says that
+    they have the dtype of the keys."""
+    b_u = tl.load(u + at, mask=exist, other=0.0)
+    if WHOLE:
+        b_u = b_u.to(dtype)
+        parts = b_u, b_u, b_u
+    else:
+        parts = split_hi_lo(b_u, dtype)
+    return parts
+
+
+@triton.jit
+def lla_given_dot(parts, b_c, b_k, WHOLE: tl.constexpr, META):
+    "u.k - c for a pair of tiles, [BT, BS]; parts as `lla_direction` leaves them, c [BT]."
+    if WHOLE:
+        b_uk = tl.dot(parts[1], tl.trans(b_k), input_precision=META.PREC) - b_c[:, None]
+    else:
+        b_uk = lla_centred_dot(parts, b_c, b_k, META)
+    return b_uk
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e03
+@triton.jit
+def lla_given_sweep(
+    parts,  # u, as `lla_direction` leaves it
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
+    values,  # (p_v, sv_s, S)
+    WHOLE: tl.constexpr,  # whether u has the dtype of the keys
+    META,  # see `Meta`
+):
+    """Sums of w v and of w (1 + u.k - c) v, [BT, BV]; of these weights, [BT]; c, the mean of u.k; the largest
+    logit that w is relative to. One walk: the mean so far moves with every tile."""
+    span = walk[3]
+    b_vbar, b_o = tl.zeros((META.BT, META.BV), tl.float32), tl.zeros((META.BT, META.BV), tl.float32)
+    b_l, b_sum = tl.zeros((META.BT,), tl.float32), tl.zeros((META.BT,), tl.float32)
+    b_c, b_m = tl.zeros((META.BT,), tl.float32), tl.full((META.BT,), float("-inf"), tl.float32)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
+            b_new = tl.maximum(b_m, tl.max(b_s, 1))
+            # as in `lla_mean_sweep`
+            b_top = tl.where(b_new > float("-inf"), b_new, 0.0) if META.WINDOW and PHASE != 1 else b_new
+            b_old = tl.exp2(b_m - b_top)
+            # [BT, BS]
+            b_w = tl.exp2(b_s - b_top[:, None])
+            b_a = lla_given_dot(parts, b_c, b_k, WHOLE, META)
+            if PHASE != 1:
+                # 0 x inf is not 0
+                b_a = tl.where(b_w > 0, b_a, 0.0)
+            b_w16 = b_w.to(b_v.dtype)
+            # [BT]
+            b_l, b_sum = b_old * b_l, b_old * b_sum
+            b_all = b_l + tl.sum(b_w16.to(tl.float32), 1)
+            b_move = tl.sum(b_w * b_a, 1) / tl.where(b_all > 0, b_all, 1.0)
+            b_c, b_sum = b_c + b_move, b_sum - b_move * b_l
+            # [BT, BS]
+            b_w = cast_saturating(b_w * (1 + b_a - b_move[:, None]), b_v.dtype)
+            b_l, b_sum = b_all, b_sum + tl.sum(b_w.to(tl.float32), 1)
+            # [BT, BV]
+            b_vbar = b_old[:, None] * b_vbar
+            b_o = b_old[:, None] * b_o - b_move[:, None] * b_vbar
+            b_vbar = tl.dot(b_w16, b_v, b_vbar, input_precision=META.PREC)
+            b_o = tl.dot(b_w, b_v, b_o, input_precision=META.PREC)
+            b_m = b_new
+    return b_vbar, b_o, b_l, b_sum, b_c, b_m
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e04
+@triton.jit
+def lla_given_kernel(
+    queries,  # (q, sq_n, sq_t)
+    keys,  # (k, sk_n, sk_s)
+    values,  # (v, sv_n, sv_s)
+    u,  # directions, [N, T, D]
+    out,  # (o, vbar, lse2, row_max, cbar): the results, two of [N, T, Dv] and three of [N, T]
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
+    NT,  # tiles of queries of a head
+    WHOLE: tl.constexpr,  # whether u has the dtype of the keys
+    META,  # see `Meta`
+):
+    "The answers to BT queries of head n in directions that are given, in one walk."
+    o, vbar, lse2, row_max, cbar = out
+    GROUP, past, T, S, D, scale2, left, right = sizes
+    it, n = lla_program(NT)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    own_values = lla_head(values, n // GROUP, S)
+    parts = lla_direction(u, o_nd, m_id, walk[0][0].dtype, WHOLE, META)
+    # two of [BT, BV], and four of [BT]
+    b_vbar, b_o, b_l, b_sum, b_c, b_m = lla_given_sweep(parts, walk, own_values, WHOLE, META)
+    b_il = 1 / tl.where(b_l > 0, b_l, 1.0)
+    b_vbar = b_vbar * b_il[:, None]
+    b_o = b_vbar + (b_o - b_sum[:, None] * b_vbar) * b_il[:, None]
+    m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    tl.store(o + o_nv, cast_saturating(b_o, o.dtype.element_ty), mask=m_iv)
+    tl.store(vbar + o_nv, b_vbar, mask=m_iv)
+    tl.store(lse2 + o_n, b_m + tl.log2(b_l), mask=m_i)
+    tl.store(row_max + o_n, b_m, mask=m_i)
+    tl.store(cbar + o_n, b_c, mask=m_i)
+
 # %% ../nbs/25_flash_forward.ipynb #c036
 # BD -> BT, BS, warps, stages (tiles of keys on their way from the main memory at a time)
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
@@ -709,6 +811,14 @@ TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
 FEW_KEYS = 1024  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e05
+# the walk with a direction that is given
+TILES_GIVEN = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 64, 4, 2)}
+TILES_GIVEN_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+GIVEN_FORWARD = [  # of `lla_plan`, in 16 bits and in 32
+    (("output", tuple(tiles.items())),) for tiles in (TILES_GIVEN, TILES_GIVEN_FP32)
+]
 
 # %% ../nbs/25_flash_forward.ipynb #c037
 @dataclass(frozen=True)
@@ -725,6 +835,19 @@ class Forward:
     inverse: torch.Tensor  # shared matrices of the solver, [N, tiles, BD, BD], float32; empty for D > 64
     steps: torch.Tensor  # conjugate gradient steps, [N, T], int32
     residual: torch.Tensor  # relative residuals, [N, T], float32
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e06
+@dataclass(frozen=True)
+class Given:
+    "What the kernel for given directions returns: the output, and what its backward pass needs."
+
+    o: torch.Tensor  # the output, [N, T, Dv], in the dtype of q
+    vbar: torch.Tensor  # the mean value, which is the answer of softmax attention, [N, T, Dv], float32
+    lse2: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
+    row_max: torch.Tensor  # largest logit over log 2, [N, T], float32
+    cbar: torch.Tensor  # the mean of u.k, [N, T], float32
+    steps: torch.Tensor  # no solver steps, [N, T], int32
+    residual: torch.Tensor  # unknown: nan, [N, T], float32
 
 # %% ../nbs/25_flash_forward.ipynb #c038
 def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bool) -> dict[str, Any]:
@@ -872,8 +995,6 @@ def lla_forward(
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
     solve: Callable = lla_solve,  # sweep 2, with the arguments of `lla_solve`
-    # directions that are taken as they are, [N, T, D]: nothing is solved; None: solve for them
-    probe: torch.Tensor | None = None,
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -887,7 +1008,6 @@ def lla_forward(
     sizes, (NT, compiled_for), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
     (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
-    solves = probe is None
     new = partial(torch.empty, device=q.device, dtype=torch.float32)
     o, u, kbar = q.new_empty((N, T, v.shape[-1])), new((N, T, D)), new((N, T, D))
     lse2, row_max, n_eff, ridge_eff = (new((N, T)) for _ in range(4))
@@ -899,21 +1019,56 @@ def lla_forward(
     if not few:
         longest = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    same = same_launch(q, k, v, solves, sizes[-2:], NM, max_steps, others=(ridge,))
+    same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=(ridge,))
     start = partial(launch, same=same)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), solves and NM > 0
+    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0
     given = queries, keys, longest, ridge, left
     start(lla_mean_kernel, NT * N, *given, sizes, NT, floor, shared, few, **compiled_for)
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
         start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
-    if solves:
-        settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
-        steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
-    else:
-        u.copy_(probe)
-        steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
+    settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
+    steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
     made = (kbar, row_max, u)
     start(lla_output_kernel, NO * N, queries, keys, values, made, o, sizes, NO, **for_output)
     return Forward(o, u, **saved, steps=steps, residual=residual)
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e07
+def lla_given_forward(
+    q: torch.Tensor,  # queries, [N, T, D], any strides
+    k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
+    v: torch.Tensor,  # values, [Nkv, S, Dv], any strides
+    u: torch.Tensor,  # directions that are taken as they are, [N, T, D], in the dtype of q or float32
+    *,
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
+) -> Given:  # output and saved quantities
+    "Launch the walk with a direction that is given. Raises `ValueError` as `lla_forward` does."
+    q, k, v, u = map(addressable, (q, k, v, u))
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    u, (N, T, _) = u.contiguous(), q.shape
+    kernels, new = GIVEN_FORWARD[q.dtype == torch.float32], partial(q.new_empty, dtype=torch.float32)
+    sizes, (NT, compiled_for) = lla_plan(kernels, q, v, float(scale), is_causal, window)
+    o, vbar = q.new_empty((N, T, v.shape[-1])), new((N, T, v.shape[-1]))
+    lse2, row_max, cbar = (new((N, T)) for _ in range(3))
+    steps = torch.zeros((N, T), dtype=torch.int32, device=q.device)
+    found = Given(o, vbar, lse2, row_max, cbar, steps, torch.full_like(lse2, torch.nan))
+    if not N * T:
+        return found
+    out = o, vbar, lse2, row_max, cbar
+    # grid: one program for each query tile of each head, the longest first
+    launch(
+        lla_given_kernel,
+        NT * N,
+        *map(lla_strided, (q, k, v)),
+        u,
+        out,
+        sizes,
+        NT,
+        u.dtype == q.dtype,
+        same=same_launch(q, k, v, u, sizes[-2:]),
+        **compiled_for,
+    )
+    return found

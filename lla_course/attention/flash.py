@@ -35,8 +35,8 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from ..kernels.flash_lla_backward import lla_backward
-from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.flash_lla_backward import lla_backward, lla_given_backward
+from ..kernels.flash_lla_forward import Forward, Given, lla_forward, lla_given_forward, lla_matrices
 from ..kernels.hopper_solve import solver_for
 from ..kernels.runtime import picks_kernels, why_not
 
@@ -84,6 +84,14 @@ class Settings(NamedTuple):
         given = probe if probe is not None and probe.shape[-1] else None
         return Heads(q, k, v, ridge, self.scale, self.right == 0, self.window, given)
 
+    def saved(
+        self,
+        probe: torch.Tensor | None,  # [N, T, D]; None or [N, T, 0]: none
+    ) -> type:  # a value of SAVED, or `Given`
+        "What the forward pass returns: kernels walk once where the probe is taken as it is."
+        given = probe is not None and probe.shape[-1] and not self.max_steps
+        return Given if given and self.backend == "triton" else SAVED[self.backend]
+
 
 # what the forward pass of a backend returns: the output first, steps and residual last
 SAVED = dict(triton=Forward, tiled=Tiled)
@@ -96,16 +104,12 @@ def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
         if told.backend != "triton":
             found = lla_tiled(told.heads(*inputs), tol=told.tol, max_steps=told.max_steps)
             return tuple(vars(found).values())
-        found = lla_forward(
-            *(q, k, v, ridge),
-            scale=told.scale,
-            is_causal=told.right == 0,
-            window=told.window,
-            tol=told.tol,
-            max_steps=told.max_steps,
-            solve=solver_for(q),
-            probe=probe if probe is not None and probe.shape[-1] else None,
-        )
+        sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
+        if told.saved(probe) is Given:
+            found = lla_given_forward(q, k, v, probe, **sees)
+        else:
+            solver = dict(tol=told.tol, max_steps=told.max_steps, solve=solver_for(q))
+            found = lla_forward(q, k, v, ridge, **sees, **solver)
         return tuple(vars(found).values())
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
@@ -122,7 +126,7 @@ def flash_forward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most solver steps
     backend: str,  # a name of SAVED
-) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
+) -> list[torch.Tensor]:  # the fields of what `Settings.saved` names
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
     settings = Settings(scale, left, right, tol, max_steps, backend)
     return list(_run_forward((q, k, v, ridge, probe), settings))
@@ -145,9 +149,12 @@ def _(q, k, v, ridge, probe, *settings):
         row(dtype=torch.int32),
         row(),
     )
-    if Settings(*settings).backend == "tiled":
+    told = Settings(*settings)
+    if told.saved(probe) is Given:
+        return [o, row(v.shape[-1]), lse, row(), row(), steps, residual]
+    if told.backend == "tiled":
         return [o, u, kbar, lse, used, steps, residual]
-    window = Settings(*settings).heads(q, k, v, ridge).window
+    window = told.heads(q, k, v, ridge).window
     inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype, window)), dtype=wide)
     return [o, u, kbar, lse, row(), row(), used, inverse, steps, residual]
 
@@ -159,34 +166,38 @@ SCHEMA += ", float scale, int left, int right, float tol, int max_steps, str bac
 
 
 def _in_a_row(g: torch.Tensor, inputs: list, saved: list, settings: tuple) -> tuple:
-    "The arguments of `flash_backward`. Tiles save fewer tensors than kernels; empty ones take the places."
+    "The arguments of `flash_backward`. Empty ones take the places of tensors that were not saved."
     return g, *inputs, *saved, *[g.new_empty(0)] * (len(_ROW) - len(saved)), *settings
 
 
-def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
+def _named(row: tuple) -> tuple[tuple, Forward | Given | Tiled, Settings]:
     "The way back: the inputs, what was saved, the settings."
     settings = Settings(*row[-len(Settings._fields) :])
-    kind, first = SAVED[settings.backend], len(_INPUTS)
+    first = len(_INPUTS)
+    kind = settings.saved(row[first - 1])
     return row[:first], kind(*row[first : first + len(fields(kind))]), settings
 
 # %% ../../nbs/28_flash_lla.ipynb #c010br
-def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: Settings) -> tuple:
+def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Given | Tiled, told: Settings) -> tuple:
     "What `flash_backward` does, without its being an operator."
     q, k, v, ridge, probe = inputs
     solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), None
-    if probe is not None:
-        dprobe = torch.zeros_like(probe)
-    taken = dprobe if probe is not None and probe.shape[-1] and not told.max_steps else None
+    sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if isinstance(saved, Given):
+            *grads, dprobe = lla_given_backward(q, k, v, probe, saved, g, **sees)
+            return *grads, torch.zeros_like(ridge), dprobe
+        if probe is not None:
+            dprobe = torch.zeros_like(probe)
         if told.backend == "triton":
-            solver |= dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
-            solver |= dict(solve=solver_for(q), dprobe=taken, ridge=ridge)
-            *grads, dridge = lla_backward(q, k, v, saved, g, **solver)
+            solver |= dict(solve=solver_for(q), ridge=ridge)
+            *grads, dridge = lla_backward(q, k, v, saved, g, **sees, **solver)
         else:
             heads = told.heads(q, k, v, ridge)
             *grads, dridge = lla_tiled_backward(heads, saved, g, **solver)
             dridge = torch.where(saved.ridge > ridge, 0, dridge)
-            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
+            if probe is not None and probe.shape[-1] and not told.max_steps:
+                dprobe = probe_gradient(heads, saved, g).to(probe.dtype)
     return *grads, dridge.to(ridge.dtype), dprobe
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
@@ -393,12 +404,15 @@ class _Direct(torch.autograd.Function):
             *grads, dprobe = _Gradient.apply(g, *others, given, saved, ctx.settings)
             return *grads, None if probe is None else dprobe, None
         told = Settings(*ctx.settings)
-        return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None
+        return *_run_backward(g, inputs, told.saved(inputs[-1])(*saved), told), None
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
 def _call(heads: Heads, settings: tuple) -> tuple[torch.Tensor, ...]:
     "`flash_forward`, in the form that suits whoever is watching: o, steps and residual."
-    tensors, kind = (heads.q, heads.k, heads.v, heads.ridge, heads.probe), SAVED[settings[-1]]
+    tensors, kind = (
+        (heads.q, heads.k, heads.v, heads.ridge, heads.probe),
+        Settings(*settings).saved(heads.probe),
+    )
     compiling = torch.compiler.is_compiling()
     if not compiling and _unwatched(tensors) and not _plain():
         if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
@@ -434,12 +448,15 @@ def _count_forward(*row, out_val) -> int:
     inputs = len(_INPUTS)
     (q, k, _, _, probe), found, settings = _named((*row[:inputs], *out_val, *row[inputs:]))
     start = 3 if probe.shape[-1] and settings.max_steps else 0  # to see how good a start is
-    return _operations(q, k, found.steps, settings, products=6 + start)
+    products = (4 if probe.dtype == q.dtype else 5) if isinstance(found, Given) else 6
+    return _operations(q, k, found.steps, settings, products=products + start)
 
 # %% ../../nbs/28_flash_lla.ipynb #c012r
 def _count_backward(g, *row, out_val) -> int:
     (q, k, _, _, probe), saved, settings = _named(row)
-    once_more = probe.shape[-1] and not settings.max_steps and settings.backend == "tiled"
+    if isinstance(saved, Given):
+        return _operations(q, k, saved.steps, settings, products=12 if probe.dtype == q.dtype else 14)
+    once_more = probe.shape[-1] and not settings.max_steps
     return _operations(q, k, saved.steps, settings, products=19 if once_more else 16)
 
 
@@ -496,7 +513,9 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
 def probe_rows(
     probe: Any,  # of `flash_lla`, or None
     q: torch.Tensor,  # the queries, [..., T, D]
-) -> torch.Tensor | None:  # [N, T, D] in the dtype of the arithmetic; None for None
+) -> (
+    torch.Tensor | None
+):  # [N, T, D] in the dtype of the queries, or in that of the arithmetic; None for None
     "Check a probe. Raises `ValueError` naming it for what does not fit the queries."
     if probe is None:
         return None
@@ -513,7 +532,7 @@ def probe_rows(
         bad_argument("probe.shape", tuple(probe.shape), f"{tuple(q.shape)}, one direction for each query")
     if probe.device != q.device:
         bad_argument("probe.device", str(probe.device), f"{q.device}, where q is")
-    wide = probe.to(torch.promote_types(q.dtype, torch.float32))
+    wide = probe if probe.dtype == q.dtype else probe.to(torch.promote_types(q.dtype, torch.float32))
     return wide.reshape(math.prod(q.shape[:-2]), *q.shape[-2:])
 
 # %% ../../nbs/28_flash_lla.ipynb #c015b

@@ -10,8 +10,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve, runtime
-from lla_course.kernels.flash_lla_backward import lla_backward
-from lla_course.kernels.flash_lla_forward import lla_forward
+from lla_course.kernels.flash_lla_backward import lla_backward, lla_given_backward
+from lla_course.kernels.flash_lla_forward import lla_forward, lla_given_forward
 from lla_course.kernels.op import lla
 from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable, together
 
@@ -47,11 +47,14 @@ def launches(monkeypatch):
     return seen
 
 
-def both_passes(q, k, v, probe=None, **settings):
-    ridge = torch.full(q.shape[:2], 0.1)
-    saved = lla_forward(q, k, v, ridge, probe=probe, **settings)
-    dprobe = None if probe is None else torch.empty_like(probe)
-    lla_backward(q, k, v, saved, torch.zeros_like(saved.o), dprobe=dprobe, **settings)
+def both_passes(q, k, v, **settings):
+    saved = lla_forward(q, k, v, torch.full(q.shape[:2], 0.1), **settings)
+    lla_backward(q, k, v, saved, torch.zeros_like(saved.o), **settings)
+
+
+def both_walks(q, k, v, u, **settings):
+    saved = lla_given_forward(q, k, v, u, **settings)
+    lla_given_backward(q, k, v, u, saved, torch.zeros_like(saved.o), **settings)
 
 
 def heads(N, n, D, layout, dtype):
@@ -71,7 +74,9 @@ def test_nothing_that_triton_compiles_for_is_missing_in_a_key(launches):
         q = torch.zeros(2 * group, T, D)
         k, v = torch.zeros(2, 2, T + more, D)
         for window, is_causal in product(WINDOWS, (False, True)):
-            both_passes(q, k, v, scale=0.5, is_causal=is_causal, window=window, tol=0.1, max_steps=8)
+            sees = dict(scale=0.5, is_causal=is_causal, window=window)
+            both_passes(q, k, v, **sees, tol=0.1, max_steps=8)
+            both_walks(q, k, v, q, **sees)
     assert launches and all(len(kinds) == 1 for kinds in launches.values())
 
 
@@ -83,7 +88,9 @@ def test_settings_and_layouts_are_in_a_key(launches):
         q, k, v = (heads(2, 600, D, layout, dtype) for D in (16, 16, Dv))
         for change in changes:
             both_passes(q, k, v, **plain | change)
-        both_passes(q, k, v, probe=torch.zeros(2, 600, 16), **plain)
+        for of in (torch.float32, dtype):
+            for scale in (0.5, 1):
+                both_walks(q, k, v, heads(2, 600, 16, layout, of), scale=scale, is_causal=True)
     assert launches and all(len(kinds) == 1 for kinds in launches.values())
 
 
