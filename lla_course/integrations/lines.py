@@ -10,7 +10,6 @@ import json
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,18 @@ def direction(
     return found[1].unflatten(0, q.shape[:2])
 
 # %% ../../nbs/07c_lines.ipynb #4d7e3db8
+def _trace(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+    "tr(C) of each query, in float32 or wider: the mean of |z|^2 less the square of the mean z, in one call."
+    q, k = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k))
+    z = k - k.mean(-2, keepdim=True)  # far from the origin, squares would lose digits
+    both = F.pad(torch.cat([z, z.square().sum(-1, keepdim=True)], -1), (0, -(z.shape[-1] + 1) % 8))
+    # heads are repeated: for grouped ones in float32 PyTorch would store a weight for each pair of tokens
+    k, both = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, both))
+    with torch.autocast(q.device.type, enabled=False):
+        mean = F.scaled_dot_product_attention(q, k, both, is_causal=True, scale=scale)
+    return mean[..., z.shape[-1]] - mean[..., : z.shape[-1]].square().sum(-1)
+
+
 def spread(
     q: torch.Tensor,  # [B, Hq, T, D]
     k: torch.Tensor,  # [B, Hkv, T, D]
@@ -59,15 +70,9 @@ def spread(
 ) -> torch.Tensor:  # tr(C) / D, [B, Hq, T]
     """How far the keys are spread under the softmax weights of each query, on average over the coordinates.
 
-    In float32: a head that looks at one key has a spread far below the rounding of 16 bits."""
-    q, k = (
-        q.to(torch.promote_types(q.dtype, torch.float32)),
-        k.to(torch.promote_types(k.dtype, torch.float32)),
-    )
-    z = k - k.mean(-2, keepdim=True)  # far from the origin, squares would lose digits
-    z2 = F.pad(z.square().sum(-1, keepdim=True), (0, k.shape[-1] - 1))
-    average = partial(F.scaled_dot_product_attention, q, k, is_causal=True, scale=scale, enable_gqa=True)
-    trace = average(z2)[..., 0] - average(z).square().sum(-1)
+    In float32: a head that looks at one key has a spread far below the rounding of 16 bits. For the backward
+    pass only q and k are kept."""
+    trace = checkpoint(_trace, q, k, scale, use_reentrant=False, preserve_rng_state=False)
     return trace.clamp(min=0) / k.shape[-1]
 
 # %% ../../nbs/07c_lines.ipynb #b5a30227

@@ -70,6 +70,27 @@ def test_a_relative_ridge_is_in_units_of_the_spread():
     assert torch.allclose(own(q, k, v, 0.3)[:, :, 1:], right[:, :, 1:], atol=1e-4)
 
 
+def test_the_spread_has_the_gradient_of_the_formula_and_keeps_queries_and_keys_only():
+    q, k = (t.requires_grad_() for t in heads(4)[1:3])
+    p, _, z = parts(q, k, 0.3)
+    right = (p * z.square().sum(-1)).sum(-1) / 8
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = L.spread(q, k, 0.3)
+    assert sum(t.numel() for t in kept) <= q.numel() + k.numel() + 2 * found.numel()
+    g = torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    g[..., 0] = 0  # at a lone key the spread is zero, where it is clamped
+    for a, b in zip(torch.autograd.grad(found, (q, k), g), torch.autograd.grad(right, (q, k), g)):
+        assert torch.allclose(a, b, atol=1e-9)
+
+
+def test_the_spread_is_not_rounded_to_16_bits_under_autocast():
+    q, k = (t.float() for t in heads(5)[1:3])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = L.spread(q, k, 0.3)
+    assert torch.equal(found, L.spread(q, k, 0.3))
+
+
 def test_what_stands_in_the_place_of_the_solution():
     own, q, k, v = heads(2)
     p, kbar, z = parts(q, k, 0.3)
