@@ -248,7 +248,10 @@ def test_padding_after_an_answer_changes_nothing(model):
     assert together["loss"] == pytest.approx([s["loss"][0] for s in single], abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["common", "fit_ridge_temperature", "train_parallax_s0", "heads"])
+NAMES = ["common", "fit_ridge_temperature", "train_parallax_s0", "heads", "relative_exact", "fit_relative"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_small_cell_is_recorded(name):
     run = P.run(P.cells("fast")[name])
     assert run.result["documents"]["book"] > 0 and run.arrays["tokens"].shape[1] == 4
