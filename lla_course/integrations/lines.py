@@ -98,7 +98,7 @@ class Heads(nn.Module):
 
     A head is a softmax head with a temperature and a gain, both 1 at first; according to `mode` it gets a
     correction. "ridge": Local Linear Attention with a ridge each; "relative": with a ridge in units of
-    tr(C)/D; "probe": a learned projection of the token is the direction u. Or u is exchanged: "unsolved" is
+    tr(C)/D, in float32; "probe": a learned projection of the token is the direction u. Or u is exchanged: "unsolved" is
     (q - kbar)/ridge, as if C were zero, "query" only its first part and "mean" its second; "random" is a
     random vector of the length of u, "opposite" -u, and "neighbour" the u of the token before."""
 
@@ -156,11 +156,13 @@ class Heads(nn.Module):
         "The answers of the heads that have a line."
         settings = dict(scale=scale, enable_gqa=True)
         if self.mode in ("ridge", "relative"):
-            ridge = self.log_ridge.exp()[:, None]
-            ridge = ridge * spread(q, k, scale) if self.mode == "relative" else ridge
+            ridge, dtype = self.log_ridge.exp()[:, None], v.dtype
+            if self.mode == "relative":  # where a head looks at one key the system is too small for 16 bits
+                ridge = ridge * spread(q, k, scale)
+                q, k, v = (t.to(torch.promote_types(dtype, torch.float32)) for t in (q, k, v))
             o, info = flash_lla(q, k, v, ridge=ridge, return_info=True, **settings)
             self.steps = info["steps"]
-            return o
+            return o.to(dtype)
         return flash_lla(q, k, v, probe=self.direction(q, k, v, scale), max_steps=0, **settings)
 
     def forward(

@@ -70,6 +70,16 @@ def test_a_relative_ridge_is_in_units_of_the_spread():
     assert torch.allclose(own(q, k, v, 0.3)[:, :, 1:], right[:, :, 1:], atol=1e-4)
 
 
+def test_a_relative_ridge_is_solved_with_in_float32():
+    own, q, k, v = heads(6)
+    q, k, v = (t.bfloat16() for t in (100 * q, k, v))  # sharp: many queries see one key only
+    own.set("relative", 1e4)
+    found = own(q, k, v, 0.3)
+    assert found.dtype == torch.bfloat16
+    wide = own(*(t.float() for t in (q, k, v)), 0.3)
+    assert torch.equal(found, wide.bfloat16())
+
+
 def test_the_spread_has_the_gradient_of_the_formula_and_keeps_queries_and_keys_only():
     q, k = (t.requires_grad_() for t in heads(4)[1:3])
     p, _, z = parts(q, k, 0.3)
