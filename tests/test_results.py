@@ -27,6 +27,11 @@ def recorded(name, chapter=benchmark):
     return record.result
 
 
+def all_recorded(chapter):
+    "Results of all cells that have a record; a cell without one makes nobody skip."
+    return {name: record.result for name, record in load_all(chapter).items() if record}
+
+
 @pytest.mark.parametrize(
     "name, limit",
     [("isotropic_d64", 4), ("anisotropic_d64", 8), ("isotropic_d128", 9.5), ("anisotropic_d128", 31)],
@@ -1079,7 +1084,7 @@ def test_a_memory_that_solves_is_the_best_one_where_it_learns_at_all():
         and late("t256_n64_w64_deltanet") == [1.6, 1.1, 1.8]
         and recall.curriculum(256, 64, 2500)[-1] == (625, 256, 64)
     )
-    verdicts = recall.verdicts({name: recorded(name, recall) for name in table})
+    verdicts = recall.verdicts(all_recorded(recall))
     assert verdicts["LLA is better than all with a matrix memory"] == [True] + [False] * 4
 
 
@@ -1224,11 +1229,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     assert n == 3 and round(d, 2) == 0.07 and p(runs("time", "lla"), runs("steps", "softmax")) < 0.03
     for budget in ("steps", "time"):
         assert p(runs(budget, "softmax_normed"), runs("steps", "softmax")) > 0.1  # not decided
-    names = [*language.cells("full")]
-    verdicts = language_race.verdicts(
-        {name: recorded(name, language) for name in names if name[:5] in ("steps", "time_")}
-    )
-    assert [v[0] for v in verdicts.values()] == [
+    verdicts = language_race.verdicts(all_recorded(language))
+    assert [v[0] for question, v in verdicts.items() if "Parallax" not in question] == [
         *("no difference seen", "no difference seen", "better"),
         *("worse", "worse", "better"),
         "no difference seen",
