@@ -1612,6 +1612,34 @@ def test_one_ridge_for_all_heads_gains_a_thousandth_and_not_on_the_prose_of_this
     assert all(gain("common", "ridge 100", kind=k)[0] > 0.025 for k in range(3))
 
 
+def test_a_ridge_in_spreads_gains_nothing_and_16_bits_make_it_a_loss():
+    for unit in ("10000", "3000", "1000", "300"):
+        assert all(gain("relative", f"relative {unit}", kind=k)[0] > 0.12 for k in range(3))
+        for bits in ("32 bits", "16 bits"):
+            base = f"{bits} softmax"
+            mean, error = gain("relative_exact", f"{bits} relative {unit}", base)
+            assert mean > -2 * error and mean < 0.01
+    mean, error = gain("relative_exact", "32 bits relative 1000", "32 bits softmax", kind=1)
+    assert -0.0015 < mean < -2 * error
+    mean, error = gain("relative_exact", "32 bits relative 1000", "32 bits softmax", kind=0)
+    assert abs(mean) < 2 * error
+    mean, error = gain("relative_exact", "32 bits relative 1000", "32 bits softmax", kind=2)
+    assert mean > 0.003 and mean > 5 * error
+
+
+def test_learned_ridges_in_spreads_gain_less_than_plain_ones():
+    both = [arrays_of(f"fit_{n}") for n in ("relative", "ridge")]
+    mean, error = paired(*(a["fitted"].sum(1) - a["softmax"].sum(1) for a in both), both[0]["tokens"].sum(1))
+    assert 0.003 < mean and mean > 5 * error and gain("fit_relative", "fitted")[0] < -0.013
+    mean, error = gain("fit_relative", "fitted", kind=2)
+    assert abs(mean) < 2 * error
+
+
+def test_learned_ridges_give_weight_to_the_first_token():
+    before, after = arrays_of("relative")["first token"].transpose(1, 0, 2)
+    assert 0.29 < before.mean() < after.mean() < 0.33 and (after - before).min() > -0.0005
+
+
 def test_temperatures_and_gains_do_as_much_as_ridges():
     found = {n: gain(f"fit_{n}", "fitted") for n in ("ridge", "temperature", "gain", "ridge_temperature")}
     assert all(mean < -15 * error for mean, error in found.values())

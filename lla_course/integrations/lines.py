@@ -98,9 +98,10 @@ class Heads(nn.Module):
 
     A head is a softmax head with a temperature and a gain, both 1 at first; according to `mode` it gets a
     correction. "ridge": Local Linear Attention with a ridge each; "relative": with a ridge in units of
-    tr(C)/D, in float32; "probe": a learned projection of the token is the direction u. Or u is exchanged: "unsolved" is
-    (q - kbar)/ridge, as if C were zero, "query" only its first part and "mean" its second; "random" is a
-    random vector of the length of u, "opposite" -u, and "neighbour" the u of the token before."""
+    tr(C)/D, in float32; "probe": a learned projection of the token is the direction u. Or u is exchanged:
+    "unsolved" is (q - kbar)/ridge, as if C were zero, "query" only its first part and "mean" its second;
+    "random" is a random vector of the length of u, "opposite" -u, and "neighbour" the u of the
+    token before."""
 
     def __init__(
         self,
