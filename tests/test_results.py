@@ -1235,6 +1235,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
         *("worse", "worse", "better"),
         "no difference seen",
     ]
+    of_parallax = [v[0] for question, v in verdicts.items() if "Parallax" in question]
+    assert of_parallax[:3] == ["no difference seen"] * 3
     d, _, _ = language_race.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax"))
     assert d > 0.15
     d, se, n = language_race.compare(runs("time", "lla"), runs("time", "gated_deltanet"))
@@ -1247,6 +1249,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
         m: dict(recorded(f"steps_{m}_s0", language)["grid"])
         for m in ("softmax", "lla", "softmax_normed", "gated_deltanet")
     }
+    projected = dict(recorded("steps_parallax_s0", language)["grid"])
+    assert min(projected.values()) < min(trial["gated_deltanet"].values())
     assert min(trial, key=lambda m: min(trial[m].values())) == "gated_deltanet" and trial["gated_deltanet"][
         0.004
     ] == min(trial["gated_deltanet"].values())
