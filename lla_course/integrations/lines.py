@@ -111,6 +111,7 @@ class Heads(nn.Module):
     ):
         super().__init__()
         self.mode, self.some, self.base = "softmax", None, 0.0
+        self.narrow = False  # True: a relative ridge in the model's own digits, to see what rounding does
         self.log_ridge = nn.Parameter(torch.full((heads,), OFF).log())
         self.log_temperature = nn.Parameter(torch.zeros(heads))
         self.log_gain = nn.Parameter(torch.zeros(heads))
@@ -160,7 +161,8 @@ class Heads(nn.Module):
             ridge, dtype = self.log_ridge.exp()[:, None], v.dtype
             if self.mode == "relative":  # where a head looks at one key the system is too small for 16 bits
                 ridge = ridge * spread(q, k, scale)
-                q, k, v = (t.to(torch.promote_types(dtype, torch.float32)) for t in (q, k, v))
+                wide = dtype if self.narrow else torch.promote_types(dtype, torch.float32)
+                q, k, v = (t.to(wide) for t in (q, k, v))
             o, info = flash_lla(q, k, v, ridge=ridge, return_info=True, **settings)
             self.steps = info["steps"]
             return o.to(dtype)

@@ -194,12 +194,11 @@ def _measured(test: TestTexts, model: Any, settings: dict[str, tuple]) -> tuple[
 
 # %% ../../nbs/37b_pretrained.ipynb #6a9abaab
 def _common(cfg: Config) -> Run:
-    "One ridge for all heads, plain and relative to the spread of the keys; and another temperature."
+    "One ridge for all heads; and another temperature."
     model, _ = fresh_model(cfg)
     test = TestTexts(cfg)
     settings = dict(softmax=("softmax", OFF))
     settings |= {f"ridge {r:g}": ("ridge", r) for r in cfg.ridges}
-    settings |= {f"relative {r:g}": ("relative", r) for r in cfg.relative}
     arrays, result = _measured(test, model, settings)
     set_lines(model, "softmax")
     for factor in (0.95, 1.05):
@@ -210,8 +209,10 @@ def _common(cfg: Config) -> Run:
 
 
 def _relative(cfg: Config) -> Run:
-    "Ridges in units of the spread, and the weight of the first token under learned ridges."
+    "Ridges in units of the spread, in the model's digits, and the weight of the first token."
     model, _ = fresh_model(cfg)
+    for own in lines(model):
+        own.narrow = True
     test = TestTexts(cfg)
     settings = dict(softmax=("softmax", OFF)) | {f"relative {r:g}": ("relative", r) for r in cfg.relative}
     arrays, result = _measured(test, model, settings)

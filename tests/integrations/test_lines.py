@@ -10,6 +10,7 @@ from torch.nn import functional as F
 pytest.importorskip("transformers")
 
 from lla_course.attention.dense import lla_dense
+from lla_course.attention.flash import flash_lla
 from lla_course.integrations import lines as L
 from lla_course.integrations import pretrained_lines as P
 from lla_course.pretrained import tiny_llama
@@ -78,6 +79,9 @@ def test_a_relative_ridge_is_solved_with_in_float32():
     assert found.dtype == torch.bfloat16
     wide = own(*(t.float() for t in (q, k, v)), 0.3)
     assert torch.equal(found, wide.bfloat16())
+    own.narrow = True
+    rounded = flash_lla(q, k, v, ridge=1e4 * L.spread(q, k, 0.3), scale=0.3, enable_gqa=True)
+    assert torch.equal(own(q, k, v, 0.3), rounded)
 
 
 def test_the_spread_has_the_gradient_of_the_formula_and_keeps_queries_and_keys_only():
