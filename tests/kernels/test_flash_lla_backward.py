@@ -167,8 +167,8 @@ def test_one_key_has_no_gradient_but_that_of_its_value():
 
 @needs_kernels
 def test_no_weight_is_above_one_where_the_sum_was_rounded_down(nan_empty):
-    """Logits of 1e9 are whole multiples of 128, and products of keys with queries may be rounded otherwise than
-    those of queries with keys: 2^120 as the weight of the only key."""
+    """Logits of 1e9 are whole multiples of 128, and products of keys with queries may be rounded otherwise
+    than those of queries with keys: a weight of 2^120."""
     q, k, v, g = (t.to(DEVICE) for t in problem(1, 1, 20, 20, 16, torch.bfloat16))
     knobs = dict(scale=0.25, is_causal=True, tol=1e-3, max_steps=32)
     saved = lla_forward(q, k, v, torch.full((1, 20), 0.1, device=DEVICE), **knobs)
