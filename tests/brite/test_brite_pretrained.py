@@ -15,6 +15,7 @@ from lla_course.brite import pretrained as P
 from lla_course.brite import speaker as S
 from lla_course.brite.updates import advantages, choose, preference_loss, rloo_loss
 from lla_course.pretrained import tiny_llama
+from lla_course.records import checkpoint_folder
 
 pytest.importorskip("transformers")
 
@@ -199,6 +200,52 @@ def test_padding_on_the_left_changes_nothing(tiny):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_texts_behind_one_prompt_are_scored_as_if_each_had_its_own(tiny, prompts):
+    "Log-probabilities and gradients, against autograd through a softmax over all logits."
+    ours, (x, start) = S.from_state(S.speaker("tiny").shape, S.speaker("tiny").state, 1.5), prompts
+    text = torch.randint(1, 250, (12, 7))
+    text = text.masked_fill(torch.arange(7) >= torch.randint(1, 8, (12, 1)), 0)
+    each = start.repeat_interleave(4)
+    weights, found = torch.randn(12, 7), []
+
+    def by_softmax():
+        logits = ours(torch.cat([x.repeat_interleave(4, 0), text], 1), each)[:, 11:-1]
+        return logits.log_softmax(-1).gather(2, text.clamp_min(1)[..., None])[..., 0] * (text > 0)
+
+    for way in (
+        by_softmax,
+        lambda: S.log_probs(ours, x.repeat_interleave(4, 0), each, text),
+        lambda: S.log_probs(ours, x, start, text),
+    ):
+        ours.zero_grad()
+        log_p = way()
+        (log_p * weights).sum().backward()
+        found.append([log_p.detach(), *(p.grad.clone() for p in ours.parameters())])
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
+
+
+def test_prompts_are_read_again_only_where_they_or_the_model_changed(tiny, prompts, monkeypatch):
+    ours, (x, start) = deepcopy(tiny[1]), prompts
+    sampler, count = S.Sampler(ours, 12, 5, 2, 3), []
+    read = sampler._read
+    monkeypatch.setattr(sampler, "_read", lambda: count.append(1) or read())
+    first = S.write(sampler, x, start, greedy=True)
+    S.write(sampler, x.repeat(4, 1), start.repeat(4))
+    assert (S.write(sampler, x, start, greedy=True) == first).all() and len(count) == 1
+    other = S.write(sampler, x.flip(0), start.flip(0), greedy=True)
+    assert (other == first.flip(0)).all() and len(count) == 2
+    with torch.no_grad():
+        ours.blocks[0].down.mul_(-20)
+    sampler.refresh(ours)
+    changed = S.write(sampler, x.flip(0), start.flip(0), greedy=True)
+    assert (
+        len(count) == 3
+        and (changed == S.write(S.Sampler(ours, 12, 5, 2, 3), *prompts, greedy=True).flip(0)).all()
+    )
+
+
 # ---- updates
 
 
@@ -324,7 +371,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one():
 
 
 def test_every_cell_runs_at_tiny_size_and_says_what_failed():
-    for name in ("probe", "chain_1", "more_0", "backward_0"):
+    for name in ("probe", "chain_1", "more_0", "told_0", "answer_0", "second_0", "backward_0"):
         run = P.run(P.cells("fast")[name])
         json.dumps(run.result, allow_nan=False)
         if name == "probe":
@@ -337,6 +384,30 @@ def test_every_cell_runs_at_tiny_size_and_says_what_failed():
             assert "failed" in about or set(about["grades"]) >= {"right", "faithful", "lucky", "kl"}, method
             if method != "few_shot" and "failed" not in about:
                 assert run.arrays[f"{method}.right"].shape == (cfg.test,)
+
+
+def test_a_method_does_not_depend_on_those_before_it_and_a_cut_run_goes_on(tmp_path, monkeypatch):
+    cfg = replace(P.cells("fast")["chain_1"], methods=("gold", "psi", "theta"))
+    whole = P.run(cfg)
+    alone = P.run(replace(cfg, methods=("theta",)))
+    train = P.Trainer.__call__
+
+    def dies(self, method):
+        if method == "theta":
+            raise KeyboardInterrupt
+        return train(self, method)
+
+    with checkpoint_folder(tmp_path):
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(P.Trainer, "__call__", dies)
+            P.run(cfg)
+        assert {path.stem for path in tmp_path.glob("*.json")} == {"base", "gold", "psi"}
+        rest = P.run(cfg)
+    for other, names in ((alone, ("base", "theta")), (rest, ("base", "gold", "psi", "theta"))):
+        for name in names:
+            a, b = (run.result["methods"][name] for run in (whole, other))
+            assert (a["grades"], a["texts"], a["loss"]) == (b["grades"], b["texts"], b["loss"]), name
+            assert (whole.arrays[f"{name}.right"] == other.arrays[f"{name}.right"]).all()
 
 
 def test_methods_write_as_many_texts_and_learn_from_as_many():
