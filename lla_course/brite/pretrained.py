@@ -556,8 +556,10 @@ def _psi(
     return found
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c043d
-def _theta(t: Trainer, base: Trained, thinker: Trained, *, told: bool = False) -> Trained:
-    "Imitates one thought of Q for each problem, with the right answer behind it."
+def _theta(
+    t: Trainer, base: Trained, thinker: Trained, *, told: bool = False, right_only: bool = False
+) -> Trained:
+    "Imitates one thought of Q for each problem, with the right answer behind it; or only where Q was right."
     cfg, model = t.cfg, deepcopy(base.model)
     t.lab.many.refresh(thinker.model)
     own = t.lab.data("train", cfg.prompts, told=True) if told else t.train
@@ -565,7 +567,8 @@ def _theta(t: Trainer, base: Trained, thinker: Trained, *, told: bool = False) -
     found = Trained(model, samples=len(text), updates=cfg.sft_steps * cfg.batch)
     right, faithful = t.lab.grade(t.train, text)
     found.kept = dict(right=float(right.float().mean()), faithful=float(faithful.float().mean()))
-    found.loss = t.imitate(model, None, forced(t.lab, t.train, text)[0])
+    rows = right.nonzero()[:, 0] if right_only else torch.arange(len(text), device=t.lab.place)
+    found.loss = t.imitate(model, rows, forced(t.lab, t.train, text)[0][rows])
     return found
 
 # %% ../../nbs/43_brite_pretrained.ipynb #c043d_b
@@ -596,6 +599,7 @@ _RECIPES = {  # name -> what trains it, and what it builds on
     "theta_answer": (_theta, ("base", "psi_answer")),
     "psi_told": (partial(_psi, told=True), ("base", "rs")),
     "theta_told": (partial(_theta, told=True), ("base", "psi_told")),
+    "theta_right": (partial(_theta, right_only=True), ("base", "psi")),
 }
 METHODS = tuple(_RECIPES)
 
@@ -603,7 +607,7 @@ METHODS = tuple(_RECIPES)
 _MAIN = ("gold", "rs", "rs_iterated", "psi", "theta")
 _PSI = ("psi", "theta")
 _MORE = dict(
-    more=("few_shot", "rs_checked", "dpo"),
+    more=("few_shot", "rs_checked", "theta_right", "dpo"),
     told=("psi_told", "theta_told"),
     second=("psi_2", "theta_2"),
     answer=("psi_answer", "theta_answer"),
