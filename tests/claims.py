@@ -927,18 +927,13 @@ CLAIMS = {
             "One round of rejection sampling improves",
             "an interval of the gain that holds zero, a gold pupil within reach, kept texts that are no"
             " luckier than right ones",
-            "cell r014a8f2 + cell r015",
-        ),
-        (
-            "Five rounds on the same problems",
-            "a row of five rounds below one, a tuning curve that rises with the training curve, or as many"
-            " problems solved with eight texts",
-            "cell r014a8f2 + cell r021c + cell r023b",
+            "cell r014a8f2 + cell r015c7f1",
         ),
         (
             "Reinforcement beats one round",
-            "an interval that holds zero after the careless lesson or none elsewhere, or one above five rounds",
-            "cell r014a8f2 + cell r023b",
+            "an interval that holds zero after the careless lesson or none elsewhere, one above five rounds,"
+            " or five rounds that solve as many problems with eight texts",
+            "cell r014a8f2 + cell r021f8b2 + cell r023f2c8",
         ),
         (
             "The θ-update of BRiTE takes back",
