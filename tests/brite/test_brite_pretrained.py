@@ -410,6 +410,37 @@ def test_a_method_does_not_depend_on_those_before_it_and_a_cut_run_goes_on(tmp_p
             assert (whole.arrays[f"{name}.right"] == other.arrays[f"{name}.right"]).all()
 
 
+def test_theta_imitates_right_answers_or_only_right_thoughts(trainer, monkeypatch):
+    "What is imitated: every problem with its right answer behind the thought, or only the right texts."
+    lab, seen = trainer.lab, []
+    texts = [
+        S.written(("1 + 1 = 2",), p.answer if k % 2 else "x") for k, p in enumerate(trainer.train.problems)
+    ]
+    monkeypatch.setattr(lab, "cfg", replace(lab.cfg, text_len=64))
+    monkeypatch.setattr(P, "write", lambda *a: lab.tokens(texts))
+    monkeypatch.setattr(trainer, "imitate", lambda model, rows, text: seen.append((rows, text)) or [])
+    base = P.Trained(lab.raw)
+    for only in (False, True):
+        P._theta(trainer, base, base, right_only=only)
+    (rows, text), (some, right) = seen
+    answers = [S.said_answer(word) for word in lab.words(text)]
+    assert rows.tolist() == [*range(8)] and answers == [p.answer for p in trainer.train.problems]
+    assert some.tolist() == [1, 3, 5, 7] and lab.words(right) == texts[1::2]
+
+
+def test_a_recorded_contest_holds_the_methods_of_all_its_cells():
+    found = P.recorded("chain")
+    if not found:
+        pytest.skip("43_brite_pretrained is not recorded")
+    assert [*found][:6] == ["base", "gold", "rs", "rs_iterated", "psi", "theta"]
+    for method, graded in found.items():
+        for key in ("right", "faithful"):
+            values = getattr(graded, key)
+            assert values.shape == (512,) and (values >= 0).all() and (values <= 1).all()
+        assert abs(graded.right.mean() - graded.about["grades"]["right"]) < 1e-4, method
+        assert (graded.faithful <= graded.right).all()
+
+
 def test_methods_write_as_many_texts_and_learn_from_as_many():
     cfg = P.cells("full")["chain_0"]
     psi = cfg.rl_steps * cfg.group * cfg.samples
@@ -432,6 +463,8 @@ def test_methods_write_as_many_texts_and_learn_from_as_many():
         (lambda: P.pass_at(np.array([1]), 3, 4), "k=4"),
         (lambda: S.padded([[1, 2, 3]], 2, "cpu", left=True), "rows=3"),
         (lambda: P.run(P.Config(model="tiny", methods=("x",))), "methods='x'"),
+        (lambda: P.recorded("x"), "base='x'"),
+        (lambda: P.recorded("chain", 3), "seed=3"),
         (lambda: choose(torch.zeros(2, 3).bool(), torch.Generator()), "draws=2"),
     ],
 )
