@@ -606,7 +606,7 @@ METHODS = tuple(_RECIPES)
 # %% ../../nbs/43_brite_pretrained.ipynb #c065
 _MAIN = ("gold", "rs", "rs_iterated", "psi", "theta")
 _PSI = ("psi", "theta")
-_ALL = ("gold", "rs", "psi", "theta", "rs_iterated", "rs_checked", "theta_right", "dpo", "few_shot")
+_ALL = ("gold", "rs", "psi", "theta", "rs_iterated", "theta_right", "dpo", "rs_checked", "few_shot")
 _MORE = dict(
     told=("psi_told", "theta_told"), second=("psi_2", "theta_2"), answer=("psi_answer", "theta_answer")
 )
@@ -651,7 +651,8 @@ def cells(
     add("chain_psi_0", seed=0, methods=_PSI)  # of the first seed, sampling was recorded before
     add("sound_psi_0", seed=0, methods=_PSI, **_SOUND)
     for s in range(3):
-        main = dict(seed=s, methods=_ALL, limit=190.0) if s else dict(seed=s, methods=_MAIN)
+        methods = (_MAIN, _ALL, _ALL[:6])[s]  # the variants with one seed
+        main = dict(seed=s, methods=methods) | (dict(limit=190.0) if s else {})
         add(f"chain_{s}", **main)
         add(f"sound_{s}", **main, **_SOUND)
         add(f"backward_{s}", **main, **_FAMILY["backward"])
