@@ -651,9 +651,8 @@ def cells(
     add("chain_psi_0", seed=0, methods=_PSI)  # of the first seed, sampling was recorded before
     add("sound_psi_0", seed=0, methods=_PSI, **_SOUND)
     for s in range(3):
-        methods = (_MAIN, _ALL, _ALL[:6])[s]  # the variants with one seed
-        main = dict(seed=s, methods=methods) | (dict(limit=190.0) if s else {})
-        add(f"chain_{s}", **main)
+        main = dict(seed=s, methods=_ALL[:6], limit=190.0) if s else dict(seed=s, methods=_MAIN)
+        add(f"chain_{s}", **(main | (dict(methods=_ALL) if s == 1 else {})))  # all variants, once
         add(f"sound_{s}", **main, **_SOUND)
         add(f"backward_{s}", **main, **_FAMILY["backward"])
         add(f"legs_{s}", **(main | dict(methods=_ALL)), **_FAMILY["legs"])
