@@ -606,9 +606,13 @@ METHODS = tuple(_RECIPES)
 # %% ../../nbs/43_brite_pretrained.ipynb #c065
 _MAIN = ("gold", "rs", "rs_iterated", "psi", "theta")
 _PSI = ("psi", "theta")
-_ALL = ("gold", "rs", "psi", "theta", "rs_iterated", "theta_right", "dpo", "rs_checked", "few_shot")
+_ITERATED = ("rs_iterated",)
+_BEGUN = (*_MAIN[:2], *_PSI, "rs_iterated", "rs_checked", "theta_right", "dpo", "few_shot")
 _MORE = dict(
-    told=("psi_told", "theta_told"), second=("psi_2", "theta_2"), answer=("psi_answer", "theta_answer")
+    answer=("psi_answer", "theta_answer"),
+    told=("psi_told", "theta_told"),
+    second=("psi_2", "theta_2"),
+    more=("rs_checked", "dpo", "few_shot"),
 )
 _PROBE = Config(seed=9, probe=("rates", "sizes"))
 _TINY = dict(
@@ -648,14 +652,16 @@ def cells(
 
     for name, about in _FAMILY.items():
         found[f"probe_{name}"] = Config(**(about | size), seed=9, probe=("sizes",))
-    add("chain_psi_0", seed=0, methods=_PSI)  # of the first seed, sampling was recorded before
-    add("sound_psi_0", seed=0, methods=_PSI, **_SOUND)
     for s in range(3):
-        main = dict(seed=s, methods=_ALL[:6], limit=190.0) if s else dict(seed=s, methods=_MAIN)
-        add(f"chain_{s}", **(main | (dict(methods=_ALL) if s == 1 else {})))  # all variants, once
-        add(f"sound_{s}", **main, **_SOUND)
-        add(f"backward_{s}", **main, **_FAMILY["backward"])
-        add(f"legs_{s}", **(main | dict(methods=_ALL)), **_FAMILY["legs"])
+        for base, change in dict(chain={}, sound=_SOUND).items():
+            add(f"{base}_psi_{s}", seed=s, methods=(*_PSI, "theta_right") if s else _PSI, **change)
+            if s:
+                add(f"{base}_iterated_{s}", seed=s, methods=_ITERATED, **change)
+        # of those begun with seeds 1 and 2, gold and rs were there when the time was over
+        add(f"chain_{s}", **(dict(seed=s, methods=_BEGUN, limit=190.0) if s else dict(seed=s, methods=_MAIN)))
+        add(f"sound_{s}", seed=s, methods=("gold", "rs") if s else _MAIN, **_SOUND)
+        for name, about in _FAMILY.items():
+            add(f"{name}_{s}", seed=s, methods=_MAIN, **about)
         for name, methods in _MORE.items():
             add(f"{name}_{s}", seed=s, methods=methods)
     return found
@@ -799,7 +805,10 @@ class Graded:
 
 # base -> the cells that hold its methods
 BASES = dict(
-    chain=("chain", "chain_psi", *_MORE), sound=("sound", "sound_psi"), backward=("backward",), legs=("legs",)
+    chain=("chain", "chain_psi", "chain_iterated", *_MORE),
+    sound=("sound", "sound_psi", "sound_iterated"),
+    backward=("backward",),
+    legs=("legs",),
 )
 
 

@@ -371,7 +371,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one():
 
 
 def test_every_cell_runs_at_tiny_size_and_says_what_failed():
-    for name in ("probe", "chain_1", "told_0", "answer_0", "second_0", "backward_0"):
+    for name in ("probe", "chain_1", "chain_psi_1", "told_0", "answer_0", "second_0", "more_0", "backward_0"):
         run = P.run(P.cells("fast")[name])
         json.dumps(run.result, allow_nan=False)
         if name == "probe":
