@@ -937,8 +937,9 @@ CLAIMS = {
         ),
         (
             "The θ-update of BRiTE takes back",
-            "a pupil that is not behind psi, or one whose answers follow from their steps as often",
-            "cell r014a8f2 + cell r034b7a2",
+            "a pupil that is not behind psi, or one whose answers follow from their steps as often, or one"
+            " without those texts that is not ahead of psi",
+            "cell r014a8f2 + cell r034b7a2 + cell r036b6e2",
         ),
     ],
     "49_brite_lab": [
