@@ -4,19 +4,21 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'NEWTON_STEPS', 'Meta', 'lla_logits', 'lla_key_tile',
-           'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head',
-           'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows',
-           'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep',
-           'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_length_sweep', 'lla_floored_ridge',
+           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
+           'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size',
+           'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair',
+           'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows', 'cast_saturating', 'lla_precondition',
+           'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep', 'lla_newton_inverse',
+           'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
            'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
-           'lla_output_kernel', 'Forward', 'lla_reach', 'lla_launch_settings', 'lla_compiled_for', 'lla_fitting_tile',
-           'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward']
+           'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep', 'lla_given_kernel', 'Forward',
+           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward',
+           'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import torch
@@ -510,6 +512,22 @@ def lla_mean_sweep(
 
 # %% ../nbs/25_flash_forward.ipynb #c017
 @triton.jit
+def lla_longest_sweep(
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
+    META,  # see `Meta`
+):
+    "The largest |k|^2 of a walk; inf where one is not finite."
+    # [BS]
+    b_most = tl.zeros((META.BS,), tl.float32)
+    for j0 in range(walk[3][0], walk[3][3], META.BS):
+        o_j = j0 + tl.arange(0, META.BS)
+        b_f = lla_key_tile(walk[1], o_j.to(tl.int64), walk[2], True, META).to(tl.float32)
+        b_length2 = tl.sum(b_f * b_f, 1)
+        b_most = tl.maximum(b_most, tl.where(b_length2 < HUGE, b_length2, float("inf")))
+    return tl.max(b_most, 0)
+
+
+@triton.jit
 def lla_length_sweep(
     b_m,  # largest logits, [BT]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
@@ -530,7 +548,7 @@ def lla_length_sweep(
 @triton.jit
 def lla_floored_ridge(
     b_ridge,  # as given, [BT]
-    max_key_norm,  # the largest |k| of the head
+    longest2,  # the largest |k|^2 of the walk, or of the head
     floor,  # smallest ridge over tr(C) / D
     b_kbar,  # mean keys, [BT, BD]
     b_il,  # one over the sums of weights, [BT]
@@ -542,8 +560,8 @@ def lla_floored_ridge(
     o_d, D = walk[2]
     # [BT]
     b_length2 = tl.sum(b_kbar * b_kbar, 1)
-    # false also where max_key_norm is inf or nan
-    b_free = b_ridge >= NEARLY * floor * max_key_norm * max_key_norm / D + RIDGE_NOISE * b_length2
+    # false also where longest2 is inf or nan
+    b_free = b_ridge >= NEARLY * floor * longest2 / D + RIDGE_NOISE * b_length2
     if tl.min(b_free.to(tl.int32), 0) == 0:
         b_kk = lla_length_sweep(b_m, walk, META)
         b_trace = tl.maximum(b_kk * b_il - b_length2, 0.0)
@@ -566,18 +584,19 @@ def lla_has_company(sight, S, META):
 def lla_mean_kernel(
     queries,  # (q, sq_n, sq_t): pointer, from head to head, from token to token
     keys,  # (k, sk_n, sk_s)
-    max_key_norm,  # the largest |k| of each key head, [Nkv]
+    max_key_norm,  # the largest |k| of each key head, [Nkv]; not read if FEW
     ridge,  # as given, [N, T]
-    saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs): what it leaves in memory
+    saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs, counter): what it leaves in memory
     sizes,  # (GROUP, past, T, S, D, scale2, left, right)
     NT,  # tiles of queries of a head
     floor,  # smallest ridge over tr(C) / D
     SHARED: tl.constexpr,  # whether the solver will have shared matrices
+    FEW: tl.constexpr,  # whether there are at most FEW_KEYS keys
     META,  # see `Meta`
 ):
     """Sweep 1 of BT queries of head n: mean key, sum of weights, how many keys count, the ridge that is used,
-    and q - kbar."""
-    kbar, lse2, row_max, n_eff, ridge_eff, rhs = saved
+    q - kbar, and the zero from which the solver counts its tiles."""
+    kbar, lse2, row_max, n_eff, ridge_eff, rhs, counter = saved
     GROUP, past, T, S, D, scale2, left, right = sizes
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
@@ -585,15 +604,13 @@ def lla_mean_kernel(
     # [BT, BD] and three of [BT]
     b_kbar, b_l, b_l2, b_m = lla_mean_sweep(walk, SHARED, META)
     b_kbar = b_kbar / b_l[:, None]
+    if FEW:
+        longest2 = lla_longest_sweep(walk, META)
+    else:
+        longest = tl.load(max_key_norm + n // GROUP)
+        longest2 = longest * longest
     b_ridge = lla_floored_ridge(
-        tl.load(ridge + o_n, mask=m_i, other=FREE),
-        tl.load(max_key_norm + n // GROUP),
-        floor,
-        b_kbar,
-        1 / b_l,
-        b_m,
-        walk,
-        META,
+        tl.load(ridge + o_n, mask=m_i, other=FREE), longest2, floor, b_kbar, 1 / b_l, b_m, walk, META
     )
     # [BT, BD]
     b_rhs = tl.where(lla_has_company(sight, S, META)[:, None], b_q.to(tl.float32) - b_kbar, 0.0)
@@ -603,6 +620,7 @@ def lla_mean_kernel(
     tl.store(lse2 + o_n, b_m + tl.log2(b_l), mask=m_i)
     tl.store(row_max + o_n, b_m, mask=m_i)
     tl.store(n_eff + o_n, b_l * b_l / b_l2 if SHARED else b_l, mask=m_i)
+    tl.store(counter, 0, mask=tl.program_id(0) == 0)
 
 # %% ../nbs/25_flash_forward.ipynb #c032
 @triton.jit
@@ -686,12 +704,121 @@ def lla_output_kernel(
     m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
     tl.store(o + o_nv, cast_saturating(b_o, o.dtype.element_ty), mask=m_iv)
 
+# %% ../nbs/25_flash_forward.ipynb #a25a5e02
+@triton.jit
+def lla_direction(u, at, exist, dtype: tl.constexpr, WHOLE: tl.constexpr, META):
+    """Directions that are given, [BT, BD], as `lla_centred_dot` takes them; as they are where WHOLE says that
+    they have the dtype of the keys."""
+    b_u = tl.load(u + at, mask=exist, other=0.0)
+    if WHOLE:
+        b_u = b_u.to(dtype)
+        parts = b_u, b_u, b_u
+    else:
+        parts = split_hi_lo(b_u, dtype)
+    return parts
+
+
+@triton.jit
+def lla_given_dot(parts, b_c, b_k, WHOLE: tl.constexpr, META):
+    "u.k - c for a pair of tiles, [BT, BS]; parts as `lla_direction` leaves them, c [BT]."
+    if WHOLE:
+        b_uk = tl.dot(parts[1], tl.trans(b_k), input_precision=META.PREC) - b_c[:, None]
+    else:
+        b_uk = lla_centred_dot(parts, b_c, b_k, META)
+    return b_uk
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e03
+@triton.jit
+def lla_given_sweep(
+    parts,  # u, as `lla_direction` leaves it
+    walk,  # (tile, keys, dims, span): see `lla_query_tile`
+    values,  # (p_v, sv_s, S)
+    WHOLE: tl.constexpr,  # whether u has the dtype of the keys
+    META,  # see `Meta`
+):
+    """Sums of w v and of w (1 + u.k - c) v, [BT, BV]; of these weights, [BT]; c, the mean of u.k; the largest
+    logit that w is relative to. One walk: the mean so far moves with every tile."""
+    span = walk[3]
+    b_vbar, b_o = tl.zeros((META.BT, META.BV), tl.float32), tl.zeros((META.BT, META.BV), tl.float32)
+    b_l, b_sum = tl.zeros((META.BT,), tl.float32), tl.zeros((META.BT,), tl.float32)
+    b_c, b_m = tl.zeros((META.BT,), tl.float32), tl.full((META.BT,), float("-inf"), tl.float32)
+    for PHASE in tl.static_range(1 - META.WINDOW, 3):
+        for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
+            b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
+            b_new = tl.maximum(b_m, tl.max(b_s, 1))
+            # as in `lla_mean_sweep`
+            b_top = tl.where(b_new > float("-inf"), b_new, 0.0) if META.WINDOW and PHASE != 1 else b_new
+            b_old = tl.exp2(b_m - b_top)
+            # [BT, BS]
+            b_w = tl.exp2(b_s - b_top[:, None])
+            b_a = lla_given_dot(parts, b_c, b_k, WHOLE, META)
+            if PHASE != 1:
+                # 0 x inf is not 0
+                b_a = tl.where(b_w > 0, b_a, 0.0)
+            b_w16 = b_w.to(b_v.dtype)
+            # [BT]
+            b_l, b_sum = b_old * b_l, b_old * b_sum
+            b_all = b_l + tl.sum(b_w16.to(tl.float32), 1)
+            b_move = tl.sum(b_w * b_a, 1) / tl.where(b_all > 0, b_all, 1.0)
+            b_c, b_sum = b_c + b_move, b_sum - b_move * b_l
+            # [BT, BS]
+            b_w = cast_saturating(b_w * (1 + b_a - b_move[:, None]), b_v.dtype)
+            b_l, b_sum = b_all, b_sum + tl.sum(b_w.to(tl.float32), 1)
+            # [BT, BV]
+            b_vbar = b_old[:, None] * b_vbar
+            b_o = b_old[:, None] * b_o - b_move[:, None] * b_vbar
+            b_vbar = tl.dot(b_w16, b_v, b_vbar, input_precision=META.PREC)
+            b_o = tl.dot(b_w, b_v, b_o, input_precision=META.PREC)
+            b_m = b_new
+    return b_vbar, b_o, b_l, b_sum, b_c, b_m
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e04
+@triton.jit
+def lla_given_kernel(
+    queries,  # (q, sq_n, sq_t)
+    keys,  # (k, sk_n, sk_s)
+    values,  # (v, sv_n, sv_s)
+    u,  # directions, [N, T, D]
+    out,  # (o, vbar, lse2, row_max, cbar): the results, two of [N, T, Dv] and three of [N, T]
+    sizes,  # (GROUP, past, T, S, D, scale2, left, right)
+    NT,  # tiles of queries of a head
+    WHOLE: tl.constexpr,  # whether u has the dtype of the keys
+    META,  # see `Meta`
+):
+    "The answers to BT queries of head n in directions that are given, in one walk."
+    o, vbar, lse2, row_max, cbar = out
+    GROUP, past, T, S, D, scale2, left, right = sizes
+    it, n = lla_program(NT)
+    walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
+    own_values = lla_head(values, n // GROUP, S)
+    parts = lla_direction(u, o_nd, m_id, walk[0][0].dtype, WHOLE, META)
+    # two of [BT, BV], and four of [BT]
+    b_vbar, b_o, b_l, b_sum, b_c, b_m = lla_given_sweep(parts, walk, own_values, WHOLE, META)
+    b_il = 1 / tl.where(b_l > 0, b_l, 1.0)
+    b_vbar = b_vbar * b_il[:, None]
+    b_o = b_vbar + (b_o - b_sum[:, None] * b_vbar) * b_il[:, None]
+    m_iv, o_nv = lla_value_places(m_i, o_n, (m_id, o_nd), META)
+    tl.store(o + o_nv, cast_saturating(b_o, o.dtype.element_ty), mask=m_iv)
+    tl.store(vbar + o_nv, b_vbar, mask=m_iv)
+    tl.store(lse2 + o_n, b_m + tl.log2(b_l), mask=m_i)
+    tl.store(row_max + o_n, b_m, mask=m_i)
+    tl.store(cbar + o_n, b_c, mask=m_i)
+
 # %% ../nbs/25_flash_forward.ipynb #c036
 # BD -> BT, BS, warps, stages (tiles of keys on their way from the main memory at a time)
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
+FEW_KEYS = 1024  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e05
+# the walk with a direction that is given
+TILES_GIVEN = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 64, 4, 2)}
+TILES_GIVEN_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+GIVEN_FORWARD = [  # of `lla_plan`, in 16 bits and in 32
+    (("output", tuple(tiles.items())),) for tiles in (TILES_GIVEN, TILES_GIVEN_FP32)
+]
 
 # %% ../nbs/25_flash_forward.ipynb #c037
 @dataclass(frozen=True)
@@ -709,8 +836,20 @@ class Forward:
     steps: torch.Tensor  # conjugate gradient steps, [N, T], int32
     residual: torch.Tensor  # relative residuals, [N, T], float32
 
+# %% ../nbs/25_flash_forward.ipynb #a25a5e06
+@dataclass(frozen=True)
+class Given:
+    "What the kernel for given directions returns: the output, and what its backward pass needs."
+
+    o: torch.Tensor  # the output, [N, T, Dv], in the dtype of q
+    vbar: torch.Tensor  # the mean value, which is the answer of softmax attention, [N, T, Dv], float32
+    lse2: torch.Tensor  # logarithm (base 2) of the sum of weights, [N, T], float32
+    row_max: torch.Tensor  # largest logit over log 2, [N, T], float32
+    cbar: torch.Tensor  # the mean of u.k, [N, T], float32
+    steps: torch.Tensor  # no solver steps, [N, T], int32
+    residual: torch.Tensor  # unknown: nan, [N, T], float32
+
 # %% ../nbs/25_flash_forward.ipynb #c038
-@cache
 def _constants(dtype: torch.dtype, D: int, Dv: int, is_causal: bool, bounded: bool) -> dict[str, Any]:
     "What does not depend on how many heads and tokens there are."
     BD, BV = padded(D), padded(Dv)
@@ -733,50 +872,48 @@ def lla_reach(
     return left, 0 if is_causal else right
 
 
-def lla_launch_settings(
+READ_VALUES = ("output", "rhs", "dq", "dkv")  # the kernels whose tiles must hold values too
+
+
+@lru_cache(maxsize=4096)
+def _plan(kernels: tuple, gpu: Any, dtype: torch.dtype, queries: tuple, values: tuple, *told) -> tuple:
+    "What `lla_plan` returns, remembered: to work it out takes longer than to start a kernel."
+    scale, is_causal, window = told
+    (N, T, D), (Nkv, S, Dv), planned = queries, values, []
+    for size, given in dict(D=D, Dv=Dv).items():
+        if given > 128:
+            raise ValueError(f"{size}={given}: expected at most 128")
+    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
+    for kernel, usual in kernels:
+        of_values = Dv if kernel in READ_VALUES else D
+        constants = _constants(dtype, D, of_values, is_causal, window is not None)
+        names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
+        tile = dict(usual)[BD] if usual else tuple(constants[name] for name in names)
+        fits = fitting(kernel, tile, BD, dtype, gpu)
+        if fits is None:
+            raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")
+        constants |= dict(zip(names, fits))
+        meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
+        tiles = cdiv(S, fits[1]) if kernel == "dkv" else cdiv(T, fits[0])
+        planned.append((tiles, dict(META=meta, num_warps=fits[2], num_stages=fits[3])))
+    return sizes, *planned
+
+
+def lla_plan(
+    kernels: tuple,  # their names, each with a table of tiles like `TILES`, or None for that one
     q: torch.Tensor,  # queries, [N, T, D]
-    k: torch.Tensor,  # keys, [Nkv, S, D]
+    v: torch.Tensor,  # values, [Nkv, S, Dv]; where no kernel reads them, the keys
     scale: float,  # of the logits
     is_causal: bool,  # query i sees keys 0 to S - T + i only
-    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
-    v: torch.Tensor | None = None,  # values, [Nkv, S, Dv]; None: the kernel reads none
-) -> tuple[tuple, dict[str, Any]]:  # sizes as all kernels take them; entries of `Meta`, warps, stages
-    """The sizes, the tile sizes and the precision of a launch.
+    window: tuple[int, int] | None,  # keys before and after its own that a query sees; -1: all
+) -> tuple:  # the sizes as kernels take them; for each kernel its tiles of a head, and META, warps, stages
+    """The sizes of a pass and, for each kernel, the tiles for which the shared memory of this GPU has room.
 
-    Raises `ValueError` where Triton cannot run and for D or Dv > 128."""
+    Raises `ValueError` where Triton cannot run, for D or Dv > 128, and where no tile fits."""
     if not can_run(q.device):
         raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
-    (N, T, D), (Nkv, S, _) = q.shape, k.shape
-    Dv = D if v is None else v.shape[-1]
-    for name, size in dict(D=D, Dv=Dv).items():
-        if size > 128:
-            raise ValueError(f"{name}={size}: expected at most 128")
-    sizes = (max(N, 1) // max(Nkv, 1), S - T, T, S, D, scale * LOG2E, *lla_reach(window, is_causal, T + S))
-    return sizes, _constants(q.dtype, D, Dv, is_causal, window is not None)
-
-
-def lla_compiled_for(
-    constants: dict[str, Any],  # of `lla_launch_settings`
-) -> dict[str, Any]:  # META, num_warps and num_stages
-    "The constants as the kernels take them."
-    meta = frozen(Meta, **{name: constants[name] for name in Meta._fields})
-    return dict(META=meta, num_warps=constants["num_warps"], num_stages=constants["num_stages"])
-
-
-def lla_fitting_tile(
-    kernel: str,  # "output", "dq" or "dkv"
-    constants: dict,  # of `lla_launch_settings`
-    q: torch.Tensor,  # queries
-    tile: tuple | None = None,  # rows, columns, warps, stages; None: those of `constants`
-) -> dict[str, Any]:  # the constants, with the tile that the shared memory of this GPU has room for
-    "A smaller tile for a GPU of little shared memory. Raises `ValueError` where none fits."
-    names = ("BT", "BS", "num_warps", "num_stages")
-    tile = tile or tuple(constants[name] for name in names)
-    BD = max(constants["BD"], constants["BV"])
-    fits = fitting(kernel, tile, BD, q.dtype, describe_gpu(q.device))
-    if fits is None:
-        raise ValueError(f"device={q.device}: expected more shared memory for {q.dtype} with D={BD}")
-    return constants | dict(zip(names, fits))
+    told = tuple(q.shape), tuple(v.shape), scale, is_causal, window
+    return _plan(kernels, describe_gpu(q.device), q.dtype, *told)
 
 # %% ../nbs/25_flash_forward.ipynb #c039
 def lla_matrices(
@@ -812,18 +949,21 @@ def lla_solve(
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    counter: torch.Tensor | None = None,  # a zero, [1], int32, from which tiles are counted; None: made here
+    same: tuple | None = None,  # of `same_launch` for all launches of a pass; None: made here
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
-    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_launch_settings`."
-    sizes, constants = lla_launch_settings(q, k, scale, is_causal, window)
-    N, T = q.shape[:2]
-    NT, NM = cdiv(T, constants["BT"]), saved["inverse"].shape[1]
+    "Solve (C + ridge I) x = right-hand side for every query, in place. Raises as `lla_plan`."
+    sizes, (NT, compiled_for) = lla_plan((("solve", None),), q, k, scale, is_causal, window)
+    N, NM = q.shape[0], saved["inverse"].shape[1]
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
-    counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * processors(q.device)
+    if counter is None:
+        counter = torch.zeros(1, dtype=torch.int32, device=q.device)
+    if same is None:
+        same = same_launch(q, k, NM, max_steps, sizes[-2:], others=(x, *saved.values()))
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         lla_solve_kernel,
-        min(NT * N, programs),
+        min(NT * N, 2 * processors(q.device)),
         lla_strided(q),
         lla_strided(k),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
@@ -833,12 +973,15 @@ def lla_solve(
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (float(tol) ** 2, max_steps),
         NM > 0,
-        same=same_launch(q, k, NM, max_steps, sizes[-2:], others=(x, *saved.values())),
-        **lla_compiled_for(constants),
+        same=same,
+        **compiled_for,
     )
     return steps, residual
 
 # %% ../nbs/25_flash_forward.ipynb #c041
+FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
+
+
 def lla_forward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
     k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
@@ -852,8 +995,6 @@ def lla_forward(
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
     solve: Callable = lla_solve,  # sweep 2, with the arguments of `lla_solve`
-    # directions that are taken as they are, [N, T, D]: nothing is solved; None: solve for them
-    probe: torch.Tensor | None = None,
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -864,34 +1005,70 @@ def lla_forward(
     ridge = ridge.float().contiguous()
     floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
     sees = dict(is_causal=is_causal, window=window)
-    sizes, constants = lla_launch_settings(q, k, scale, **sees)
-    N, T, D = q.shape
+    sizes, (NT, compiled_for), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
+    (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
-    solves = probe is None
-    new = lambda *shape, dtype=torch.float32: torch.empty(shape, device=q.device, dtype=dtype)
-    o, u, kbar = new(N, T, v.shape[-1], dtype=q.dtype), new(N, T, D), new(N, T, D)
-    lse2, row_max, n_eff, ridge_eff = (new(N, T) for _ in range(4))
-    inverse = new(N, NM, *square)
+    new = partial(torch.empty, device=q.device, dtype=torch.float32)
+    o, u, kbar = q.new_empty((N, T, v.shape[-1])), new((N, T, D)), new((N, T, D))
+    lse2, row_max, n_eff, ridge_eff = (new((N, T)) for _ in range(4))
+    inverse, counter = new((N, NM, *square)), new(1, dtype=torch.int32)
     saved = dict(kbar=kbar, lse2=lse2, row_max=row_max, n_eff=n_eff, ridge=ridge_eff, inverse=inverse)
     if not N * T:
-        return Forward(o, u, **saved, steps=new(N, T, dtype=torch.int32), residual=new(N, T))
-    max_key_norm = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
+        return Forward(o, u, **saved, steps=new((N, T), dtype=torch.int32), residual=new((N, T)))
+    few, longest = S <= FEW_KEYS, ridge
+    if not few:
+        longest = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
     queries, keys, values = map(lla_strided, (q, k, v))
-    same = same_launch(q, k, v, solves, sizes[-2:], NM, others=(ridge,))
-    start, NT = partial(launch, same=same, **lla_compiled_for(constants)), cdiv(T, constants["BT"])
+    same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=(ridge,))
+    start = partial(launch, same=same)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
-    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u), solves and NM > 0
-    start(lla_mean_kernel, NT * N, queries, keys, max_key_norm, ridge, left, sizes, NT, floor, shared)
+    left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0
+    given = queries, keys, longest, ridge, left
+    start(lla_mean_kernel, NT * N, *given, sizes, NT, floor, shared, few, **compiled_for)
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
-        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan)
-    if solves:
-        steps, residual = solve(q, k, saved, u, scale=scale, **sees, tol=tol, max_steps=max_steps)
-    else:
-        u.copy_(probe)
-        steps, residual = torch.zeros_like(lse2, dtype=torch.int32), torch.full_like(lse2, torch.nan)
-    constants = lla_fitting_tile("output", lla_launch_settings(q, k, scale, **sees, v=v)[1], q)
-    NT, compiled_for = cdiv(T, constants["BT"]), dict(lla_compiled_for(constants), same=same)
+        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
+    settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
+    steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
     made = (kbar, row_max, u)
-    launch(lla_output_kernel, NT * N, queries, keys, values, made, o, sizes, NT, **compiled_for)
+    start(lla_output_kernel, NO * N, queries, keys, values, made, o, sizes, NO, **for_output)
     return Forward(o, u, **saved, steps=steps, residual=residual)
+
+# %% ../nbs/25_flash_forward.ipynb #a25a5e07
+def lla_given_forward(
+    q: torch.Tensor,  # queries, [N, T, D], any strides
+    k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
+    v: torch.Tensor,  # values, [Nkv, S, Dv], any strides
+    u: torch.Tensor,  # directions that are taken as they are, [N, T, D], in the dtype of q or float32
+    *,
+    scale: float,  # of the logits
+    is_causal: bool,  # query i sees keys 0 to S - T + i only
+    window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
+) -> Given:  # output and saved quantities
+    "Launch the walk with a direction that is given. Raises `ValueError` as `lla_forward` does."
+    q, k, v, u = map(addressable, (q, k, v, u))
+    q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
+    u, (N, T, _) = u.contiguous(), q.shape
+    kernels, new = GIVEN_FORWARD[q.dtype == torch.float32], partial(q.new_empty, dtype=torch.float32)
+    sizes, (NT, compiled_for) = lla_plan(kernels, q, v, float(scale), is_causal, window)
+    o, vbar = q.new_empty((N, T, v.shape[-1])), new((N, T, v.shape[-1]))
+    lse2, row_max, cbar = (new((N, T)) for _ in range(3))
+    steps = torch.zeros((N, T), dtype=torch.int32, device=q.device)
+    found = Given(o, vbar, lse2, row_max, cbar, steps, torch.full_like(lse2, torch.nan))
+    if not N * T:
+        return found
+    out = o, vbar, lse2, row_max, cbar
+    # grid: one program for each query tile of each head, the longest first
+    launch(
+        lla_given_kernel,
+        NT * N,
+        *map(lla_strided, (q, k, v)),
+        u,
+        out,
+        sizes,
+        NT,
+        u.dtype == q.dtype,
+        same=same_launch(q, k, v, u, sizes[-2:]),
+        **compiled_for,
+    )
+    return found

@@ -7,7 +7,7 @@ __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPP
            'hopper_fetch', 'hopper_arrived', 'hopper_cast', 'hopper_products', 'hopper_add', 'hopper_covariance_sweep',
            'hopper_unit', 'hopper_precondition', 'hopper_mean_keys', 'hopper_ring', 'hopper_vectors',
            'hopper_take_matrix', 'hopper_queries', 'hopper_span', 'hopper_solve_tile', 'hopper_solve_kernel',
-           'hopper_layout', 'hopper_keys', 'hopper_solve', 'solver_for']
+           'hopper_layout', 'PadMeta', 'hopper_pad_kernel', 'hopper_keys', 'hopper_solve', 'solver_for']
 
 # %% ../nbs/26b_hopper_solve.ipynb #h003
 from collections.abc import Callable
@@ -30,6 +30,8 @@ from lla_course.kernels.runtime import (
     padded,
     processors,
     same_launch,
+    tl,
+    triton,
 )
 
 # %% ../nbs/26b_hopper_solve.ipynb #h010
@@ -445,21 +447,56 @@ def hopper_layout(
     return gl.NVMMASharedLayout(swizzle_byte_width=min(128, 2 * BD), element_bitwidth=16, rank=2)
 
 
+@cache
+def _hopper_meta(BD: int, BT: int, is_causal: bool, bounded: bool, shared: bool) -> "HopperMeta":
+    "What the kernel is compiled for."
+    BS, sub, stages, keep = HOPPER_TILES[BD]
+    switches = dict(CAUSAL=is_causal and not bounded, WINDOW=bounded, SHARED=shared)
+    return frozen(HopperMeta, BT=BT, BS=BS, BD=BD, STAGES=stages, SUB=sub, KEEP=keep, **switches)
+
+# %% ../nbs/26b_hopper_solve.ipynb #h030p
+class PadMeta(NamedTuple):
+    "What `hopper_pad_kernel` is compiled for; each entry is a `tl.constexpr`."
+
+    BS: int  # keys of a tile
+    BD: int  # padded head dimension
+
+
+@triton.jit
+def hopper_pad_kernel(
+    keys,  # (k, sk_n, sk_s): pointer, from head to head, from token to token
+    padded,  # where they go, [heads, tiles BS, BD]
+    sizes,  # (S, D): keys of a head, and their size
+    META,  # see `PadMeta`
+):
+    "Copy a tile of keys, with zeros beyond S and D."
+    k, sk_n, sk_s = keys
+    S, D = sizes
+    tiles = tl.cdiv(S, META.BS)
+    n, js = (tl.program_id(0) // tiles).to(tl.int64), tl.program_id(0) % tiles
+    o_j, o_d = (js * META.BS + tl.arange(0, META.BS)).to(tl.int64), tl.arange(0, META.BD)
+    m_jd = (o_j < S)[:, None] & (o_d < D)[None, :]
+    b_k = tl.load(k + n * sk_n + o_j[:, None] * sk_s + o_d[None, :], mask=m_jd, other=0.0)
+    tl.store(padded + (n * tiles * META.BS + o_j)[:, None] * META.BD + o_d[None, :], b_k)
+
+
 def hopper_keys(
-    k: torch.Tensor,  # keys, [Nkv, S, D]
+    k: torch.Tensor,  # keys, [Nkv, S, D], the last stride 1
     BS: int,  # keys of a tile
     BD: int,  # padded head dimension
+    same: tuple | None = None,  # of `same_launch`, for `launch`
 ) -> tuple[torch.Tensor, int]:  # all heads below each other, [rows, BD], and the rows of a head
     """Keys as the copy engine takes them: in place where they fit, else copied, with zeros up to whole tiles,
     so that no tile reaches into the next head."""
     Nkv, S, D = k.shape
-    rows = cdiv(S, BS) * BS
-    whole = rows == S and D == BD and k.stride(0) == S * k.stride(1) and k.stride(2) == 1
+    tiles = cdiv(S, BS)
+    whole = tiles * BS == S and D == BD and k.stride(0) == S * k.stride(1) and k.stride(2) == 1
     if whole and k.stride(1) % 8 == 0 and k.data_ptr() % 16 == 0:
         return k.as_strided((Nkv * S, D), (k.stride(1), 1)), S
-    padded = k.new_zeros(Nkv, rows, BD)
-    padded[:, :S, :D] = k
-    return padded.flatten(0, 1), rows
+    padded, meta = k.new_empty((Nkv * tiles * BS, BD)), frozen(PadMeta, BS=BS, BD=BD)
+    pad = (hopper_pad_kernel, Nkv * tiles, lla_strided(k), padded, (S, D))
+    launch(*pad, META=meta, same=same, num_warps=4)
+    return padded, tiles * BS
 
 # %% ../nbs/26b_hopper_solve.ipynb #h032
 def hopper_solve(
@@ -473,23 +510,25 @@ def hopper_solve(
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most conjugate gradient steps
+    counter: torch.Tensor | None = None,  # a zero, [1], int32, from which tiles are counted; None: made here
+    same: tuple | None = None,  # of `same_launch` for all launches of a pass; None: made here
 ) -> tuple[torch.Tensor, torch.Tensor]:  # steps [N, T], int32, and relative residuals [N, T]
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
     BD, BT = padded(D), 64
-    BS, sub, stages, keep = HOPPER_TILES[BD]
+    BS = HOPPER_TILES[BD][0]
     NT, NM = cdiv(T, BT), saved["inverse"].shape[1]
-    keys, rows = hopper_keys(k, BS, BD)
     reach = lla_reach(window, is_causal, T + S)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
-    counter = torch.zeros(1, dtype=torch.int32, device=q.device)
-    programs = 2 * processors(q.device)
-    switches = dict(CAUSAL=is_causal and not window, WINDOW=window is not None, SHARED=NM > 0)
-    switches |= dict(STAGES=stages, SUB=sub, KEEP=keep)
+    if counter is None:
+        counter = torch.zeros(1, dtype=torch.int32, device=q.device)
+    if same is None:
+        same = same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values()))
+    keys, rows = hopper_keys(k, BS, BD, same)
     # grid: as many programs as run at once; each takes tiles from the counter, the longest first
     launch(
         hopper_solve_kernel,
-        min(NT * N, programs),
+        min(NT * N, 2 * processors(q.device)),
         lla_strided(q),
         TensorDescriptor.from_tensor(keys, [BS, BD], hopper_layout(BD)),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
@@ -498,8 +537,8 @@ def hopper_solve(
         (N // Nkv, S - T, T, S, rows, D, scale * LOG2E, *reach),
         (N, NT, max(NM, 1), PRECOND_STRIDE),
         (float(tol) ** 2, max_steps),
-        META=frozen(HopperMeta, BT=BT, BS=BS, BD=BD, **switches),
-        same=same_launch(q, k, NM, max_steps, reach, others=(x, *saved.values())),
+        META=_hopper_meta(BD, BT, is_causal, window is not None, NM > 0),
+        same=same,
         num_warps=4,
     )
     return steps, residual

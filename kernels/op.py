@@ -29,8 +29,8 @@ class _Lla(torch.autograd.Function):
     def backward(ctx, g):
         q, k, v, ridge, *saved = ctx.saved_tensors
         saved, settings = Forward(*saved), dict(ctx.settings, tol=ctx.settings["tol"] / 10)
-        dq, dk, dv, dridge = lla_backward(q, k, v, saved, g, **settings)
-        return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), None
+        dq, dk, dv, dridge = lla_backward(q, k, v, saved, g, ridge=ridge, **settings)
+        return dq, dk, dv, dridge.to(ridge.dtype), None
 
 # %% ../nbs/04b_kernel_functions.ipynb #o006
 TOL = {torch.float16: 1e-2, torch.bfloat16: 1e-2, torch.float32: 1e-5}

@@ -747,9 +747,11 @@ CLAIMS = {
         ),
         (
             "Without training, one ridge for all heads",
-            "controls that gain less than ridges, or a query that gains",
-            "cell q370due1 + cell q370dir1 +"
-            " tests/test_results.py::test_temperatures_and_gains_do_as_much_as_ridges",
+            "controls that gain less than ridges, a query that gains, or spreads as a better unit",
+            "cell q370due1 + cell q370dir1 + cell 5d2a90fe +"
+            " tests/test_results.py::test_temperatures_and_gains_do_as_much_as_ridges +"
+            " tests/test_results.py::test_a_ridge_in_spreads_gains_nothing_and_16_bits_make_it_a_loss +"
+            " tests/test_results.py::test_learned_ridges_in_spreads_gain_less_than_plain_ones",
         ),
         (
             "After forty steps with all weights",

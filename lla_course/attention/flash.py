@@ -35,8 +35,8 @@ from lla_course.core import (
     require_positive,
     require_whole,
 )
-from ..kernels.flash_lla_backward import lla_backward
-from ..kernels.flash_lla_forward import Forward, lla_forward, lla_matrices
+from ..kernels.flash_lla_backward import lla_backward, lla_given_backward
+from ..kernels.flash_lla_forward import Forward, Given, lla_forward, lla_given_forward, lla_matrices
 from ..kernels.hopper_solve import solver_for
 from ..kernels.runtime import picks_kernels, why_not
 
@@ -67,6 +67,11 @@ class Settings(NamedTuple):
     max_steps: int  # most solver steps
     backend: str  # a name of SAVED
 
+    @property
+    def window(self) -> tuple[int, int] | None:  # None where only causality limits what a query sees
+        "Keys before and after its own that a query sees; -1: all."
+        return (self.left, self.right) if self.left >= 0 or self.right > 0 else None
+
     def heads(
         self,
         q: torch.Tensor,  # [N, T, D]
@@ -76,9 +81,16 @@ class Settings(NamedTuple):
         probe: torch.Tensor | None = None,  # [N, T, D]; None or [N, T, 0]: none
     ) -> Heads:  # with the scale and the window of these settings
         "The problem, as the tiles take it."
-        window = (self.left, self.right) if self.left >= 0 or self.right > 0 else None
         given = probe if probe is not None and probe.shape[-1] else None
-        return Heads(q, k, v, ridge, self.scale, self.right == 0, window, given)
+        return Heads(q, k, v, ridge, self.scale, self.right == 0, self.window, given)
+
+    def saved(
+        self,
+        probe: torch.Tensor | None,  # [N, T, D]; None or [N, T, 0]: none
+    ) -> type:  # a value of SAVED, or `Given`
+        "What the forward pass returns: kernels walk once where the probe is taken as it is."
+        given = probe is not None and probe.shape[-1] and not self.max_steps
+        return Given if given and self.backend == "triton" else SAVED[self.backend]
 
 
 # what the forward pass of a backend returns: the output first, steps and residual last
@@ -87,13 +99,17 @@ SAVED = dict(triton=Forward, tiled=Tiled)
 # %% ../../nbs/28_flash_lla.ipynb #c008br
 def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
     "What `flash_forward` does, without its being an operator."
-    (q, k, v, ridge, _), heads = inputs, told.heads(*inputs)
+    q, k, v, ridge, probe = inputs
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
         if told.backend != "triton":
-            return tuple(vars(lla_tiled(heads, tol=told.tol, max_steps=told.max_steps)).values())
-        settings = dict(scale=told.scale, is_causal=told.right == 0, window=heads.window, tol=told.tol)
-        settings |= dict(max_steps=told.max_steps, solve=solver_for(q), probe=heads.probe)
-        found = lla_forward(q, k, v, ridge, **settings)
+            found = lla_tiled(told.heads(*inputs), tol=told.tol, max_steps=told.max_steps)
+            return tuple(vars(found).values())
+        sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
+        if told.saved(probe) is Given:
+            found = lla_given_forward(q, k, v, probe, **sees)
+        else:
+            solver = dict(tol=told.tol, max_steps=told.max_steps, solve=solver_for(q))
+            found = lla_forward(q, k, v, ridge, **sees, **solver)
         return tuple(vars(found).values())
 
 # %% ../../nbs/28_flash_lla.ipynb #c008b
@@ -110,7 +126,7 @@ def flash_forward(
     tol: float,  # relative residual at which a row stops
     max_steps: int,  # most solver steps
     backend: str,  # a name of SAVED
-) -> list[torch.Tensor]:  # the fields of `Forward` or of `Tiled`, by backend
+) -> list[torch.Tensor]:  # the fields of what `Settings.saved` names
     "Both backends forward, as an operator that PyTorch can compile, differentiate and map."
     settings = Settings(scale, left, right, tol, max_steps, backend)
     return list(_run_forward((q, k, v, ridge, probe), settings))
@@ -133,9 +149,12 @@ def _(q, k, v, ridge, probe, *settings):
         row(dtype=torch.int32),
         row(),
     )
-    if Settings(*settings).backend == "tiled":
+    told = Settings(*settings)
+    if told.saved(probe) is Given:
+        return [o, row(v.shape[-1]), lse, row(), row(), steps, residual]
+    if told.backend == "tiled":
         return [o, u, kbar, lse, used, steps, residual]
-    window = Settings(*settings).heads(q, k, v, ridge).window
+    window = told.heads(q, k, v, ridge).window
     inverse = q.new_empty((N, *lla_matrices(T, D, q.dtype, window)), dtype=wide)
     return [o, u, kbar, lse, row(), row(), used, inverse, steps, residual]
 
@@ -147,31 +166,39 @@ SCHEMA += ", float scale, int left, int right, float tol, int max_steps, str bac
 
 
 def _in_a_row(g: torch.Tensor, inputs: list, saved: list, settings: tuple) -> tuple:
-    "The arguments of `flash_backward`. Tiles save fewer tensors than kernels; empty ones take the places."
+    "The arguments of `flash_backward`. Empty ones take the places of tensors that were not saved."
     return g, *inputs, *saved, *[g.new_empty(0)] * (len(_ROW) - len(saved)), *settings
 
 
-def _named(row: tuple) -> tuple[tuple, Forward | Tiled, Settings]:
+def _named(row: tuple) -> tuple[tuple, Forward | Given | Tiled, Settings]:
     "The way back: the inputs, what was saved, the settings."
     settings = Settings(*row[-len(Settings._fields) :])
-    kind, first = SAVED[settings.backend], len(_INPUTS)
+    first = len(_INPUTS)
+    kind = settings.saved(row[first - 1])
     return row[:first], kind(*row[first : first + len(fields(kind))]), settings
 
 # %% ../../nbs/28_flash_lla.ipynb #c010br
-def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Tiled, told: Settings) -> tuple:
+def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Given | Tiled, told: Settings) -> tuple:
     "What `flash_backward` does, without its being an operator."
     q, k, v, ridge, probe = inputs
-    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), torch.zeros_like(probe)
-    taken, heads = dprobe if probe.shape[-1] and not told.max_steps else None, told.heads(q, k, v, ridge)
+    solver, dprobe = dict(tol=told.tol / 10, max_steps=told.max_steps), None
+    sees = dict(scale=told.scale, is_causal=told.right == 0, window=told.window)
     with no_autocast(q.device.type), torch.cuda.device_of(q):  # where the tensors are, not where we stand
+        if isinstance(saved, Given):
+            *grads, dprobe = lla_given_backward(q, k, v, probe, saved, g, **sees)
+            return *grads, torch.zeros_like(ridge), dprobe
+        if probe is not None:
+            dprobe = torch.zeros_like(probe)
         if told.backend == "triton":
-            solver |= dict(scale=told.scale, is_causal=heads.is_causal, window=heads.window)
-            grads = lla_backward(q, k, v, saved, g, **solver, solve=solver_for(q), dprobe=taken)
+            solver |= dict(solve=solver_for(q), ridge=ridge)
+            *grads, dridge = lla_backward(q, k, v, saved, g, **sees, **solver)
         else:
-            grads = lla_tiled_backward(heads, saved, g, **solver)
-            dprobe = dprobe if taken is None else probe_gradient(heads, saved, g)
-    dq, dk, dv, dridge = grads
-    return dq, dk, dv, torch.where(saved.ridge > ridge, 0, dridge).to(ridge.dtype), dprobe
+            heads = told.heads(q, k, v, ridge)
+            *grads, dridge = lla_tiled_backward(heads, saved, g, **solver)
+            dridge = torch.where(saved.ridge > ridge, 0, dridge)
+            if probe is not None and probe.shape[-1] and not told.max_steps:
+                dprobe = probe_gradient(heads, saved, g).to(probe.dtype)
+    return *grads, dridge.to(ridge.dtype), dprobe
 
 # %% ../../nbs/28_flash_lla.ipynb #c010b
 @torch.library.custom_op(
@@ -337,6 +364,9 @@ def _nested() -> bool:
 _nested._dynamo_marked_constant = True  # as in 04_triton: the decorator would load the compiler
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c2
+_PLAIN = {torch.Tensor, nn.Parameter, type(None)}
+
+
 def _unwatched(tensors: tuple) -> bool:
     "Whether these are plain tensors with memory, and no mode or transformation of PyTorch looks on."
     if torch._C._len_torch_dispatch_stack() or torch._C._functorch.peek_interpreter_stack() is not None:
@@ -344,7 +374,7 @@ def _unwatched(tensors: tuple) -> bool:
     # the older vmap, of is_grads_batched; and make_fx before dispatch
     if any(map(torch._C._dispatch_tls_is_dispatch_key_included, ("VmapMode", "PreDispatch"))):
         return False
-    plain = all(type(t) in (torch.Tensor, nn.Parameter) for t in tensors)
+    plain = _PLAIN.issuperset(map(type, tensors))
     return plain and forward_ad._current_level < 0 and not tensors[0].is_meta
 
 # %% ../../nbs/28_flash_lla.ipynb #d28a0c3
@@ -353,12 +383,12 @@ class _Direct(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, q, k, v, ridge, probe, settings):
-        found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
+        o, *others, steps, residual = found = _run_forward((q, k, v, ridge, probe), Settings(*settings))
         ctx.settings = settings
         ctx.save_for_backward(q, k, v, ridge, probe, *found)
-        ctx.mark_non_differentiable(*found[1:])
+        ctx.mark_non_differentiable(steps, residual)
         ctx.set_materialize_grads(False)
-        return found
+        return o, steps, residual  # autograd takes its time for each tensor that is returned
 
     @staticmethod
     def backward(ctx, g, *none):
@@ -369,30 +399,40 @@ class _Direct(torch.autograd.Function):
         # compiled autograd reads this line
         watched = torch.compiler.is_compiling() or torch.is_grad_enabled()
         if watched or not _unwatched((g, *tensors)):
-            return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+            *others, probe = inputs
+            given = g.new_empty((*g.shape[:2], 0)) if probe is None else probe
+            *grads, dprobe = _Gradient.apply(g, *others, given, saved, ctx.settings)
+            return *grads, None if probe is None else dprobe, None
         told = Settings(*ctx.settings)
-        return *_run_backward(g, inputs, SAVED[told.backend](*saved), told), None
+        return *_run_backward(g, inputs, told.saved(inputs[-1])(*saved), told), None
 
 # %% ../../nbs/28_flash_lla.ipynb #c012n
-def _call(heads: Heads, settings: tuple) -> Forward | Tiled:
-    "`flash_forward`, in the form that suits whoever is watching."
-    none = heads.q.new_empty((*heads.q.shape[:2], 0)) if heads.probe is None else heads.probe
-    tensors, kind = (heads.q, heads.k, heads.v, heads.ridge, none), SAVED[settings[-1]]
+def _call(heads: Heads, settings: tuple) -> tuple[torch.Tensor, ...]:
+    "`flash_forward`, in the form that suits whoever is watching: o, steps and residual."
+    tensors, kind = (
+        (heads.q, heads.k, heads.v, heads.ridge, heads.probe),
+        Settings(*settings).saved(heads.probe),
+    )
+    compiling = torch.compiler.is_compiling()
+    if not compiling and _unwatched(tensors) and not _plain():
+        if torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors):
+            return _Direct.apply(*tensors, settings)
+        o, *_, steps, residual = _run_forward(tensors, Settings(*settings))
+        return o, steps, residual
+    if heads.probe is None:  # an operator takes tensors only
+        tensors = *tensors[:-1], heads.q.new_empty((*heads.q.shape[:2], 0))
     if _plain():
-        return kind(*flash_forward(*tensors, *settings))
-    if not torch.compiler.is_compiling():
-        if not _unwatched(tensors):
-            return kind(*_Eager.apply(*tensors, settings))
-        learns = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
-        return kind(
-            *(_Direct.apply(*tensors, settings) if learns else _run_forward(tensors, Settings(*settings)))
-        )
-    if _nested() or forward_ad._current_level >= 0:
+        found = kind(*flash_forward(*tensors, *settings))
+    elif not compiling:
+        found = kind(*_Eager.apply(*tensors, settings))
+    elif _nested() or forward_ad._current_level >= 0:
         raise NotImplementedError(
             "torch.compile has one reverse-mode derivative of flash_lla; for nested "
             "ones leave fullgraph=True out, for forward mode use lla_dense"
         )
-    return kind(*_Flash.apply(*tensors, settings))
+    else:
+        found = kind(*_Flash.apply(*tensors, settings))
+    return found.o, found.steps, found.residual
 
 # %% ../../nbs/28_flash_lla.ipynb #c012g
 def _operations(q, k, steps: torch.Tensor, settings: Settings, products: int) -> int:
@@ -408,12 +448,15 @@ def _count_forward(*row, out_val) -> int:
     inputs = len(_INPUTS)
     (q, k, _, _, probe), found, settings = _named((*row[:inputs], *out_val, *row[inputs:]))
     start = 3 if probe.shape[-1] and settings.max_steps else 0  # to see how good a start is
-    return _operations(q, k, found.steps, settings, products=6 + start)
+    products = (4 if probe.dtype == q.dtype else 5) if isinstance(found, Given) else 6
+    return _operations(q, k, found.steps, settings, products=products + start)
 
 # %% ../../nbs/28_flash_lla.ipynb #c012r
 def _count_backward(g, *row, out_val) -> int:
     (q, k, _, _, probe), saved, settings = _named(row)
-    once_more = probe.shape[-1] and not settings.max_steps and settings.backend == "tiled"
+    if isinstance(saved, Given):
+        return _operations(q, k, saved.steps, settings, products=12 if probe.dtype == q.dtype else 14)
+    once_more = probe.shape[-1] and not settings.max_steps
     return _operations(q, k, saved.steps, settings, products=19 if once_more else 16)
 
 
@@ -470,7 +513,9 @@ def _warn_unfinished(residual: torch.Tensor, tol: float, max_steps: int) -> None
 def probe_rows(
     probe: Any,  # of `flash_lla`, or None
     q: torch.Tensor,  # the queries, [..., T, D]
-) -> torch.Tensor | None:  # [N, T, D] in the dtype of the arithmetic; None for None
+) -> (
+    torch.Tensor | None
+):  # [N, T, D] in the dtype of the queries, or in that of the arithmetic; None for None
     "Check a probe. Raises `ValueError` naming it for what does not fit the queries."
     if probe is None:
         return None
@@ -487,7 +532,7 @@ def probe_rows(
         bad_argument("probe.shape", tuple(probe.shape), f"{tuple(q.shape)}, one direction for each query")
     if probe.device != q.device:
         bad_argument("probe.device", str(probe.device), f"{q.device}, where q is")
-    wide = probe.to(torch.promote_types(q.dtype, torch.float32))
+    wide = probe if probe.dtype == q.dtype else probe.to(torch.promote_types(q.dtype, torch.float32))
     return wide.reshape(math.prod(q.shape[:-2]), *q.shape[-2:])
 
 # %% ../../nbs/28_flash_lla.ipynb #c015b
@@ -514,8 +559,7 @@ def _solve(heads: Heads, *, tol: float, max_steps: int, backend: str) -> tuple[t
         unknown = zero if heads.probe is None else zero + torch.nan
         return dense_attention(heads, floor=RIDGE_FLOOR[heads.q.dtype]).o, zero.int(), unknown
     left, right = heads.window or (-1, 0 if heads.is_causal else -1)
-    found = _call(heads, (heads.scale, left, right, tol, max_steps, backend))
-    return found.o, found.steps, found.residual
+    return _call(heads, (heads.scale, left, right, tol, max_steps, backend))
 
 # %% ../../nbs/28_flash_lla.ipynb #c016
 def flash_lla(
@@ -568,7 +612,8 @@ def flash_lla(
     packed = cu_seqlens_q is not None or cu_seqlens_k is not None
     settings = dict(ridge=ridge, scale=scale, enable_gqa=enable_gqa)
     heads = with_window(as_heads(q, k, v, is_causal=is_causal and not packed, **settings), window, is_causal)
-    heads = replace(heads, probe=probe_rows(probe, q))
+    if probe is not None:
+        heads = replace(heads, probe=probe_rows(probe, q))
     lengths = dict(cu_seqlens_q=cu_seqlens_q, cu_seqlens_k=cu_seqlens_k)
     lengths |= dict(key_lengths=key_lengths, query_lengths=query_lengths)
     cut = as_cut(q, k, heads.is_causal or heads.window is not None, **lengths)
@@ -576,12 +621,15 @@ def flash_lla(
     backend = _backend(backend, heads, max_steps)
     solve = partial(_solve, tol=tol, max_steps=max_steps, backend=backend)
     found = solve(heads) if cut is None else by_sequence(solve, heads, cut)
-    o, steps, residual = (restore(t, q) for t in found)
+    o, steps, residual = found
+    o = restore(o, q)
     if probe is not None and max_steps and probe.requires_grad:  # zero, rather than none
         o = o + torch.where(torch.zeros_like(probe, dtype=torch.bool), probe, 0).sum().to(o.dtype)
     if not return_info and (check or check is None and q.is_cpu):
         _warn_unfinished(residual, tol, max_steps)
-    return (o, dict(steps=steps, residual=residual.detach())) if return_info else o
+    if not return_info:
+        return o
+    return o, dict(steps=restore(steps, q), residual=restore(residual, q).detach())
 
 # %% ../../nbs/28_flash_lla.ipynb #c024
 def rotary(

@@ -10,7 +10,6 @@ import json
 import sysconfig
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +51,18 @@ def direction(
     return found[1].unflatten(0, q.shape[:2])
 
 # %% ../../nbs/07c_lines.ipynb #4d7e3db8
+def _trace(q: torch.Tensor, k: torch.Tensor, scale: float) -> torch.Tensor:
+    "tr(C) of each query, in float32 or wider: the mean of |z|^2 less the square of the mean z, in one call."
+    q, k = (t.to(torch.promote_types(t.dtype, torch.float32)) for t in (q, k))
+    z = k - k.mean(-2, keepdim=True)  # far from the origin, squares would lose digits
+    both = F.pad(torch.cat([z, z.square().sum(-1, keepdim=True)], -1), (0, -(z.shape[-1] + 1) % 8))
+    # heads are repeated: for grouped ones in float32 PyTorch would store a weight for each pair of tokens
+    k, both = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, both))
+    with torch.autocast(q.device.type, enabled=False):
+        mean = F.scaled_dot_product_attention(q, k, both, is_causal=True, scale=scale)
+    return mean[..., z.shape[-1]] - mean[..., : z.shape[-1]].square().sum(-1)
+
+
 def spread(
     q: torch.Tensor,  # [B, Hq, T, D]
     k: torch.Tensor,  # [B, Hkv, T, D]
@@ -59,15 +70,9 @@ def spread(
 ) -> torch.Tensor:  # tr(C) / D, [B, Hq, T]
     """How far the keys are spread under the softmax weights of each query, on average over the coordinates.
 
-    In float32: a head that looks at one key has a spread far below the rounding of 16 bits."""
-    q, k = (
-        q.to(torch.promote_types(q.dtype, torch.float32)),
-        k.to(torch.promote_types(k.dtype, torch.float32)),
-    )
-    z = k - k.mean(-2, keepdim=True)  # far from the origin, squares would lose digits
-    z2 = F.pad(z.square().sum(-1, keepdim=True), (0, k.shape[-1] - 1))
-    average = partial(F.scaled_dot_product_attention, q, k, is_causal=True, scale=scale, enable_gqa=True)
-    trace = average(z2)[..., 0] - average(z).square().sum(-1)
+    In float32: a head that looks at one key has a spread far below the rounding of 16 bits. For the backward
+    pass only q and k are kept."""
+    trace = checkpoint(_trace, q, k, scale, use_reentrant=False, preserve_rng_state=False)
     return trace.clamp(min=0) / k.shape[-1]
 
 # %% ../../nbs/07c_lines.ipynb #b5a30227
@@ -93,9 +98,10 @@ class Heads(nn.Module):
 
     A head is a softmax head with a temperature and a gain, both 1 at first; according to `mode` it gets a
     correction. "ridge": Local Linear Attention with a ridge each; "relative": with a ridge in units of
-    tr(C)/D; "probe": a learned projection of the token is the direction u. Or u is exchanged: "unsolved" is
-    (q - kbar)/ridge, as if C were zero, "query" only its first part and "mean" its second; "random" is a
-    random vector of the length of u, "opposite" -u, and "neighbour" the u of the token before."""
+    tr(C)/D, in float32; "probe": a learned projection of the token is the direction u. Or u is exchanged:
+    "unsolved" is (q - kbar)/ridge, as if C were zero, "query" only its first part and "mean" its second;
+    "random" is a random vector of the length of u, "opposite" -u, and "neighbour" the u of the
+    token before."""
 
     def __init__(
         self,
@@ -105,6 +111,7 @@ class Heads(nn.Module):
     ):
         super().__init__()
         self.mode, self.some, self.base = "softmax", None, 0.0
+        self.narrow = False  # True: a relative ridge in the model's own digits, to see what rounding does
         self.log_ridge = nn.Parameter(torch.full((heads,), OFF).log())
         self.log_temperature = nn.Parameter(torch.zeros(heads))
         self.log_gain = nn.Parameter(torch.zeros(heads))
@@ -151,11 +158,14 @@ class Heads(nn.Module):
         "The answers of the heads that have a line."
         settings = dict(scale=scale, enable_gqa=True)
         if self.mode in ("ridge", "relative"):
-            ridge = self.log_ridge.exp()[:, None]
-            ridge = ridge * spread(q, k, scale) if self.mode == "relative" else ridge
+            ridge, dtype = self.log_ridge.exp()[:, None], v.dtype
+            if self.mode == "relative":  # where a head looks at one key the system is too small for 16 bits
+                ridge = ridge * spread(q, k, scale)
+                wide = dtype if self.narrow else torch.promote_types(dtype, torch.float32)
+                q, k, v = (t.to(wide) for t in (q, k, v))
             o, info = flash_lla(q, k, v, ridge=ridge, return_info=True, **settings)
             self.steps = info["steps"]
-            return o
+            return o.to(dtype)
         return flash_lla(q, k, v, probe=self.direction(q, k, v, scale), max_steps=0, **settings)
 
     def forward(

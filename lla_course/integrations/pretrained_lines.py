@@ -194,12 +194,11 @@ def _measured(test: TestTexts, model: Any, settings: dict[str, tuple]) -> tuple[
 
 # %% ../../nbs/37b_pretrained.ipynb #6a9abaab
 def _common(cfg: Config) -> Run:
-    "One ridge for all heads, plain and relative to the spread of the keys; and another temperature."
+    "One ridge for all heads; and another temperature."
     model, _ = fresh_model(cfg)
     test = TestTexts(cfg)
     settings = dict(softmax=("softmax", OFF))
     settings |= {f"ridge {r:g}": ("ridge", r) for r in cfg.ridges}
-    settings |= {f"relative {r:g}": ("relative", r) for r in cfg.relative}
     arrays, result = _measured(test, model, settings)
     set_lines(model, "softmax")
     for factor in (0.95, 1.05):
@@ -210,8 +209,10 @@ def _common(cfg: Config) -> Run:
 
 
 def _relative(cfg: Config) -> Run:
-    "Ridges in units of the spread, and the weight of the first token under learned ridges."
+    "Ridges in units of the spread, in the model's digits, and the weight of the first token."
     model, _ = fresh_model(cfg)
+    for own in lines(model):
+        own.narrow = True
     test = TestTexts(cfg)
     settings = dict(softmax=("softmax", OFF)) | {f"relative {r:g}": ("relative", r) for r in cfg.relative}
     arrays, result = _measured(test, model, settings)
@@ -225,6 +226,18 @@ def _relative(cfg: Config) -> Run:
     for own in lines(model):
         own.watched = False
     arrays["first token"] = torch.stack([own.first.cpu() for own in lines(model)]).numpy()
+    return Run(result | test.about(), arrays, model.device)
+
+
+def _exact(cfg: Config) -> Run:
+    "Ridges in units of the spread, in float32 and in 16 bits on the same windows."
+    test, result = TestTexts(cfg, cap=max(1, cfg.cap // 4), most=1), {}
+    settings = dict(softmax=("softmax", OFF)) | {f"relative {r:g}": ("relative", r) for r in cfg.relative}
+    arrays = test.arrays()
+    for label, dtype in (("32 bits", torch.float32), ("16 bits", None)):
+        model, _ = fresh_model(cfg, dtype)
+        found, result[label] = _measured(test, model, settings)
+        arrays |= {f"{label} {name}": found[name] for name in settings}
     return Run(result | test.about(), arrays, model.device)
 
 # %% ../../nbs/37b_pretrained.ipynb #a178fa1b
@@ -325,7 +338,8 @@ def _start(model: Any, what: str, cfg: Config) -> list:
 # %% ../../nbs/37b_pretrained.ipynb #d2041391
 def _fitted(cfg: Config) -> Run:
     "Few numbers for each head, learned with all else frozen, and judged on other documents."
-    model, tokenizer = fresh_model(cfg)
+    exact = cfg.what == "relative"  # 16 bits lose the spread of a head that looks at one key
+    model, tokenizer = fresh_model(cfg, torch.float32 if exact else None)
     test, arrays = TestTexts(cfg), {}
     arrays["softmax"] = test.measure(model).astype(np.float32)
     own = _start(model, cfg.what, cfg)
@@ -522,6 +536,7 @@ def _speed(model: Any, ids: torch.Tensor, n: int) -> float:
 WORKS: dict[str, Callable] = dict(
     common=_common,
     relative=_relative,
+    exact=_exact,
     layers=_layers,
     heads=_heads,
     fitted=_fitted,
@@ -554,7 +569,9 @@ def cells(
     table["heads"] = Config("heads", **(size or dict(search=16, choices=(3e2, 1e2))))
     table |= fitted("ridge_temperature", "probe") | trained(2)
     units = dict(relative=(1e4, 3e3, 1e3, 3e2))
-    table |= dict(relative=Config("relative", **(size | units))) | fitted("relative")
+    both = dict(relative="relative", relative_exact="exact")
+    table |= {name: Config(work, **(size | units)) for name, work in both.items()}
+    table |= fitted("relative")
     table["fit_probe_slow"] = Config("fitted", "probe", **(size | dict(rate=0.02)))
     table["use"] = Config("used", **(size | dict(steps=4) if size else dict(steps=32)))
     return table

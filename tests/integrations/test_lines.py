@@ -10,6 +10,7 @@ from torch.nn import functional as F
 pytest.importorskip("transformers")
 
 from lla_course.attention.dense import lla_dense
+from lla_course.attention.flash import flash_lla
 from lla_course.integrations import lines as L
 from lla_course.integrations import pretrained_lines as P
 from lla_course.pretrained import tiny_llama
@@ -68,6 +69,40 @@ def test_a_relative_ridge_is_in_units_of_the_spread():
     own.set("relative", 2.0)
     right = lla_dense(q, k.expand_as(q), v.expand_as(q), ridge=2 * trace / 8, scale=0.3)
     assert torch.allclose(own(q, k, v, 0.3)[:, :, 1:], right[:, :, 1:], atol=1e-4)
+
+
+def test_a_relative_ridge_is_solved_with_in_float32():
+    own, q, k, v = heads(6)
+    q, k, v = (t.bfloat16() for t in (100 * q, k, v))  # sharp: many queries see one key only
+    own.set("relative", 1e4)
+    found = own(q, k, v, 0.3)
+    assert found.dtype == torch.bfloat16
+    wide = own(*(t.float() for t in (q, k, v)), 0.3)
+    assert torch.equal(found, wide.bfloat16())
+    own.narrow = True
+    rounded = flash_lla(q, k, v, ridge=1e4 * L.spread(q, k, 0.3), scale=0.3, enable_gqa=True)
+    assert torch.equal(own(q, k, v, 0.3), rounded)
+
+
+def test_the_spread_has_the_gradient_of_the_formula_and_keeps_queries_and_keys_only():
+    q, k = (t.requires_grad_() for t in heads(4)[1:3])
+    p, _, z = parts(q, k, 0.3)
+    right = (p * z.square().sum(-1)).sum(-1) / 8
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        found = L.spread(q, k, 0.3)
+    assert sum(t.numel() for t in kept) <= q.numel() + k.numel() + 2 * found.numel()
+    g = torch.randn(found.shape, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    g[..., 0] = 0  # at a lone key the spread is zero, where it is clamped
+    for a, b in zip(torch.autograd.grad(found, (q, k), g), torch.autograd.grad(right, (q, k), g)):
+        assert torch.allclose(a, b, atol=1e-9)
+
+
+def test_the_spread_is_not_rounded_to_16_bits_under_autocast():
+    q, k = (t.float() for t in heads(5)[1:3])
+    with torch.autocast("cpu", torch.bfloat16):
+        found = L.spread(q, k, 0.3)
+    assert torch.equal(found, L.spread(q, k, 0.3))
 
 
 def test_what_stands_in_the_place_of_the_solution():
@@ -227,7 +262,10 @@ def test_padding_after_an_answer_changes_nothing(model):
     assert together["loss"] == pytest.approx([s["loss"][0] for s in single], abs=2e-3)
 
 
-@pytest.mark.parametrize("name", ["common", "fit_ridge_temperature", "train_parallax_s0", "heads"])
+NAMES = ["common", "fit_ridge_temperature", "train_parallax_s0", "heads", "relative_exact", "fit_relative"]
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_small_cell_is_recorded(name):
     run = P.run(P.cells("fast")[name])
     assert run.result["documents"]["book"] > 0 and run.arrays["tokens"].shape[1] == 4

@@ -11,10 +11,10 @@ import re
 import sys
 
 # in the dtype of the inputs
-HALF = "q k v g o dq dk dv u_lo y_lo hi_u lo_u hi_y lo_y".split()
+HALF = "q k v g o dq dk dv u_lo y_lo hi_u lo_u hi_y lo_y g_unit padded".split()  # u and du too, if whole
 FLOAT = (
     "max_key_norm ridge kbar lse lse2 row_max n_eff ridge_eff rhs inverse x residual u y mean e dridge "
-    "cu ct un yn means moments"
+    "cu ct un yn means moments vbar cbar du top gain"
 ).split()
 NUMBER = "scale scale2 tol2 floor flat".split()
 
@@ -34,9 +34,11 @@ def meta_of(module):
     return importlib.import_module("lla_course.kernels.flash_lla_forward").Meta
 
 
-def types_of(names, dtype):
-    "The Triton type of each name; what is not known is a whole number."
+def types_of(names, dtype, whole=False):
+    "The Triton type of each name; what is not known is a whole number. A whole u has the dtype of the keys."
     known = {n: f"*{dtype}" for n in HALF} | {n: "*fp32" for n in FLOAT} | {n: "fp32" for n in NUMBER}
+    if whole:
+        known |= {"u": f"*{dtype}", "du": f"*{dtype}"}
     if "u_lo" in names:
         known |= {"u": f"*{dtype}", "y": f"*{dtype}"}  # the key sweep takes u and y in two parts
     known |= {n: "*i32" for n in ("counter", "steps", "lengths", "table")}
@@ -83,7 +85,7 @@ def build(module, job):
     switches |= {n for path, n in names.items() if kernel.arg_names[path[0]] == "META"}
     # a switch that no job knows is off
     constants = {p: job["constants"].get(n, False) for p, n in names.items() if n in switches}
-    known = types_of(names.values(), dtype)
+    known = types_of(names.values(), dtype, job["constants"].get("WHOLE", False))
     if kernel.is_gluon():
         BS, BD = job["constants"]["BS"], job["constants"]["BD"]
         known["desc"] = f"tensordesc<{dtype}[{BS}, {BD}],{module.hopper_layout(BD)!r}>"

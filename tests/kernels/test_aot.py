@@ -30,11 +30,14 @@ GPUS = {
 SWITCHES = (GPUS, (True, False), (True, False))  # GPU, causal, a head size that fills its tile
 ROWS = (forward.TILES, forward.TILES_FP32)
 TABLES = {
-    forward: {f"lla_{name}_kernel": ROWS for name in ("mean", "matrix", "solve", "output")},
+    forward: {f"lla_{name}_kernel": ROWS for name in ("mean", "matrix", "solve", "output")}
+    | {"lla_given_kernel": (forward.TILES_GIVEN, forward.TILES_GIVEN_FP32)},
     backward: {
         "lla_bwd_rhs_kernel": ROWS,
         "lla_bwd_dq_kernel": ROWS,
         "lla_bwd_dkv_kernel": (backward.TILES_DKV, backward.TILES_DKV_FP32),
+        "lla_given_dq_kernel": (backward.TILES_GIVEN_DQ, backward.TILES_GIVEN_DQ_FP32),
+        "lla_given_dkv_kernel": (backward.TILES_GIVEN_DKV, backward.TILES_DKV_FP32),
     },
     decode: {
         "lla_decode_split_kernel": (decode.DECODE_TILES, decode.DECODE_TILES_FP32),
@@ -42,7 +45,8 @@ TABLES = {
     },
 }
 PAGES = {"lla_decode_split_kernel": (0, 16, 48)}  # tokens of a page of the cache
-VALUES = ("lla_output_kernel", "lla_bwd_rhs_kernel", "lla_bwd_dq_kernel", "lla_bwd_dkv_kernel")
+GIVEN = ("lla_given_kernel", "lla_given_dq_kernel", "lla_given_dkv_kernel")
+VALUES = ("lla_output_kernel", "lla_bwd_rhs_kernel", "lla_bwd_dq_kernel", "lla_bwd_dkv_kernel", *GIVEN)
 WIDE = {16: 40, 32: 8, 64: 128, 128: 100}  # head size of keys, padded -> of values
 # AMD's compiler knows no tf32x3; a kernel that asks for it by name, and not for EXACT, is left out there
 NAMED = {"lla_matrix_kernel", "lla_solve_kernel"} if '"tf32x3"' in inspect.getsource(forward) else set()
@@ -70,6 +74,8 @@ def job(kernel, table, BD, dtype, arch, causal, even, page=0, window=False, DV=0
         PAGE=page,
         HALF=dtype != "fp32",
         PIECES=16,
+        GIVEN=(kernel in GIVEN) * (1 + (even or dtype == "fp32")),
+        WHOLE=kernel in GIVEN and (even or dtype == "fp32"),
     )
     if kernel == "lla_decode_merge_kernel":
         (warps, constants["STAGES"]), stages = tile, 3
@@ -79,7 +85,7 @@ def job(kernel, table, BD, dtype, arch, causal, even, page=0, window=False, DV=0
     else:
         constants["BT"], constants["BS"], warps, stages = tile
     return dict(
-        kernel=kernel,
+        kernel=kernel.replace("given_dkv", "bwd_dkv"),  # one kernel, with and without a solution
         arch=arch,
         dtype=dtype,
         aligned=even,
@@ -89,7 +95,9 @@ def job(kernel, table, BD, dtype, arch, causal, even, page=0, window=False, DV=0
 
 
 def short(kernel):
-    return kernel.removeprefix("lla_").removeprefix("bwd_").removesuffix("_kernel")
+    "The name in the table of smaller tiles: a kernel for given directions takes what its sister would."
+    name = kernel.removeprefix("lla_").removeprefix("bwd_").removesuffix("_kernel")
+    return "output" if name == "given" else name.removeprefix("given_")
 
 
 def entries(module):
@@ -182,6 +190,15 @@ def test_the_solver_in_gluon_compiles_twice_to_a_multiprocessor():
         assert found.get("kind") == "wgmma", (made, found)
         # two programs share 228 kB, and each takes one more for itself
         assert 2 * (found["shared"] + 1024) <= 228 * 1024, (made, found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
+def test_the_copy_of_keys_compiles():
+    whole = dict(kernel="hopper_pad_kernel", arch="90", options=dict(num_warps=4))
+    shapes = product(hopper.HOPPER_TILES.items(), ("bf16", "fp16"))
+    jobs = [whole | dict(dtype=d, constants=dict(BS=t[0], BD=BD), aligned=BD > 16) for (BD, t), d in shapes]
+    assert all("error" not in found for found in compiled(hopper, jobs))
 
 
 @pytest.mark.parametrize(

@@ -22,8 +22,9 @@ from lla_course.attention.conjugate_gradient import make_heads
 from lla_course.attention.dense import as_heads
 from lla_course.attention.tiled import lla_tiled, solve_rows, solver_settings
 from lla_course.kernels import flash_lla_backward, flash_lla_forward
-from lla_course.kernels.flash_lla_backward import lla_backward
+from lla_course.kernels.flash_lla_backward import lla_backward, lla_gain
 from lla_course.kernels.flash_lla_forward import lla_forward
+from lla_course.kernels.runtime import tl, triton
 
 GRADIENT_FLOOR = FLOOR | {torch.float32: 3e-6}
 TOL = {torch.float32: 1e-6, torch.float16: 1e-3, torch.bfloat16: 1e-3}
@@ -233,3 +234,30 @@ def test_addresses_have_64_bits():
         pytest.skip("15 GB of a view each; the forward test does it there")
     for a, b in zip(kernel(apart(q), apart(k), apart(v), g), want):
         assert torch.equal(a, b)
+
+
+@needs_kernels
+def test_a_ridge_below_its_floor_has_no_gradient():
+    q, k, v, g = (t.to(DEVICE) for t in problem(2, 1, 40, 40, 16, torch.float32))
+    ridge = torch.logspace(-6, 0, 40, device=DEVICE).expand(2, 40).contiguous()
+    knobs = dict(scale=0.25, is_causal=True, tol=1e-6, max_steps=32)
+    saved = lla_forward(q, k, v, ridge, **knobs)
+    raised = saved.ridge > ridge
+    whole, given = (lla_backward(q, k, v, saved, g, **knobs, ridge=r) for r in (None, ridge))
+    assert raised.any() and not raised.all() and whole[3][raised].any()
+    assert torch.equal(given[3], torch.where(raised, 0, whole[3]))
+    assert all(map(torch.equal, given[:3], whole[:3]))
+
+
+@triton.jit
+def gain_kernel(p_top, p_out):
+    tl.store(p_out, lla_gain(p_top))
+
+
+@needs_kernels
+def test_a_gradient_in_float16_is_scaled_by_a_power_of_two():
+    tops = torch.tensor([2.0**n for n in range(-24, 16)] + [0.0, 3e-7, 0.3, 0.9995, 1.001, 65504.0])
+    for top in tops.half().float():
+        out = torch.zeros(1, device=DEVICE)
+        gain_kernel[(1,)](top[None].to(DEVICE), out)
+        assert out.item() == torch.exp2(-top.clamp_min(1e-30).log2().ceil()).item()

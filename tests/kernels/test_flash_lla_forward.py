@@ -19,6 +19,7 @@ from helpers import (
 )
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled, solver_settings
+from lla_course.kernels import flash_lla_forward
 from lla_course.kernels.flash_lla_forward import TILES, Forward, lla_forward
 from lla_course.kernels.runtime import can_run
 
@@ -263,3 +264,23 @@ def test_addresses_have_64_bits(which, power):
     want = lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o
     given[which] = apart.copy_(given[which])
     assert torch.equal(lla_forward(given["q"], given["k"], given["v"], ridge, **knobs).o, want)
+
+
+@needs_kernels
+@pytest.mark.parametrize("is_causal, window", [(True, None), (False, None), (False, (9, 3))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_longest_key_of_a_walk_and_of_a_head_floor_the_same_ridges(is_causal, window, dtype, monkeypatch):
+    q, k, v = random_heads((4, 70, 16), (2, 90, 16), (2, 90, 16), dtype=dtype)
+    k[0, 80] *= 100  # seen by the last queries only, if causal
+    k[1, 85, 3] = torch.inf
+    ridge = torch.logspace(-6, 1, 70).expand(4, 70).contiguous()
+    q, k, v, ridge = (t.to(DEVICE) for t in (q, k, v, ridge))
+    knobs = dict(scale=0.25, is_causal=is_causal, window=window, tol=1e-3, max_steps=16)
+    found = []
+    for few in (0, 90):
+        monkeypatch.setattr(flash_lla_forward, "FEW_KEYS", few)
+        found.append(lla_forward(q, k, v, ridge, **knobs))
+    for a, b in zip(*(vars(f).values() for f in found)):
+        assert torch.equal(a.nan_to_num(), b.nan_to_num())
+    raised = found[0].ridge[:2] > ridge[:2]
+    assert raised.any() and not raised.all()

@@ -5,6 +5,7 @@ Where there is no Hopper GPU it is only compiled (test_aot); what prepares its l
 import pytest
 import torch
 
+from helpers import DEVICE, needs_kernels
 from lla_course import flash_lla
 from lla_course.attention.benchmark import portable_kernels
 from lla_course.kernels import flash_lla_forward as forward
@@ -15,9 +16,10 @@ HERE = torch.cuda.is_available() and not gluon_refusal(describe_gpu("cuda"), tor
 on_hopper = pytest.mark.skipif(not HERE, reason="needs a Hopper GPU")
 
 
+@needs_kernels
 @pytest.mark.parametrize("S, D", [(128, 64), (100, 64), (128, 48), (1, 5)])
 def test_keys_are_padded_to_whole_tiles_of_each_head(S, D):
-    k, BD = torch.randn(3, S, D), 64
+    k, BD = torch.randn(3, S, D, device=DEVICE), 64
     rows, per_head = hopper.hopper_keys(k, 64, BD)
     assert per_head % 64 == 0 and rows.shape == (3 * per_head, BD) and rows.is_contiguous()
     padded = rows.view(3, per_head, BD)
@@ -26,8 +28,9 @@ def test_keys_are_padded_to_whole_tiles_of_each_head(S, D):
     assert (rows.data_ptr() == k.data_ptr()) == (S % 64 == 0 and D == BD)
 
 
+@needs_kernels
 def test_keys_of_interleaved_heads_are_copied():
-    k = torch.randn(128, 3, 64).transpose(0, 1)
+    k = torch.randn(128, 3, 64, device=DEVICE).transpose(0, 1)
     rows, per_head = hopper.hopper_keys(k, 64, 64)
     assert per_head == 128 and torch.equal(rows.view(3, 128, 64), k)
 

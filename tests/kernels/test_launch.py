@@ -1,16 +1,19 @@
 """What a launch is remembered by: calls that Triton would compile apart must have keys apart. No kernel runs
 here, so no GPU is needed."""
 
+import inspect
 from itertools import product
+from types import SimpleNamespace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
-from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve
-from lla_course.kernels.flash_lla_backward import lla_backward
-from lla_course.kernels.flash_lla_forward import lla_forward
+from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve, runtime
+from lla_course.kernels.flash_lla_backward import lla_backward, lla_given_backward
+from lla_course.kernels.flash_lla_forward import lla_forward, lla_given_forward
 from lla_course.kernels.op import lla
-from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable
+from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable, together
 
 pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
 
@@ -44,11 +47,14 @@ def launches(monkeypatch):
     return seen
 
 
-def both_passes(q, k, v, probe=None, **settings):
-    ridge = torch.full(q.shape[:2], 0.1)
-    saved = lla_forward(q, k, v, ridge, probe=probe, **settings)
-    dprobe = None if probe is None else torch.empty_like(probe)
-    lla_backward(q, k, v, saved, torch.zeros_like(saved.o), dprobe=dprobe, **settings)
+def both_passes(q, k, v, **settings):
+    saved = lla_forward(q, k, v, torch.full(q.shape[:2], 0.1), **settings)
+    lla_backward(q, k, v, saved, torch.zeros_like(saved.o), **settings)
+
+
+def both_walks(q, k, v, u, **settings):
+    saved = lla_given_forward(q, k, v, u, **settings)
+    lla_given_backward(q, k, v, u, saved, torch.zeros_like(saved.o), **settings)
 
 
 def heads(N, n, D, layout, dtype):
@@ -68,7 +74,9 @@ def test_nothing_that_triton_compiles_for_is_missing_in_a_key(launches):
         q = torch.zeros(2 * group, T, D)
         k, v = torch.zeros(2, 2, T + more, D)
         for window, is_causal in product(WINDOWS, (False, True)):
-            both_passes(q, k, v, scale=0.5, is_causal=is_causal, window=window, tol=0.1, max_steps=8)
+            sees = dict(scale=0.5, is_causal=is_causal, window=window)
+            both_passes(q, k, v, **sees, tol=0.1, max_steps=8)
+            both_walks(q, k, v, q, **sees)
     assert launches and all(len(kinds) == 1 for kinds in launches.values())
 
 
@@ -80,7 +88,9 @@ def test_settings_and_layouts_are_in_a_key(launches):
         q, k, v = (heads(2, 600, D, layout, dtype) for D in (16, 16, Dv))
         for change in changes:
             both_passes(q, k, v, **plain | change)
-        both_passes(q, k, v, probe=torch.zeros(2, 600, 16), **plain)
+        for of in (torch.float32, dtype):
+            for scale in (0.5, 1):
+                both_walks(q, k, v, heads(2, 600, 16, layout, of), scale=scale, is_causal=True)
     assert launches and all(len(kinds) == 1 for kinds in launches.values())
 
 
@@ -125,3 +135,83 @@ def test_no_key_is_refused_by_the_kernels_alone():
         lla(q, k, k, is_causal=False)
     with pytest.raises(ValueError, match="multiple of the 0 heads"):
         lla(q, q[:, :0], q[:, :0])
+
+
+class Operations(TorchDispatchMode):
+    "The names of the operators of PyTorch that were called, but for those that ask for memory or views."
+
+    def __init__(self):
+        super().__init__()
+        self.called = []
+
+    def __torch_dispatch__(self, f, types, args=(), kwargs=None):
+        name = f.__name__.split(".")[0]
+        if not name.startswith(("empty", "new_empty", "unbind", "as_strided", "view", "detach")):
+            self.called.append(name)
+        return f(*args, **kwargs or {})
+
+
+@pytest.mark.parametrize("dtype, extra", [(torch.float32, []), (torch.float16, ["linalg_vector_norm"])])
+@pytest.mark.parametrize("T, more", [(16, []), (1100, ["linalg_vector_norm", "amax"])])
+def test_a_pass_starts_its_kernels_and_little_else(launches, dtype, extra, T, more):
+    q, k, v = torch.randn(3, 2, T, 16).to(dtype)
+    ridge, settings = torch.full((2, T), 0.1), dict(scale=0.25, is_causal=True, tol=0.1, max_steps=8)
+    with Operations() as forward:
+        saved = lla_forward(q, k, v, ridge, **settings)
+    with Operations() as backward:
+        lla_backward(q, k, v, saved, q, ridge=ridge, **settings)
+    assert forward.called == more and backward.called == extra
+    matrix = ["lla_matrix_kernel"] if saved.inverse.shape[1] else []
+    names = ["lla_mean_kernel", *matrix, "lla_solve_kernel", "lla_output_kernel"]
+    names += ["lla_bwd_rhs_kernel", "lla_bwd_dq_kernel", "lla_bwd_dkv_kernel"]
+    assert list(dict.fromkeys(key[0] for key in launches)) == names
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (2, 5, 7), (2, 0, 4)])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_tensors_of_one_allocation_lie_apart_and_on_whole_addresses(shape, dtype):
+    made = together(3, shape, dtype=dtype)
+    for i, t in enumerate(made):
+        t.fill_(i)
+    assert all(t.shape == shape and t.dtype == dtype and t.is_contiguous() for t in made)
+    assert all(bool((t == i).all()) for i, t in enumerate(made))
+    assert not made[0].numel() or all(t.data_ptr() % 16 == 0 for t in made)
+
+
+class Compiled:
+    "What Triton returns of a first launch, with a list of the launches after it."
+
+    def __init__(self):
+        self.function, self.packed_metadata, self.told, self.long = "function", "metadata", [], []
+
+    def run(self, *given):
+        self.told.append(given)
+
+    def __getitem__(self, grid):
+        return lambda *args: self.long.append((grid, *args))
+
+
+def test_a_known_launch_is_started_as_triton_starts_it(monkeypatch):
+    found, hooks = Compiled(), [SimpleNamespace(calls=[]), SimpleNamespace(calls=[])]
+    kernel = {(3,): lambda *args, **options: found}
+    monkeypatch.setattr(runtime, "INTERPRET", False)
+    monkeypatch.setattr(runtime, "_compiled", {})
+    told = SimpleNamespace(launch_enter_hook=hooks[0], launch_exit_hook=hooks[1])
+    monkeypatch.setattr(runtime.triton.knobs, "runtime", told)
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 1)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 10 + device, raising=False)
+    for _ in range(2):
+        runtime.launch(kernel, 3, 1.0, META=None, num_warps=4)
+    assert found.told == [(3, 1, 1, 11, "function", "metadata", None, None, None, 1.0, None)]
+    for hook in hooks:  # a profiler of Triton's is told of every launch
+        hook.calls.append(print)
+        runtime.launch(kernel, 3, 1.0, META=None, num_warps=4)
+        hook.calls.clear()
+    assert found.long == [((3, 1, 1), 1.0, None)] * 2 and len(found.told) == 1
+
+
+def test_triton_is_started_as_this_version_says():
+    "`launch` gives `run` what `CompiledKernel.__getitem__` gives it, and None where profilers are served."
+    source = inspect.getsource(runtime.triton.compiler.CompiledKernel.__getitem__)
+    order = "grid[2], stream, self.function, self.packed_metadata, launch_metadata"
+    assert order in " ".join(source.split())
