@@ -929,17 +929,19 @@ CLAIMS = {
             "One round of rejection sampling improves",
             "an interval of the gain that holds zero, a gold pupil within reach, kept texts that are no"
             " luckier than right ones",
-            "cell r014 + cell r015",
+            "cell r014a8f2 + cell r015c7f1",
         ),
         (
-            "Five rounds on the same problems",
-            "a tuning curve that rises with the training curve, or as many problems solved with eight texts",
-            "cell r021c + cell r023b + cell r014",
+            "Reinforcement beats one round",
+            "an interval that holds zero after the careless lesson or none elsewhere, one above five rounds,"
+            " or five rounds that solve as many problems with eight texts",
+            "cell r014a8f2 + cell r021f8b2 + cell r023f2c8",
         ),
         (
-            "In a trial with about as many texts",
-            "an interval that tells the two apart, a psi that moved as far, or one that is less lucky",
-            "cell r032",
+            "The θ-update of BRiTE takes back",
+            "a pupil that is not behind psi, or one whose answers follow from their steps as often, or one"
+            " without those texts that is not ahead of psi",
+            "cell r014a8f2 + cell r034b7a2 + cell r036b6e2",
         ),
     ],
     "49_brite_lab": [

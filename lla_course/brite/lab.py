@@ -20,7 +20,7 @@ from scipy.stats import binom
 from .algorithm import coverage, theta_update
 from .experiments import cells
 from .model import LatentModel, TokenTree, observed
-from .pretrained import METHODS as SPOKEN
+from .pretrained import BASES, recorded
 from .pretrained import cells as spoken_cells
 from .speaker import Problem, is_faithful, is_right, problems, said_answer
 from ..core import bad_argument, require_choice, require_positive, require_whole
@@ -313,21 +313,23 @@ def _spoken_row(text: str, problem: Problem) -> tuple[list[str], list[float], st
     return lines, [*judged[:-1], float(right)], grade
 
 # %% ../../nbs/49_brite_lab.ipynb #v492
+def _spoken_runs() -> list[str]:
+    return [f"{base}_{seed}" for base in BASES for seed in range(3)]
+
+
 @remembered()
 def spoken_texts(
-    run: str,  # a run of chapter 43, as "chain_0"
+    run: str,  # a base and a seed of chapter 43, as "chain_0"
 ) -> dict[
     str, list[str]
 ]:  # what each method wrote to the first test problems; empty where nothing is recorded
     "Recorded texts of a language model. Raises `ValueError` for an unknown run."
-    table = spoken_cells()
-    record = load(f"43_brite_pretrained/{require_choice('run', run, tuple(table))}", table[run])
-    methods = record.result.get("methods", {}) if record else {}
-    return {name: methods[name]["texts"] for name in SPOKEN if methods.get(name, {}).get("texts")}
+    base, _, seed = require_choice("run", run, _spoken_runs()).rpartition("_")
+    return {method: graded.about["texts"] for method, graded in recorded(base, int(seed)).items()}
 
 
 def spoken_figure(
-    run: str = "chain_0",  # a run of chapter 43
+    run: str = "chain_0",  # a base and a seed of chapter 43
     problem: int = 0,  # which test problem, from 0
 ) -> go.Figure:  # a row for each method, a column for each line of its text
     "The texts of all methods to one problem. Raises `ValueError` for an unknown run or problem."
@@ -363,5 +365,5 @@ def spoken_figure(
 
 def spoken_lab() -> Any:  # an ipywidgets box
     "The reader of chapter 43, live: run and problem."
-    runs = [name for name in spoken_cells() if name.endswith("_0") and spoken_texts(name)] or ["chain_0"]
+    runs = [name for name in _spoken_runs() if name.endswith("_0") and spoken_texts(name)] or ["chain_0"]
     return live(spoken_figure, run=choice("run", runs, runs[0]), problem=slider("problem", 0, 0, 23, 1))

@@ -193,17 +193,17 @@ class LlamaShape:
 def rotary(
     shape: LlamaShape,  # for D and theta
     places: torch.Tensor,  # positions, [B, T]
-) -> tuple[torch.Tensor, torch.Tensor]:  # cosines and sines, [B, 1, T, D]
-    "The rotations of each position."
+) -> torch.Tensor:  # of length one, complex, [B, 1, T, D / 2]
+    "The rotations of each position, a complex number for each pair of coordinates."
     half = torch.arange(0, shape.head_dim, 2, device=places.device, dtype=torch.float32) / shape.head_dim
-    angles = places[..., None].float() / shape.rope_theta**half
-    angles = torch.cat([angles, angles], -1)[:, None]
-    return angles.cos(), angles.sin()
+    angles = (places[..., None].float() / shape.rope_theta**half)[:, None]
+    return torch.polar(torch.ones_like(angles), angles)
 
 # %% ../../nbs/42b_language_model.ipynb #m001_c
-def _rotate(x: torch.Tensor, turn: tuple[torch.Tensor, torch.Tensor]) -> torch.Tensor:
-    a, b = x.chunk(2, -1)
-    return (x * turn[0] + torch.cat([-b, a], -1) * turn[1]).to(x.dtype)
+def _rotate(x: torch.Tensor, turn: torch.Tensor) -> torch.Tensor:
+    "Coordinates 2i and 2i + 1 are a pair, see `from_state`."
+    pairs = torch.view_as_complex(x.float().unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * turn).flatten(-2).to(x.dtype)
 
 # %% ../../nbs/42b_language_model.ipynb #m002
 class LlamaBlock(nn.Module):
@@ -227,7 +227,7 @@ class LlamaBlock(nn.Module):
     def forward(
         self,
         h: torch.Tensor,  # residual stream in float32, [B, T, C]
-        turn: tuple,  # of `rotary`
+        turn: torch.Tensor,  # of `rotary`
         attend: Callable,  # q [B, Hq, T, D], k and v [B, Hkv, T, D] -> [B, Hq, T, D]
     ) -> torch.Tensor:  # [B, T, C]
         "Read on."
@@ -239,6 +239,42 @@ class LlamaBlock(nn.Module):
         h = h + F.linear(mixed.transpose(1, 2).flatten(2), self.out)
         gate, up = F.linear(self._normed(h, self.norm2), self.gate_up).chunk(2, -1)
         return h + F.linear(F.silu(gate) * up, self.down)
+
+# %% ../../nbs/42b_language_model.ipynb #m002_b
+def _logits(h: torch.Tensor, embed: torch.Tensor, temperature: float) -> torch.Tensor:
+    out = F.linear(h, embed).float()
+    if temperature != 1:
+        out = out / temperature
+    return out.index_fill_(-1, torch.zeros(1, dtype=torch.long, device=h.device), -torch.inf)
+
+
+class _Attend:
+    "Attention of `count` tokens to themselves and to `before` others, layer by layer; padding is not seen."
+
+    def __init__(
+        self, model: "Llama", start: torch.Tensor, before: int, count: int, kept: list | None = None
+    ) -> None:
+        "Of the others, `kept` holds the keys and values; with no others, it collects them for later."
+        place, self.before, self.kept, self.layer = start.device, before, kept, 0
+        cast = torch.is_autocast_enabled(place.type)
+        kind = torch.get_autocast_dtype(place.type) if cast else model.embed.dtype
+        at, own = (
+            torch.arange(before + count, device=place),
+            torch.arange(before, before + count, device=place),
+        )
+        own = own[:, None]
+        seen = (at >= start[:, None, None]) & (at <= own) | (at == own)  # [B, count, before + count]
+        self.bias = torch.zeros_like(seen, dtype=kind).masked_fill(~seen, -torch.inf)[:, None]
+
+    def __call__(self, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
+        if self.before:
+            old, self.layer = self.kept[self.layer], self.layer + 1
+            copies = len(k) // len(old[0])
+            k, v = (torch.cat([o.repeat_interleave(copies, 0), t], 2) for o, t in zip(old, (k, v)))
+        elif self.kept is not None:
+            self.kept.append((k, v))
+        k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+        return F.scaled_dot_product_attention(q, k, v, attn_mask=self.bias)
 
 # %% ../../nbs/42b_language_model.ipynb #m003
 class Llama(nn.Module):
@@ -270,34 +306,44 @@ class Llama(nn.Module):
             h = block(h, turn, attend)
         return F.rms_norm(h, self.norm.shape, self.norm, self.shape.rms_norm_eps)
 
+    def states(
+        self,
+        x: torch.Tensor,  # prompts, [B, P]
+        start: torch.Tensor,  # first token of each that counts, [B]
+        text: torch.Tensor,  # what follows: each prompt stands before n texts, [B n, C]
+    ) -> (
+        torch.Tensor
+    ):  # normed, behind the prompt and behind all but the last token of a text [B n, C, width]
+        "Read texts behind their prompts, each prompt once."
+        n, P, C, L = len(text) // len(x), x.shape[1], text.shape[1], len(self.blocks)
+        places = torch.arange(P + C - 1, device=x.device) - start[:, None]
+        if n == 1:
+            attend = _Attend(self, start, 0, P + C - 1)
+            whole = torch.cat([x, text[:, :-1]], 1)
+            return self.read(whole, places.clamp_min(0), [attend] * L)[:, P - 1 :]
+        kept = []
+        attend = _Attend(self, start, 0, P, kept)
+        h = self.read(x, places[:, :P].clamp_min(0), [attend] * L)[:, -1:]
+        attend = _Attend(self, start.repeat_interleave(n), P, C - 1, kept)
+        later = self.read(text[:, :-1], places[:, P:].repeat_interleave(n, 0), [attend] * L)
+        return torch.cat([h.repeat_interleave(n, 0), later], 1)
+
     def logits(
         self,
         h: torch.Tensor,  # [..., C]
     ) -> torch.Tensor:  # [..., vocab], float32
         "What comes next, token 0 excepted."
-        out = F.linear(h.to(self.embed.dtype), self.embed).float()
-        if self.temperature != 1:
-            out = out / self.temperature
-        return out.index_fill_(-1, torch.zeros(1, dtype=torch.long, device=h.device), -torch.inf)
+        return _logits(h.to(self.embed.dtype), self.embed, self.temperature)
 
     def forward(
         self,
         tokens: torch.Tensor,  # [B, T]
         start: torch.Tensor,  # first token of each row that counts, [B]
-        last: int | None = None,  # only the logits after these last positions; None: all
-    ) -> torch.Tensor:  # logits [B, T or last, vocab]
+    ) -> torch.Tensor:  # logits [B, T, vocab]
         "Read whole texts."
         T = tokens.shape[1]
-        at = torch.arange(T, device=tokens.device)
-        seen = (at >= start[:, None, None]) & (at <= at[:, None]) | (at == at[:, None])  # [B, T, T]
-        bias = torch.zeros_like(seen, dtype=torch.float32).masked_fill(~seen, -torch.inf)[:, None]
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor) -> torch.Tensor:
-            k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias.to(q.dtype))
-
-        h = self.read(tokens, (at - start[:, None]).clamp_min(0), [attend] * len(self.blocks))
-        return self.logits(h if last is None else h[:, T - last :])
+        places = (torch.arange(T, device=tokens.device) - start[:, None]).clamp_min(0)
+        return self.logits(self.read(tokens, places, [_Attend(self, start, 0, T)] * len(self.blocks)))
 
 # %% ../../nbs/42b_language_model.ipynb #m004
 def from_state(
@@ -305,9 +351,18 @@ def from_state(
     state: dict,  # of transformers' `LlamaForCausalLM`
     temperature: float = 1.0,  # of its distribution
 ) -> Llama:  # in float32
-    "The same model, from the weights as `transformers` names them. Raises `ValueError` for other sizes."
+    """The same model, from the weights as `transformers` names them, the coordinates of queries and keys in
+    another order: a pair that is rotated stands together. Raises `ValueError` for other sizes."""
     model = Llama(shape, temperature)
-    get = lambda name: state[f"model.{name}.weight"].float()
+
+    def get(name: str) -> torch.Tensor:
+        value = state[f"model.{name}.weight"].float()
+        if name.endswith(
+            ("q_proj", "k_proj")
+        ):  # of each head first all first ones of a pair, then all second
+            value = value.unflatten(0, (-1, 2, shape.head_dim // 2)).transpose(1, 2).flatten(0, 2)
+        return value
+
     pairs = [(model.embed, get("embed_tokens")), (model.norm, get("norm"))]
     parts = dict(qkv=[f"self_attn.{n}_proj" for n in "qkv"], out=["self_attn.o_proj"])
     parts |= dict(gate_up=["mlp.gate_proj", "mlp.up_proj"], down=["mlp.down_proj"])
@@ -322,18 +377,48 @@ def from_state(
     return model
 
 # %% ../../nbs/42b_language_model.ipynb #m004_b
+class _LogProbs(torch.autograd.Function):
+    "Log-probabilities of tokens, some thousand at a time; logits are made anew for the gradients, not kept."
+
+    @staticmethod
+    def forward(
+        ctx: Any, h: torch.Tensor, embed: torch.Tensor, wanted: torch.Tensor, temperature: float
+    ) -> torch.Tensor:
+        "States [N, C], embeddings [vocab, C], tokens [N] -> [N]."
+        ctx.kinds, ctx.temperature = (h.dtype, embed.dtype), temperature
+        cast = torch.is_autocast_enabled(h.device.type)
+        kind = torch.get_autocast_dtype(h.device.type) if cast else embed.dtype
+        h, embed, found, sums = h.to(kind), embed.to(kind), [], []
+        for some, tokens in zip(h.split(2048), wanted.split(2048)):
+            logits = _logits(some, embed, temperature)
+            sums.append(logits.logsumexp(-1))
+            found.append(logits.gather(1, tokens[:, None])[:, 0] - sums[-1])
+        ctx.save_for_backward(h, embed, wanted, torch.cat(sums))
+        return torch.cat(found)
+
+    @staticmethod
+    def backward(ctx: Any, grad: torch.Tensor) -> tuple:
+        h, embed, wanted, sums = ctx.saved_tensors
+        to_h, to_embed = [], torch.zeros_like(embed, dtype=torch.float32)
+        for some, tokens, total, g in zip(*(t.split(2048) for t in (h, wanted, sums, grad))):
+            p = (_logits(some, embed, ctx.temperature) - total[:, None]).exp_()
+            p.mul_(-g[:, None]).scatter_add_(1, tokens[:, None], g[:, None])
+            p = (p / ctx.temperature if ctx.temperature != 1 else p).to(embed.dtype)
+            to_h.append(p @ embed)
+            to_embed += p.T @ some
+        return torch.cat(to_h).to(ctx.kinds[0]), to_embed.to(ctx.kinds[1]), None, None
+
+
 def log_probs(
     model: Llama,  # any
     x: torch.Tensor,  # prompts, padded on the left, [B, P]
     start: torch.Tensor,  # where each begins, [B]
-    text: torch.Tensor,  # texts, padded with 0 on the right, [B, C]
-) -> torch.Tensor:  # log-probability of each token, [B, C]; 0 for padding
+    text: torch.Tensor,  # texts, padded with 0 on the right; each prompt stands before n of them, [B n, C]
+) -> torch.Tensor:  # log-probability of each token, [B n, C]; 0 for padding
     "How probable each token of a text is, after the prompt and the tokens before it."
-    C = text.shape[1]
-    logits = model(torch.cat([x, text[:, :-1]], 1), start, last=C)
     wanted = text.masked_fill(text == 0, 1)  # padding is never asked for, and token 0 has no probability
-    losses = F.cross_entropy(logits.flatten(0, 1), wanted.flatten(), reduction="none").view(text.shape)
-    return -losses * (text > 0)
+    h = model.states(x, start, text).flatten(0, 1)
+    return _LogProbs.apply(h, model.embed, wanted.flatten(), model.temperature).view(text.shape) * (text > 0)
 
 # %% ../../nbs/42b_language_model.ipynb #s001
 class Sampler:
@@ -369,7 +454,7 @@ class Sampler:
             whole(1),
         )
         self.done, self.noise = whole(B).bool(), torch.ones(1, dtype=torch.float32, device=place)
-        self.graph = None
+        self.graph = self.states = None
 
     @torch.no_grad()
     def refresh(
@@ -377,6 +462,7 @@ class Sampler:
         model: Llama,  # the same, some updates later
     ) -> None:
         "Take over the weights."
+        self.states = None
         for mine, new in zip(self.model.parameters(), model.parameters()):
             mine.copy_(new)
 
@@ -390,8 +476,8 @@ class Sampler:
         self.token.copy_(new)
         self.at += 1
 
-    def _begin(self) -> None:
-        "Read the prompts into the cache, and draw the first token."
+    def _read(self) -> torch.Tensor:
+        "Read the prompts into the cache; the last state of each, [B, C]."
         P, B = self.sizes[0], self.sizes[2]
         at = torch.arange(P, device=self.x.device)
         seen = (at >= self.start[:, None, None]) & (at <= at[:, None]) | (at == at[:, None])
@@ -405,8 +491,18 @@ class Sampler:
             return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
 
         attends = [partial(attend, layer=i) for i in range(len(self.model.blocks))]
-        self.at.fill_(P - 1)
-        self._choose(self.model.read(self.x, (at - self.start[:, None]).clamp_min(0), attends)[:, -1])
+        return self.model.read(self.x, (at - self.start[:, None]).clamp_min(0), attends)[:, -1].clone()
+
+    def _begin(self, x: torch.Tensor, start: torch.Tensor) -> None:
+        "Draw the first token behind prompts. Those of the texts before are not read again."
+        if self.states is None or not (torch.equal(x, self.x) and torch.equal(start, self.start)):
+            self.x.copy_(x)
+            self.start.copy_(start)
+            self.states = self._read()
+        self.text.zero_()
+        self.done.fill_(False)
+        self.at.fill_(self.sizes[0] - 1)
+        self._choose(self.states)
 
     def _next(self) -> None:
         "Read the token that was drawn, and draw the next one."
@@ -432,12 +528,8 @@ def _write_batch(s: Sampler, x: torch.Tensor, start: torch.Tensor, greedy: bool)
     "Texts for at most as many prompts as the sampler has rows."
     B = s.sizes[2]
     rows = torch.arange(B, device=x.device).clamp_max(len(x) - 1)
-    s.x.copy_(x[rows])
-    s.start.copy_(start[rows])
-    s.text.zero_()
-    s.done.fill_(False)
     s.noise.fill_(0.0 if greedy else 1.0)
-    s._begin()
+    s._begin(x[rows], start[rows])
     for k in range(s.sizes[1] - 1):
         if k % 8 == 0 and bool(s.done.all()):
             break

@@ -15,6 +15,7 @@ from lla_course.brite import pretrained as P
 from lla_course.brite import speaker as S
 from lla_course.brite.updates import advantages, choose, preference_loss, rloo_loss
 from lla_course.pretrained import tiny_llama
+from lla_course.records import checkpoint_folder
 
 pytest.importorskip("transformers")
 
@@ -199,6 +200,52 @@ def test_padding_on_the_left_changes_nothing(tiny):
     torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4)
 
 
+def test_texts_behind_one_prompt_are_scored_as_if_each_had_its_own(tiny, prompts):
+    "Log-probabilities and gradients, against autograd through a softmax over all logits."
+    ours, (x, start) = S.from_state(S.speaker("tiny").shape, S.speaker("tiny").state, 1.5), prompts
+    text = torch.randint(1, 250, (12, 7))
+    text = text.masked_fill(torch.arange(7) >= torch.randint(1, 8, (12, 1)), 0)
+    each = start.repeat_interleave(4)
+    weights, found = torch.randn(12, 7), []
+
+    def by_softmax():
+        logits = ours(torch.cat([x.repeat_interleave(4, 0), text], 1), each)[:, 11:-1]
+        return logits.log_softmax(-1).gather(2, text.clamp_min(1)[..., None])[..., 0] * (text > 0)
+
+    for way in (
+        by_softmax,
+        lambda: S.log_probs(ours, x.repeat_interleave(4, 0), each, text),
+        lambda: S.log_probs(ours, x, start, text),
+    ):
+        ours.zero_grad()
+        log_p = way()
+        (log_p * weights).sum().backward()
+        found.append([log_p.detach(), *(p.grad.clone() for p in ours.parameters())])
+    for other in found[1:]:
+        for a, b in zip(found[0], other):
+            torch.testing.assert_close(a, b, rtol=1e-4, atol=1e-4 * float(a.abs().max()))
+
+
+def test_prompts_are_read_again_only_where_they_or_the_model_changed(tiny, prompts, monkeypatch):
+    ours, (x, start) = deepcopy(tiny[1]), prompts
+    sampler, count = S.Sampler(ours, 12, 5, 2, 3), []
+    read = sampler._read
+    monkeypatch.setattr(sampler, "_read", lambda: count.append(1) or read())
+    first = S.write(sampler, x, start, greedy=True)
+    S.write(sampler, x.repeat(4, 1), start.repeat(4))
+    assert (S.write(sampler, x, start, greedy=True) == first).all() and len(count) == 1
+    other = S.write(sampler, x.flip(0), start.flip(0), greedy=True)
+    assert (other == first.flip(0)).all() and len(count) == 2
+    with torch.no_grad():
+        ours.blocks[0].down.mul_(-20)
+    sampler.refresh(ours)
+    changed = S.write(sampler, x.flip(0), start.flip(0), greedy=True)
+    assert (
+        len(count) == 3
+        and (changed == S.write(S.Sampler(ours, 12, 5, 2, 3), *prompts, greedy=True).flip(0)).all()
+    )
+
+
 # ---- updates
 
 
@@ -324,7 +371,7 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one():
 
 
 def test_every_cell_runs_at_tiny_size_and_says_what_failed():
-    for name in ("probe", "chain_1", "more_0", "backward_0"):
+    for name in ("probe", "chain_1", "chain_psi_1", "told_0", "answer_0", "second_0", "more_0", "backward_0"):
         run = P.run(P.cells("fast")[name])
         json.dumps(run.result, allow_nan=False)
         if name == "probe":
@@ -337,6 +384,61 @@ def test_every_cell_runs_at_tiny_size_and_says_what_failed():
             assert "failed" in about or set(about["grades"]) >= {"right", "faithful", "lucky", "kl"}, method
             if method != "few_shot" and "failed" not in about:
                 assert run.arrays[f"{method}.right"].shape == (cfg.test,)
+
+
+def test_a_method_does_not_depend_on_those_before_it_and_a_cut_run_goes_on(tmp_path, monkeypatch):
+    cfg = replace(P.cells("fast")["chain_1"], methods=("gold", "psi", "theta"))
+    whole = P.run(cfg)
+    alone = P.run(replace(cfg, methods=("theta",)))
+    train = P.Trainer.__call__
+
+    def dies(self, method):
+        if method == "theta":
+            raise KeyboardInterrupt
+        return train(self, method)
+
+    with checkpoint_folder(tmp_path):
+        with monkeypatch.context() as m, pytest.raises(KeyboardInterrupt):
+            m.setattr(P.Trainer, "__call__", dies)
+            P.run(cfg)
+        assert {path.stem for path in tmp_path.glob("*.json")} == {"base", "gold", "psi"}
+        rest = P.run(cfg)
+    for other, names in ((alone, ("base", "theta")), (rest, ("base", "gold", "psi", "theta"))):
+        for name in names:
+            a, b = (run.result["methods"][name] for run in (whole, other))
+            assert (a["grades"], a["texts"], a["loss"]) == (b["grades"], b["texts"], b["loss"]), name
+            assert (whole.arrays[f"{name}.right"] == other.arrays[f"{name}.right"]).all()
+
+
+def test_theta_imitates_right_answers_or_only_right_thoughts(trainer, monkeypatch):
+    "What is imitated: every problem with its right answer behind the thought, or only the right texts."
+    lab, seen = trainer.lab, []
+    texts = [
+        S.written(("1 + 1 = 2",), p.answer if k % 2 else "x") for k, p in enumerate(trainer.train.problems)
+    ]
+    monkeypatch.setattr(lab, "cfg", replace(lab.cfg, text_len=64))
+    monkeypatch.setattr(P, "write", lambda *a: lab.tokens(texts))
+    monkeypatch.setattr(trainer, "imitate", lambda model, rows, text: seen.append((rows, text)) or [])
+    base = P.Trained(lab.raw)
+    for only in (False, True):
+        P._theta(trainer, base, base, right_only=only)
+    (rows, text), (some, right) = seen
+    answers = [S.said_answer(word) for word in lab.words(text)]
+    assert rows.tolist() == [*range(8)] and answers == [p.answer for p in trainer.train.problems]
+    assert some.tolist() == [1, 3, 5, 7] and lab.words(right) == texts[1::2]
+
+
+def test_a_recorded_contest_holds_the_methods_of_all_its_cells():
+    found = P.recorded("chain")
+    if not found:
+        pytest.skip("43_brite_pretrained is not recorded")
+    assert [*found][:6] == ["base", "gold", "rs", "rs_iterated", "psi", "theta"]
+    for method, graded in found.items():
+        for key in ("right", "faithful"):
+            values = getattr(graded, key)
+            assert values.shape == (512,) and (values >= 0).all() and (values <= 1).all()
+        assert abs(graded.right.mean() - graded.about["grades"]["right"]) < 1e-4, method
+        assert (graded.faithful <= graded.right).all()
 
 
 def test_methods_write_as_many_texts_and_learn_from_as_many():
@@ -361,6 +463,8 @@ def test_methods_write_as_many_texts_and_learn_from_as_many():
         (lambda: P.pass_at(np.array([1]), 3, 4), "k=4"),
         (lambda: S.padded([[1, 2, 3]], 2, "cpu", left=True), "rows=3"),
         (lambda: P.run(P.Config(model="tiny", methods=("x",))), "methods='x'"),
+        (lambda: P.recorded("x"), "base='x'"),
+        (lambda: P.recorded("chain", 3), "seed=3"),
         (lambda: choose(torch.zeros(2, 3).bool(), torch.Generator()), "draws=2"),
     ],
 )
