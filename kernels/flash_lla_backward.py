@@ -275,7 +275,8 @@ def lla_dkv_sweep(
                 b_s = tl.where((o_far >= -left) & (o_far <= right), b_s, float("-inf"))
             elif PHASE != 1 and META.CAUSAL:
                 b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
-            b_p = tl.exp2(b_s + WEIGHT_BITS)
+            # here a huge logit may be rounded up by more than 100 over the forward sum: no weight above 1
+            b_p = tl.exp2(tl.minimum(b_s, 0.0) + WEIGHT_BITS)
             b_a = tl.dot(b_k, tl.trans(b_u), input_precision=META.PREC)
             if not GIVEN:
                 b_b = tl.dot(b_k, tl.trans(b_y), input_precision=META.PREC)

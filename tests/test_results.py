@@ -1236,7 +1236,11 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
         "no difference seen",
     ]
     of_parallax = [v[0] for question, v in verdicts.items() if "Parallax" in question]
-    assert of_parallax[:3] == ["no difference seen"] * 3
+    assert of_parallax == ["no difference seen"] * 4
+    means = [sum(r["score"] for r in runs("steps", m)) / 3 for m in ("softmax_normed", "parallax", "lla")]
+    assert means == sorted(means)
+    for r in runs("time", "parallax"):
+        assert 0.62 < r["steps"] / 3000 < 0.64 and r["steps"] == r["planned"]
     d, _, _ = language_race.compare(runs("steps", "gated_deltanet"), runs("steps", "softmax"))
     assert d > 0.15
     d, se, n = language_race.compare(runs("time", "lla"), runs("time", "gated_deltanet"))

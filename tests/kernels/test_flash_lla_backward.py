@@ -166,6 +166,20 @@ def test_one_key_has_no_gradient_but_that_of_its_value():
 
 
 @needs_kernels
+def test_no_weight_is_above_one_where_the_sum_was_rounded_down(nan_empty):
+    """Logits of 1e9 are whole multiples of 128, and products of keys with queries may be rounded otherwise
+    than those of queries with keys: a weight of 2^120."""
+    q, k, v, g = (t.to(DEVICE) for t in problem(1, 1, 20, 20, 16, torch.bfloat16))
+    knobs = dict(scale=0.25, is_causal=True, tol=1e-3, max_steps=32)
+    saved = lla_forward(q, k, v, torch.full((1, 20), 0.1, device=DEVICE), **knobs)
+    right = lla_backward(q, k, v, saved, g, **knobs)[2]
+    saved.lse2.sub_(120.0)
+    dv = lla_backward(q, k, v, saved, g, **knobs)[2]
+    assert dv.isfinite().all() and dv.norm() < 100 * right.norm()
+
+
+
+@needs_kernels
 def test_nothing_to_do():
     q, k, v, g = problem(1, 1, 5, 5, 16, torch.float32)
     dq, dk, dv, dridge = kernel(q[:, :0], k, v, g[:, :0])

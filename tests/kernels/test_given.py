@@ -159,7 +159,7 @@ def test_no_direction_is_softmax_attention_and_a_single_key_its_value():
     for found in (plain.o, plain.vbar):
         assert relative_rms(found, softmax(q, k, v, seen).double()) < 1e-6
     alone = lla_given_forward(q, k, v, 100 * u, **knobs, window=(0, 0))
-    assert torch.equal(alone.o, v[:, 20:])
+    assert relative_rms(alone.o, v[:, 20:]) < 1e-6  # on a GPU, products of three parts of 11 bits
     saved = lla_given_forward(q, k, v, u, **knobs, window=(0, 0))
     *_, du = lla_given_backward(q, k, v, u, saved, torch.ones_like(q), **knobs, window=(0, 0))
     assert (du == 0).all()

@@ -9,11 +9,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from helpers import DEVICE
 from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve, runtime
 from lla_course.kernels.flash_lla_backward import lla_backward, lla_given_backward
 from lla_course.kernels.flash_lla_forward import lla_forward, lla_given_forward
 from lla_course.kernels.op import lla
-from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, _asked, addressable, together
+from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, Gpu, _asked, addressable, together
 
 pytestmark = pytest.mark.skipif(not HAS_TRITON, reason="needs Triton")
 
@@ -44,6 +45,9 @@ def launches(monkeypatch):
     for module in (flash_lla_forward, flash_lla_backward, hopper_solve):
         monkeypatch.setattr(module, "launch", noted)
         monkeypatch.setattr(module, "processors", lambda device: 1, raising=False)
+    # where kernels are not interpreted, tensors on the CPU would be refused
+    monkeypatch.setattr(flash_lla_forward, "can_run", lambda device: True)
+    monkeypatch.setattr(flash_lla_forward, "describe_gpu", lambda device: Gpu((9, 0), 227 * 1024))
     return seen
 
 
@@ -123,7 +127,8 @@ EMPTY = [(0, 2, 1, 3, 3), (1, 0, 0, 3, 3), (1, 2, 1, 0, 0), (1, 2, 2, 0, 4)]
 
 @pytest.mark.parametrize("B, H, Hkv, T, S", EMPTY)
 def test_no_query_gets_an_empty_answer_of_the_kernels_alone(B, H, Hkv, T, S):
-    q, k, v = (torch.randn(B, h, n, 8).requires_grad_() for h, n in ((H, T), (Hkv, S), (Hkv, S)))
+    shapes = ((B, h, n, 8) for h, n in ((H, T), (Hkv, S), (Hkv, S)))
+    q, k, v = (torch.randn(shape, device=DEVICE).requires_grad_() for shape in shapes)
     o = lla(q, k, v)
     o.sum().backward()
     assert o.shape == q.shape and not any(t.grad.any() for t in (q, k, v))
