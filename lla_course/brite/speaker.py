@@ -420,6 +420,32 @@ def log_probs(
     h = model.states(x, start, text).flatten(0, 1)
     return _LogProbs.apply(h, model.embed, wanted.flatten(), model.temperature).view(text.shape) * (text > 0)
 
+# %% ../../nbs/42b_language_model.ipynb #5001a7e2
+def _read_prompts(
+    cache: torch.Tensor, bias: torch.Tensor, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor
+) -> torch.Tensor:
+    "Attention in a layer over the prompts, whose keys and values go into its cache [2, B, H, P + C, D]."
+    cache[0, :, :, : k.shape[2]], cache[1, :, :, : k.shape[2]] = k, v
+    k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
+
+
+def _read_token(
+    cache: torch.Tensor,
+    at: torch.Tensor,
+    bias: torch.Tensor,
+    q: torch.Tensor,
+    k: torch.Tensor,
+    v: torch.Tensor,
+) -> torch.Tensor:
+    "Attention in a layer of a token at position `at` over its cache, which it joins."
+    keys, values = cache
+    keys.index_copy_(2, at, k)
+    values.index_copy_(2, at, v)
+    q = q.unflatten(1, (k.shape[1], -1))[:, :, :, 0]  # heads that share keys, as if they were queries
+    mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
+    return mixed.flatten(1, 2)[:, :, None]
+
 # %% ../../nbs/42b_language_model.ipynb #s001
 class Sampler:
     """Writes texts for a fixed number of prompts at a time, with a cache of fixed size; on a GPU in bfloat16,
@@ -481,16 +507,10 @@ class Sampler:
         P, B = self.sizes[0], self.sizes[2]
         at = torch.arange(P, device=self.x.device)
         seen = (at >= self.start[:, None, None]) & (at <= at[:, None]) | (at == at[:, None])
-        bias = torch.zeros(B, 1, P, P, dtype=self.kind, device=at.device).masked_fill(
+        bias = torch.zeros(B, 1, P, P, dtype=self.kind, device=at.device).masked_fill_(
             ~seen[:, None], -torch.inf
         )
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: int) -> torch.Tensor:
-            self.cache[layer, 0, :, :, :P], self.cache[layer, 1, :, :, :P] = k, v
-            k, v = (t.repeat_interleave(q.shape[1] // t.shape[1], 1) for t in (k, v))
-            return F.scaled_dot_product_attention(q, k, v, attn_mask=bias)
-
-        attends = [partial(attend, layer=i) for i in range(len(self.model.blocks))]
+        attends = [partial(_read_prompts, layer, bias) for layer in self.cache]
         return self.model.read(self.x, (at - self.start[:, None]).clamp_min(0), attends)[:, -1].clone()
 
     def _begin(self, x: torch.Tensor, start: torch.Tensor) -> None:
@@ -510,16 +530,7 @@ class Sampler:
         at = torch.arange(T, device=self.x.device)
         unseen = ((at < self.start[:, None]) | (at > self.at))[:, None, None]  # [B, 1, 1, T]
         bias = torch.zeros_like(unseen, dtype=self.kind).masked_fill_(unseen, -torch.inf)
-
-        def attend(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, layer: int) -> torch.Tensor:
-            keys, values = self.cache[layer]
-            keys.index_copy_(2, self.at, k)
-            values.index_copy_(2, self.at, v)
-            q = q.unflatten(1, (k.shape[1], -1))[:, :, :, 0]  # heads that share keys, as if they were queries
-            mixed = F.scaled_dot_product_attention(q, keys, values, attn_mask=bias)
-            return mixed.flatten(1, 2)[:, :, None]
-
-        attends = [partial(attend, layer=i) for i in range(len(self.model.blocks))]
+        attends = [partial(_read_token, layer, self.at, bias) for layer in self.cache]
         self._choose(self.model.read(self.token[:, None], self.at - self.start[:, None], attends)[:, 0])
 
 # %% ../../nbs/42b_language_model.ipynb #s002

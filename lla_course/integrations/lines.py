@@ -92,6 +92,26 @@ def _exchanged(
     g = torch.randn(u.shape, generator=torch.Generator(u.device).manual_seed(0), device=u.device)
     return g * (u.norm(dim=-1, keepdim=True) / g.norm(dim=-1, keepdim=True))
 
+# %% ../../nbs/07c_lines.ipynb #7c0f1e57
+def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> torch.Tensor:
+    return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+
+
+def _projected(heads: "Heads", count: int, scale: float) -> torch.Tensor:
+    "The direction that a learned projection of the token gives each head, [B, Hq, T, D]."
+    u = F.linear(heads.token, heads.probe.to(heads.token.dtype)).unflatten(-1, (count, -1))
+    return rotary(u.transpose(1, 2).float(), heads.base) * scale
+
+
+def _weight_of_the_first(
+    heads: "Heads", q: torch.Tensor, k: torch.Tensor, e: torch.Tensor, scale: float
+) -> torch.Tensor:
+    "Mean weight of the first token in each head, without and with the correction, [2, Hq]; `e` is zeros."
+    e[..., 0, 0] = 1
+    plain = _plain(q, k, e, scale)
+    both = (plain, heads.corrected(q, k, e, scale) if heads.mode != "softmax" else plain)
+    return torch.stack([o[..., 1:, 0].float().mean((0, 2)) for o in both])
+
 # %% ../../nbs/07c_lines.ipynb #b5a30228
 class Heads(nn.Module):
     """What the heads of one layer do, and the few numbers of each that can be learned.
@@ -144,8 +164,7 @@ class Heads(nn.Module):
     ) -> torch.Tensor:  # u, [B, Hq, T, D]
         "The direction that is put in the place of the solution."
         if self.mode == "probe":
-            u = F.linear(self.token, self.probe.to(self.token.dtype)).unflatten(-1, (q.shape[1], -1))
-            return rotary(u.transpose(1, 2).float(), self.base) * scale
+            return _projected(self, q.shape[1], scale)
         return _exchanged(self.mode, q, k, v, self.log_ridge.exp()[:, None], scale)
 
     def corrected(
@@ -177,16 +196,12 @@ class Heads(nn.Module):
     ) -> torch.Tensor:  # like q
         "The answers of all heads of the layer, causal."
         q = q * self.log_temperature.exp()[:, None, None].to(q.dtype)
-        if self.watched:  # the weight of the first token, without and with the correction: [2, Hq]
-            e = torch.zeros_like(v)
-            e[..., 0, 0] = 1
-            plain = F.scaled_dot_product_attention(q, k, e, is_causal=True, scale=scale, enable_gqa=True)
-            both = (plain, self.corrected(q, k, e, scale) if self.mode != "softmax" else plain)
-            self.first = torch.stack([o[..., 1:, 0].float().mean((0, 2)) for o in both])
+        if self.watched:
+            self.first = _weight_of_the_first(self, q, k, torch.zeros_like(v), scale)
         if self.mode != "softmax":
             o = self.corrected(q, k, v, scale)
         if self.mode == "softmax" or self.some is not None:
-            plain = F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
+            plain = _plain(q, k, v, scale)
             o = plain if self.mode == "softmax" else torch.where(self.some[:, None, None], o, plain)
         return o * self.log_gain.exp()[:, None, None].to(o.dtype)
 
