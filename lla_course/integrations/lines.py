@@ -97,14 +97,14 @@ def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> t
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
 
 
-def _projected(heads: "Heads", count: int, scale: float) -> torch.Tensor:
+def _projected(heads: nn.Module, count: int, scale: float) -> torch.Tensor:
     "The direction that a learned projection of the token gives each head, [B, Hq, T, D]."
     u = F.linear(heads.token, heads.probe.to(heads.token.dtype)).unflatten(-1, (count, -1))
     return rotary(u.transpose(1, 2).float(), heads.base) * scale
 
 
 def _weight_of_the_first(
-    heads: "Heads", q: torch.Tensor, k: torch.Tensor, e: torch.Tensor, scale: float
+    heads: nn.Module, q: torch.Tensor, k: torch.Tensor, e: torch.Tensor, scale: float
 ) -> torch.Tensor:
     "Mean weight of the first token in each head, without and with the correction, [2, Hq]; `e` is zeros."
     e[..., 0, 0] = 1
