@@ -727,6 +727,20 @@ def _positions(
     return torch.cat([torch.arange(n, device=x.device) for n in lengths])
 
 # %% ../../nbs/28_flash_lla.ipynb #c025a
+def _projected(layer: nn.Module, x: torch.Tensor, at: torch.Tensor | None) -> tuple:
+    "Queries, keys, values and the given direction, or None, [..., heads, T, D]: split, normed and turned."
+    split = lambda t, h: t.unflatten(-1, (h, layer.head_dim)).transpose(-3, -2)
+    like = layer.raw_ridge.dtype  # autocast makes the projections 16 bits wide; the norms stay
+    q = layer.q_norm(split(layer.to_q(x), layer.num_heads).to(like))
+    k = layer.k_norm(split(layer.to_k(x), layer.num_kv_heads).to(like))
+    v = split(layer.to_v(x), layer.num_kv_heads)
+    u = None if layer.to_probe is None else split(layer.to_probe(x), layer.num_heads).to(like)
+    if layer.rope_base is not None:
+        q, k, u = (t if t is None else rotary(t, layer.rope_base, at) for t in (q, k, u))
+    q, k = q.to(v.dtype), k.to(v.dtype)
+    return q, k, v, u
+
+
 def _attended(
     layer: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, u: torch.Tensor | None, lengths: dict
 ) -> torch.Tensor:
@@ -819,17 +833,8 @@ class LocalLinearAttention(nn.Module):
         _check_company(cache, key_lengths, cu_seqlens, self.is_causal)
         if key_lengths is not None:
             x = _without_padding(x, key_lengths)
-
-        split = lambda t, h: t.unflatten(-1, (h, self.head_dim)).transpose(-3, -2)
-        like = self.raw_ridge.dtype  # autocast makes the projections 16 bits wide; the norms stay
-        q = self.q_norm(split(self.to_q(x), self.num_heads).to(like))
-        k = self.k_norm(split(self.to_k(x), self.num_kv_heads).to(like))
-        v = split(self.to_v(x), self.num_kv_heads)
-        u = None if self.to_probe is None else split(self.to_probe(x), self.num_heads).to(like)
-        if self.rope_base is not None:
-            at = _positions(x, cache, cu_seqlens)
-            q, k, u = (t if t is None else rotary(t, self.rope_base, at) for t in (q, k, u))
-        q, k = q.to(v.dtype), k.to(v.dtype)
+        at = None if self.rope_base is None else _positions(x, cache, cu_seqlens)
+        q, k, v, u = _projected(self, x, at)
         if cache is not None:
             k, v = cache.append(k, v)
         lengths = dict(key_lengths=key_lengths, query_lengths=key_lengths, cu_seqlens_q=cu_seqlens)

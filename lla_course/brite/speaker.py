@@ -472,13 +472,8 @@ class Sampler:
         cache = (shape.num_hidden_layers, 2, B, shape.num_key_value_heads, P + C, shape.head_dim)
         self.cache = torch.zeros(cache, dtype=self.kind, device=place)
         whole = lambda *size: torch.zeros(size, dtype=torch.long, device=place)
-        self.x, self.start, self.text, self.token, self.at = (
-            whole(B, P),
-            whole(B),
-            whole(B, C),
-            whole(B),
-            whole(1),
-        )
+        self.x, self.start = whole(B, P), whole(B)
+        self.text, self.token, self.at = whole(B, C), whole(B), whole(1)
         self.done, self.noise = whole(B).bool(), torch.ones(1, dtype=torch.float32, device=place)
         self.graph = self.states = None
 

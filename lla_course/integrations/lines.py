@@ -97,10 +97,14 @@ def _plain(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float) -> t
     return F.scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale, enable_gqa=True)
 
 
-def _projected(heads: nn.Module, count: int, scale: float) -> torch.Tensor:
-    "The direction that a learned projection of the token gives each head, [B, Hq, T, D]."
-    u = F.linear(heads.token, heads.probe.to(heads.token.dtype)).unflatten(-1, (count, -1))
-    return rotary(u.transpose(1, 2).float(), heads.base) * scale
+def _direction(
+    heads: nn.Module, q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float
+) -> torch.Tensor:
+    "What is put in the place of the solution, [B, Hq, T, D]: a projection of the token, or an exchange."
+    if heads.mode == "probe":
+        u = F.linear(heads.token, heads.probe.to(heads.token.dtype)).unflatten(-1, (q.shape[1], -1))
+        return rotary(u.transpose(1, 2).float(), heads.base) * scale
+    return _exchanged(heads.mode, q, k, v, heads.log_ridge.exp()[:, None], scale)
 
 
 def _weight_of_the_first(
@@ -155,18 +159,6 @@ class Heads(nn.Module):
         if mode not in ("softmax", "probe") and bool(off.all()):
             self.mode = "softmax"
 
-    def direction(
-        self,
-        q: torch.Tensor,  # [B, Hq, T, D]
-        k: torch.Tensor,  # [B, Hkv, T, D]
-        v: torch.Tensor,  # like k
-        scale: float,  # of the logits
-    ) -> torch.Tensor:  # u, [B, Hq, T, D]
-        "The direction that is put in the place of the solution."
-        if self.mode == "probe":
-            return _projected(self, q.shape[1], scale)
-        return _exchanged(self.mode, q, k, v, self.log_ridge.exp()[:, None], scale)
-
     def corrected(
         self,
         q: torch.Tensor,  # [B, Hq, T, D]
@@ -185,7 +177,7 @@ class Heads(nn.Module):
             o, info = flash_lla(q, k, v, ridge=ridge, return_info=True, **settings)
             self.steps = info["steps"]
             return o.to(dtype)
-        return flash_lla(q, k, v, probe=self.direction(q, k, v, scale), max_steps=0, **settings)
+        return flash_lla(q, k, v, probe=_direction(self, q, k, v, scale), max_steps=0, **settings)
 
     def forward(
         self,

@@ -114,7 +114,7 @@ def test_what_stands_in_the_place_of_the_solution():
     directions["neighbour"] = u.roll(1, -2)
     for mode in L.INSTEAD:
         own.set(mode, 3.0)
-        found = own.direction(q, k, v, 0.3).double()
+        found = L._direction(own, q, k, v, 0.3).double()
         if mode == "random":
             assert torch.allclose(found.norm(dim=-1)[..., 1:], u.norm(dim=-1)[..., 1:], rtol=1e-4)
             assert (F.cosine_similarity(found, u, dim=-1).abs() < 0.99).all()
