@@ -60,13 +60,17 @@ def _paragraphs(source: str) -> list[str]:
     return [p.strip() for p in re.split(r"\n\s*\n", _unlinked(source)) if p.strip()]
 
 
+def _asks(text: str) -> bool:
+    return "?" in text or "*Predict*" in text
+
+
 def _asking(paragraphs: list[str]) -> str:
     "The paragraph that asks, from two sentences before its last question on; a short one with what precedes."
-    asks = [p for p in paragraphs if "?" in p and "$$" not in p and p[:1] not in "#>|-"]
+    asks = [p for p in paragraphs if _asks(p) and "$$" not in p and p[:1] not in "#>|-"]
     if not asks:
         return ""
     sentences, at = _sentences(asks[-1]), paragraphs.index(asks[-1])
-    last = max(i for i, s in enumerate(sentences) if "?" in s)
+    last = max(i for i, s in enumerate(sentences) if _asks(s))
     found = " ".join(sentences[max(0, last - 2) : last + 1])
     if len(found.split()) < 12 and at and paragraphs[at - 1][0] not in "#>|-$":
         found = f"{_sentences(paragraphs[at - 1])[-1]} {found}"

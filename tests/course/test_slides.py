@@ -72,6 +72,11 @@ def test_what_a_slide_says_is_short_and_leads_to_no_notebook(part):
             "A.\n\nB with $x. Y$. Guess first: which?\n\nC.",
             "A. B with $x. Y$. Guess first: which?",
         ),
+        (
+            "prediction",
+            "A b. *Predict* which of\nthe two wins.\n\nC.",
+            "A b. *Predict* which of\nthe two wins.",
+        ),
         ("verdict", "## What we know now\n\n- a\n- b", "### 7 What we know now\n\n- a\n- b"),
     ],
 )
