@@ -63,7 +63,8 @@ def page(browser):
     page.complaints, page.requests = [], []
     page.on("console", lambda m: m.type == "error" and page.complaints.append(m.text))
     page.on("pageerror", lambda e: page.complaints.append(str(e)))
-    page.on("requestfailed", lambda r: page.complaints.append(f"failed: {r.url}"))
+    left = "net::ERR_ABORTED"  # a page that is left asks no longer for what it lacks
+    page.on("requestfailed", lambda r: r.failure != left and page.complaints.append(f"failed: {r.url}"))
     page.on("response", lambda r: r.status >= 400 and page.complaints.append(f"{r.status}: {r.url}"))
     page.on("request", lambda r: page.requests.append(r.url))
     yield page
