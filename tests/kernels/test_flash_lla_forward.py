@@ -17,11 +17,20 @@ from helpers import (
     random_heads,
     relative_rms,
 )
+from lla_course.attention.conjugate_gradient import make_heads
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled, solver_settings
+from lla_course.core import seed_everything
 from lla_course.kernels import flash_lla_forward
-from lla_course.kernels.flash_lla_forward import TILES, Forward, lla_forward
-from lla_course.kernels.runtime import can_run
+from lla_course.kernels.flash_lla_forward import (
+    TILES,
+    Forward,
+    lla_forward,
+    lla_matrices,
+    lla_matrix_before,
+    lla_matrix_place,
+)
+from lla_course.kernels.runtime import can_run, tl, triton
 
 TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
 DEFAULT = {dtype: solver_settings(dtype, 64, None, None)[0] for dtype in TOL}  # what users run
@@ -212,6 +221,49 @@ def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
     again = launch(q, k, v, 0.001)
     for name in ("o", "u", "steps"):
         assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
+
+
+@needs_kernels
+def test_rows_with_few_keys_hardly_mind_a_matrix_made_for_others(monkeypatch):
+    "On sharp queries, where it would cost them most, the shared matrix costs a tenth of the steps at most."
+    import lla_course.kernels.flash_lla_forward as module
+
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 4)
+    q, k, v = (t.float()[None, None] for t in make_heads("sharp", 256, 16, seed_everything(0)))
+    q = 2 * q
+    with_matrix = launch(q, k, v, tol=1e-2)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 10**6)
+    without = launch(q, k, v, tol=1e-2)
+    assert with_matrix.inverse.shape[1] > 0 == without.inverse.shape[1]
+    late = slice(160, None)
+    assert not torch.equal(with_matrix.steps[..., late], without.steps[..., late])
+    assert with_matrix.steps[..., late].float().mean() <= 1.1 * without.steps[..., late].float().mean()
+
+
+@triton.jit
+def matrices_kernel(out, NT, STRIDE):
+    for it in range(NT):
+        im = lla_matrix_before(it, STRIDE)
+        tl.store(out + 2 * it, im)
+        tl.store(out + 2 * it + 1, lla_matrix_place(im, STRIDE))
+
+
+@needs_kernels
+@pytest.mark.parametrize("stride", [4, 8])
+def test_a_tile_reads_the_last_matrix_made_before_it_and_all_of_them_are_made(stride, monkeypatch):
+    import lla_course.kernels.flash_lla_forward as module
+
+    monkeypatch.setattr(module, "PRECOND_STRIDE", stride)
+    NT, D = 40, 32
+    found = torch.zeros(NT, 2, dtype=torch.int32, device=DEVICE)
+    matrices_kernel[(1,)](found, NT, stride)
+    places = [stride // 4, stride // 2, *range(stride, NT, stride)]
+    for it, (im, place) in enumerate(found.tolist()):
+        before = [p for p in places if p < it]
+        assert im == len(before) - 1
+        assert not before or place == before[-1]
+        made, *square = lla_matrices(64 * (it + 1), D, torch.bfloat16)
+        assert made == (len(before) if before and 64 * before[-1] >= 2 * D else 0) and square == [32, 32]
 
 
 @needs_kernels
