@@ -27,10 +27,8 @@ from lla_course.kernels.flash_lla_forward import (
     Forward,
     lla_forward,
     lla_matrices,
-    lla_matrix_before,
-    lla_matrix_place,
 )
-from lla_course.kernels.runtime import can_run, tl, triton
+from lla_course.kernels.runtime import can_run
 
 TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
 DEFAULT = {dtype: solver_settings(dtype, 64, None, None)[0] for dtype in TOL}  # what users run
@@ -228,7 +226,7 @@ def test_rows_with_few_keys_hardly_mind_a_matrix_made_for_others(monkeypatch):
     "On sharp queries, where it would cost them most, the shared matrix costs a tenth of the steps at most."
     import lla_course.kernels.flash_lla_forward as module
 
-    monkeypatch.setattr(module, "PRECOND_STRIDE", 4)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
     q, k, v = (t.float()[None, None] for t in make_heads("sharp", 256, 16, seed_everything(0)))
     q = 2 * q
     with_matrix = launch(q, k, v, tol=1e-2)
@@ -240,30 +238,10 @@ def test_rows_with_few_keys_hardly_mind_a_matrix_made_for_others(monkeypatch):
     assert with_matrix.steps[..., late].float().mean() <= 1.1 * without.steps[..., late].float().mean()
 
 
-@triton.jit
-def matrices_kernel(out, NT, STRIDE):
-    for it in range(NT):
-        im = lla_matrix_before(it, STRIDE)
-        tl.store(out + 2 * it, im)
-        tl.store(out + 2 * it + 1, lla_matrix_place(im, STRIDE))
-
-
-@needs_kernels
-@pytest.mark.parametrize("stride", [4, 8])
-def test_a_tile_reads_the_last_matrix_made_before_it_and_all_of_them_are_made(stride, monkeypatch):
-    import lla_course.kernels.flash_lla_forward as module
-
-    monkeypatch.setattr(module, "PRECOND_STRIDE", stride)
-    NT, D = 40, 32
-    found = torch.zeros(NT, 2, dtype=torch.int32, device=DEVICE)
-    matrices_kernel[(1,)](found, NT, stride)
-    places = [stride // 4, stride // 2, *range(stride, NT, stride)]
-    for it, (im, place) in enumerate(found.tolist()):
-        before = [p for p in places if p < it]
-        assert im == len(before) - 1
-        assert not before or place == before[-1]
-        made, *square = lla_matrices(64 * (it + 1), D, torch.bfloat16)
-        assert made == (len(before) if before and 64 * before[-1] >= 2 * D else 0) and square == [32, 32]
+@pytest.mark.parametrize("D, T, made", [(64, 639, 1), (64, 577, 1), (64, 576, 0), (32, 4096, 7), (128, 4096, 0)])
+def test_a_matrix_is_made_where_a_tile_reads_it(D, T, made):
+    "Of tile 8, which tile 9 reads first, to tile 56, which the last of 64 tiles reads."
+    assert lla_matrices(T, D, torch.bfloat16)[0] == made
 
 
 @needs_kernels
