@@ -415,10 +415,11 @@ def lla_solve_kernel(
 @triton.jit
 def lla_matrix_sweep(
     b_m,  # logarithms of the sums of weights, [BT]
+    b_mean,  # the mean of the tile's mean keys, [BD]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
-    "Sum of (sum of p over the queries) k k' over the keys, [BD, BD]."
+    "Sum of (sum of p over the queries) k k' over the keys less their mean, [BD, BD]."
     span = walk[3]
     # [BD, BD]
     b_M = tl.zeros((META.BD, META.BD), tl.float32)
@@ -427,9 +428,10 @@ def lla_matrix_sweep(
             b_k, b_s = lla_pair(walk, j0, PHASE != 1, META)
             # [BS]
             b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
-            # [BS, BD]
-            b_ck = (b_k.to(tl.float32) * b_c[:, None]).to(b_k.dtype)
-            b_M = tl.dot(tl.trans(b_k), b_ck, b_M, input_precision=META.PREC)
+            # [BS, BD]; centred first, rounded later
+            b_f = b_k.to(tl.float32) - b_mean[None, :]
+            b_ck = (b_f * b_c[:, None]).to(b_k.dtype)
+            b_M = tl.dot(tl.trans(b_f.to(b_k.dtype)), b_ck, b_M, input_precision=META.PREC)
     return b_M
 
 # %% ../nbs/25_flash_forward.ipynb #c024
@@ -447,7 +449,9 @@ def lla_newton_inverse(b_M, b_I, dims, NEWTON_STEPS: tl.constexpr):
     for _ in range(NEWTON_STEPS):
         b_X = tl.dot(b_X, 2 * b_I - tl.dot(b_M, b_X, input_precision=EXACT), input_precision=EXACT)
     mean = tl.sum(tl.where(o_d < D, tl.sum(b_M * b_I, 1), 0.0), 0) / D
-    return 0.5 * mean * (b_X + tl.trans(b_X))
+    # no eigenvalue of X exceeds 2^steps unless rounding has left M with one below zero
+    good = tl.sum(tl.sum(b_X * b_X, 1), 0) <= b_I.shape[0] * (1 << 2 * NEWTON_STEPS)
+    return tl.where(good, 0.5 * mean * (b_X + tl.trans(b_X)), b_I)
 
 
 @triton.jit
@@ -470,10 +474,13 @@ def lla_matrix_kernel(
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
     o_d = walk[2][0]
     b_m = tl.load(lse2 + o_n, mask=m_i, other=float("inf"))
-    # [BD, BD]
-    b_M = lla_matrix_sweep(b_m, walk, META)
-    # [BT, BD]
+    # [BT, BD] and [BD]
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
+    b_mean = tl.sum(b_kbar, 0) / META.BT
+    # [BD, BD]
+    b_M = lla_matrix_sweep(b_m, b_mean, walk, META)
+    # [BT, BD]
+    b_kbar -= b_mean[None, :]
     # [BD, BD]
     b_I = (o_d[:, None] == o_d[None, :]).to(tl.float32)
     b_ridge = tl.load(ridge_eff + o_n, mask=m_i, other=0.0)

@@ -28,7 +28,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_forward,
     lla_matrices,
 )
-from lla_course.kernels.runtime import can_run
+from lla_course.kernels.runtime import can_run, tile_precision
 
 TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
 DEFAULT = {dtype: solver_settings(dtype, 64, None, None)[0] for dtype in TOL}  # what users run
@@ -236,6 +236,22 @@ def test_rows_with_few_keys_hardly_mind_a_matrix_made_for_others(monkeypatch):
     late = slice(160, None)
     assert not torch.equal(with_matrix.steps[..., late], without.steps[..., late])
     assert with_matrix.steps[..., late].float().mean() <= 1.1 * without.steps[..., late].float().mean()
+
+
+@needs_kernels
+def test_a_common_part_of_the_keys_does_not_enter_the_shared_matrix(monkeypatch):
+    "With tiles that are rounded, in the interpreter too: centred before they are."
+    import lla_course.kernels.flash_lla_forward as module
+
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
+    monkeypatch.setattr(module, "tile_precision", lambda dtype: tile_precision(dtype) | dict(UP=False))
+    module._plan.cache_clear()
+    q, k, v = heads(1, 1, 1, 256, 256, 16, torch.float16)
+    k = (2 * k).round() / 2  # so that nothing of it is lost far from the origin
+    near, far = (launch(q, k + shift, v, 2.0).inverse.cpu() for shift in (0, 128))
+    module._plan.cache_clear()
+    assert near.shape[1:] == (1, 16, 16) and (torch.linalg.eigvalsh(near) > 0.1).all()
+    assert relative_rms(far, near.double()) < 0.02
 
 
 @pytest.mark.parametrize("D, T, made", [(64, 639, 1), (64, 577, 1), (64, 576, 0), (32, 4096, 7), (128, 4096, 0)])
