@@ -365,5 +365,5 @@ def spoken_figure(
 
 def spoken_lab() -> Any:  # an ipywidgets box
     "The reader of chapter 43, live: run and problem."
-    runs = [name for name in _spoken_runs() if name.endswith("_0") and spoken_texts(name)] or ["chain_0"]
+    runs = [name for name in _spoken_runs() if spoken_texts(name)] or ["chain_0"]
     return live(spoken_figure, run=choice("run", runs, runs[0]), problem=slider("problem", 0, 0, 23, 1))
