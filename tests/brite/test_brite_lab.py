@@ -109,9 +109,13 @@ def test_reader_of_a_language_model():
         for name, row, last in zip(fig.data[0].y, fig.data[0].z, fig.data[0].text):
             method, grade = name.split(", ")
             judged = [z for z in row if z is not None]
-            assert [line for line in texts[method][i].split("\n") if line] == [line for line in last if line]
+            assert [line for line in texts[method][i].split("\n") if line] == [
+                line.replace("<br>", " ") for line in last if line
+            ]
             assert (judged[-1] == 1) == (grade in ("faithful", "lucky"))
             assert grade != "faithful" or min(judged) == 1
+        assert [a.text for a in fig.layout.annotations] == [*fig.data[0].y]
+    assert fig.layout.margin.l + fig.layout.margin.r < 40  # on a phone the lines have the whole width
     with pytest.raises(ValueError, match="^run="):
         spoken_figure("chain_9")
     with pytest.raises(ValueError, match="^problem="):
