@@ -928,19 +928,19 @@ CLAIMS = {
         (
             "One round of rejection sampling improves",
             "an interval of the gain that holds zero, a gold pupil within reach, kept texts that are no"
-            " luckier than right ones",
-            "cell r014a8f2 + cell r015c7f1",
+            " luckier than right ones, or a sampler with checked steps that is not far ahead of it",
+            "cell r014a8f2 + cell r015c7f1 + cell r038c3d7",
         ),
         (
-            "Reinforcement beats one round",
+            "Reinforcement (ψ) beats one round",
             "an interval that holds zero after the careless lesson or none elsewhere, one above five rounds,"
             " or five rounds that solve as many problems with eight texts",
-            "cell r014a8f2 + cell r021f8b2 + cell r023f2c8",
+            "cell r014a8f2 + cell r023f2c8",
         ),
         (
             "The θ-update of BRiTE takes back",
-            "a pupil that is not behind psi, or one whose answers follow from their steps as often, or one"
-            " without those texts that is not ahead of psi",
+            "a pupil that is not behind psi, or is ahead of one round, or whose answers follow from their"
+            " steps as often, or one without those texts that is not ahead of it",
             "cell r014a8f2 + cell r034b7a2 + cell r036b6e2",
         ),
     ],
