@@ -1237,6 +1237,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     ]
     of_parallax = [v[0] for question, v in verdicts.items() if "Parallax" in question]
     assert of_parallax == ["no difference seen"] * 4
+    normed = [runs("time", m) for m in ("parallax", "softmax_normed")]
+    assert language_race.compare(*normed)[0] > 0.04 and p(*normed) < 0.05  # timed on two GPUs
     means = [sum(r["score"] for r in runs("steps", m)) / 3 for m in ("softmax_normed", "parallax", "lla")]
     assert means == sorted(means)
     for r in runs("time", "parallax"):
