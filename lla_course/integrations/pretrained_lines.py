@@ -496,6 +496,21 @@ def tasks(
     length = cfg.length // 4
     return found | {f"repeat {length}": [round(x, 4) for x in _repeated(model, cfg, length)]}
 
+# %% ../../nbs/37b_pretrained.ipynb #ba8195f9
+def _repetition(cfg: Config) -> Run:
+    "Repetition with the temperatures and the gains that were learned, in float32 and on the first texts."
+    model, _ = fresh_model(cfg, torch.float32)
+    found = dict(softmax=_repeated(model, cfg, cfg.length // 4))
+    for what in ("temperature", "gain"):
+        held = None if cfg.tiny else load(f"37b_pretrained/fit_{what}")
+        for i, own in enumerate(lines(model)):
+            numbers = getattr(own, f"log_{what}").data
+            numbers.copy_(torch.tensor(held.result["numbers"][f"log_{what}"][i]) if held else numbers + 1)
+        found[what] = _repeated(model, cfg, cfg.length // 4)
+        for own in lines(model):
+            getattr(own, f"log_{what}").data.zero_()
+    return Run({name: [round(x, 4) for x in losses] for name, losses in found.items()}, None, model.device)
+
 # %% ../../nbs/37b_pretrained.ipynb #c16d8db7
 def _trained(cfg: Config) -> Run:
     "All weights trained for a while on the same texts, as softmax heads or with one of two corrections."
@@ -566,6 +581,7 @@ WORKS: dict[str, Callable] = dict(
     relative=_relative,
     exact=_exact,
     sample=_sample,
+    repetition=_repetition,
     layers=_layers,
     heads=_heads,
     fitted=_fitted,
@@ -603,6 +619,7 @@ def cells(
     table |= fitted("relative")
     table["fit_probe_slow"] = Config("fitted", "probe", **(size | dict(rate=0.02)))
     table["sample"] = Config("sample", **size)
+    table["repetition"] = Config("repetition", **(size or dict(prompts=64)))
     table["use"] = Config("used", **(size | dict(steps=4) if size else dict(steps=32)))
     return table
 

@@ -301,3 +301,17 @@ def test_what_a_test_is_like_is_recorded():
     p, _, z = parts(q.double(), k.double(), scale)
     right = ((p * z.square().sum(-1)).sum(-1) / q.shape[-1])[..., 1:].mean((0, 2))
     assert np.allclose(run.arrays["spread"][0], right, rtol=1e-3)
+
+
+def test_repetition_with_temperatures_and_gains_is_recorded():
+    cfg = P.cells("fast")["repetition"]
+    found = P.run(cfg).result
+    model, _ = P.fresh_model(cfg, torch.float32)
+    assert found["softmax"] == pytest.approx(P._repeated(model, cfg, cfg.length // 4), abs=1e-4)
+    for what in ("temperature", "gain"):  # without a record, each logarithm is 1
+        for own in L.lines(model):
+            getattr(own, f"log_{what}").data.fill_(1.0)
+        assert found[what] == pytest.approx(P._repeated(model, cfg, cfg.length // 4), abs=1e-4)
+        assert found[what] != found["softmax"]
+        for own in L.lines(model):
+            getattr(own, f"log_{what}").data.zero_()
