@@ -188,12 +188,14 @@ CLAIMS = {
         ),
         (
             "A matrix shared by a tile",
-            "a shared matrix without savings, without costs, or without a leak from later tokens",
+            "a shared matrix without savings, without costs, or without a leak from later tokens; an own part"
+            " that loses the savings or costs much",
             "tests/attention/test_preconditioners.py::test_a"
             "_shared_matrix_saves_steps_where_many_keys_count_and_costs_some_where_few_do +"
             " tests/test_results.py::test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few"
             "_keys_count + tests/attention/test_preconditioners.py::test_one_shared_matrix_lets"
-            "_the_future_into_the_past_and_the_others_do_not",
+            "_the_future_into_the_past_and_the_others_do_not +"
+            " tests/test_results.py::test_the_own_part_of_a_row_keeps_the_savings_and_bounds_the_costs",
         ),
         (
             "Rounded factors keep",

@@ -1450,6 +1450,22 @@ def test_where_each_row_chooses_its_preconditioner_it_never_takes_more_steps_tha
         assert all(a <= b for a, b in zip(who["before, if many keys"], who["none"]))
 
 
+def test_the_own_part_of_a_row_keeps_the_savings_and_bounds_the_costs():
+    table, own = preconditioned(), "before, own part added"
+    for (name, ridge, tol), who in table.items():
+        if name.endswith("_anisotropic"):
+            assert who[own][0] <= who["none"][0] and who[own][1] <= who["none"][1]
+        if name.endswith("_isotropic"):
+            assert all(a <= b for a, b in zip(who[own], who["tile before"]))
+        if name.endswith("_sharp"):
+            assert all(a <= max(b + 2, 1.2 * b) for a, b in zip(who[own], who["none"])), (name, ridge, tol)
+    at = {d: table[f"d{d}_anisotropic", "0.1", 1e-2] for d in (64, 128)}
+    assert at[64][own] == at[64]["tile before"] == (8, 12) and at[64]["before, if many keys"] == (8, 13)
+    assert at[128][own] == (12, 18) and at[128]["before, if many keys"] == (14, 20)
+    sharp = [table[f"d{d}_sharp", "0.1", 1e-2] for d in (64, 128)]
+    assert all(who[own][0] - who["none"][0] == 1 and who["none"][0] == 4 for who in sharp)
+
+
 def test_the_diagonal_does_not_help_and_uncentred_it_hurts_where_keys_prefer_directions():
     for (name, _, tol), who in preconditioned().items():
         if tol == 1e-3:
