@@ -90,7 +90,8 @@ def allocate_shared_memory(dtype, shape, layout):
 def load(pointer, mask=True, other=0):
     "What stands at the places of a pointer; `other` where the mask is false."
     memory, places = pointer.at(mask)
-    return tile(torch.where(torch.as_tensor(mask), memory[places], torch.as_tensor(other, dtype=memory.dtype)))
+    other = torch.as_tensor(other, dtype=memory.dtype)
+    return tile(torch.where(torch.as_tensor(mask), memory[places], other))
 
 
 def store(pointer, value, mask=True):
