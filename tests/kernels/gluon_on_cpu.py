@@ -64,6 +64,9 @@ class Shared:
     def index(self, i):
         return Shared(self.numbers[int(i)])
 
+    def slice(self, start, length):
+        return Shared(self.numbers[start : start + length])
+
     def permute(self, order):
         return Shared(self.numbers.permute(order))
 
