@@ -61,7 +61,7 @@ LOG2E = 1.4426950408889634  # exp(x) is exp2(LOG2E x), and exp2 is what the hard
 RIDGE_FLOOR = 1e-3  # smallest ridge over tr(C) / D: below it 16-bit products decide, not the keys
 RIDGE_NOISE = constant(1e-6)  # smallest ridge over |kbar|^2: 8 eps of float32, rounded up
 NEARLY = constant(1.01)  # room for rounding where a bound is compared
-ENOUGH = constant(4)  # a shared matrix serves rows in which D / 4 keys count, after 4 D tokens
+ENOUGH = constant(4)  # the residual of a row in which D / 4 keys count is added to the shared matrix once
 ONES = constant(16)  # columns of ones in a row sum: the fewest that every version of Triton multiplies
 ONES_SHARE = constant(0.0625)  # 1 / ONES: its columns are equal, and are added up to get at one
 HUGE = constant(1e37)  # near the end of float32, and not infinite: 0 x inf is not 0
@@ -286,9 +286,9 @@ def cast_saturating(b, dtype: tl.constexpr):
 # %% ../nbs/25_flash_forward.ipynb #c028
 @triton.jit
 def lla_precondition(b_r, precond, SHARED: tl.constexpr):
-    "Residuals, [BT, BD], rounded by the shared matrix in the rows that use it."
-    b_use, b_X = precond
-    return tl.where(b_use[:, None], tl.dot(b_r, b_X, input_precision=EXACT), b_r) if SHARED else b_r
+    "Residuals, [BT, BD], multiplied by the shared matrix, and so much of them as each row adds."
+    b_own, b_X = precond
+    return tl.dot(b_r, b_X, b_own[:, None] * b_r, input_precision=EXACT) if SHARED else b_r
 
 
 @triton.jit
@@ -300,7 +300,7 @@ def lla_unit(b_d):
 @triton.jit
 def lla_solve_tile(
     b_r,  # right-hand sides, [BT, BD]
-    precond,  # (b_use, b_X): which rows use the shared matrix, [BT], and its inverse, [BD, BD]
+    precond,  # (b_own, b_X): how much of its residual a row adds, [BT], and the shared inverse, [BD, BD]
     kbar,  # (p_kbar, m_id): where the mean keys are, [BT, BD]
     rows,  # (b_m, b_il, b_ridge, m_i): largest logits, one over sums, ridges, and which rows exist, [BT]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
@@ -383,17 +383,17 @@ def lla_solve_kernel(
         b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
         b_ridge = tl.load(ridge_eff + o_n, mask=m_i, other=FREE)
         b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
-        # the last shared matrix made before this tile, if it saw enough keys
-        im = tl.maximum(it - 1, 0) // PRECOND_STRIDE
-        b_many = tl.load(n_eff + o_n, mask=m_i, other=0.0) > D / ENOUGH
-        b_use = b_many & (im * PRECOND_STRIDE * META.BT >= ENOUGH * D)
+        # the last shared matrix made before this tile, if there is one: else zero
+        im = tl.maximum(it - 1, 0) // PRECOND_STRIDE - 1
         # [BD, BD]
-        p_X = inverse + (n * NM + im) * META.BD * META.BD + o_d[:, None] * META.BD + o_d[None, :]
-        b_X = tl.load(p_X) if SHARED else walk[0][0]
+        p_X = inverse + (n * NM + tl.maximum(im, 0)) * META.BD * META.BD
+        p_X += o_d[:, None] * META.BD + o_d[None, :]
+        b_X = tl.load(p_X, mask=(o_d >= 0)[:, None] & (im >= 0), other=0.0) if SHARED else walk[0][0]
+        b_few = D / (ENOUGH * tl.maximum(tl.load(n_eff + o_n, mask=m_i, other=1.0), 1.0))
         b_limit = tl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
         b_x, b_rr, b_best, b_at = lla_solve_tile(
             tl.load(x + o_nd, mask=m_id, other=0.0),
-            (b_use, b_X),
+            (tl.where(im < 0, 1.0, b_few), b_X),
             (kbar + o_nd, m_id),
             (b_m, b_il, b_ridge, m_i),
             walk,
@@ -415,10 +415,11 @@ def lla_solve_kernel(
 @triton.jit
 def lla_matrix_sweep(
     b_m,  # logarithms of the sums of weights, [BT]
+    b_mean,  # the mean of the tile's mean keys, [BD]
     walk,  # (tile, keys, dims, span): see `lla_query_tile`
     META,  # see `Meta`
 ):
-    "Sum of (sum of p over the queries) k k' over the keys, [BD, BD]."
+    "Sum of (sum of p over the queries) k k' over the keys less their mean, [BD, BD]."
     span = walk[3]
     # [BD, BD]
     b_M = tl.zeros((META.BD, META.BD), tl.float32)
@@ -427,15 +428,18 @@ def lla_matrix_sweep(
             b_k, b_s = lla_pair(walk, j0, PHASE != 1, META)
             # [BS]
             b_c = tl.sum(tl.exp2(b_s - b_m[:, None]), 0)
-            # [BS, BD]
-            b_ck = (b_k.to(tl.float32) * b_c[:, None]).to(b_k.dtype)
-            b_M = tl.dot(tl.trans(b_k), b_ck, b_M, input_precision=META.PREC)
+            # [BS, BD]; centred first, rounded later
+            b_f = b_k.to(tl.float32) - b_mean[None, :]
+            b_ck = (b_f * b_c[:, None]).to(b_k.dtype)
+            b_M = tl.dot(tl.trans(b_f.to(b_k.dtype)), b_ck, b_M, input_precision=META.PREC)
     return b_M
 
 # %% ../nbs/25_flash_forward.ipynb #c024
 @triton.jit
-def lla_newton_inverse(b_M, b_I, NEWTON_STEPS: tl.constexpr):
-    "The inverse of a positive matrix up to a factor, [BD, BD], by X <- X (2 I - M X); I where there is none."
+def lla_newton_inverse(b_M, b_I, dims, NEWTON_STEPS: tl.constexpr):
+    """The inverse of a positive matrix times its mean eigenvalue, [BD, BD], by X <- X (2 I - M X); I where
+    there is none."""
+    o_d, D = dims
     b_M = b_M + tl.trans(b_M)
     size = tl.max(tl.sum(tl.abs(b_M), 1), 0)
     # else no preconditioner: keys of zero, or too long to be squared
@@ -444,7 +448,10 @@ def lla_newton_inverse(b_M, b_I, NEWTON_STEPS: tl.constexpr):
     b_X = b_I
     for _ in range(NEWTON_STEPS):
         b_X = tl.dot(b_X, 2 * b_I - tl.dot(b_M, b_X, input_precision=EXACT), input_precision=EXACT)
-    return 0.5 * (b_X + tl.trans(b_X))
+    mean = tl.sum(tl.where(o_d < D, tl.sum(b_M * b_I, 1), 0.0), 0) / D
+    # no eigenvalue of X exceeds 2^steps unless rounding has left M with one below zero
+    good = tl.sum(tl.sum(b_X * b_X, 1), 0) <= b_I.shape[0] * (1 << 2 * NEWTON_STEPS)
+    return tl.where(good, 0.5 * mean * (b_X + tl.trans(b_X)), b_I)
 
 
 @triton.jit
@@ -459,23 +466,26 @@ def lla_matrix_kernel(
     NEWTON_STEPS: tl.constexpr,  # of the iteration
     META,  # see `Meta`
 ):
-    "The inverse of the mean of C + ridge I over one tile of queries out of PRECOND_STRIDE, up to a factor."
+    "The inverse of the mean of C + ridge I over one tile of queries, times its mean eigenvalue."
     kbar, lse2, ridge_eff = rows
     GROUP, past, T, S, D, scale2, left, right = sizes
     im, n = lla_program(NM)
-    it = im * PRECOND_STRIDE
+    it = (im + 1) * PRECOND_STRIDE
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
     o_d = walk[2][0]
     b_m = tl.load(lse2 + o_n, mask=m_i, other=float("inf"))
-    # [BD, BD]
-    b_M = lla_matrix_sweep(b_m, walk, META)
-    # [BT, BD]
+    # [BT, BD] and [BD]
     b_kbar = tl.load(kbar + o_nd, mask=m_id, other=0.0)
+    b_mean = tl.sum(b_kbar, 0) / META.BT
+    # [BD, BD]
+    b_M = lla_matrix_sweep(b_m, b_mean, walk, META)
+    # [BT, BD]
+    b_kbar -= b_mean[None, :]
     # [BD, BD]
     b_I = (o_d[:, None] == o_d[None, :]).to(tl.float32)
     b_ridge = tl.load(ridge_eff + o_n, mask=m_i, other=0.0)
     b_M += tl.sum(b_ridge, 0) * b_I - tl.dot(tl.trans(b_kbar), b_kbar, input_precision=EXACT)
-    b_X = lla_newton_inverse(b_M, b_I, NEWTON_STEPS)
+    b_X = lla_newton_inverse(b_M, b_I, walk[2], NEWTON_STEPS)
     tl.store(inverse + (n * NM + im) * META.BD * META.BD + o_d[:, None] * META.BD + o_d[None, :], b_X)
 
 # %% ../nbs/25_flash_forward.ipynb #c015
@@ -922,13 +932,12 @@ def lla_matrices(
     dtype: torch.dtype,  # of the inputs
     window: tuple[int, int] | None = None,  # keys before and after its own that a query sees; -1: all
 ) -> tuple[int, int, int]:  # number of shared matrices of a head, and their shape
-    "Shared matrices are made for D <= 64; tile i of the queries reads number (i - 1) // 8."
+    "Shared matrices are made for D <= 64, of the tiles 8, 16, 24 and so on that have a tile after them."
     BD = padded(D)
     BT = (TILES_FP32 if dtype == torch.float32 else TILES).get(BD, TILES[128])[0]
-    last = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
-    seen = last * PRECOND_STRIDE * BT >= 4 * D  # else no tile would use one
+    made = max(-(-T // BT) - 2, 0) // PRECOND_STRIDE
     narrow = window is not None and min(window) >= 0 and sum(window) + 1 < 4 * D
-    return (last + 1 if BD <= 64 and seen and not narrow else 0), BD, BD
+    return (made if BD <= 64 and not narrow else 0), BD, BD
 
 # %% ../nbs/25_flash_forward.ipynb #c040
 def lla_strided(

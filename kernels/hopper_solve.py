@@ -250,13 +250,12 @@ def hopper_unit(b):
 
 
 @gluon.jit
-def hopper_precondition(b_r, b_use, matrix, META, LY: gl.constexpr):
-    """Residuals, [BT, BD], rounded by the shared matrix in the rows that use it. They come with length one:
-    the product is taken in float16, which could not hold short ones."""
+def hopper_precondition(b_r, b_own, matrix, META, LY: gl.constexpr):
+    """Residuals, [BT, BD], multiplied by the shared matrix, and b_own of them. They come with length one: the
+    product is taken in float16, which could not hold short ones."""
     if META.SHARED:
         b_r16 = gl.convert_layout(b_r.to(gl.float16), gl.DotOperandLayout(0, LY, 2))
-        zero = gl.zeros((META.BT, META.BD), gl.float32, LY)
-        b_r = gl.where(b_use[:, None], hopper.warpgroup_mma(b_r16, matrix, zero, use_acc=False), b_r)
+        b_r = hopper.warpgroup_mma(b_r16, matrix, b_own[:, None] * b_r)
     return b_r
 
 
@@ -304,12 +303,13 @@ def hopper_vectors(META):
 
 # %% ../nbs/26b_hopper_solve.ipynb #h027b
 @gluon.jit
-def hopper_take_matrix(p_X, matrix, META):
-    "Bring a shared matrix, [BD, BD], to where the tensor cores read it."
+def hopper_take_matrix(p_X, some, matrix, META):
+    "Bring a shared matrix, [BD, BD], to where the tensor cores read it; zeros where there is none."
     LX: gl.constexpr = gl.BlockedLayout([1, 4], [4, 8], [gl.num_warps(), 1], [1, 0])
     rows = gl.arange(0, META.BD, gl.SliceLayout(1, LX))
     columns = gl.arange(0, META.BD, gl.SliceLayout(0, LX))
-    b_X = gl.load(p_X + rows[:, None] * META.BD + columns[None, :])
+    m_X = (rows >= 0)[:, None] & (columns >= 0)[None, :] & some
+    b_X = gl.load(p_X + rows[:, None] * META.BD + columns[None, :], mask=m_X, other=0.0)
     matrix.store(hopper_cast(b_X, gl.float16))
     hopper.fence_async_shared()
 
@@ -350,7 +350,7 @@ def hopper_span(
 def hopper_solve_tile(
     b_r,  # right-hand sides, [BT, BD]
     means,  # (kbar, o_nd, m_id): the mean keys, and where those of this tile are, [BT, BD]
-    rows,  # (b_il, b_ridge, m_i, b_use): one over sums of weights, ridges, which exist, which use the matrix
+    rows,  # (b_il, b_ridge, m_i, b_own): one over sums of weights, ridges, which exist, their own share
     walk,  # (b_q, b_m, sight, scale2, span): see `hopper_covariance_sweep`
     keys,  # (desc, row0, count): see `hopper_fetch`
     shared,  # (ring, vectors): of `hopper_ring` and `hopper_vectors`
@@ -362,7 +362,7 @@ def hopper_solve_tile(
     """Conjugate gradient as in `lla_solve_tile`; x stays in shared memory: its scale, the residual^2, the
     smallest there was, its step, and the chunks fetched."""
     kbar, o_nd, m_id = means
-    b_il, b_ridge, m_i, b_use = rows
+    b_il, b_ridge, m_i, b_own = rows
     tol2, max_steps, b_limit = stop
     ring, vectors = shared
     s_r, s_x, s_kbar, matrix = vectors
@@ -384,7 +384,7 @@ def hopper_solve_tile(
     b_best, b_at, step = b_rr, gl.zeros((META.BT,), gl.int32, RY), 0
     b_live = (b_rr > tol2) & m_i & (b_limit > 0)
     more = gl.max(b_live.to(gl.int32), 0)
-    b_d = hopper_unit(hopper_precondition(b_r, b_use, matrix, META, LY)).to(DT)
+    b_d = hopper_unit(hopper_precondition(b_r, b_own, matrix, META, LY)).to(DT)
     while (step < max_steps) & (more > 0):
         # an address that depends on the step is computed again: registers are short
         p_kbar = kbar + (o_nd + (step >> 30))
@@ -409,7 +409,7 @@ def hopper_solve_tile(
         s_r.store(b_r)
         b_rr = gl.where(b_live, gl.sum(b_r * b_r, 1), b_rr)
         b_z = b_r * gl.rsqrt(gl.maximum(b_rr, TINY))[:, None]
-        b_z = hopper_precondition(b_z, b_use, matrix, META, LY)
+        b_z = hopper_precondition(b_z, b_own, matrix, META, LY)
         # conjugate to the last direction
         b_p = hopper_unit(b_z - (gl.sum(b_z * b_y, 1) * b_inv)[:, None] * b_df)
         b_d = gl.where(b_live[:, None], b_p, 0.0).to(DT)
@@ -463,20 +463,21 @@ def hopper_solve_kernel(
         b_max, b_lse = (gl.load(row_max + o_n, mask=m_i, other=0.0), gl.load(lse2 + o_n, mask=m_i, other=0.0))
         b_limit = gl.load(steps + o_n, mask=m_i & (redo > 0), other=max_steps)
         span = hopper_span(it, (past, T, S, left, right), META)
-        b_use = m_i
+        b_own = b_ridge
         if META.SHARED:
-            # the last shared matrix made before this tile, if it saw enough keys
-            im = gl.maximum(it - 1, 0) // PRECOND_STRIDE
-            b_many = gl.load(n_eff + o_n, mask=m_i, other=0.0) > D / ENOUGH
-            b_use = b_many & (im * PRECOND_STRIDE * META.BT >= ENOUGH * D)
-            hopper_take_matrix(inverse + (n * NM + im) * META.BD * META.BD, vectors[3], META)
+            # as in `lla_solve_kernel`
+            im = gl.maximum(it - 1, 0) // PRECOND_STRIDE - 1
+            b_few = D / (ENOUGH * gl.maximum(gl.load(n_eff + o_n, mask=m_i, other=1.0), 1.0))
+            b_own = gl.where(im < 0, 1.0, b_few)
+            p_X = inverse + (n * NM + gl.maximum(im, 0)) * META.BD * META.BD
+            hopper_take_matrix(p_X, im >= 0, vectors[3], META)
         if META.KEEP:
             vectors[2].store(gl.load(kbar + o_nd, mask=m_id, other=0.0))
         hopper_barrier()
         b_size, b_rr, b_best, b_at, count = hopper_solve_tile(
             gl.load(x + o_nd, mask=m_id, other=0.0),
             (kbar, o_nd, m_id),
-            (gl.exp2(b_max - b_lse), b_ridge, m_i, b_use),
+            (gl.exp2(b_max - b_lse), b_ridge, m_i, b_own),
             (b_q, b_m, (past + s_i, left, right), scale2, span),
             (desc, ((n // GROUP) * rows).to(gl.int32), count),
             (ring, vectors),

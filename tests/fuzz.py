@@ -486,6 +486,7 @@ class Case:
     law: str = ""
     Dv: int = 0  # size of a value; 0: D
     window: tuple[int, int] | None = None
+    data: int = 0  # which numbers are drawn
 
     @property
     def door(self) -> str:
@@ -618,6 +619,22 @@ def draw(seed: int, number: int, triton: float) -> Case:
     )
 
 
+def with_data(case: Case, data: int) -> Case:
+    "The same call with other numbers: a GPU takes seconds to compile a call, and no time to make it again."
+    if not data:
+        return case
+    rng = random.Random(f"data {case.seed} {case.number} {data}")
+    free = [kind for kind in KEYS if kind not in ("few", "sink")]
+    return replace(
+        case,
+        data=data,
+        keys=case.keys if case.keys in ("few", "sink") or case.law else rng.choice(free),
+        values=rng.choice(["normal", "constant", "keys", "large"]),
+        queries=rng.choice(["normal", "sharp", "zero", "key", "long"]),
+        ridge_size=case.ridge_size * 10 ** rng.uniform(-2, 2),
+    )
+
+
 def viewed(t: torch.Tensor, kind: str) -> torch.Tensor:
     "The same numbers behind other strides."
     *lead, n, D = t.shape
@@ -650,8 +667,9 @@ class Built:
 
 def build(case: Case) -> Built:
     "Make the tensors of a case."
-    g = torch.Generator().manual_seed(hash((case.seed, case.number)) % 2**62)
-    rng = random.Random(f"tensors {case.seed} {case.number}")
+    more = (case.data,) if case.data else ()
+    g = torch.Generator().manual_seed(hash((case.seed, case.number, *more)) % 2**62)
+    rng = random.Random(" ".join(map(str, ("tensors", case.seed, case.number, *more))))
     normal = lambda *s: torch.randn(*s, generator=g, dtype=torch.float64)
     lead, T, S, D, dtype = case.lead, case.T, case.S, case.D, case.dtype
     q_lead = (*lead[:-1], lead[-1] * case.group) if lead else ()
@@ -1068,9 +1086,11 @@ def library() -> dict[str, Callable]:
     return dict(flash=flash_lla, decode=lla_decode)
 
 
-def judge(number: int, seed: int = 0, triton: float = 0.0, doors: dict | None = None) -> Verdict:
+def judge(
+    number: int, seed: int = 0, triton: float = 0.0, doors: dict | None = None, data: int = 0
+) -> Verdict:
     "Draw, build, call and judge one case."
-    case = draw(seed, number, triton)
+    case = with_data(draw(seed, number, triton), data)
     verdict = Verdict(number, case.family, about=describe(case))
     work = {
         "forward": judge_forward,
@@ -1095,35 +1115,38 @@ def describe(case: Case) -> str:
     told = " ".join(f"{name}={getattr(case, name)}" for name in names if getattr(case, name) != "")
     return (
         f"{str(case.dtype)[6:]} {case.backend} {told} ridge={case.ridge}:{case.ridge_size:.3g} "
-        f"views={'/'.join(case.views)}"
+        f"views={'/'.join(case.views)} data={case.data}"
     )
 
 
 # ---- many cases
 
 
-def _work(numbers: list[int], seed: int, triton: float) -> list[Verdict]:
+def _work(numbers: list[int], seed: int, triton: float, data: int) -> list[Verdict]:
     torch.set_num_threads(1)
-    return [judge(n, seed, triton) for n in numbers]
+    return [judge(n, seed, triton, data=i) for n in numbers for i in range(data)]
 
 
 def run(
-    count: int, *, seed: int = 0, triton: float = 0.0, jobs: int = 1, doors: dict | None = None
+    count: int, *, seed: int = 0, triton: float = 0.0, jobs: int = 1, doors: dict | None = None, data: int = 1
 ) -> list[Verdict]:
-    "Judge cases 0 to count - 1; in `jobs` processes, of the library only."
+    "Judge cases 0 to count - 1, each with `data` sets of numbers; in `jobs` processes, of the library only."
     if jobs == 1:
-        return [judge(n, seed, triton, doors) for n in range(count)]
+        return [judge(n, seed, triton, doors, i) for n in range(count) for i in range(data)]
     chunks = [list(range(i, min(i + 20, count))) for i in range(0, count, 20)]
+    work = partial(_work, seed=seed, triton=triton, data=data)
     with ProcessPoolExecutor(jobs) as pool:
-        return [v for part in pool.map(partial(_work, seed=seed, triton=triton), chunks) for v in part]
+        return [v for part in pool.map(work, chunks) for v in part]
 
 
-def summary(verdicts: list[Verdict], seed: int = 0, triton: float = 0.0, shown: int = 10) -> str:
+def summary(
+    verdicts: list[Verdict], seed: int = 0, triton: float = 0.0, shown: int = 10, data: int = 1
+) -> str:
     "Mismatches with what reruns them, then one line a family, then the total."
     lines = []
     wrong = [v for v in verdicts if v.faults]
     for v in wrong[:shown]:
-        more = f" --triton {triton:g}"
+        more = f" --triton {triton:g}" + (f" --data {data}" if data > 1 else "")
         lines += [
             f"case {v.number}: {v.family}: {v.about}",
             *(f"    {fault}" for fault in v.faults),
@@ -1151,15 +1174,16 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--jobs", type=int, default=2, help="processes")
     parser.add_argument("--triton", type=float, default=0.08, help="share of cases in Triton's interpreter")
     parser.add_argument("--only", type=int, help="one case")
+    parser.add_argument("--data", type=int, default=1, help="sets of numbers for each case")
     given = parser.parse_args(arguments)
     torch.set_num_threads(1)
     start = time.time()
     if given.only is None:
-        verdicts = run(given.count, seed=given.seed, triton=given.triton, jobs=given.jobs)
+        verdicts = run(given.count, seed=given.seed, triton=given.triton, jobs=given.jobs, data=given.data)
     else:
-        verdicts = [judge(given.only, given.seed, given.triton)]
+        verdicts = _work([given.only], given.seed, given.triton, given.data)
         print(describe(draw(given.seed, given.only, given.triton)))
-    print(summary(verdicts, given.seed, given.triton))
+    print(summary(verdicts, given.seed, given.triton, data=given.data))
     print(f"{time.time() - start:.0f} s")
     return int(any(v.faults for v in verdicts))
 

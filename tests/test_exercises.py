@@ -945,6 +945,24 @@ def fitting(keys, tiles, most=2, own=1024, ones=8, vector=8 * 64 * 128):
     return min(most, 228 * 1024 // bytes_)
 
 
+def idle_share(steps, rows, whole=False, one=False):
+    "Exercise 28c.2: empty places that work, or one tile for all."
+    tiles = [steps] if one else [steps[i : i + rows] for i in range(0, len(steps), rows)]
+    return 1 - sum(steps) / sum(max(t) * (rows if whole else len(t)) for t in tiles)
+
+
+def timed(call, wait, clock, calls=20, first=True, last=True, each=False):
+    "Exercise 28c.3: a clock that does not wait before, after, or waits in every call."
+    call()
+    first and wait()
+    begin = clock()
+    for _ in range(calls):
+        call()
+        each and wait()
+    last and wait()
+    return (clock() - begin) / calls
+
+
 def ring_walk(fetch, use, n, stages, first=False, beyond=False):
     "Exercise 26b.3: fetching before the place was read, or chunks that do not exist."
     for i in range(stages if beyond else min(n, stages)):
@@ -1490,6 +1508,31 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             lambda q, k, v, r: flash_lla(q, k, v, ridge=r),
             lambda q, k, v, r: flash_lla(q, k, v, ridge=float(r.mean())),
             lambda q, k, v, r: flash_lla(q, k, v, ridge=r[:, None])[:, :2],
+            fails,
+        ],
+    ),
+    "28c.1": ([163.3, 163, "163"], [196, 81.6, 367.4, 184, 1]),
+    "28c.2": (
+        [idle_share, lambda steps, rows: np.float64(idle_share(steps, rows))],
+        [
+            1,
+            lambda *a: 1 - idle_share(*a),
+            lambda *a: idle_share(*a, whole=True),
+            lambda *a: idle_share(*a, one=True),
+            lambda *a: 1 / (1 - idle_share(*a)),
+            lambda *a: 0.5,
+            fails,
+        ],
+    ),
+    "28c.3": (
+        [timed, lambda *a: timed(*a, calls=100)],
+        [
+            1,
+            lambda *a: timed(*a, first=False, last=False),
+            lambda *a: timed(*a, first=False),
+            lambda *a: timed(*a, each=True),
+            lambda *a: timed(*a, calls=1),
+            lambda *a: 2.0,
             fails,
         ],
     ),

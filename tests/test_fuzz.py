@@ -150,3 +150,16 @@ def test_the_command_reruns_one_case_and_fails_on_a_mismatch(monkeypatch, capsys
     said = capsys.readouterr().out
     number = said.split("--only ")[1].split()[0]
     assert fuzz.main(["--only", number, "--triton", "0"]) == 1
+
+
+def test_data_sets_of_a_case_differ_in_numbers_and_not_in_the_call():
+    for number in range(20):
+        case = fuzz.draw(0, number, 0.0)
+        others = [fuzz.with_data(case, i) for i in range(3)]
+        assert others[0] == case
+        for other in others[1:]:
+            call = ("family", "backend", "dtype", "lead", "group", "T", "S", "D", "window", "views", "Dv")
+            assert all(getattr(case, name) == getattr(other, name) for name in call)
+        first, second = (fuzz.build(other).problem.k for other in others[1:])
+        assert first.shape == second.shape
+        assert not first.numel() or case.keys == "zero" or not torch.equal(first, second)

@@ -8,7 +8,7 @@ import pytest
 import torch
 from scipy.stats import ttest_1samp, ttest_ind
 
-from lla_course.attention import benchmark, decode_benchmark, preconditioners
+from lla_course.attention import benchmark, bounds, decode_benchmark, preconditioners
 from lla_course.auctions import citransnet, regretnet
 from lla_course.brite import experiments
 from lla_course.ftct import training
@@ -1237,6 +1237,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     ]
     of_parallax = [v[0] for question, v in verdicts.items() if "Parallax" in question]
     assert of_parallax == ["no difference seen"] * 4
+    normed = [runs("time", m) for m in ("parallax", "softmax_normed")]
+    assert language_race.compare(*normed)[0] > 0.04 and p(*normed) < 0.05  # timed on two GPUs
     means = [sum(r["score"] for r in runs("steps", m)) / 3 for m in ("softmax_normed", "parallax", "lla")]
     assert means == sorted(means)
     for r in runs("time", "parallax"):
@@ -1448,6 +1450,22 @@ def test_where_each_row_chooses_its_preconditioner_it_never_takes_more_steps_tha
         assert all(a <= b for a, b in zip(who["before, if many keys"], who["none"]))
 
 
+def test_the_own_part_of_a_row_keeps_the_savings_and_bounds_the_costs():
+    table, own = preconditioned(), "before, own part added"
+    for (name, ridge, tol), who in table.items():
+        if name.endswith("_anisotropic"):
+            assert who[own][0] <= who["none"][0] and who[own][1] <= who["none"][1]
+        if name.endswith("_isotropic"):
+            assert all(a <= b for a, b in zip(who[own], who["tile before"]))
+        if name.endswith("_sharp"):
+            assert all(a <= max(b + 2, 1.2 * b) for a, b in zip(who[own], who["none"])), (name, ridge, tol)
+    at = {d: table[f"d{d}_anisotropic", "0.1", 1e-2] for d in (64, 128)}
+    assert at[64][own] == at[64]["tile before"] == (8, 12) and at[64]["before, if many keys"] == (8, 13)
+    assert at[128][own] == (12, 18) and at[128]["before, if many keys"] == (14, 20)
+    sharp = [table[f"d{d}_sharp", "0.1", 1e-2] for d in (64, 128)]
+    assert all(who[own][0] - who["none"][0] == 1 and who["none"][0] == 4 for who in sharp)
+
+
 def test_the_diagonal_does_not_help_and_uncentred_it_hurts_where_keys_prefer_directions():
     for (name, _, tol), who in preconditioned().items():
         if tol == 1e-3:
@@ -1512,32 +1530,44 @@ def test_a_call_costs_the_host_a_third_of_a_millisecond_and_softmax_and_a_replay
 STAGES = [f"stages_{kind}_d{d}" for kind in ("isotropic", "anisotropic") for d in (64, 128)]
 
 
-def test_the_solver_takes_58_to_89_per_cent_of_a_forward_pass_and_46_to_79_of_a_training_step():
-    for part, low, high in (("forward", 58, 89), ("training", 46, 79)):
+def of_the_solver(kernels):
+    "The entries of the solve kernel, whatever it is written in."
+    return next(entry for kernel, entry in kernels.items() if "solve" in kernel)
+
+
+def test_the_solver_takes_more_than_half_of_a_forward_pass_and_is_the_longest_kernel_of_a_training_step():
+    for part, low, high in (("forward", 0.5, 0.95), ("training", 0.4, 0.85)):
         found = {name: recorded(name)[part] for name in [*STAGES, "stages_trained_d64"]}
-        share = {name: ms["hopper_solve_kernel"] / sum(ms.values()) for name, ms in found.items()}
-        assert (round(100 * min(share.values())), round(100 * max(share.values()))) == (low, high)
+        share = {name: of_the_solver(ms) / sum(ms.values()) for name, ms in found.items()}
+        assert low < min(share.values()) and max(share.values()) < high
         assert min(share, key=share.get) == "stages_isotropic_d64"
         for name, ms in found.items():
-            assert max(ms, key=ms.get) == "hopper_solve_kernel"
+            assert "solve" in max(ms, key=ms.get)
             step = recorded(name.replace("stages_", "train_" if part == "training" else ""))
             assert 0.95 < sum(ms.values()) / step["lla_ms"] < 1.05  # the kernels are the whole call
 
 
-def test_no_part_of_a_multiprocessor_is_busy_for_most_of_the_time_while_the_solver_runs():
+def test_no_part_of_a_multiprocessor_is_busy_for_two_thirds_of_the_time_while_the_solver_runs():
+    parts = ("tensor", "special", "L1", "L2", "memory")
     for name in ("isotropic_d64", "anisotropic_d64", "isotropic_d128"):
         found = recorded(f"counters_{name}")
-        r = found["hopper_solve_kernel"]
-        assert 53 <= r["tensor"] < 57
-        assert max(r[part] for part in ("tensor", "special", "L1", "L2", "memory")) < 57
-        special, memory = {64: ((35, 37.5), (2.5, 5.1)), 128: ((19, 20), (23, 24))}[int(name.split("_d")[1])]
-        assert special[0] < r["special"] < special[1] and memory[0] < r["memory"] < memory[1]
+        r = of_the_solver(found)
+        assert max(r[part] for part in parts) < 200 / 3
+        assert all(max(k[part] for part in parts) < 72 for k in found.values()), "not much more in any"
         # two programs of four warps, of 64 that a multiprocessor holds
         assert r["registers"] == 255 and abs(r["warps"] - 100 * 8 / 64) < 0.2
-        gradients = [found[f"lla_bwd_{part}_kernel"] for part in ("dq", "dkv")]
-        assert all(33 < g["tensor"] < 51 and g["registers"] == 255 for g in gradients)
-        alone = name.endswith("128")
-        assert abs(gradients[0]["warps"] - 100 * (4 if alone else 8) / 64) < 0.2
+
+
+def test_the_solver_in_triton_keeps_tensor_cores_busy_for_a_smaller_share_of_the_time():
+    "The same products in more time; the product with ones is 4 per cent of them at d = 64, and 2 at 128."
+    both = [f"{kind}_d{d}" for kind in ("isotropic", "anisotropic") for d in (64, 128)]
+    found = all_recorded(benchmark)
+    read = [n for n in both if f"counters_{n}" in found and f"counters_portable_{n}" in found]
+    if not read:
+        pytest.skip("no solver was read in both languages")
+    for name in read:
+        by_hand, portable = (of_the_solver(found[f"counters_{n}"]) for n in (name, f"portable_{name}"))
+        assert portable["tensor"] < by_hand["tensor"] and portable["ns"] > by_hand["ns"]
 
 
 def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
@@ -1561,14 +1591,13 @@ def test_a_given_direction_is_a_third_faster_in_flash_linear_attention_and_as_ex
         assert all(0.0019 < e < 0.004 for e in errors.values())
 
 
-def test_the_recorded_passes_stand_at_61_to_72_per_cent_of_the_flat_roof():
-    shares = []
+def test_the_recorded_passes_stand_below_the_flat_roof_and_far_from_the_slope():
     for kind in ("isotropic", "anisotropic"):
         for d in (64, 128):
             r = recorded(f"{kind}_d{d}")
-            work = (6 + 3 * r["slowest_row_of_a_tile"]) * 64 * 4096**2 * d
-            shares.append(work / r["lla_ms"] * 1e3 / 790e12)
-    assert (round(min(shares), 2), round(max(shares), 2)) == (0.61, 0.72)
+            operations, bytes_ = bounds.call_work(d, r["slowest_row_of_a_tile"])
+            assert 0.5 < operations / r["lla_ms"] * 1e3 / 790e12 < 0.75
+            assert operations / bytes_ > 10 * 790 / 4.3
 
 
 def test_on_long_caches_softmax_decoding_reads_faster_than_the_yardstick():
@@ -1673,10 +1702,48 @@ def test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model():
     for name in ("ridge", "unsolved", "mean"):
         mean, error = held(f"direction {name}")
         assert mean < -10 * error
-    for name, base in (("query", "softmax"), ("mean", "ridge")):
+    for name, base in (("query", "softmax"), ("mean", "unsolved")):
         mean, error = held(f"direction {name}", f"direction {base}")
         assert abs(mean) < 2 * error and abs(mean) < 0.001
     assert held("direction opposite")[0] > 0.03 and held("direction random")[0] > 0
+
+
+def test_the_solver_is_needed_on_the_prose_of_this_book_only():
+    held = arrays_of("fit_ridge")
+    names = [f"direction {n}" for n in ("unsolved", "ridge", "softmax")]
+    for kind in range(3):
+        some = held["direction kind"] == kind
+        unsolved, solved, soft = (held[n].sum(1)[some] for n in names)
+        tokens = held["direction tokens"].sum(1)[some]
+        mean, error = paired(unsolved, solved, tokens)
+        if kind < 2:
+            assert abs(mean) < 0.001
+        else:
+            assert mean > 5 * error and -mean < 0.7 * paired(solved, soft, tokens)[0] + 0.001
+            assert mean > 0.5 * -paired(solved, soft, tokens)[0]
+
+
+def test_near_copies_do_not_make_the_order_of_the_fits():
+    sample = arrays_of("sample")
+    assert sample["learned"][sample["kind"] == 2].max() < 0.05
+    cells = [f"fit_{n}" for n in ("ridge_temperature", "gain", "temperature", "ridge", "relative", "probe")]
+    for most in (1.1, 0.2, 0.05):
+        some = sample["learned"] < most
+        found = [
+            paired(*(arrays_of(c)[n].sum(1)[some] for n in ("fitted", "softmax", "tokens"))) for c in cells
+        ]
+        assert [x[0] for x in found] == sorted(x[0] for x in found) and found[-1][0] < -20 * found[-1][1]
+
+
+def test_learned_ridges_are_above_a_hundred_spreads():
+    ridges = np.exp(
+        load("37b_pretrained/fit_ridge", pretrained_lines.cells("full")["fit_ridge"]).result["numbers"][
+            "log_ridge"
+        ]
+    )
+    spread = arrays_of("sample")["spread"]
+    assert spread.shape == ridges.shape and (ridges > 100 * spread).all()
+    assert 0.8 < np.quantile(spread, 0.25) and np.quantile(spread, 0.75) < 1.3
 
 
 def test_trained_on_lines_are_no_better_than_softmax_heads():

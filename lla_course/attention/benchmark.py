@@ -6,7 +6,8 @@
 __all__ = ['MEASURES', 'KINDS', 'BUSY', 'COUNTERS', 'SECTIONS', 'Config', 'cells', 'Toy', 'toy_losses', 'source_bytes',
            'trained_heads', 'benchmark_heads', 'measure_forward', 'measure_training', 'measure_given',
            'portable_kernels', 'measure_portable', 'measure_host', 'measure_stages', 'read_counters', 'one_step',
-           'measure_counters', 'measure_memory', 'measure_suite', 'measure_tiled', 'measure_toy', 'run']
+           'measure_counters', 'measure_portable_counters', 'measure_memory', 'measure_suite', 'measure_tiled',
+           'measure_toy', 'run']
 
 # %% ../../nbs/28a_measurements.ipynb #c002
 import csv
@@ -56,6 +57,7 @@ MEASURES = (
     "portable",
     "stages",
     "counters",
+    "portable_counters",
     "host",
     "memory",
     "tiled",
@@ -95,7 +97,8 @@ def cells(
 ) -> dict[str, Config]:  # name -> settings
     """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; a direction that
     is given; the heads of a trained model; short sequences; the portable solver beside the one for this GPU;
-    the kernels one by one and their counters; the host; memory over n; the toy; the tests of the kernels."""
+    the kernels one by one, their counters and those of the portable ones; the host; memory over n; the toy;
+    the tests of the kernels."""
     size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
     both = [(kind, d) for kind in KINDS[:2] for d in (64, 128)]
     table = {f"{kind}_d{d}": Config(kind=kind, d=d, **size) for kind, d in both}
@@ -117,6 +120,8 @@ def cells(
         table[f"short_n{n}"] = Config(heads=by_preset(preset, fast=2, full=512), n=n, rows=n)
     for name in (*(f"{kind}_d{d}" for kind, d in both), "trained_d64"):
         table |= {f"{m}_{name}": replace(table[name], measure=m) for m in ("stages", "counters")}
+    for kind, d in both:
+        table[f"counters_portable_{kind}_d{d}"] = Config("portable_counters", kind, d, **size)
     table["host"] = Config("host", "isotropic", heads=8, n=16)
     table["tiled_d64"] = Config("tiled", **size)
     for n in by_preset(preset, fast=(64, 128), full=(1024, 4096, 16384, 65536)):
@@ -598,6 +603,15 @@ def measure_counters(
         raise RuntimeError(f"ncu ended with {run.returncode}: {(run.stdout + run.stderr)[-2000:]}")
     return found
 
+
+def measure_portable_counters(
+    cfg: Config,  # the measurement
+    device: torch.device,  # where
+) -> dict:  # by kernel, as `measure_counters`
+    "The counters of the portable kernels, all of which are in Triton."
+    with portable_kernels():
+        return measure_counters(cfg, device)
+
 # %% ../../nbs/28a_measurements.ipynb #c039
 def _peak_memory(attend: Callable, cfg: Config, device: torch.device) -> float | None:
     "MB of a training step above its inputs; None where the memory does not suffice."
@@ -718,6 +732,7 @@ def run(
         portable=measure_portable,
         stages=measure_stages,
         counters=measure_counters,
+        portable_counters=measure_portable_counters,
         host=measure_host,
         memory=measure_memory,
         tiled=measure_tiled,

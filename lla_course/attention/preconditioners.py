@@ -53,15 +53,18 @@ def preconditioners(
         "tile before": mean_covariance(before),
         "all keys before": past.T @ past / first,
     }
-    eye = torch.eye(q.shape[-1]).to(q)
+    D, eye = q.shape[-1], torch.eye(q.shape[-1]).to(q)
     inverse = {name: torch.linalg.inv(M + ridge * eye) for name, M in shared.items()}
     n_eff = 1 / own.p.square().sum(-1, keepdim=True)  # the effective number of keys of each query
+    mean = shared["tile before"].trace() / D + ridge  # mean eigenvalue
+    scaled = mean * inverse["tile before"]
     return {
         "none": None,
         "Jacobi": lambda r: r / (square - own.kbar.square() + ridge),
         "Jacobi, uncentred": lambda r: r / (square + ridge),
         **{name: lambda r, M=M: r @ M for name, M in inverse.items()},
-        "before, if many keys": lambda r: torch.where(n_eff > q.shape[-1] / 4, r @ inverse["tile before"], r),
+        "before, if many keys": lambda r: torch.where(n_eff > D / 4, r @ inverse["tile before"], r),
+        "before, own part added": lambda r: r @ scaled + D / 4 / n_eff * r,
     }
 
 # %% ../../nbs/22b_preconditioners.ipynb #c064

@@ -347,23 +347,28 @@ def spoken_figure(
     fig = go.Figure(
         go.Heatmap(
             z=[pad(judged, None) for _, judged, _ in rows.values()],
-            text=[pad(lines, "") for lines, _, _ in rows.values()],
+            text=[
+                pad([line.replace(" = ", "<br>= ") for line in lines], "") for lines, _, _ in rows.values()
+            ],
             y=names,
             texttemplate="%{text}",
-            **dict(zmin=0, zmax=1, colorscale=scale, showscale=False, opacity=0.75, xgap=2, ygap=2),
+            **dict(zmin=0, zmax=1, colorscale=scale, showscale=False, opacity=0.75, xgap=2, ygap=24),
         )
     )
     question = asked[problem].question.strip().splitlines()[-1]
     title = textwrap.wrap(f"{question} {asked[problem].answer}", 48)
-    style = dict(template=canvas("", alt="").layout.template, height=130 + 34 * len(rows), margin_t=70)
-    fig.update_layout(**style, title=dict(text="<br>".join(title), font_size=13, x=0.02, xanchor="left"))
-    fig.update_xaxes(showticklabels=False, title="line of the text", ticks="", zeroline=False)
-    fig.update_yaxes(autorange="reversed", automargin=True)
+    style = dict(height=140 + 60 * len(rows), margin=dict(l=12, r=12, t=90, b=40))
+    fig.update_layout(template=canvas("", alt="").layout.template, **style)
+    fig.update_layout(title=dict(text="<br>".join(title), font_size=13, x=0.02, xanchor="left"))
+    for k, name in enumerate(names):  # above its row: on a phone the lines have the whole width
+        fig.add_annotation(x=-0.5, y=k - 0.5, text=name, showarrow=False, xanchor="left", font_size=13)
+    fig.update_xaxes(showticklabels=False, title="line of the text", ticks="", showgrid=False, zeroline=False)
+    fig.update_yaxes(range=[len(rows) - 0.5, -0.8], showticklabels=False, ticks="", showgrid=False)
     alt = "Each row is the text of one method; blue steps are right, red ones wrong; the answer is last."
     return described(fig, alt)
 
 
 def spoken_lab() -> Any:  # an ipywidgets box
     "The reader of chapter 43, live: run and problem."
-    runs = [name for name in _spoken_runs() if name.endswith("_0") and spoken_texts(name)] or ["chain_0"]
+    runs = [name for name in _spoken_runs() if spoken_texts(name)] or ["chain_0"]
     return live(spoken_figure, run=choice("run", runs, runs[0]), problem=slider("problem", 0, 0, 23, 1))

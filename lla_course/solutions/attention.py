@@ -1548,7 +1548,7 @@ def _(answer: Any) -> str | None:
     )
 
 # %% ../../nbs/92_attention_solutions.ipynb #c067e
-@exercise("28a.2")
+@exercise("28c.1")
 def _(answer: Any) -> str | None:
     return close(
         answer,
@@ -1560,6 +1560,80 @@ def _(answer: Any) -> str | None:
             367.4: "a step of the solver is three products.",
         },
     )
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28c0003
+def _idle(steps: list, rows: int, *, whole: bool = False, slowest: bool = True) -> float:
+    "The share of steps done for finished rows; other settings are what a reader may take for it."
+    tiles = [steps[i : i + rows] for i in range(0, len(steps), rows)]
+    if not slowest:  # one tile of all rows
+        tiles = [steps]
+    return 1 - sum(steps) / sum(max(tile) * (rows if whole else len(tile)) for tile in tiles)
+
+
+@exercise("28c.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28c.2\", idle_share)."
+    draw = np.random.default_rng(0)
+    tried = [(draw.integers(1, 30, n).tolist(), rows) for n, rows in ((128, 64), (200, 64), (7, 3), (5, 8))]
+    tried.append(([4] * 64, 64))
+    found = [as_number(answer(list(steps), rows)) for steps, rows in tried]
+    same = lambda right: all(abs(f - r) < 1e-6 for f, r in zip(found, right))
+    if same([_idle(*case) for case in tried]):
+        return None
+    if same([1 - _idle(*case) for case in tried]):
+        return "that is the share of useful work; the question is for the rest."
+    if same([_idle(*case, whole=True) for case in tried]):
+        return "the last tile may have fewer rows, and its empty places do no work."
+    if same([_idle(*case, slowest=False) for case in tried]):
+        return "no tile waits for another: take the slowest row of each tile."
+    if same([1 / (1 - _idle(*case)) for case in tried]):
+        return "that is slowest over mean; what share of all steps is idle?"
+    at = next(i for i, case in enumerate(tried) if not abs(found[i] - _idle(*case)) < 1e-6)
+    steps, rows = tried[at]
+    return (
+        f"wrong for {len(steps)} rows in tiles of {rows}: compare what the tiles do with what the rows need."
+    )
+
+# %% ../../nbs/92_attention_solutions.ipynb #c28c0007
+class _Device:
+    "A device that takes orders: a call costs the host `launch` and keeps the device busy for `work`."
+
+    def __init__(self, launch: float, work: float):
+        self.launch, self.work, self.now, self.free, self.calls = launch, work, 0.0, 0.0, 0
+
+    def call(self) -> None:
+        self.now += self.launch + (300.0 if self.calls == 0 else 0.0)
+        self.free = max(self.free, self.now) + self.work * (40 if self.calls == 0 else 1)
+        self.calls += 1
+
+    def wait(self) -> None:
+        self.now = max(self.now, self.free)
+
+    def clock(self) -> float:
+        return self.now
+
+
+@exercise("28c.3")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"28c.3\", time_of)."
+    for launch, work in ((1.0, 10.0), (2.0, 3.0), (4.0, 1.0)):
+        device = _Device(launch, work)
+        found, right = as_number(answer(device.call, device.wait, device.clock)), max(launch, work)
+        where = f"a launch of {launch:g} and work of {work:g} give {found:.3g} for a call"
+        if device.calls < 10:
+            return "many calls are made in a row, or the wait at the end is a large part of the time."
+        if abs(found - right) < 0.13 * right:
+            continue
+        if abs(found - launch) < 0.1 * launch:
+            return f"{where}: those are the launches; the clock stops before the work is done."
+        if abs(found - launch - work) < 0.1 * (launch + work):
+            return f"{where}: waiting in every call keeps launches from hiding behind work."
+        if found > right:
+            return f"{where}: the first call is still at work, or compiles, while the clock runs."
+        return f"{where}: it should be near {right:g}."
+    return None
 
 # %% ../../nbs/92_attention_solutions.ipynb #d28c
 @exercise("28d.1")

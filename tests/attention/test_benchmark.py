@@ -1,5 +1,8 @@
 "The measurements of chapter 28a, at sizes that a CPU can do."
 
+import os
+import subprocess
+
 import pytest
 import torch
 
@@ -73,6 +76,28 @@ def test_counters_are_read_by_their_names_and_the_longest_launch_counts():
     assert found["lla_mean_kernel"]["special"] is None
     assert "note" in benchmark.measure_counters(Config("counters", **SMALL), CPU)
     assert "note" in benchmark.measure_stages(Config("stages", **SMALL), CPU)
+
+
+def test_portable_counters_are_read_of_the_kernels_in_triton(monkeypatch):
+    "A stand-in for Nsight Compute says which kernels it was asked to watch, and in which environment."
+    asked = []
+
+    def ncu(command, **_):
+        asked.append((command, os.environ.get("LLA_COURSE_GLUON")))
+        table = ['"ID","Kernel Name","gpu__time_duration.sum"', '"","","ns"', '"0","lla_solve_kernel","2000"']
+        return subprocess.CompletedProcess(command, 0, "\n".join(table), "")
+
+    monkeypatch.setattr(benchmark.shutil, "which", lambda name: name)
+    monkeypatch.setattr(benchmark.subprocess, "run", ncu)
+    monkeypatch.delenv("LLA_COURSE_GLUON", raising=False)
+    cfg = cells("fast")["counters_portable_anisotropic_d128"]
+    assert cfg.measure == "portable_counters" and (cfg.kind, cfg.d) == ("anisotropic", 128)
+    found = benchmark.measure_portable_counters(cfg, torch.device("cuda"))
+    assert found["lla_solve_kernel"]["ns"] == 2000 and found["lla_solve_kernel"]["tensor"] is None
+    benchmark.measure_counters(cfg, torch.device("cuda"))
+    assert [gluon for _, gluon in asked] == ["0", None] and "LLA_COURSE_GLUON" not in os.environ
+    assert all("one_step('anisotropic', 128)" in command[-1] for command, _ in asked)
+    assert "note" in benchmark.measure_portable_counters(cfg, CPU)
 
 
 def test_parallax_of_the_other_library_gets_its_layout_and_its_sign(monkeypatch):

@@ -45,10 +45,12 @@ def test_a_shared_matrix_saves_steps_where_many_keys_count_and_costs_some_where_
     steps = {}
     for kind in ("anisotropic", "sharp"):
         tiles = run(all_cells[f"d32_{kind}"])["0.1"].values()
-        for name in ("none", "tile before"):
+        for name in ("none", "tile before", "before, own part added"):
             steps[kind, name] = sum(t[name]["median"][at] for t in tiles)
     assert steps["anisotropic", "tile before"] < 0.85 * steps["anisotropic", "none"]
     assert steps["sharp", "tile before"] > 1.3 * steps["sharp", "none"]
+    assert steps["anisotropic", "before, own part added"] < 0.85 * steps["anisotropic", "none"]
+    assert steps["sharp", "before, own part added"] < 1.2 * steps["sharp", "none"]
 
 
 def test_there_must_be_a_tile_before():

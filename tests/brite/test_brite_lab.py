@@ -98,15 +98,24 @@ def test_a_step_is_true_or_false_or_no_equation():
 def test_reader_of_a_language_model():
     controls, message, figure = parts(spoken_lab())
     assert message.value == "" and len(figure.data[0].y) >= 4
+    for run in controls["run"].options:
+        controls["run"].value = run
+        name = run[1] if isinstance(run, tuple) else run
+        assert message.value == "" and len(figure.data[0].y) == len(spoken_texts(name)) > 0
+    assert len(controls["run"].options) == 9
     texts = spoken_texts("chain_0")
     for i in range(24):
         fig = spoken_figure("chain_0", i)
         for name, row, last in zip(fig.data[0].y, fig.data[0].z, fig.data[0].text):
             method, grade = name.split(", ")
             judged = [z for z in row if z is not None]
-            assert texts[method][i].split("\n") == [line for line in last if line]
+            assert [line for line in texts[method][i].split("\n") if line] == [
+                line.replace("<br>", " ") for line in last if line
+            ]
             assert (judged[-1] == 1) == (grade in ("faithful", "lucky"))
             assert grade != "faithful" or min(judged) == 1
+        assert [a.text for a in fig.layout.annotations] == [*fig.data[0].y]
+    assert fig.layout.margin.l + fig.layout.margin.r < 40  # on a phone the lines have the whole width
     with pytest.raises(ValueError, match="^run="):
         spoken_figure("chain_9")
     with pytest.raises(ValueError, match="^problem="):

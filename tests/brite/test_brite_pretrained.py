@@ -10,10 +10,12 @@ import pytest
 import torch
 from draw_problems import FILE, SIZES, draw, entries
 from scipy.stats import chisquare
+from scipy.stats import t as student
 
 from lla_course.brite import pretrained as P
 from lla_course.brite import speaker as S
 from lla_course.brite.updates import advantages, choose, preference_loss, rloo_loss
+from lla_course.core import repo_root
 from lla_course.pretrained import tiny_llama
 from lla_course.records import checkpoint_folder
 
@@ -428,17 +430,40 @@ def test_theta_imitates_right_answers_or_only_right_thoughts(trainer, monkeypatc
     assert some.tolist() == [1, 3, 5, 7] and lab.words(right) == texts[1::2]
 
 
-def test_a_recorded_contest_holds_the_methods_of_all_its_cells():
-    found = P.recorded("chain")
+@pytest.mark.parametrize("base", ("chain", "sound", "backward"))
+@pytest.mark.parametrize("seed", range(3))
+def test_a_recorded_contest_holds_the_methods_of_all_its_cells(base, seed):
+    found = P.recorded(base, seed)
     if not found:
         pytest.skip("43_brite_pretrained is not recorded")
-    assert [*found][:6] == ["base", "gold", "rs", "rs_iterated", "psi", "theta"]
+    missing = {"rs_iterated"} if (base, seed) == ("sound", 2) else set()
+    assert set(found) >= {"base", "gold", "rs", "rs_iterated", "psi", "theta"} - missing
+    assert [*found] == [m for m in ("few_shot", *P.METHODS) if m in found]
     for method, graded in found.items():
         for key in ("right", "faithful"):
             values = getattr(graded, key)
             assert values.shape == (512,) and (values >= 0).all() and (values <= 1).all()
         assert abs(graded.right.mean() - graded.about["grades"]["right"]) < 1e-4, method
         assert (graded.faithful <= graded.right).all()
+
+
+def test_an_interval_over_problems_and_seeds_holds_the_truth():
+    "`estimate` of the chapter, where seeds differ by nothing, by a point and by four; problems alone do not."
+    cells = json.loads((repo_root() / "nbs" / "43_brite_pretrained.ipynb").read_text())["cells"]
+    source = next("".join(c["source"]) for c in cells if "def estimate(" in "".join(c["source"]))
+    scope = dict(np=np, student=student)
+    exec(source, scope)
+    estimate, rng = scope["estimate"], np.random.default_rng(0)
+    for spread in (0, 0.01, 0.04):
+        held = []
+        for _ in range(1000):
+            values = rng.normal(0, spread, (3, 1)) + rng.normal(0, 0.12, 512) + rng.normal(0, 0.22, (3, 512))
+            (mean, half), (_, lone) = estimate(values), estimate(values.mean(0)[None])
+            held.append([abs(mean) < half, abs(mean) < lone])
+        both, problems = np.mean(held, 0)
+        assert 0.91 < both < 0.99 and (spread < 0.04 or problems < 0.6)
+    low, high = student.interval(0.95, 511, values[0].mean(), values[0].std(ddof=1) / 512**0.5)
+    assert np.allclose(estimate(values[:1]), [(low + high) / 2, (high - low) / 2])
 
 
 def test_methods_write_as_many_texts_and_learn_from_as_many():

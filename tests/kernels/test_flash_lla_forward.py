@@ -17,11 +17,18 @@ from helpers import (
     random_heads,
     relative_rms,
 )
+from lla_course.attention.conjugate_gradient import make_heads
 from lla_course.attention.dense import as_heads, lla_dense
 from lla_course.attention.tiled import lla_tiled, solver_settings
+from lla_course.core import seed_everything
 from lla_course.kernels import flash_lla_forward
-from lla_course.kernels.flash_lla_forward import TILES, Forward, lla_forward
-from lla_course.kernels.runtime import can_run
+from lla_course.kernels.flash_lla_forward import (
+    TILES,
+    Forward,
+    lla_forward,
+    lla_matrices,
+)
+from lla_course.kernels.runtime import can_run, tile_precision
 
 TOL = {torch.float32: 1e-5, torch.float16: 3e-3, torch.bfloat16: 3e-3}
 DEFAULT = {dtype: solver_settings(dtype, 64, None, None)[0] for dtype in TOL}  # what users run
@@ -212,6 +219,45 @@ def test_shared_matrices_save_steps_and_change_nothing_else(monkeypatch):
     again = launch(q, k, v, 0.001)
     for name in ("o", "u", "steps"):
         assert torch.equal(getattr(with_matrix, name)[:, :, :200], getattr(again, name)[:, :, :200]), name
+
+
+@needs_kernels
+def test_rows_with_few_keys_hardly_mind_a_matrix_made_for_others(monkeypatch):
+    "On sharp queries, where it would cost them most, the shared matrix costs a tenth of the steps at most."
+    import lla_course.kernels.flash_lla_forward as module
+
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
+    q, k, v = (t.float()[None, None] for t in make_heads("sharp", 256, 16, seed_everything(0)))
+    q = 2 * q
+    with_matrix = launch(q, k, v, tol=1e-2)
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 10**6)
+    without = launch(q, k, v, tol=1e-2)
+    assert with_matrix.inverse.shape[1] > 0 == without.inverse.shape[1]
+    late = slice(160, None)
+    assert not torch.equal(with_matrix.steps[..., late], without.steps[..., late])
+    assert with_matrix.steps[..., late].float().mean() <= 1.1 * without.steps[..., late].float().mean()
+
+
+@needs_kernels
+def test_a_common_part_of_the_keys_does_not_enter_the_shared_matrix(monkeypatch):
+    "With tiles that are rounded, in the interpreter too: centred before they are."
+    import lla_course.kernels.flash_lla_forward as module
+
+    monkeypatch.setattr(module, "PRECOND_STRIDE", 2)
+    monkeypatch.setattr(module, "tile_precision", lambda dtype: tile_precision(dtype) | dict(UP=False))
+    module._plan.cache_clear()
+    q, k, v = heads(1, 1, 1, 256, 256, 16, torch.float16)
+    k = (2 * k).round() / 2  # so that nothing of it is lost far from the origin
+    near, far = (launch(q, k + shift, v, 2.0).inverse.cpu() for shift in (0, 128))
+    module._plan.cache_clear()
+    assert near.shape[1:] == (1, 16, 16) and (torch.linalg.eigvalsh(near) > 0.1).all()
+    assert relative_rms(far, near.double()) < 0.02
+
+
+@pytest.mark.parametrize("D, T, made", [(64, 639, 1), (64, 577, 1), (64, 576, 0), (32, 4096, 7), (128, 4096, 0)])
+def test_a_matrix_is_made_where_a_tile_reads_it(D, T, made):
+    "Of tile 8, which tile 9 reads first, to tile 56, which the last of 64 tiles reads."
+    assert lla_matrices(T, D, torch.bfloat16)[0] == made
 
 
 @needs_kernels
