@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['hopper_barrier', 'HUGE', 'TINY', 'FREE', 'ENOUGH', 'HALF_MAX', 'HOPPER_TILES', 'HopperMeta', 'hopper_tile',
-           'hopper_fetch', 'hopper_arrived', 'hopper_cast', 'hopper_products', 'hopper_add', 'hopper_covariance_sweep',
+           'hopper_chunks', 'hopper_fetch', 'hopper_arrived', 'hopper_fill', 'hopper_drain', 'hopper_cast',
+           'hopper_products', 'hopper_add', 'hopper_sees', 'hopper_some_tiles', 'hopper_covariance_sweep',
            'hopper_unit', 'hopper_precondition', 'hopper_mean_keys', 'hopper_ring', 'hopper_vectors',
            'hopper_take_matrix', 'hopper_queries', 'hopper_span', 'hopper_solve_tile', 'hopper_solve_kernel',
            'hopper_layout', 'PadMeta', 'hopper_pad_kernel', 'hopper_keys', 'hopper_solve', 'solver_for']
@@ -70,29 +71,63 @@ def hopper_tile(r, span, META):
 
 
 @gluon.jit
+def hopper_chunks(span, META):
+    "How many chunks a sweep takes."
+    lo, first, whole, hi = span
+    return ((hi + META.BS - 1) // META.BS - lo + META.SUB - 1) // META.SUB
+
+
+@gluon.jit
 def hopper_fetch(
     chunk,  # which chunk of META.SUB tiles of keys
-    keys,  # (desc, row0, count): all keys, the first row of this head, chunks fetched before this sweep
+    number,  # of how many that were fetched before; its place is this number modulo the stages of the ring
+    keys,  # (desc, row0, count): all keys, the first row of this head, chunks used before this sweep
     span,  # (lo, first, whole, hi): see `hopper_span`
     ring,  # (tiles, bars, ones): see `hopper_ring`
     META,  # see `HopperMeta`
 ):
-    "Start the copy of a chunk; its place is its number modulo the stages of the ring."
+    "Start the copy of a chunk, and say which one comes next: behind the last one the first."
     desc, row0, count = keys
-    stage = (count + chunk) % META.STAGES
-    bar = ring[1].index(stage)
+    bar, place = ring[1].index(number % META.STAGES), ring[0].index(number % META.STAGES)
     hopper.mbarrier.expect(bar, META.SUB * META.BS * META.BD * 2)
-    for i in gl.static_range(META.SUB):
-        row = row0 + hopper_tile(chunk * META.SUB + i, span, META) * META.BS
-        hopper.tma.async_copy_global_to_shared(desc, [row, 0], bar, ring[0].index(stage * META.SUB + i))
+    # every warp has read what stands there
+    hopper_barrier()
+    if META.WINDOW:
+        for i in gl.static_range(META.SUB):
+            row = row0 + hopper_tile(chunk * META.SUB + i, span, META) * META.BS
+            hopper.tma.async_copy_global_to_shared(desc, [row, 0], bar, place.slice(i * META.BS, META.BS))
+    else:
+        row = row0 + chunk * META.SUB * META.BS
+        hopper.tma.async_copy_global_to_shared(desc, [row, 0], bar, place)
+    return gl.where(chunk + 1 < hopper_chunks(span, META), chunk + 1, 0)
 
 
 @gluon.jit
-def hopper_arrived(chunk, keys, ring, META):
-    "Wait until a chunk is there; the place of its first tile."
-    count = keys[2] + chunk
-    hopper.mbarrier.wait(ring[1].index(count % META.STAGES), (count // META.STAGES) & 1)
-    return count % META.STAGES * META.SUB
+def hopper_arrived(number, ring, META):
+    "Wait until a chunk is there; where it stands, [SUB BS, BD]."
+    hopper.mbarrier.wait(ring[1].index(number % META.STAGES), (number // META.STAGES) & 1)
+    return ring[0].index(number % META.STAGES)
+
+# %% ../nbs/26b_hopper_solve.ipynb #h020b
+@gluon.jit
+def hopper_fill(keys, span, ring, META):
+    "Fetch the first chunks of a sweep, as many as the ring holds; which one comes next."
+    ahead = 0
+    if hopper_chunks(span, META) > 0:
+        for i in gl.static_range(META.STAGES):
+            ahead = hopper_fetch(ahead, keys[2] + i, keys, span, ring, META)
+    return ahead
+
+
+@gluon.jit
+def hopper_drain(count, span, ring, META):
+    "Wait for the chunks that no sweep will use; how many there were so far, used or not."
+    if hopper_chunks(span, META) > 0:
+        for i in gl.static_range(META.STAGES):
+            hopper_arrived(count + i, ring, META)
+        hopper_barrier()
+        count += META.STAGES
+    return count
 
 # %% ../nbs/26b_hopper_solve.ipynb #h022
 @gluon.jit
@@ -124,62 +159,86 @@ def hopper_add(b_w, b_k, sums, ones, LY: gl.constexpr):
 
 # %% ../nbs/26b_hopper_solve.ipynb #h024
 @gluon.jit
+def hopper_sees(j, sight, hi, META, LS: gl.constexpr):
+    "Which keys of tile j the queries see, [BT, BS]."
+    o_p, left, right = sight
+    o_j = j * META.BS + gl.arange(0, META.BS, gl.SliceLayout(0, LS))
+    if META.CAUSAL:
+        # no query stands at hi or beyond
+        m_ij = o_j[None, :] <= o_p[:, None]
+    else:
+        m_ij = (o_j < hi)[None, :]
+        if META.WINDOW:
+            m_ij = m_ij & (o_j[None, :] >= o_p[:, None] - left) & (o_j[None, :] <= o_p[:, None] + right)
+    return m_ij
+
+
+@gluon.jit
+def hopper_some_tiles(
+    place,  # where a chunk stands, [SUB BS, BD]
+    r,  # which tile of the sweep is its first
+    pair,  # (b_d, b_c): directions, [BT, BD], and kbar.d, [BT]
+    walk,  # (b_q, b_m, sight, scale2, span): see `hopper_covariance_sweep`
+    sums,  # (b_y, b_sum): of the tiles before
+    ones,  # see `hopper_ring`
+    MANY: gl.constexpr,  # how many tiles of the chunk
+    MASK: gl.constexpr,  # whether some query may not see some key
+    META,  # see `HopperMeta`
+    LS: gl.constexpr,  # how a tile of logits lies in the registers
+    LY: gl.constexpr,  # how a tile of vectors does
+):
+    "Add tiles of a chunk to the sums, two of them in flight."
+    b_d, b_c = pair
+    b_q, b_m, sight, scale2, span = walk
+    s, a = hopper_products(b_q, b_d, place.slice(0, META.BS), META, LS)
+    sums = hopper.warpgroup_mma_init(sums[0]), hopper.warpgroup_mma_init(sums[1])
+    for i in gl.static_range(MANY):
+        # two additions may still be at work
+        b_s, b_a = hopper.warpgroup_mma_wait(2 if i > 0 else 0, deps=(s, a))
+        if i + 1 < MANY:
+            s, a = hopper_products(b_q, b_d, place.slice((i + 1) * META.BS, META.BS), META, LS)
+        b_s = b_s * scale2 - b_m[:, None]
+        if MASK:
+            m_ij = hopper_sees(hopper_tile(r + i, span, META), sight, span[3], META, LS)
+            b_s = gl.where(m_ij, b_s, float("-inf"))
+        b_w = hopper_cast(gl.exp2(b_s) * (b_a - b_c[:, None]), b_q.dtype)
+        sums = hopper_add(b_w, place.slice(i * META.BS, META.BS), sums, ones, LY)
+    return hopper.warpgroup_mma_wait(0, deps=sums)
+
+# %% ../nbs/26b_hopper_solve.ipynb #h024b
+@gluon.jit
 def hopper_covariance_sweep(
     b_d,  # directions, [BT, BD]
     b_c,  # kbar.d, [BT]
     walk,  # (b_q, b_m, sight, scale2, span): queries, largest logits, (o_p, left, right), and which keys
     keys,  # (desc, row0, count): see `hopper_fetch`
+    ahead,  # which chunk is fetched next; the first ones are on their way
     ring,  # (tiles, bars, ones): see `hopper_ring`
     META,  # see `HopperMeta`
     LS: gl.constexpr,  # how a tile of logits lies in the registers
     LY: gl.constexpr,  # how a tile of vectors does
 ):
-    "Sums of w (k.d - kbar.d) k, [BT, BD], and of w (k.d - kbar.d), [BT], over the keys; the chunks it took."
-    b_q, b_m, sight, scale2, span = walk
-    tiles, bars, ones = ring
-    o_p, left, right = sight
+    """Sums of w (k.d - kbar.d) k, [BT, BD], and of w (k.d - kbar.d), [BT], over the keys. It fetches as many
+    chunks as it uses: at its end those of the next sweep, over the same keys, are on their way."""
+    span = walk[4]
     lo, first, whole, hi = span
-    n_tiles = (hi + META.BS - 1) // META.BS - lo
-    chunks, whole_chunks = (n_tiles + META.SUB - 1) // META.SUB, whole // META.SUB
-    for i in gl.static_range(META.STAGES):
-        if i < chunks:
-            hopper_fetch(i, keys, span, ring, META)
-    b_y = gl.zeros((META.BT, META.BD), gl.float32, LY)
+    n_tiles, chunks = (hi + META.BS - 1) // META.BS - lo, hopper_chunks(span, META)
+    pair, of, ones = (b_d, b_c), keys[2], ring[2]
     L8: gl.constexpr = gl.NVMMADistributedLayout([3, 0], [gl.num_warps(), 1], [16, 8, 16])
-    b_sum = gl.zeros((META.BT, 8), gl.float32, L8)
+    b_y, b_sum = gl.zeros((META.BT, META.BD), gl.float32, LY), gl.zeros((META.BT, 8), gl.float32, L8)
+    whole_chunks = whole // META.SUB
     for chunk in range(whole_chunks):
-        place = hopper_arrived(chunk, keys, ring, META)
-        s, a = hopper_products(b_q, b_d, tiles.index(place), META, LS)
-        sums = hopper.warpgroup_mma_init(b_y), hopper.warpgroup_mma_init(b_sum)
-        for i in gl.static_range(META.SUB):
-            # two additions may still be at work
-            b_s, b_a = hopper.warpgroup_mma_wait(2 if i > 0 else 0, deps=(s, a))
-            if i + 1 < META.SUB:
-                s, a = hopper_products(b_q, b_d, tiles.index(place + i + 1), META, LS)
-            b_w = gl.exp2(b_s * scale2 - b_m[:, None]) * (b_a - b_c[:, None])
-            sums = hopper_add(hopper_cast(b_w, b_q.dtype), tiles.index(place + i), sums, ones, LY)
-        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=sums)
-        # every warp has read this chunk: its place is free
-        hopper_barrier()
-        if chunk + META.STAGES < chunks:
-            hopper_fetch(chunk + META.STAGES, keys, span, ring, META)
-    o_s = gl.arange(0, META.BS, gl.SliceLayout(0, LS))
-    for r in range(whole_chunks * META.SUB, n_tiles):
-        b_k = tiles.index(hopper_arrived(r // META.SUB, keys, ring, META) + r % META.SUB)
-        b_s, b_a = hopper.warpgroup_mma_wait(0, deps=hopper_products(b_q, b_d, b_k, META, LS))
-        o_j = hopper_tile(r, span, META) * META.BS + o_s
-        m_ij = (o_j < hi)[None, :]
-        if META.WINDOW:
-            m_ij = m_ij & (o_j[None, :] >= o_p[:, None] - left) & (o_j[None, :] <= o_p[:, None] + right)
-        elif META.CAUSAL:
-            m_ij = m_ij & (o_j[None, :] <= o_p[:, None])
-        b_s = gl.where(m_ij, b_s * scale2 - b_m[:, None], float("-inf"))
-        b_w = hopper_cast(gl.exp2(b_s) * (b_a - b_c[:, None]), b_q.dtype)
-        b_y, b_sum = hopper.warpgroup_mma_wait(0, deps=hopper_add(b_w, b_k, (b_y, b_sum), ones, LY))
-        if (r % META.SUB == META.SUB - 1) & (r // META.SUB + META.STAGES < chunks):
-            hopper_barrier()
-            hopper_fetch(r // META.SUB + META.STAGES, keys, span, ring, META)
-    hopper_barrier()
+        place, sums = hopper_arrived(of + chunk, ring, META), (b_y, b_sum)
+        b_y, b_sum = hopper_some_tiles(place, 0, pair, walk, sums, ones, META.SUB, False, META, LS, LY)
+        ahead = hopper_fetch(ahead, of + chunk, keys, span, ring, META)
+    for chunk in range(whole_chunks, chunks):
+        place, r, sums = hopper_arrived(of + chunk, ring, META), chunk * META.SUB, (b_y, b_sum)
+        if r + META.SUB <= n_tiles:
+            b_y, b_sum = hopper_some_tiles(place, r, pair, walk, sums, ones, META.SUB, True, META, LS, LY)
+        else:
+            # one of two is left
+            b_y, b_sum = hopper_some_tiles(place, r, pair, walk, sums, ones, 1, True, META, LS, LY)
+        ahead = hopper_fetch(ahead, of + chunk, keys, span, ring, META)
     # eight equal columns: any one of them
     return b_y, gl.max(b_sum, 1), chunks
 
@@ -208,12 +267,12 @@ def hopper_mean_keys(p_kbar, s_kbar, m_id, META, LY: gl.constexpr):
 # %% ../nbs/26b_hopper_solve.ipynb #h027
 @gluon.jit
 def hopper_ring(dtype: gl.constexpr, META):
-    """Shared memory for the keys: (tiles, bars, ones). Tiles, [STAGES SUB, BS, BD]; a barrier for each stage;
-    ones, [8, BS], by which rows of weights are added up."""
+    """Shared memory for the keys: (tiles, bars, ones). Chunks of tiles, [STAGES, SUB BS, BD]; a barrier for
+    each; ones, [8, BS], by which rows of weights are added up."""
     W: gl.constexpr = gl.num_warps()
     K: gl.constexpr = 2 * META.BD if META.BD < 64 else 128
     LK: gl.constexpr = gl.NVMMASharedLayout(swizzle_byte_width=K, element_bitwidth=16, rank=2)
-    tiles = gl.allocate_shared_memory(dtype, [META.STAGES * META.SUB, META.BS, META.BD], LK)
+    tiles = gl.allocate_shared_memory(dtype, [META.STAGES, META.SUB * META.BS, META.BD], LK)
     bars = gl.allocate_shared_memory(gl.int64, [META.STAGES, 1], hopper.mbarrier.MBarrierLayout())
     for i in gl.static_range(META.STAGES):
         hopper.mbarrier.init(bars.index(i), count=1)
@@ -227,13 +286,13 @@ def hopper_ring(dtype: gl.constexpr, META):
 
 
 @gluon.jit
-def hopper_vectors(ring, META):
+def hopper_vectors(META):
     """Shared memory for a tile of queries: (s_r, s_x, s_kbar, matrix), residuals, solutions and mean keys,
     [BT, BD], and the shared matrix, [BD, BD]. What is not needed is another name for what is there."""
     LV: gl.constexpr = gl.SwizzledSharedLayout(vec=2, per_phase=1, max_phase=8, order=[1, 0])
     s_r = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     s_x = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
-    s_kbar, matrix = s_r, ring[0].index(0)
+    s_kbar, matrix = s_r, s_r
     if META.KEEP:
         s_kbar = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     if META.SHARED:
@@ -308,6 +367,8 @@ def hopper_solve_tile(
     ring, vectors = shared
     s_r, s_x, s_kbar, matrix = vectors
     desc, row0, count = keys
+    span = walk[4]
+    ahead = hopper_fill(keys, span, ring, META)
     DT: gl.constexpr = walk[0].dtype
     LQ: gl.constexpr = gl.DotOperandLayout(0, LS, 2)
     RS: gl.constexpr = gl.SliceLayout(1, LS)
@@ -330,7 +391,7 @@ def hopper_solve_tile(
         b_c = gl.sum(hopper_mean_keys(p_kbar, s_kbar, m_id, META, LY) * b_d.to(gl.float32), 1)
         b_dq, b_cs = gl.convert_layout(b_d, LQ), gl.convert_layout(b_c, RS)
         b_y, b_sum, chunks = hopper_covariance_sweep(
-            b_dq, b_cs, walk, (desc, row0, count), ring, META, LS, LY
+            b_dq, b_cs, walk, (desc, row0, count), ahead, ring, META, LS, LY
         )
         count += chunks
         b_df = b_d.to(gl.float32)
@@ -357,7 +418,7 @@ def hopper_solve_tile(
         b_best = gl.where(b_rr < b_best, b_rr, b_best)
         b_live = b_live & (b_rr > tol2) & (step < b_limit)
         more = gl.max(b_live.to(gl.int32), 0)
-    return b_size, b_rr, b_best, b_at, count
+    return b_size, b_rr, b_best, b_at, hopper_drain(count, span, ring, META)
 
 # %% ../nbs/26b_hopper_solve.ipynb #h029
 @gluon.jit
@@ -383,7 +444,7 @@ def hopper_solve_kernel(
     N, NT, NM, PRECOND_STRIDE = tiles
     tol2, max_steps = stop
     ring = hopper_ring(queries[0].dtype.element_ty, META)
-    vectors = hopper_vectors(ring, META)
+    vectors = hopper_vectors(META)
     t, redo, count = gl.atomic_add(counter, 1), 0, 0
     while t < NT * N:
         it, n = NT - 1 - t // N, (t % N).to(gl.int64)
@@ -517,7 +578,9 @@ def hopper_solve(
     "`lla_solve` on a Hopper GPU: the same arguments, the same results but for rounding."
     (N, T, D), (Nkv, S, _) = q.shape, k.shape
     BD, BT = padded(D), 64
-    BS = HOPPER_TILES[BD][0]
+    BS, sub = HOPPER_TILES[BD][:2]
+    # a copy takes a chunk; under a window, where its tiles may lie apart, a tile
+    block = [BS if window is not None else sub * BS, BD]
     NT, NM = cdiv(T, BT), saved["inverse"].shape[1]
     reach = lla_reach(window, is_causal, T + S)
     steps, residual = torch.empty_like(saved["lse2"], dtype=torch.int32), torch.empty_like(saved["lse2"])
@@ -531,7 +594,7 @@ def hopper_solve(
         hopper_solve_kernel,
         min(NT * N, 2 * processors(q.device)),
         lla_strided(q),
-        TensorDescriptor.from_tensor(keys, [BS, BD], hopper_layout(BD)),
+        TensorDescriptor.from_tensor(keys, block, hopper_layout(BD)),
         tuple(saved[name] for name in ("kbar", "lse2", "row_max", "n_eff", "inverse", "ridge")),
         x,
         (counter, steps, residual),

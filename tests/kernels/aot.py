@@ -87,7 +87,9 @@ def build(module, job):
     constants = {p: job["constants"].get(n, False) for p, n in names.items() if n in switches}
     known = types_of(names.values(), dtype, job["constants"].get("WHOLE", False))
     if kernel.is_gluon():
+        # a copy takes a chunk of tiles, under a window one
         BS, BD = job["constants"]["BS"], job["constants"]["BD"]
+        BS *= 1 if job["constants"]["WINDOW"] else job["constants"]["SUB"]
         known["desc"] = f"tensordesc<{dtype}[{BS}, {BD}],{module.hopper_layout(BD)!r}>"
     kinds = {path: "constexpr" if path in constants else known[name] for path, name in names.items()}
 
