@@ -758,14 +758,17 @@ CLAIMS = {
     "37b_pretrained": [
         (
             "Far above the spread of the keys a line needs no solver",
-            "an error of the far line that does not fall by a hundred, or a solved direction that is ahead",
-            "cell q370fa12 +"
-            " tests/test_results.py::test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model",
+            "an error of the far line that does not fall by a hundred, a solved direction that is ahead on"
+            " the library, or one that is not ahead on this book",
+            "cell q370fa12 + cell q370dir1 +"
+            " tests/test_results.py::test_the_solver_is_needed_on_the_prose_of_this_book_only",
         ),
         (
             "Without training, one ridge for all heads",
             "controls that gain less than ridges, a query that gains, or spreads as a better unit",
             "cell q370due1 + cell q370dir1 + cell 5d2a90fe +"
+            " tests/test_results.py::test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model +"
+            " tests/test_results.py::test_near_copies_do_not_make_the_order_of_the_fits +"
             " tests/test_results.py::test_temperatures_and_gains_do_as_much_as_ridges +"
             " tests/test_results.py::test_a_ridge_in_spreads_gains_nothing_and_16_bits_make_it_a_loss +"
             " tests/test_results.py::test_learned_ridges_in_spreads_gain_less_than_plain_ones",

@@ -1237,6 +1237,8 @@ def test_on_real_text_local_lines_are_level_at_equal_steps_and_behind_at_equal_t
     ]
     of_parallax = [v[0] for question, v in verdicts.items() if "Parallax" in question]
     assert of_parallax == ["no difference seen"] * 4
+    normed = [runs("time", m) for m in ("parallax", "softmax_normed")]
+    assert language_race.compare(*normed)[0] > 0.04 and p(*normed) < 0.05  # timed on two GPUs
     means = [sum(r["score"] for r in runs("steps", m)) / 3 for m in ("softmax_normed", "parallax", "lla")]
     assert means == sorted(means)
     for r in runs("time", "parallax"):
@@ -1684,10 +1686,48 @@ def test_the_mean_key_earns_what_lines_earn_in_a_pretrained_model():
     for name in ("ridge", "unsolved", "mean"):
         mean, error = held(f"direction {name}")
         assert mean < -10 * error
-    for name, base in (("query", "softmax"), ("mean", "ridge")):
+    for name, base in (("query", "softmax"), ("mean", "unsolved")):
         mean, error = held(f"direction {name}", f"direction {base}")
         assert abs(mean) < 2 * error and abs(mean) < 0.001
     assert held("direction opposite")[0] > 0.03 and held("direction random")[0] > 0
+
+
+def test_the_solver_is_needed_on_the_prose_of_this_book_only():
+    held = arrays_of("fit_ridge")
+    names = [f"direction {n}" for n in ("unsolved", "ridge", "softmax")]
+    for kind in range(3):
+        some = held["direction kind"] == kind
+        unsolved, solved, soft = (held[n].sum(1)[some] for n in names)
+        tokens = held["direction tokens"].sum(1)[some]
+        mean, error = paired(unsolved, solved, tokens)
+        if kind < 2:
+            assert abs(mean) < 0.001
+        else:
+            assert mean > 5 * error and -mean < 0.7 * paired(solved, soft, tokens)[0] + 0.001
+            assert mean > 0.5 * -paired(solved, soft, tokens)[0]
+
+
+def test_near_copies_do_not_make_the_order_of_the_fits():
+    sample = arrays_of("sample")
+    assert sample["learned"][sample["kind"] == 2].max() < 0.05
+    cells = [f"fit_{n}" for n in ("ridge_temperature", "gain", "temperature", "ridge", "relative", "probe")]
+    for most in (1.1, 0.2, 0.05):
+        some = sample["learned"] < most
+        found = [
+            paired(*(arrays_of(c)[n].sum(1)[some] for n in ("fitted", "softmax", "tokens"))) for c in cells
+        ]
+        assert [x[0] for x in found] == sorted(x[0] for x in found) and found[-1][0] < -20 * found[-1][1]
+
+
+def test_learned_ridges_are_above_a_hundred_spreads():
+    ridges = np.exp(
+        load("37b_pretrained/fit_ridge", pretrained_lines.cells("full")["fit_ridge"]).result["numbers"][
+            "log_ridge"
+        ]
+    )
+    spread = arrays_of("sample")["spread"]
+    assert spread.shape == ridges.shape and (ridges > 100 * spread).all()
+    assert 0.8 < np.quantile(spread, 0.25) and np.quantile(spread, 0.75) < 1.3
 
 
 def test_trained_on_lines_are_no_better_than_softmax_heads():

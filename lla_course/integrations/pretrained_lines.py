@@ -50,6 +50,7 @@ from lla_course.integrations.lines import (
     windows,
     with_lines,
 )
+from .lines import spread as key_spread
 from ..pretrained import load_smollm2, tiny_llama
 from ..records import Run, load
 from ..training import Schedule, fit
@@ -239,6 +240,33 @@ def _exact(cfg: Config) -> Run:
         found, result[label] = _measured(test, model, settings)
         arrays |= {f"{label} {name}": found[name] for name in settings}
     return Run(result | test.about(), arrays, model.device)
+
+# %% ../../nbs/37b_pretrained.ipynb #fca58cd2
+def _stretches(ids: torch.Tensor, n: int = 13) -> np.ndarray:
+    "A number for each stretch of n tokens of each window, the same for the same tokens."
+    found = np.lib.stride_tricks.sliding_window_view(ids.numpy().astype(np.uint64), n, axis=1)
+    return found @ np.uint64(0x9E3779B97F4A7C15) ** np.arange(n, dtype=np.uint64)
+
+
+def _sample(cfg: Config) -> Run:
+    "Which share of each document's stretches of 13 tokens was learned from, and the spread of each head."
+    test, found = TestTexts(cfg), []
+    seen = np.isin(_stretches(test.ids), _stretches(_pool(cfg, ("tune", "train")))).mean(1)
+    seen = np.bincount(test.document, seen) / np.bincount(test.document)
+    model, _ = fresh_model(cfg, torch.float32)
+
+    def keep(own: Any, args: tuple) -> None:
+        q, k, _, scale = args
+        found.append(key_spread(q, k, scale)[..., 1:].mean((0, 2)).cpu())  # the first query sees one key
+
+    for own in lines(model):
+        own.register_forward_pre_hook(keep)
+    losses(model, _spread_windows(test, cfg.search))
+    spreads = (
+        torch.stack(found).unflatten(0, (-1, len(lines(model)))).mean(0)
+    )  # over the parts of a long list
+    arrays = test.arrays() | dict(learned=seen.astype(np.float32), spread=spreads.numpy())
+    return Run(test.about(), arrays, model.device)
 
 # %% ../../nbs/37b_pretrained.ipynb #a178fa1b
 def _layers(cfg: Config) -> Run:
@@ -468,6 +496,21 @@ def tasks(
     length = cfg.length // 4
     return found | {f"repeat {length}": [round(x, 4) for x in _repeated(model, cfg, length)]}
 
+# %% ../../nbs/37b_pretrained.ipynb #ba8195f9
+def _repetition(cfg: Config) -> Run:
+    "Repetition with the temperatures and the gains that were learned, in float32 and on the first texts."
+    model, _ = fresh_model(cfg, torch.float32)
+    found = dict(softmax=_repeated(model, cfg, cfg.length // 4))
+    for what in ("temperature", "gain"):
+        held = None if cfg.tiny else load(f"37b_pretrained/fit_{what}")
+        for i, own in enumerate(lines(model)):
+            numbers = getattr(own, f"log_{what}").data
+            numbers.copy_(torch.tensor(held.result["numbers"][f"log_{what}"][i]) if held else numbers + 1)
+        found[what] = _repeated(model, cfg, cfg.length // 4)
+        for own in lines(model):
+            getattr(own, f"log_{what}").data.zero_()
+    return Run({name: [round(x, 4) for x in losses] for name, losses in found.items()}, None, model.device)
+
 # %% ../../nbs/37b_pretrained.ipynb #c16d8db7
 def _trained(cfg: Config) -> Run:
     "All weights trained for a while on the same texts, as softmax heads or with one of two corrections."
@@ -537,6 +580,8 @@ WORKS: dict[str, Callable] = dict(
     common=_common,
     relative=_relative,
     exact=_exact,
+    sample=_sample,
+    repetition=_repetition,
     layers=_layers,
     heads=_heads,
     fitted=_fitted,
@@ -573,6 +618,8 @@ def cells(
     table |= {name: Config(work, **(size | units)) for name, work in both.items()}
     table |= fitted("relative")
     table["fit_probe_slow"] = Config("fitted", "probe", **(size | dict(rate=0.02)))
+    table["sample"] = Config("sample", **size)
+    table["repetition"] = Config("repetition", **(size or dict(prompts=64)))
     table["use"] = Config("used", **(size | dict(steps=4) if size else dict(steps=32)))
     return table
 

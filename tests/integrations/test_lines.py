@@ -275,3 +275,43 @@ def test_a_small_cell_is_recorded(name):
         if a.shape == run.arrays["tokens"].shape and n not in ("tokens", "bytes")
     ]
     assert measured and all(np.isfinite(a).all() for a in measured)
+
+
+def test_stretches_that_were_learned_from_are_counted():
+    texts = torch.randint(3, 200, (5, 60), generator=torch.Generator().manual_seed(0))
+    numbers = P._stretches(texts)
+    assert numbers.shape == (5, 48) and len(np.unique(numbers)) == numbers.size
+    moved = torch.cat([texts[:, 20:], texts[:, :20]], 1)  # the last 40 tokens of each, and then others
+    again = np.isin(P._stretches(moved), numbers)
+    assert again[:, :28].all() and not again[:, 28:40].any() and again[:, 40:].all()
+
+
+def test_what_a_test_is_like_is_recorded():
+    cfg = P.cells("fast")["sample"]
+    run = P.run(cfg)
+    assert run.arrays["spread"].shape == (3, 3) and (run.arrays["spread"] > 0).all()
+    learned = run.arrays["learned"]
+    assert learned.shape == run.arrays["kind"].shape and 0 <= learned.min() and learned.max() <= 1
+    model, _ = P.fresh_model(cfg, torch.float32)
+    ids = P._spread_windows(P.TestTexts(cfg), cfg.search)
+    seen = []
+    L.lines(model)[0].register_forward_pre_hook(lambda own, args: seen.append(args))
+    L.losses(model, ids)
+    q, k, _, scale = seen[0]
+    p, _, z = parts(q.double(), k.double(), scale)
+    right = ((p * z.square().sum(-1)).sum(-1) / q.shape[-1])[..., 1:].mean((0, 2))
+    assert np.allclose(run.arrays["spread"][0], right, rtol=1e-3)
+
+
+def test_repetition_with_temperatures_and_gains_is_recorded():
+    cfg = P.cells("fast")["repetition"]
+    found = P.run(cfg).result
+    model, _ = P.fresh_model(cfg, torch.float32)
+    assert found["softmax"] == pytest.approx(P._repeated(model, cfg, cfg.length // 4), abs=1e-4)
+    for what in ("temperature", "gain"):  # without a record, each logarithm is 1
+        for own in L.lines(model):
+            getattr(own, f"log_{what}").data.fill_(1.0)
+        assert found[what] == pytest.approx(P._repeated(model, cfg, cfg.length // 4), abs=1e-4)
+        assert found[what] != found["softmax"]
+        for own in L.lines(model):
+            getattr(own, f"log_{what}").data.zero_()
