@@ -955,15 +955,16 @@ CLAIMS = {
         ),
         (
             "Reinforcement (ψ) beats one round",
-            "an interval that holds zero after the careless lesson or none elsewhere, one above five rounds,"
-            " or five rounds that solve as many problems with eight texts",
+            "an interval that holds zero after the careless lesson or on legs, or none elsewhere, one above"
+            " five rounds with three seeds, or five rounds that solve as many problems with eight texts",
             "cell r014a8f2 + cell r023f2c8",
         ),
         (
             "The θ-update of BRiTE takes back",
-            "a pupil that is not behind psi, or is ahead of one round, or whose answers follow from their"
-            " steps as often, or one without those texts that is not ahead of it",
-            "cell r014a8f2 + cell r034b7a2 + cell r036b6e2",
+            "with three seeds a pupil that is not behind psi, is ahead of one round, or whose answers follow"
+            " from their steps as often, one without those texts that is not ahead of it, or one on legs"
+            " that contradicts itself or is not ahead of one round",
+            "cell r014a8f2 + cell r034d9f3 + cell r034b7a2 + cell r036b6e2",
         ),
     ],
     "49_brite_lab": [

@@ -102,7 +102,7 @@ def test_reader_of_a_language_model():
         controls["run"].value = run
         name = run[1] if isinstance(run, tuple) else run
         assert message.value == "" and len(figure.data[0].y) == len(spoken_texts(name)) > 0
-    assert len(controls["run"].options) == 9
+    assert len(controls["run"].options) == 10
     texts = spoken_texts("chain_0")
     for i in range(24):
         fig = spoken_figure("chain_0", i)

@@ -373,7 +373,17 @@ def test_pass_at_k_is_the_share_of_subsets_with_a_right_one():
 
 
 def test_every_cell_runs_at_tiny_size_and_says_what_failed():
-    for name in ("probe", "chain_1", "chain_psi_1", "told_0", "answer_0", "second_0", "more_0", "backward_0"):
+    for name in (
+        "probe",
+        "chain_1",
+        "chain_psi_1",
+        "told_0",
+        "answer_0",
+        "second_0",
+        "more_0",
+        "backward_0",
+        "legs_0",
+    ):
         run = P.run(P.cells("fast")[name])
         json.dumps(run.result, allow_nan=False)
         if name == "probe":
@@ -430,8 +440,9 @@ def test_theta_imitates_right_answers_or_only_right_thoughts(trainer, monkeypatc
     assert some.tolist() == [1, 3, 5, 7] and lab.words(right) == texts[1::2]
 
 
-@pytest.mark.parametrize("base", ("chain", "sound", "backward"))
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize(
+    "base, seed", [*((b, s) for b in ("chain", "sound", "backward") for s in range(3)), ("legs", 0)]
+)
 def test_a_recorded_contest_holds_the_methods_of_all_its_cells(base, seed):
     found = P.recorded(base, seed)
     if not found:
