@@ -215,6 +215,45 @@ def test_a_known_launch_is_started_as_triton_starts_it(monkeypatch):
     assert found.long == [((3, 1, 1), 1.0, None)] * 2 and len(found.told) == 1
 
 
+class Kernel:
+    "A kernel of which each launch is counted."
+
+    def __init__(self):
+        self.compiled, self.looked = Compiled(), 0
+
+    def __getitem__(self, grid):
+        def start(*args, **options):
+            self.looked += 1
+            return self.compiled
+
+        return start
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    "Launches reach a kernel that is no kernel of Triton's."
+    monkeypatch.setattr(runtime, "INTERPRET", False)
+    monkeypatch.setattr(runtime, "_compiled", {})
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 0, raising=False)
+
+
+def test_a_kernel_that_is_defined_again_is_not_taken_for_an_old_one(no_gpu):
+    for _ in range(100):  # each is forgotten before the next is made, which may get its id
+        kernel = Kernel()
+        runtime.launch(kernel, 3, 1.0, META=None)
+        assert kernel.looked == 1
+        del kernel
+
+
+def test_on_an_amd_gpu_triton_looks_at_each_launch(no_gpu, monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setattr(runtime, "HIP", True)
+    for _ in range(2):
+        runtime.launch(kernel, 3, 1.0, META=None)
+    assert kernel.looked == 2 and not kernel.compiled.told
+
+
 def test_triton_is_started_as_this_version_says():
     "`launch` gives `run` what `CompiledKernel.__getitem__` gives it, and None where profilers are served."
     source = inspect.getsource(runtime.triton.compiler.CompiledKernel.__getitem__)
