@@ -152,5 +152,8 @@ def decode(
         _check_pages(q, k_cache, v_cache, block_table)
     _check_filled(q, cache_seqlens, left)
     ridge = _rows(ridge, q.shape[:3])
-    knobs = dict(scale=q.shape[-1] ** -0.5 if scale is None else scale, table=block_table, left=left)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if not abs(scale) <= 1e38:
+        raise ValueError(f"scale={scale}: expected a number that float32 holds, up to 1e38")
+    knobs = dict(scale=scale, table=block_table, left=left)
     return lla_decode_triton(q, k_cache, v_cache, ridge, cache_seqlens, **knobs, **tuning)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import DEVICE
+from helpers import DEVICE, needs_kernels
 from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve, runtime
 from lla_course.kernels.flash_lla_backward import lla_backward, lla_given_backward
 from lla_course.kernels.flash_lla_forward import lla_forward, lla_given_forward
@@ -140,6 +140,21 @@ def test_no_key_is_refused_by_the_kernels_alone():
         lla(q, k, k, is_causal=False)
     with pytest.raises(ValueError, match="multiple of the 0 heads"):
         lla(q, q[:, :0], q[:, :0])
+
+
+@needs_kernels
+def test_settings_beyond_32_bits_mean_what_they_say():
+    q, k, v = (torch.randn(1, 2, 5, 8, device=DEVICE).requires_grad_() for _ in range(3))
+
+    def both(**settings):
+        o = lla(q, k, v, **settings)
+        return o, *torch.autograd.grad(o.sum(), (q, k, v))
+
+    for beyond, within in ((dict(max_steps=2**31), {}), (dict(tol=1e200), dict(tol=100))):
+        assert all(map(torch.equal, both(**beyond), both(**within)))
+    for scale in (1e39, -1e39, float("nan")):
+        with pytest.raises(ValueError, match="scale="):
+            lla(q, k, v, scale=scale)
 
 
 class Operations(TorchDispatchMode):
