@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from .decode import window_reach
-from .dense import Heads, refuse_mask
+from .dense import Heads, refuse_layout, refuse_mask
 from ..core import bad_argument
 
 # %% ../../nbs/27d_ragged.ipynb #r003
@@ -32,8 +32,7 @@ def _whole_numbers(name: str, t: torch.Tensor, shape: tuple | None, form: str) -
     refuse_mask(name, t)
     if t.dtype not in (torch.int32, torch.int64):
         bad_argument(f"{name}.dtype", t.dtype, "int32 or int64")
-    if t.is_nested or t.layout is not torch.strided:
-        bad_argument(f"{name}.layout", t.layout, "a dense tensor, not nested")
+    refuse_layout(name, t)
     if t.dim() != 1 or not len(t) if shape is None else t.shape != shape:
         bad_argument(f"{name}.shape", tuple(t.shape), form)
     if torch.compiler.is_compiling():
