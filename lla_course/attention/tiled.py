@@ -148,7 +148,8 @@ def tile_weights(
     own = b_q, b_lse, b_k
     if all(a is b for a, b in zip(own, at.held.get("own", [None]))):
         return at.held["weights"]
-    b_p = (tile_logits(at, b_q, b_k, j0) - b_lse).exp()
+    # a huge logit may be rounded up by more than 100 over the sum of an earlier walk: no weight above 1
+    b_p = (tile_logits(at, b_q, b_k, j0) - b_lse).clamp_max(0).exp()
     if at.held.get("keys", [None, None])[1] is b_k:
         at.held.update(own=own, weights=b_p)
     return b_p
