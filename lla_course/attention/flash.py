@@ -850,7 +850,11 @@ class LocalLinearAttention(nn.Module):
         at = None if self.rope_base is None else _positions(x, cache, cu_seqlens)
         q, k, v, u = _projected(self, x, at)
         if cache is not None:
-            k, v = cache.append(k, v)
+            held, length = cache._extended(k, v)
+            k, v = (t[..., :length, :] for t in held)
         lengths = dict(key_lengths=key_lengths, query_lengths=key_lengths, cu_seqlens_q=cu_seqlens)
         o = _attended(self, q, k, v, u, {name: t for name, t in lengths.items() if t is not None})
-        return self.to_out(o.transpose(-3, -2).flatten(-2))
+        o = self.to_out(o.transpose(-3, -2).flatten(-2))
+        if cache is not None:
+            cache._keep(held, length)  # last, so that a call that fails adds nothing
+        return o
