@@ -135,9 +135,10 @@ def readable(
     "The numbers of a tensor: None while PyTorch compiles or imagines it, and on a GPU unless told to wait."
     if torch.compiler.is_compiling() or torch.jit.is_tracing():
         return None
-    proxy = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY)
-    if proxy is not None or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch"):
-        return None  # make_fx
+    modes = torch._C._TorchDispatchModeKey
+    traced = any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.PROXY, modes.FUNCTIONAL))
+    if traced or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch"):
+        return None  # make_fx, aot_function
     while torch._C._functorch.is_functorch_wrapped_tensor(t):
         t = torch._C._functorch.get_unwrapped(t)
     known = t.device.type == "cpu" or wait and t.device.type != "meta"

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from functorch.compile import aot_function, nop
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -1178,3 +1179,19 @@ def test_compiled_autograd_reads_the_gradient(backend):
 def test_a_nested_tensor_is_called_nested():
     with pytest.raises(ValueError, match="q.layout='nested'"):
         flash_lla(torch.nested.nested_tensor([torch.ones(3, 8)] * 2), *torch.ones(2, 2, 3, 8))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_function_before_autograd_can_be_traced():
+    def gradients(f, q, k, v):
+        return torch.autograd.grad(f(q, k, v).square().sum(), (q, k, v))
+
+    tensors = [t.requires_grad_() for t in inputs(2, T=6, S=6, D=8)]
+    assert all(
+        map(torch.equal, gradients(aot_function(flash_lla, nop), *tensors), gradients(flash_lla, *tensors))
+    )
+    ragged = [t.detach() for t in tensors] + [torch.tensor([3, 6])]
+    with pytest.raises(ValueError, match="key_lengths='unknown numbers'"):
+        aot_function(lambda q, k, v, n: flash_lla(q[:, None], k[:, None], v[:, None], key_lengths=n), nop)(
+            *ragged
+        )
