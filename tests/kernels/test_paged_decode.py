@@ -282,6 +282,8 @@ def test_the_function_of_the_kernel_package_refuses_too():
     ):
         with pytest.raises(ValueError, match=message):
             decode(**PAGED | change)
+    with pytest.raises(TypeError, match="window: expected tiles"):  # it is called left
+        decode(**PAGED, window=(3, 0))
 
 
 # ---- 16 bits, far from the guess
