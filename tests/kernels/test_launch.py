@@ -157,7 +157,10 @@ def test_settings_beyond_32_bits_mean_what_they_say():
             lla(q, k, v, scale=scale)
 
 
-@pytest.mark.parametrize("name, bad", [("max_steps", -1), ("max_steps", 2.5), ("tol", -1), ("tol", torch.nan)])
+NEVER = [("max_steps", -1), ("max_steps", 2.5), ("tol", -1), ("tol", torch.nan)]
+
+
+@pytest.mark.parametrize("name, bad", NEVER)
 def test_when_the_solver_stops_is_checked_by_the_kernels_alone(name, bad):
     with pytest.raises(ValueError, match=f"{name}="):
         lla(*torch.randn(3, 1, 2, 3, 8), **{name: bad})
