@@ -12,7 +12,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
            'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
            'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
            'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep', 'lla_given_kernel', 'Forward',
-           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_solve', 'lla_forward',
+           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_stop', 'lla_solve', 'lla_forward',
            'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
@@ -890,6 +890,8 @@ def _plan(kernels: tuple, gpu: Any, dtype: torch.dtype, queries: tuple, values: 
     "What `lla_plan` returns, remembered: to work it out takes longer than to start a kernel."
     scale, is_causal, window = told
     (N, T, D), (Nkv, S, Dv), planned = queries, values, []
+    if not abs(scale) <= 1e38:
+        raise ValueError(f"scale={scale}: expected a number that float32 holds, up to 1e38")
     for size, given in dict(D=D, Dv=Dv).items():
         if given > 128:
             raise ValueError(f"{size}={given}: expected at most 128")
@@ -919,7 +921,8 @@ def lla_plan(
 ) -> tuple:  # the sizes as kernels take them; for each kernel its tiles of a head, and META, warps, stages
     """The sizes of a pass and, for each kernel, the tiles for which the shared memory of this GPU has room.
 
-    Raises `ValueError` where Triton cannot run, for D or Dv > 128, and where no tile fits."""
+    Raises `ValueError` where Triton cannot run, for a scale beyond 1e38, for D or Dv > 128, and where no tile
+    fits."""
     if not can_run(q.device):
         raise ValueError(f"device={q.device}: expected cuda, or TRITON_INTERPRET=1 set before the import")
     told = tuple(q.shape), tuple(v.shape), scale, is_causal, window
@@ -945,6 +948,14 @@ def lla_strided(
 ) -> tuple:  # the tensor, its stride from head to head, from token to token
     "A tensor as the kernels take it."
     return t, *t.stride()[:2]
+
+
+def lla_stop(
+    tol: float,  # relative residual at which a row stops
+    max_steps: int,  # most conjugate gradient steps
+) -> tuple[float, int]:  # the tolerance squared, and the steps
+    "When the solver stops, in numbers that 32 bits hold. No residual is above 1."
+    return min(float(tol), 2.0) ** 2, min(max_steps, 2**31 - 1)
 
 
 def lla_solve(
@@ -980,7 +991,7 @@ def lla_solve(
         (counter, steps, residual),
         sizes,
         (N, NT, max(NM, 1), PRECOND_STRIDE),
-        (float(tol) ** 2, max_steps),
+        lla_stop(tol, max_steps),
         NM > 0,
         same=same,
         **compiled_for,

@@ -17,7 +17,14 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .flash_lla_forward import LOG2E, PRECOND_STRIDE, lla_reach, lla_solve, lla_strided
+from lla_course.kernels.flash_lla_forward import (
+    LOG2E,
+    PRECOND_STRIDE,
+    lla_reach,
+    lla_solve,
+    lla_stop,
+    lla_strided,
+)
 from lla_course.kernels.runtime import (
     TensorDescriptor,
     cdiv,
@@ -553,7 +560,8 @@ def hopper_keys(
     Nkv, S, D = k.shape
     tiles = cdiv(S, BS)
     whole = tiles * BS == S and D == BD and k.stride(0) == S * k.stride(1) and k.stride(2) == 1
-    if whole and k.stride(1) % 8 == 0 and k.data_ptr() % 16 == 0:
+    # rows that overlap, as in a view that repeats one key, are no matrix
+    if whole and k.stride(1) % 8 == 0 and k.stride(1) >= D and k.data_ptr() % 16 == 0:
         return k.as_strided((Nkv * S, D), (k.stride(1), 1)), S
     padded, meta = k.new_empty((Nkv * tiles * BS, BD)), frozen(PadMeta, BS=BS, BD=BD)
     pad = (hopper_pad_kernel, Nkv * tiles, lla_strided(k), padded, (S, D))
@@ -600,7 +608,7 @@ def hopper_solve(
         (counter, steps, residual),
         (N // Nkv, S - T, T, S, rows, D, scale * LOG2E, *reach),
         (N, NT, max(NM, 1), PRECOND_STRIDE),
-        (float(tol) ** 2, max_steps),
+        lla_stop(tol, max_steps),
         META=_hopper_meta(BD, BT, is_causal, window is not None, NM > 0),
         same=same,
         num_warps=4,

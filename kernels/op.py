@@ -74,6 +74,16 @@ def _rows(ridge: float | torch.Tensor, shape: torch.Size) -> float | torch.Tenso
         raise ValueError(f"ridge.shape={given}: expected to broadcast to {tuple(shape)}") from None
 
 
+def _stop(tol: float | None, max_steps: int | None, q: torch.Tensor) -> dict[str, Any]:
+    "When the solver stops: checked, or as usual for the dtype and the head size."
+    tol, max_steps = TOL[q.dtype] if tol is None else tol, 2 * q.shape[-1] if max_steps is None else max_steps
+    if not tol >= 0:
+        raise ValueError(f"tol={tol!r}: expected a number >= 0, or None")
+    if type(max_steps) is not int or max_steps < 0:
+        raise ValueError(f"max_steps={max_steps!r}: expected a whole number >= 0, or None")
+    return dict(tol=tol, max_steps=max_steps)
+
+# %% ../nbs/04b_kernel_functions.ipynb #4b0c6f1e
 def lla(
     q: torch.Tensor,  # queries, [..., Hq, T, D], float16, bfloat16 or float32; D up to 128
     k: torch.Tensor,  # keys, [..., Hkv, S, D]; Hq is a multiple of Hkv
@@ -93,8 +103,7 @@ def lla(
     rows = torch.as_tensor(_rows(ridge, q.shape[:-1]), dtype=torch.float32, device=q.device)
     rows = rows.expand(q.shape[:-1])
     settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
-    settings |= dict(tol=TOL[q.dtype] if tol is None else tol, window=window)
-    settings |= dict(max_steps=2 * D if max_steps is None else max_steps)
+    settings |= dict(_stop(tol, max_steps, q), window=window)
     flat = (t.reshape(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v))
     with torch.cuda.device_of(q):  # where the tensors are, not where we stand
         o = _Lla.apply(*flat, rows.reshape(q.shape[:-2].numel(), q.shape[-2]), settings)
@@ -151,6 +160,11 @@ def decode(
     else:
         _check_pages(q, k_cache, v_cache, block_table)
     _check_filled(q, cache_seqlens, left)
+    if unknown := tuning.keys() - {"tiles", "merge", "splits"}:
+        raise TypeError(f"{min(unknown)}: expected tiles, merge or splits")
     ridge = _rows(ridge, q.shape[:3])
-    knobs = dict(scale=q.shape[-1] ** -0.5 if scale is None else scale, table=block_table, left=left)
+    scale = q.shape[-1] ** -0.5 if scale is None else scale
+    if not abs(scale) <= 1e38:
+        raise ValueError(f"scale={scale}: expected a number that float32 holds, up to 1e38")
+    knobs = dict(scale=scale, table=block_table, left=left)
     return lla_decode_triton(q, k_cache, v_cache, ridge, cache_seqlens, **knobs, **tuning)

@@ -235,7 +235,7 @@ def gluon_refusal(
     return "" if dtype in (torch.float16, torch.bfloat16) else f"it multiplies in 16 bits, not {dtype}"
 
 # %% ../nbs/04_triton.ipynb #l004
-_compiled: dict[tuple, Any] = {}  # what a launch was asked for -> the compiled kernel
+_compiled: dict[tuple, tuple] = {}  # what a launch was asked for -> the compiled kernel, kernel and META
 MOST_COMPILED = 4096  # entries; beyond them all are forgotten
 
 
@@ -306,14 +306,18 @@ def launch(
     if INTERPRET:
         kernel[(programs,)](*args, META)
         return
+    if HIP:  # there Triton looks at the size of the memory behind each tensor too
+        kernel[(programs,)](*args, META, **options)
+        return
     looked = tuple(map(_asked, args)) if same is None else same
     device = torch.cuda.current_device()
     key = id(kernel), id(META), device, *options.values(), looked
-    found = _compiled.get(key)
+    found, *_ = _compiled.get(key, (None,))
     if found is None:
         if len(_compiled) >= MOST_COMPILED:
             _compiled.clear()
-        _compiled[key] = kernel[(programs,)](*args, META, **options)
+        found = kernel[(programs,)](*args, META, **options)
+        _compiled[key] = found, kernel, META  # the last two, so that no other kernel gets their id
     elif _listened():
         found[(programs, 1, 1)](*args, META)
     else:  # what the line above comes to when nobody wants to be told

@@ -244,7 +244,7 @@ def _tensor(name: str, value: Any) -> torch.Tensor:
     refuse_masked(name, value)
     if not isinstance(value, torch.Tensor):
         try:
-            value = torch.as_tensor(_numbers(np.array(value)))
+            value = torch.as_tensor(_numbers(np.array(value)), device="cpu")
         except (TypeError, ValueError, RuntimeError, ArithmeticError):
             bad_argument(name, type(value).__name__, "an array of numbers")
     if torch.masked.is_masked_tensor(value):

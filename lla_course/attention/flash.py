@@ -24,7 +24,16 @@ from torch.utils.flop_counter import flop_registry
 
 from .backward import lla_tiled_backward, probe_gradient
 from .decode import BACKENDS, autocast_dtype, lla_decode, no_autocast, under_autocast
-from .dense import LOCAL, Heads, as_heads, dense_attention, readable, refuse_mask, restore
+from lla_course.attention.dense import (
+    LOCAL,
+    Heads,
+    as_heads,
+    dense_attention,
+    readable,
+    refuse_layout,
+    refuse_mask,
+    restore,
+)
 from .ragged import KVCache, as_cut, by_sequence, with_window
 from .tiled import RIDGE_FLOOR, Tiled, lla_tiled, solver_settings
 from lla_course.core import (
@@ -293,6 +302,12 @@ class _Gradient(torch.autograd.Function):
     vmap = staticmethod(_vmap_rule(lambda *args: _Gradient.apply(*args), _LIKE_INPUTS))
 
 # %% ../../nbs/28_flash_lla.ipynb #c012c
+def _with_probe(g: torch.Tensor, inputs: tuple) -> tuple:
+    "The inputs as an operator takes them, which are tensors only."
+    *others, probe = inputs
+    return *others, g.new_empty((*g.shape[:2], 0)) if probe is None else probe
+
+
 class _Flash(torch.autograd.Function):
     "`flash_forward` with its gradient, as `torch.compile` can read it."
 
@@ -303,6 +318,8 @@ class _Flash(torch.autograd.Function):
     @staticmethod
     def setup_context(ctx, inputs, output):
         *tensors, ctx.settings = inputs
+        if not tensors[-1].shape[-1]:
+            tensors[-1] = None  # as `_Direct` has it: checkpointing compares what two passes keep
         ctx.save_for_backward(*tensors, *output)
         ctx.mark_non_differentiable(*output[1:])
 
@@ -312,7 +329,7 @@ class _Flash(torch.autograd.Function):
             return (None,) * 6
         tensors = ctx.saved_tensors  # asked for once: checkpointing allows no more
         inputs, saved = tensors[: len(_INPUTS)], tensors[len(_INPUTS) :]
-        return *_Gradient.apply(g, *inputs, saved, ctx.settings), None
+        return *_Gradient.apply(g, *_with_probe(g, inputs), saved, ctx.settings), None
 
     vmap = staticmethod(_vmap_rule(lambda *args: _Flash.apply(*args), _LIKE_Q))
 
@@ -399,10 +416,8 @@ class _Direct(torch.autograd.Function):
         # compiled autograd reads this line
         watched = torch.compiler.is_compiling() or torch.is_grad_enabled()
         if watched or not _unwatched((g, *tensors)):
-            *others, probe = inputs
-            given = g.new_empty((*g.shape[:2], 0)) if probe is None else probe
-            *grads, dprobe = _Gradient.apply(g, *others, given, saved, ctx.settings)
-            return *grads, None if probe is None else dprobe, None
+            *grads, dprobe = _Gradient.apply(g, *_with_probe(g, inputs), saved, ctx.settings)
+            return *grads, None if inputs[-1] is None else dprobe, None
         told = Settings(*ctx.settings)
         return *_run_backward(g, inputs, told.saved(inputs[-1])(*saved), told), None
 
@@ -524,8 +539,7 @@ def probe_rows(
     refuse_mask("probe", probe)
     if hasattr(probe, "device_mesh"):
         bad_argument("probe", type(probe).__name__, LOCAL)
-    if probe.is_nested or probe.layout is not torch.strided:
-        bad_argument("probe.layout", probe.layout, "a dense tensor, not nested")
+    refuse_layout("probe", probe)
     if not probe.is_floating_point():
         bad_argument("probe.dtype", probe.dtype, "a floating dtype")
     if probe.shape != q.shape:
@@ -629,7 +643,8 @@ def flash_lla(
         _warn_unfinished(residual, tol, max_steps)
     if not return_info:
         return o
-    return o, dict(steps=restore(steps, q), residual=restore(residual, q).detach())
+    # of their own: what was kept for the backward pass must not be changed in place
+    return o, dict(steps=restore(steps, q).clone(), residual=restore(residual, q).detach().clone())
 
 # %% ../../nbs/28_flash_lla.ipynb #c024
 def rotary(
@@ -653,8 +668,7 @@ def _check_input(x: Any, width: int, weight: Any) -> None:
     "Refuse, naming x, what a projection with this weight cannot take."
     if not isinstance(x, torch.Tensor):
         bad_argument("x", type(x).__name__, "a torch tensor")
-    if x.is_nested or x.layout is not torch.strided:
-        bad_argument("x.layout", x.layout, "a dense tensor, not nested")
+    refuse_layout("x", x)
     if x.dim() < 2 or x.shape[-1] != width:
         bad_argument("x.shape", tuple(x.shape), f"[..., T, {width}]")
     if not x.is_floating_point():
@@ -836,7 +850,11 @@ class LocalLinearAttention(nn.Module):
         at = None if self.rope_base is None else _positions(x, cache, cu_seqlens)
         q, k, v, u = _projected(self, x, at)
         if cache is not None:
-            k, v = cache.append(k, v)
+            held, length = cache._extended(k, v)
+            k, v = (t[..., :length, :] for t in held)
         lengths = dict(key_lengths=key_lengths, query_lengths=key_lengths, cu_seqlens_q=cu_seqlens)
         o = _attended(self, q, k, v, u, {name: t for name, t in lengths.items() if t is not None})
-        return self.to_out(o.transpose(-3, -2).flatten(-2))
+        o = self.to_out(o.transpose(-3, -2).flatten(-2))
+        if cache is not None:
+            cache._keep(held, length)  # last, so that a call that fails adds nothing
+        return o

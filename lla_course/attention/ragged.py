@@ -15,7 +15,7 @@ from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn import functional as F
 
 from .decode import window_reach
-from .dense import Heads, refuse_mask
+from .dense import Heads, refuse_layout, refuse_mask
 from ..core import bad_argument
 
 # %% ../../nbs/27d_ragged.ipynb #r003
@@ -32,15 +32,17 @@ def _whole_numbers(name: str, t: torch.Tensor, shape: tuple | None, form: str) -
     refuse_mask(name, t)
     if t.dtype not in (torch.int32, torch.int64):
         bad_argument(f"{name}.dtype", t.dtype, "int32 or int64")
-    if t.is_nested or t.layout is not torch.strided:
-        bad_argument(f"{name}.layout", t.layout, "a dense tensor, not nested")
+    refuse_layout(name, t)
     if t.dim() != 1 or not len(t) if shape is None else t.shape != shape:
         bad_argument(f"{name}.shape", tuple(t.shape), form)
     if torch.compiler.is_compiling():
         raise NotImplementedError(NO_GRAPH)
     wrapped = torch._C._functorch.is_functorch_wrapped_tensor(t) or isinstance(t, FakeTensor)
-    traced = torch._C._get_dispatch_mode(torch._C._TorchDispatchModeKey.PROXY) or torch.jit.is_tracing()
-    traced = traced or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch")
+    modes = torch._C._TorchDispatchModeKey
+    traced = any(torch._C._get_dispatch_mode(mode) is not None for mode in (modes.PROXY, modes.FUNCTIONAL))
+    traced = (
+        traced or torch.jit.is_tracing() or torch._C._dispatch_tls_is_dispatch_key_included("PreDispatch")
+    )
     if wrapped or traced or t.is_meta:
         bad_argument(name, "unknown numbers", "a tensor that can be read: not mapped, traced, fake or meta")
     return t.flatten().tolist()
@@ -218,18 +220,24 @@ class KVCache:
     def _filled(self) -> tuple | None:
         return self._held and tuple(t[..., : self.length, :] for t in self._held)
 
+    def _keep(self, held: tuple, length: int) -> None:
+        self._held, self.length = held, length
+
     def append(
         self,
         k: torch.Tensor,  # keys of the new tokens, [..., Hkv, T, D]
         v: torch.Tensor,  # their values, [..., Hkv, T, Dv]
     ) -> tuple[torch.Tensor, torch.Tensor]:  # those of all tokens so far, [..., Hkv, length, D]
         "Add tokens at the end."
+        self._keep(*self._extended(k, v))
+        return self._filled()
+
+    def _extended(self, k: torch.Tensor, v: torch.Tensor) -> tuple[tuple, int]:
+        "What is held with further tokens, and how many: all that fails may fail before it is kept."
         _check_new(k, v, self._held)
         old, start, length = self._filled(), self.length, self.length + k.shape[-2]
         if torch.is_grad_enabled():
-            held = tuple(map(torch.cat, zip(old, (k, v)), (-2, -2))) if old else (k, v)
-            self._held, self.length = held, length
-            return held
+            return tuple(map(torch.cat, zip(old, (k, v)), (-2, -2))) if old else (k, v), length
         lent = self._held and self._held[0].is_inference() and not torch.is_inference_mode_enabled()
         held = self._held
         if not held or lent or held[0].shape[-2] < length:
@@ -238,6 +246,6 @@ class KVCache:
             for t, whole in zip(held, old or ()):
                 t[..., :start, :] = whole
         for t, new in zip(held, (k, v)):
-            t[..., start:length, :] = new
-        self._held, self.length = held, length  # last, so that a call that fails adds nothing
-        return self._filled()
+            if length > start:  # else it would count as a change of what may be wanted for gradients
+                t[..., start:length, :] = new
+        return held, length

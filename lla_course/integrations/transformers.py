@@ -111,7 +111,9 @@ def _direction(z: torch.Tensor, zbar: torch.Tensor, kk: torch.Tensor, middle: to
     eps = torch.finfo(torch.promote_types(dtype, torch.float32)).eps
     lam = floored_ridge(ridge.double().expand(trace.shape), trace, zbar + middle, RIDGE_FLOOR[dtype], eps)
     some = lam > 0  # else all keys are zero: nothing to fit
-    A = C + torch.where(some, lam, 1.0)[..., None, None] * torch.eye(C.shape[-1]).to(C)
+    A = C + torch.where(some, lam, 1.0)[..., None, None] * torch.eye(
+        C.shape[-1], dtype=C.dtype, device=C.device
+    )
     return lam, torch.linalg.solve(A, torch.where(some[..., None], z - zbar, 0.0)[..., None])[..., 0]
 
 # %% ../../nbs/37_in_a_transformer.ipynb #c030

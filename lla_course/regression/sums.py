@@ -143,10 +143,11 @@ def _window(
 NODES = 26
 
 
-def _nodes(dtype: torch.dtype) -> tuple[torch.Tensor, torch.Tensor]:
+def _nodes(like: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     "Chebyshev nodes on [-1, 1] and their weights in the barycentric formula."
-    angle = (2 * torch.arange(NODES, dtype=dtype) + 1) * (math.pi / (2 * NODES))
-    return angle.cos(), angle.sin() * (-1.0) ** torch.arange(NODES, dtype=dtype)
+    number = torch.arange(NODES, dtype=like.dtype, device=like.device)
+    angle = (2 * number + 1) * (math.pi / (2 * NODES))
+    return angle.cos(), angle.sin() * (-1.0) ** number
 
 
 def _interpolated(
@@ -157,7 +158,7 @@ def _interpolated(
     line: bool,  # all five sums, or the first two
 ) -> tuple[torch.Tensor, torch.Tensor]:  # the sums, as `_add_up` returns them; the largest S_0 at a node
     "Gaussian sums by the polynomial through their values at the nodes."
-    t, weights = _nodes(q.dtype)
+    t, weights = _nodes(q)
     middle, half = (q[0] + q[-1]) / 2, (q[-1] - q[0]) / 2
     at_nodes = _add_up(middle + half * t[:, None], x, y, h, "gaussian", line)
     gap = (q - middle) / half - t
@@ -217,7 +218,8 @@ def kernel_sums(
         if by_nodes:
             sums, most = _interpolated(block, *near, h, line)
         else:
-            sums, most = _add_up(block, *near, h, kernel, line), torch.zeros(())
+            sums = _add_up(block, *near, h, kernel, line)
+            most = sums.new_zeros(())
         found.append(torch.cat([sums, most.expand(len(block), 1)], 1))
     width = 2 + y.shape[1] + (len(h) * (1 + len(h) + y.shape[1]) if line else 0)
     table = torch.cat([q.new_zeros(0, width), *found])
@@ -252,7 +254,9 @@ def _as_sums(table: torch.Tensor, d: int, c: int, level: torch.Tensor, kernel: s
         sure = sure & ((size > CLEAR * moment) & (size > CLEAR**4)).all(1)
         size = torch.where(sure[:, None], size, 1).sqrt()
         even = torch.where(
-            sure[:, None, None], covariance / size[:, :, None] / size[:, None], torch.eye(d).to(size)
+            sure[:, None, None],
+            covariance / size[:, :, None] / size[:, None],
+            torch.eye(d, dtype=size.dtype, device=size.device),
         )
         sure = sure & (torch.linalg.eigvalsh(even)[:, 0] > CLEAR)
     return Sums(weight, offset, spread, mean + level, tilt, sure)
@@ -286,7 +290,7 @@ def line_from(
     covariance = sums.spread - a * a.mT
     h = bandwidth.to(a).expand(a.shape[1])
     system = covariance + torch.diag(ridge / h**2)
-    system = torch.where(sums.sure[:, None, None], system, torch.eye(len(h)).to(a))
+    system = torch.where(sums.sure[:, None, None], system, torch.eye(len(h), dtype=a.dtype, device=a.device))
     solved = torch.linalg.solve(system, torch.cat([sums.tilt, a], 2))
     slope, pull = solved[..., :-1], solved[..., -1:]
     height = sums.mean - (a.mT @ slope)[:, 0]

@@ -2,6 +2,7 @@
 differences, in every precision, with inexact solutions; the edges."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -336,6 +337,18 @@ def test_gradients_are_always_finite(dtype, ridge, kind):
         heads = as_heads(q, k, v, ridge=ridge, is_causal=kind != "one key")
         for t in lla_tiled_backward(heads, lla_tiled(heads, round_to=round_to), g, round_to=round_to):
             assert torch.isfinite(t).all()
+
+
+def test_no_rounding_of_a_huge_logit_makes_a_weight_larger_than_one():
+    "Each query has all its weight on one key, so a value's gradient is a sum of those by the outputs."
+    g = torch.Generator().manual_seed(0)
+    q, k, v, grad = (torch.randn(1, 200, 64, generator=g) for _ in range(4))
+    q, k = 1e5 * q, 1e5 * k
+    for window in ((5, 0), None):
+        heads = replace(as_heads(q, k, v), window=window)
+        dq, dk, dv, _ = lla_tiled_backward(heads, lla_tiled(heads), grad)
+        assert all(t.isfinite().all() for t in (dq, dk))
+        assert (dv.abs() <= 1.01 * grad.abs().sum(1, keepdim=True)).all()
 
 
 def test_every_entry_is_written(nan_empty):

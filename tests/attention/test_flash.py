@@ -2,11 +2,14 @@
 
 import shutil
 import warnings
+from contextlib import nullcontext
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from functorch.compile import aot_function, nop
 from hypothesis import given
 from hypothesis import strategies as st
 from torch._subclasses.fake_tensor import FakeTensorMode
@@ -1030,7 +1033,74 @@ def test_unwatched_calls_do_what_the_operator_does(mode):
     assert all(map(torch.equal, alone, watched))
 
 
+@pytest.mark.parametrize("mode", ["solver", "probe"])
+@pytest.mark.parametrize("first", [True, False])
+def test_what_is_computed_anew_may_be_watched_where_the_first_pass_was_not(mode, first):
+    q, k, v = (t.requires_grad_() for t in inputs(2, T=6, S=6, D=8))
+    given = dict(probe=q.detach().flip(0), max_steps=0) if mode == "probe" else {}
+    # whoever counts operations sees one pass of the two
+    watch = [FlopCounterMode(display=False), nullcontext()][:: 1 if first else -1]
+    with watch[0]:
+        o = checkpoint(partial(flash_lla, **given), q, k, v, use_reentrant=False)
+    with watch[1]:
+        again = torch.autograd.grad(o.square().sum(), (q, k, v))
+    want = torch.autograd.grad(flash_lla(q, k, v, **given).square().sum(), (q, k, v))
+    assert all(map(torch.equal, again, want))
+
+
 ON_CPU = ["tiled", pytest.param("triton", marks=pytest.mark.skipif(not INTERPRET, reason="on the CPU"))]
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_what_is_told_of_the_solver_may_be_changed_in_place(backend):
+    q, k, v = (t.requires_grad_() for t in inputs(2, T=6, S=6, D=8))
+    o, info = flash_lla(q, k, v, backend=backend, return_info=True)
+    for told in info.values():
+        told.zero_()
+    want = torch.autograd.grad(flash_lla(q, k, v, backend=backend).sum(), q)[0]
+    assert torch.equal(torch.autograd.grad(o.sum(), q)[0], want)
+
+
+@pytest.mark.parametrize("backend", ON_CPU)
+def test_settings_beyond_32_bits_mean_what_they_say(backend):
+    q, k, v = (t.requires_grad_() for t in inputs(2, T=6, S=6, D=8))
+
+    def both(**settings):
+        o = flash_lla(q, k, v, backend=backend, **settings)
+        return o, *torch.autograd.grad(o.sum(), (q, k, v))
+
+    for beyond, within in (
+        ({"max_steps": 2**31}, {}),
+        ({"max_steps": 2**70}, {}),
+        ({"tol": 1e200}, {"tol": 100}),
+    ):
+        want = both(**within)
+        assert all(map(torch.equal, both(**beyond), want))
+        with FlopCounterMode(display=False):  # through the operator
+            assert all(map(torch.equal, both(**beyond), want))
+
+
+@pytest.mark.parametrize("backend", ["dense", *ON_CPU])
+def test_the_usual_device_has_no_say(backend):
+    q, k, v = (t.requires_grad_() for t in inputs(2, T=6, S=6, D=8))
+    lengths, calls = torch.tensor([3, 6]), [{}, dict(window=(2, 0)), dict(probe=q.detach(), max_steps=0)]
+    calls += [dict(key_lengths=lengths), dict(query_lengths=lengths)]
+
+    def answers():
+        found = []
+        for knobs in calls:
+            ragged = (
+                [t[:, None] for t in (q, k, v)]
+                if knobs.keys() & {"key_lengths", "query_lengths"}
+                else (q, k, v)
+            )
+            o = flash_lla(*ragged, backend=backend, **knobs)
+            found += [o, *torch.autograd.grad(o.sum(), (q, k, v))]
+        return found
+
+    want = answers()
+    with torch.device("meta"):
+        assert all(map(torch.equal, answers(), want))
 
 
 def minus(t):
@@ -1104,3 +1174,24 @@ def test_compiled_autograd_reads_the_gradient(backend):
     with compiled_autograd._enable(whole):
         loss.backward()
     assert all(torch.equal(a, t.grad) for a, t in zip(before, tensors))
+
+
+def test_a_nested_tensor_is_called_nested():
+    with pytest.raises(ValueError, match="q.layout='nested'"):
+        flash_lla(torch.nested.nested_tensor([torch.ones(3, 8)] * 2), *torch.ones(2, 2, 3, 8))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_a_function_before_autograd_can_be_traced():
+    def gradients(f, q, k, v):
+        return torch.autograd.grad(f(q, k, v).square().sum(), (q, k, v))
+
+    tensors = [t.requires_grad_() for t in inputs(2, T=6, S=6, D=8)]
+    assert all(
+        map(torch.equal, gradients(aot_function(flash_lla, nop), *tensors), gradients(flash_lla, *tensors))
+    )
+    ragged = [t.detach() for t in tensors] + [torch.tensor([3, 6])]
+    with pytest.raises(ValueError, match="key_lengths='unknown numbers'"):
+        aot_function(lambda q, k, v, n: flash_lla(q[:, None], k[:, None], v[:, None], key_lengths=n), nop)(
+            *ragged
+        )

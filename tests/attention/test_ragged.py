@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from helpers import relative_rms
-from lla_course import KVCache, LocalLinearAttention, flash_lla
+from lla_course import KVCache, LocalLinearAttention, SolverWarning, flash_lla
 from lla_course.attention.dense import lla_dense
 from lla_course.attention.ragged import as_cut, with_window
 from lla_course.attention.tiled import RIDGE_FLOOR, QueryTile, lla_tiled
@@ -482,6 +482,30 @@ def test_a_cache_keeps_what_was_appended():
     second = cache.append(2 * k, k)[0]
     (first.square().sum() + second.sum()).backward()
     assert torch.allclose(k.grad, 2 * k + 3)
+
+
+@pytest.mark.filterwarnings("error")
+def test_a_call_that_fails_adds_nothing_to_the_cache():
+    layer, x = LocalLinearAttention(16, 2), torch.randn(1, 20, 16)
+    for mode in (torch.no_grad, torch.enable_grad):
+        cache = KVCache()
+        with mode():
+            want = layer(x[:, :12], cache=cache)
+            layer.max_steps, layer.tol = 1, 1e-6
+            with pytest.raises(SolverWarning):
+                layer(x[:, 12:], cache=cache)
+            layer.max_steps = layer.tol = None
+            assert cache.length == 12
+            both = torch.cat([want, layer(x[:, 12:], cache=cache)], 1)
+            torch.testing.assert_close(both, layer(x), rtol=1e-3, atol=1e-3)
+
+
+def test_no_token_leaves_gradients_as_they_are():
+    layer, x, cache = LocalLinearAttention(16, 2), torch.randn(1, 20, 16), KVCache()
+    o = layer(x, cache=cache)
+    with torch.no_grad():
+        assert layer(x[:, :0], cache=cache).shape == (1, 0, 16) and cache.length == 20
+    o.sum().backward()
 
 
 def test_a_cache_from_inference_mode_goes_on_outside():

@@ -111,7 +111,9 @@ SETTINGS = [
         torch.tensor(True),
     )
 ]
-SETTINGS += [("scale", bad) for bad in (math.inf, math.nan, -math.inf, True, "1", [1.0], 1j)]
+SETTINGS += [
+    ("scale", bad) for bad in (math.inf, math.nan, -math.inf, True, "1", [1.0], 1j, 2e38, -(10**400))
+]
 SETTINGS += [
     (flag, bad) for flag in ("is_causal", "enable_gqa") for bad in (1, 0, "no", None, torch.tensor(True))
 ]

@@ -35,6 +35,14 @@ def test_keys_of_interleaved_heads_are_copied():
     assert per_head == 128 and torch.equal(rows.view(3, 128, 64), k)
 
 
+@needs_kernels
+def test_rows_that_overlap_are_copied():
+    series = torch.randn(8 * 127 + 64, device=DEVICE)
+    for k in (series.unfold(0, 64, 8)[None], series[:64].expand(3, 128, 64)):
+        rows, per_head = hopper.hopper_keys(k, 64, 64)
+        assert rows.is_contiguous() and torch.equal(rows.view(len(k), 128, 64), k)
+
+
 def case(B, Hq, Hkv, T, S, D, dtype, offset=0.0, zoom=1.0):
     g = torch.Generator("cuda").manual_seed(T + S + D)
     q, k, v = (

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers import DEVICE
+from helpers import DEVICE, needs_kernels
 from lla_course.kernels import flash_lla_backward, flash_lla_forward, hopper_solve, runtime
 from lla_course.kernels.flash_lla_backward import lla_backward, lla_given_backward
 from lla_course.kernels.flash_lla_forward import lla_forward, lla_given_forward
@@ -142,6 +142,30 @@ def test_no_key_is_refused_by_the_kernels_alone():
         lla(q, q[:, :0], q[:, :0])
 
 
+@needs_kernels
+def test_settings_beyond_32_bits_mean_what_they_say():
+    q, k, v = (torch.randn(1, 2, 5, 8, device=DEVICE).requires_grad_() for _ in range(3))
+
+    def both(**settings):
+        o = lla(q, k, v, **settings)
+        return o, *torch.autograd.grad(o.sum(), (q, k, v))
+
+    for beyond, within in ((dict(max_steps=2**31), {}), (dict(tol=1e200), dict(tol=100))):
+        assert all(map(torch.equal, both(**beyond), both(**within)))
+    for scale in (1e39, -1e39, float("nan")):
+        with pytest.raises(ValueError, match="scale="):
+            lla(q, k, v, scale=scale)
+
+
+NEVER = [("max_steps", -1), ("max_steps", 2.5), ("tol", -1), ("tol", torch.nan)]
+
+
+@pytest.mark.parametrize("name, bad", NEVER)
+def test_when_the_solver_stops_is_checked_by_the_kernels_alone(name, bad):
+    with pytest.raises(ValueError, match=f"{name}="):
+        lla(*torch.randn(3, 1, 2, 3, 8), **{name: bad})
+
+
 class Operations(TorchDispatchMode):
     "The names of the operators of PyTorch that were called, but for those that ask for memory or views."
 
@@ -213,6 +237,45 @@ def test_a_known_launch_is_started_as_triton_starts_it(monkeypatch):
         runtime.launch(kernel, 3, 1.0, META=None, num_warps=4)
         hook.calls.clear()
     assert found.long == [((3, 1, 1), 1.0, None)] * 2 and len(found.told) == 1
+
+
+class Kernel:
+    "A kernel of which each launch is counted."
+
+    def __init__(self):
+        self.compiled, self.looked = Compiled(), 0
+
+    def __getitem__(self, grid):
+        def start(*args, **options):
+            self.looked += 1
+            return self.compiled
+
+        return start
+
+
+@pytest.fixture
+def no_gpu(monkeypatch):
+    "Launches reach a kernel that is no kernel of Triton's."
+    monkeypatch.setattr(runtime, "INTERPRET", False)
+    monkeypatch.setattr(runtime, "_compiled", {})
+    monkeypatch.setattr(torch.cuda, "current_device", lambda: 0)
+    monkeypatch.setattr(torch._C, "_cuda_getCurrentRawStream", lambda device: 0, raising=False)
+
+
+def test_a_kernel_that_is_defined_again_is_not_taken_for_an_old_one(no_gpu):
+    for _ in range(100):  # each is forgotten before the next is made, which may get its id
+        kernel = Kernel()
+        runtime.launch(kernel, 3, 1.0, META=None)
+        assert kernel.looked == 1
+        del kernel
+
+
+def test_on_an_amd_gpu_triton_looks_at_each_launch(no_gpu, monkeypatch):
+    kernel = Kernel()
+    monkeypatch.setattr(runtime, "HIP", True)
+    for _ in range(2):
+        runtime.launch(kernel, 3, 1.0, META=None)
+    assert kernel.looked == 2 and not kernel.compiled.told
 
 
 def test_triton_is_started_as_this_version_says():

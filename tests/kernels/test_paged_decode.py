@@ -278,9 +278,12 @@ def test_the_function_of_the_kernel_package_refuses_too():
         (dict(k_cache=kp[:, :8], v_cache=vp[:, :8]), "page from 16 to 256"),
         (dict(v_cache=vp[:3]), "v_cache"),
         (dict(q=q[:, :3]), "Hkv dividing 3"),
+        (dict(scale=1e39), "scale=1e"),
     ):
         with pytest.raises(ValueError, match=message):
             decode(**PAGED | change)
+    with pytest.raises(TypeError, match="window: expected tiles"):  # it is called left
+        decode(**PAGED, window=(3, 0))
 
 
 # ---- 16 bits, far from the guess

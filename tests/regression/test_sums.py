@@ -268,3 +268,18 @@ def test_memory_does_not_grow_with_the_number_of_pairs():
         """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert all(float(mb) < 200 for mb in done.stdout.split()), done.stdout
+
+
+@pytest.mark.parametrize("kernel", ["gaussian", "epanechnikov"])
+def test_the_usual_device_has_no_say(kernel):
+    g = torch.Generator().manual_seed(0)
+    x, x0 = torch.rand(3000, generator=g), torch.linspace(0.1, 0.9, 500)
+    few = [0.2, 0.5], [0.0, 0.3, 0.7, 1.0], [0.0, 1.0, 1.0, 2.0]
+
+    def answers():
+        many = [f(x0, x, x.sin(), bandwidth=0.1, kernel=kernel) for f in (local_linear, nadaraya_watson)]
+        return many + [f(*few, bandwidth=0.5, kernel=kernel) for f in (local_linear, nadaraya_watson)]
+
+    want = answers()
+    with torch.device("meta"):
+        assert all((a == b).all() for a, b in zip(answers(), want))
