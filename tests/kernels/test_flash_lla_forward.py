@@ -254,7 +254,9 @@ def test_a_common_part_of_the_keys_does_not_enter_the_shared_matrix(monkeypatch)
     assert relative_rms(far, near.double()) < 0.02
 
 
-@pytest.mark.parametrize("D, T, made", [(64, 639, 1), (64, 577, 1), (64, 576, 0), (32, 4096, 7), (128, 4096, 0)])
+@pytest.mark.parametrize(
+    "D, T, made", [(64, 639, 1), (64, 577, 1), (64, 576, 0), (32, 4096, 7), (128, 4096, 0)]
+)
 def test_a_matrix_is_made_where_a_tile_reads_it(D, T, made):
     "Of tile 8, which tile 9 reads first, to tile 56, which the last of 64 tiles reads."
     assert lla_matrices(T, D, torch.bfloat16)[0] == made
