@@ -182,8 +182,7 @@ def hopper_sees(j, sight, hi, META, LS: gl.constexpr):
 
 @gluon.jit
 def hopper_some_tiles(
-    place,  # where a chunk stands, [SUB BS, BD]
-    r,  # which tile of the sweep is its first
+    chunk,  # (place, r): where it stands, [SUB BS, BD], and which tile of the sweep is its first
     pair,  # (b_d, b_c): directions, [BT, BD], and kbar.d, [BT]
     walk,  # (b_q, b_m, sight, scale2, span): see `hopper_covariance_sweep`
     sums,  # (b_y, b_sum): of the tiles before
@@ -195,6 +194,7 @@ def hopper_some_tiles(
     LY: gl.constexpr,  # how a tile of vectors does
 ):
     "Add tiles of a chunk to the sums, two of them in flight."
+    place, r = chunk
     b_d, b_c = pair
     b_q, b_m, sight, scale2, span = walk
     s, a = hopper_products(b_q, b_d, place.slice(0, META.BS), META, LS)
@@ -236,15 +236,15 @@ def hopper_covariance_sweep(
     whole_chunks = whole // META.SUB
     for chunk in range(whole_chunks):
         place, sums = hopper_arrived(of + chunk, ring, META), (b_y, b_sum)
-        b_y, b_sum = hopper_some_tiles(place, 0, pair, walk, sums, ones, META.SUB, False, META, LS, LY)
+        b_y, b_sum = hopper_some_tiles((place, 0), pair, walk, sums, ones, META.SUB, False, META, LS, LY)
         ahead = hopper_fetch(ahead, of + chunk, keys, span, ring, META)
     for chunk in range(whole_chunks, chunks):
         place, r, sums = hopper_arrived(of + chunk, ring, META), chunk * META.SUB, (b_y, b_sum)
         if r + META.SUB <= n_tiles:
-            b_y, b_sum = hopper_some_tiles(place, r, pair, walk, sums, ones, META.SUB, True, META, LS, LY)
+            b_y, b_sum = hopper_some_tiles((place, r), pair, walk, sums, ones, META.SUB, True, META, LS, LY)
         else:
             # one of two is left
-            b_y, b_sum = hopper_some_tiles(place, r, pair, walk, sums, ones, 1, True, META, LS, LY)
+            b_y, b_sum = hopper_some_tiles((place, r), pair, walk, sums, ones, 1, True, META, LS, LY)
         ahead = hopper_fetch(ahead, of + chunk, keys, span, ring, META)
     # eight equal columns: any one of them
     return b_y, gl.max(b_sum, 1), chunks

@@ -326,12 +326,7 @@ CLAIMS = {
         (
             "The kernel reaches 60 per cent",
             "recorded times nearer to the count or further from it, or changes that gained after all",
-            "cell h113a + cell h115a",
-        ),
-        (
-            "To fill the places of finished rows",
-            "recorded bands of rows that are faster everywhere, a full ring that gains nothing, or other bits",
-            "cell 26b0ba06",
+            "cell h113a + cell h115a + cell 26b0ba06",
         ),
     ],
     "27_decoding": [
