@@ -882,10 +882,10 @@ def test_a_projection_in_context_lies_between_softmax_with_the_norm_and_local_li
         assert min(r["accuracy"] for r in runs) > 0.999
 
 
-def test_kernels_of_the_other_library_are_faster_with_a_given_direction_and_ours_nearer():
+def test_kernels_of_the_other_library_are_faster_forward_and_ours_with_the_backward_pass_and_nearer():
     r = recorded("given_d64")
-    assert 0.6 < r["fla"]["ms"] / r["lla"]["ms"] < 0.72
-    assert 0.83 < r["fla"]["training_ms"] / r["lla"]["training_ms"] < 0.9
+    assert 0.8 < r["fla"]["ms"] / r["lla"]["ms"] < 0.9
+    assert 1.15 < r["fla"]["training_ms"] / r["lla"]["training_ms"] < 1.35
     ratio = {name: e / r["fla"]["errors"][name] for name, e in r["lla"]["errors"].items()}
     assert max(ratio["dq"], ratio["du"]) < 2 / 3 and all(
         0.9 < ratio[name] < 1.02 for name in ("o", "dk", "dv")
@@ -1486,7 +1486,7 @@ def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count()
 
 
 def test_the_tolerance_of_the_solver_costs_time_and_buys_digits():
-    for d, loose, tight in ((64, 0.0062, 0.0038), (128, 0.0101, 0.0064)):
+    for d, loose, tight in ((64, 0.0063, 0.0038), (128, 0.0101, 0.0064)):
         a, b = recorded(f"anisotropic_d{d}"), recorded(f"anisotropic_d{d}_tol0.003")
         same_run = recorded(f"portable_anisotropic_d{d}")["forward_ms"]
         assert round(b["lla_ms"] / same_run, 2) == 1.18
@@ -1501,13 +1501,13 @@ def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisec
     assert len(times) > 5 and (round(min(times), 2), round(max(times), 2)) == (0.33, 0.34)
 
 
-def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_12_to_25_at_128():
-    for d, low, high in ((64, 7, 12), (128, 12, 25)):
+def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_11_to_25_at_128():
+    for d, low, high in ((64, 7, 12), (128, 11, 25)):
         found = [recorded(f"train_{kind}_d{d}") for kind in ("isotropic", "anisotropic")]
         times = [r["lla_ms"] / r["softmax_ms"] for r in found]
         assert (round(min(times)), round(max(times))) == (low, high)
     r = recorded("train_trained_d64")
-    assert round(r["lla_ms"] / r["softmax_ms"]) == 19
+    assert round(r["lla_ms"] / r["softmax_ms"]) == 15
 
 
 def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
@@ -1515,16 +1515,16 @@ def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
     short = [recorded(f"short_n{n}") for n in (512, 128)]
     steps = [r["slowest_row_of_a_tile"] for r in (drawn, *short)]
     times = [r["lla_ms"] / r["softmax_ms"] for r in (drawn, trained, *short)]
-    assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.5 * steps[0]
-    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 29, 37, 35]
+    assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.4 * steps[0]
+    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 22, 34, 33]
 
 
-def test_a_call_costs_the_host_a_third_of_a_millisecond_and_softmax_and_a_replayed_graph_much_less():
+def test_a_call_costs_the_host_a_quarter_of_a_millisecond_and_softmax_and_a_replayed_graph_much_less():
     r = recorded("host")
-    assert 300 < r["lla_forward_us"] < 350 and 1400 < r["lla_training_us"] < 1500
-    assert r["softmax_forward_us"] < 15 and r["softmax_training_us"] < 125
-    assert 5 * r["softmax_graph_us"] < r["lla_graph_us"] < 0.3 * r["lla_forward_us"]
-    assert 1.8 < 1e3 * recorded("short_n128")["lla_ms"] / r["lla_forward_us"] < 2
+    assert 200 < r["lla_forward_us"] < 350 and 1400 < r["lla_training_us"] < 1700
+    assert r["softmax_forward_us"] < 40 and r["softmax_training_us"] < 200
+    assert 5 * r["softmax_graph_us"] < r["lla_graph_us"] < 0.4 * r["lla_forward_us"]
+    assert 2 < 1e3 * recorded("short_n128")["lla_ms"] / r["lla_forward_us"] < 3
 
 
 STAGES = [f"stages_{kind}_d{d}" for kind in ("isotropic", "anisotropic") for d in (64, 128)]
@@ -1544,7 +1544,7 @@ def test_the_solver_takes_more_than_half_of_a_forward_pass_and_is_the_longest_ke
         for name, ms in found.items():
             assert "solve" in max(ms, key=ms.get)
             step = recorded(name.replace("stages_", "train_" if part == "training" else ""))
-            assert 0.95 < sum(ms.values()) / step["lla_ms"] < 1.05  # the kernels are the whole call
+            assert 0.9 < sum(ms.values()) / step["lla_ms"] < 1.1  # the kernels are the whole call
 
 
 def test_no_part_of_a_multiprocessor_is_busy_for_two_thirds_of_the_time_while_the_solver_runs():
@@ -1582,11 +1582,11 @@ def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
     assert [round(t, 1) for t in (min(training), max(training))] == [1.1, 1.3]
 
 
-def test_a_given_direction_is_a_third_faster_in_flash_linear_attention_and_as_exact():
+def test_a_given_direction_is_faster_forward_in_flash_linear_attention_and_slower_with_gradients():
     r = recorded("given_d64")
     ours, theirs = r["lla"], r["fla"]
-    assert abs(theirs["ms"] / ours["ms"] - 2 / 3) < 0.02
-    assert abs(theirs["training_ms"] / ours["training_ms"] - 6 / 7) < 0.02
+    assert abs(theirs["ms"] / ours["ms"] - 6 / 7) < 0.02
+    assert abs(theirs["training_ms"] / ours["training_ms"] - 5 / 4) < 0.02
     for errors in (ours["errors"], theirs["errors"]):
         assert all(0.0019 < e < 0.004 for e in errors.values())
 

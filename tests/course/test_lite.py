@@ -97,9 +97,9 @@ def asks_for_torch(source, module=""):
     if re.search(r"^(import|from) (torch|triton)\b", source, re.M):
         return True
     room = module.split(".")[:-1]
-    for dots, rest in re.findall(r"^from (lla_course\.|\.\.?)([\w.]+) import", source, re.M):
-        base = {"lla_course.": [], "..": room[:-1], ".": room}[dots]
-        if needs_torch(".".join([*base, rest])):
+    for dots, rest, names in re.findall(r"^from (lla_course\.|\.\.?)([\w.]+) import ([\w, ]*)", source, re.M):
+        base = ".".join([*{"lla_course.": [], "..": room[:-1], ".": room}[dots], rest])
+        if any(map(needs_torch, (base, *(f"{base}.{name}" for name in names.replace(" ", "").split(","))))):
             return True
     names = re.findall(r"^from lla_course import ([\w, ]+)", source, re.M)
     return any({*line.replace(" ", "").split(",")} - {"check"} for line in names)
