@@ -1576,6 +1576,20 @@ def test_the_solver_in_triton_keeps_tensor_cores_busy_for_a_smaller_share_of_the
         assert portable["tensor"] < by_hand["tensor"] and portable["ns"] > by_hand["ns"]
 
 
+def test_what_the_warps_of_a_kernel_wait_for_adds_up_to_their_time():
+    "Each scheduler has as many warps as it starts instructions, times the cycles between two of a warp."
+    read = {name: r for name, r in all_recorded(benchmark).items() if name.startswith("stalls_")}
+    if not read:
+        pytest.skip("no stalls were read")
+    for kernels in read.values():
+        for r in kernels.values():
+            assert r["stalls"]["selected"] == 1 and "gmma" in r["stalls"]
+            assert 0.9 < sum(r["stalls"].values()) / r["cycles"] < 1.1
+            assert 0.9 < r["warps"] / (r["issue"] / 100 * r["cycles"]) < 1.1
+            assert 0 <= r["conflicts"] <= r["wavefronts"]
+        assert 1.9 < of_the_solver(kernels)["warps"] < 2.1  # two programs of four warps, four schedulers
+
+
 def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
     forward, training = [], []
     for kind in ("isotropic", "anisotropic"):

@@ -100,6 +100,95 @@ def test_portable_counters_are_read_of_the_kernels_in_triton(monkeypatch):
     assert "note" in benchmark.measure_portable_counters(cfg, CPU)
 
 
+STALLED = "smsp__average_warps_issue_stalled_{}_per_issue_active.ratio"
+NAMES = [
+    "ID",
+    "Kernel Name",
+    "Block Size",
+    "gpu__time_duration.sum",
+    "smsp__issue_active.avg.pct_of_peak_sustained_active",
+    "smsp__warps_active.avg.per_cycle_active",
+    "smsp__average_warp_latency_per_inst_issued.ratio",
+    *(STALLED.format(reason) for reason in ("barrier", "gmma", "selected", "wait", "wait_not_issued")),
+    "l1tex__data_pipe_lsu_wavefronts_mem_shared.sum",
+]
+UNITS = ["", "", "", "ns", "%", "warp", "cycle", "inst", "inst", "inst", "inst", "inst", ""]
+SOLVE = ["hopper_solve_kernel", "(128, 1, 1)"]
+
+
+def printed(*rows):
+    "Lines in the form of Nsight Compute's raw page."
+    numbered = [[str(i), *row] for i, row in enumerate(rows)]
+    lines = [",".join(f'"{word}"' for word in row) for row in (NAMES, UNITS, *numbered)]
+    return "\n".join(["==PROF== Connected to process 7", *lines, "==PROF== Disconnected from process 7"])
+
+
+def test_stalls_are_read_by_reason_and_what_is_missing_is_none():
+    first = [*SOLVE, "2,000", "60.5", "1.98", "3.27", "0.25", "0.75", "1.00", "1.27", "9", "1,234,567"]
+    longest = [*SOLVE, "3,000,000", "50", "2.00", "4.00", "0.50", "", "1.00", "n/a", "9", "2,234,567"]
+    mean = ["lla_mean_kernel(a, b)", "(128, 1, 1)", "100", "", "2", "", "0.1", "0", "1", "2", "9", "n/a"]
+    found = benchmark.read_stalls(printed(first, longest, mean))
+    none = dict.fromkeys(benchmark.STALLS)
+    assert found["hopper_solve_kernel"] == none | dict(
+        ns=3e6,
+        issue=50.0,
+        warps=2.0,
+        cycles=4.0,
+        wavefronts=2234567.0,
+        stalls=dict(barrier=0.5, selected=1.0),
+    )
+    assert found["lla_mean_kernel"] == none | dict(
+        ns=100.0, warps=2.0, stalls=dict(barrier=0.1, gmma=0.0, selected=1.0, wait=2.0)
+    )
+    older = printed(first).replace("warp_latency_per_inst_issued", "warps_active_per_issue_active")
+    assert benchmark.read_stalls(older)["hopper_solve_kernel"]["cycles"] == 3.27
+    no_reason = printed(first).replace("issue_stalled", "something_else")
+    assert benchmark.read_stalls(no_reason) == {} and benchmark.read_counters(no_reason)
+
+
+def test_stalls_are_asked_for_again_without_what_a_version_does_not_know(monkeypatch):
+    asked = []
+
+    def ncu(command, **_):
+        asked.append(command)
+        if any(unknown in word for word in command):
+            return subprocess.CompletedProcess(command, 1, "==ERROR== Failed to find metric", "")
+        row = [*SOLVE, "20", "60.5", "1.98", "3.27", "0.25", "0.75", "1.00", "1.27", "9", "7"]
+        return subprocess.CompletedProcess(command, 0, printed(row), "")
+
+    monkeypatch.setattr(benchmark.shutil, "which", lambda name: name)
+    monkeypatch.setattr(benchmark.subprocess, "run", ncu)
+    cfg, gpu = cells("fast")["stalls_trained_d64"], torch.device("cuda")
+    unknown = "wavefronts"
+    assert benchmark.measure_stalls(cfg, gpu)["hopper_solve_kernel"]["stalls"]["gmma"] == 0.75
+    first, second = asked
+    assert all("one_step('trained', 64)" in command[-1] for command in asked)
+    assert {*benchmark.WAITING} <= {*first} & {*second}
+    wanted = [command[command.index("--metrics") + 1].split(",") for command in asked]
+    assert wanted[1] == ["gpu__time_duration.sum"] == wanted[0][:1] and len(wanted[0]) == 4
+    unknown = "WarpStateStats"
+    with pytest.raises(RuntimeError, match="ncu ended with 1: ==ERROR== Failed to find metric"):
+        benchmark.measure_stalls(cfg, gpu)
+    monkeypatch.setattr(benchmark.shutil, "which", lambda name: None)
+    assert benchmark.measure_stalls(cfg, gpu) == benchmark.measure_counters(cfg, gpu)
+    assert benchmark.measure_stalls(cfg, gpu) == {"note": "counters are read by ncu, on CUDA only"}
+
+
+def test_counters_are_asked_for_by_their_sections_alone(monkeypatch):
+    asked = []
+
+    def ncu(command, **_):
+        asked.append(command)
+        return subprocess.CompletedProcess(command, 0, "", "no kernel was seen")
+
+    monkeypatch.setattr(benchmark.shutil, "which", lambda name: name)
+    monkeypatch.setattr(benchmark.subprocess, "run", ncu)
+    with pytest.raises(RuntimeError, match="ncu ended with 0: no kernel was seen"):
+        benchmark.measure_counters(cells("full")["counters_isotropic_d64"], torch.device("cuda"))
+    assert len(asked) == 1 and "--metrics" not in asked[0]
+    assert [b for a, b in zip(asked[0], asked[0][1:]) if a == "--section"] == [*benchmark.SECTIONS]
+
+
 def test_parallax_of_the_other_library_gets_its_layout_and_its_sign(monkeypatch):
     "A stand-in for flash-linear-attention, which needs a GPU: tensors [B, T, H, D], and r is -u."
 
