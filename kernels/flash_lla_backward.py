@@ -4,10 +4,10 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'BACKWARD', 'TILES_GIVEN_DQ', 'TILES_GIVEN_DQ_FP32',
-           'TILES_GIVEN_DKV', 'GIVEN_BACKWARD', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_dq_sweep',
-           'lla_store_parts', 'lla_load_parts', 'lla_without_gain', 'lla_bwd_dq_kernel', 'lla_dkv_sweep',
-           'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward', 'lla_given_dq_sweep', 'lla_given_dq_kernel',
-           'lla_given_backward']
+           'TILES_GIVEN_DKV', 'GIVEN_BACKWARD', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_add_product',
+           'lla_dq_sweep', 'lla_store_parts', 'lla_load_parts', 'lla_without_gain', 'lla_bwd_dq_kernel',
+           'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward', 'lla_given_dq_sweep',
+           'lla_given_dq_kernel', 'lla_given_backward']
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 from collections.abc import Callable
@@ -30,7 +30,6 @@ from lla_course.kernels.flash_lla_forward import (
     lla_key_tile,
     lla_no_sum,
     lla_parts_dot,
-    lla_parts_product,
     lla_plan,
     lla_program,
     lla_query_tile,
@@ -123,10 +122,25 @@ def lla_bwd_rhs_kernel(
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
+def lla_add_product(
+    b_sum,  # [BT, BS]
+    part,  # (b_n, b_hi): y = n hi
+    b_k,  # keys, [BS, BD]
+    META,  # see `Meta`
+):
+    "The sum plus y.k for a pair of tiles; only float16 has an n that is not one."
+    b_n, b_hi = part
+    SCALED: tl.constexpr = b_hi.dtype == tl.float16
+    b_yk = tl.zeros_like(b_sum) if SCALED else b_sum
+    b_yk = tl.dot(b_hi.to(b_k.dtype), tl.trans(b_k), b_yk, input_precision=META.PREC)
+    return b_sum + b_yk * b_n[:, None] if SCALED else b_yk
+
+
+@triton.jit
 def lla_dq_sweep(
     parts_u,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
     b_cu,  # u.kbar, [BT]
-    parts_y,  # -y, in the same way
+    part_y,  # (b_n, b_hi): -y in one part
     b_ct,  # y.kbar less the mean of Gamma, [BT]
     b_g,  # gradients by the output, [BT, BV]
     b_m,  # largest logits, [BT]
@@ -142,7 +156,7 @@ def lla_dq_sweep(
         for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
             b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
             b_gv = tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC)
-            b_r = lla_parts_product(parts_y, b_k, b_gv, META) + b_ct[:, None]
+            b_r = lla_add_product(b_gv, part_y, b_k, META) + b_ct[:, None]
             b_w = tl.exp2(b_s - b_m[:, None])
             # 0 x inf is not 0
             b_w = tl.where(b_w > 0, b_w * b_r * (1 + lla_centred_dot(parts_u, b_cu, b_k, META)), 0.0)
@@ -226,16 +240,18 @@ def lla_bwd_dq_kernel(
     parts_u = lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)
     parts_y = lla_store_parts((yn, hi_y, lo_y), -b_y, (o_n, o_nd), (m_i, m_id), META)
     # [BT]
-    b_cu = lla_parts_dot(parts_u, b_kbar)
-    b_ct = -lla_parts_dot(parts_y, b_kbar) - tl.load(mean + o_n, mask=m_i, other=0.0)
+    b_cu, b_mean = lla_parts_dot(parts_u, b_kbar), tl.load(mean + o_n, mask=m_i, other=0.0)
     tl.store(cu + o_n, b_cu, mask=m_i)
-    tl.store(ct + o_n, b_ct, mask=m_i)
+    tl.store(ct + o_n, -lla_parts_dot(parts_y, b_kbar) - b_mean, mask=m_i)
+    # here one part of y is enough: dq is a sum over keys, in which its rounding is small
+    b_yn, b_hi, _ = parts_y
+    b_ct = -tl.sum(b_hi.to(tl.float32) * b_kbar, 1) * b_yn - b_mean
     # a tile that was made is multiplied from registers, one that was loaded from shared memory
     tl.debug_barrier()
     parts_u = lla_load_parts((parts_u[0], hi_u, lo_u), o_nd, m_id, META)
-    parts_y = lla_load_parts((parts_y[0], hi_y, lo_y), o_nd, m_id, META)
+    part_y = b_yn, tl.load(hi_y + o_nd, mask=m_id, other=0.0)
     # [BT, BD] and [BT, 16]
-    b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, parts_y, b_ct, b_g, b_m, walk, own_values, META)
+    b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, part_y, b_ct, b_g, b_m, walk, own_values, META)
     b_e = tl.sum(b_sum, 1) * ONES_SHARE * b_il
     # once more from memory: registers were short
     b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.0), tl.load(kbar + o_nd, mask=m_id, other=0.0)
@@ -305,19 +321,14 @@ def lla_dkv_sweep(
             if SCALED:
                 b_un = tl.load(p_un + o_i, mask=m_i, other=0.0)[None, :]
                 b_a = b_a * b_un
-                b_b = tl.zeros_like(b_r)
-            else:
-                b_b = b_r
             if not GIVEN:
+                b_b = tl.zeros_like(b_r) if SCALED else b_r
                 b_b = tl.dot(b_k, tl.trans(b_y), b_b, input_precision=META.PREC)
                 if META.PREC == "tf32":
                     b_y_lo = lla_key_tile((p_y_lo, D, T), o_64, dims, PHASE != 1, META)
                     b_b = tl.dot(b_k, tl.trans(b_y_lo), b_b, input_precision=META.PREC)
-            if SCALED and not GIVEN:
-                b_yn = tl.load(p_yn + o_i, mask=m_i, other=0.0)[None, :]
-                b_r += b_b * b_yn
-            else:
-                b_r = b_b
+                b_yn = tl.load(p_yn + o_i, mask=m_i, other=0.0)[None, :] if SCALED else 1.0
+                b_r = b_r + b_b * b_yn if SCALED else b_b
             b_a, b_r = b_a + (1 - b_cu)[None, :], b_r + b_ct[None, :]
             b_a, b_r = tl.where(b_p > 0, b_a, 0.0), tl.where(b_p > 0, b_r, 0.0)  # 0 x inf is not 0
             b_pr, b_w = b_p * b_r, b_p * b_a

@@ -4,13 +4,13 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
-           'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size',
-           'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair',
-           'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows', 'cast_saturating', 'lla_precondition',
-           'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep', 'lla_newton_inverse',
-           'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
-           'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_parts_dot', 'lla_parts_product', 'lla_centred_dot',
+           'TILES', 'TILES_FP32', 'OWN_TILES', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN',
+           'TILES_GIVEN_FP32', 'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile',
+           'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head',
+           'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows',
+           'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep',
+           'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep',
+           'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_parts_dot', 'lla_centred_dot',
            'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep',
            'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_stop',
            'lla_solve', 'lla_forward', 'lla_given_forward']
@@ -655,23 +655,6 @@ def lla_parts_dot(parts, b_x):
 
 
 @triton.jit
-def lla_parts_product(
-    parts,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
-    b_k,  # keys, [BS, BD]
-    b_sum,  # what it is added to, [BT, BS]
-    META,  # see `Meta`
-):
-    "The sum so far plus u.k for a pair of tiles, [BT, BS]."
-    b_n, b_hi, b_lo = parts
-    SCALED: tl.constexpr = b_hi.dtype == tl.float16
-    b_uk = tl.zeros_like(b_sum) if SCALED else b_sum
-    b_uk = tl.dot(b_hi.to(b_k.dtype), tl.trans(b_k), b_uk, input_precision=META.PREC)
-    if META.PREC == "tf32":  # 16 bits; of 32 nothing is left for lo
-        b_uk = tl.dot(b_lo.to(b_k.dtype), tl.trans(b_k), b_uk, input_precision=META.PREC)
-    return b_sum + b_uk * b_n[:, None] if SCALED else b_uk
-
-
-@triton.jit
 def lla_centred_dot(
     parts,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
     b_c,  # u.kbar, [BT], of u as its parts have it
@@ -679,8 +662,13 @@ def lla_centred_dot(
     META,  # see `Meta`
 ):
     "u.k - u.kbar for a pair of tiles, [BT, BS]."
-    b_none = tl.zeros((META.BT, META.BS), tl.float32)
-    return lla_parts_product(parts, b_k, b_none, META) - b_c[:, None]
+    b_n, b_hi, b_lo = parts
+    b_uk = tl.dot(b_hi.to(b_k.dtype), tl.trans(b_k), input_precision=META.PREC)
+    if META.PREC == "tf32":  # 16 bits; of 32 nothing is left for lo
+        b_uk = tl.dot(b_lo.to(b_k.dtype), tl.trans(b_k), b_uk, input_precision=META.PREC)
+    if b_hi.dtype == tl.float16:
+        b_uk = b_uk * b_n[:, None]
+    return b_uk - b_c[:, None]
 
 # %% ../nbs/25_flash_forward.ipynb #c033
 @triton.jit
@@ -842,6 +830,8 @@ def lla_given_kernel(
 # BD -> BT, BS, warps, stages (tiles of keys on their way from the main memory at a time)
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+# where other tiles were faster, in 16 bits: (kernel, BD) -> the same
+OWN_TILES = {("mean", 128): (64, 64, 4, 3), ("rhs", 128): (64, 64, 4, 2), ("dq", 128): (64, 32, 4, 2)}
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
 FEW_KEYS = 1024  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
@@ -924,7 +914,8 @@ def _plan(kernels: tuple, gpu: Any, dtype: torch.dtype, queries: tuple, values: 
         of_values = Dv if kernel in READ_VALUES else D
         constants = _constants(dtype, D, of_values, is_causal, window is not None)
         names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
-        tile = dict(usual)[BD] if usual else tuple(constants[name] for name in names)
+        own = None if dtype == torch.float32 else OWN_TILES.get((kernel, BD))
+        tile = dict(usual)[BD] if usual else own or tuple(constants[name] for name in names)
         fits = fitting(kernel, tile, BD, dtype, gpu)
         if fits is None:
             raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")
