@@ -243,7 +243,7 @@ def lla_bwd_dq_kernel(
     b_cu, b_mean = lla_parts_dot(parts_u, b_kbar), tl.load(mean + o_n, mask=m_i, other=0.0)
     tl.store(cu + o_n, b_cu, mask=m_i)
     tl.store(ct + o_n, -lla_parts_dot(parts_y, b_kbar) - b_mean, mask=m_i)
-    # here one part of y is enough: dq is a sum over keys, in which its rounding is small
+    # here one half of y is enough
     b_yn, b_hi, _ = parts_y
     b_ct = -tl.sum(b_hi.to(tl.float32) * b_kbar, 1) * b_yn - b_mean
     # a tile that was made is multiplied from registers, one that was loaded from shared memory
