@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'BACKWARD', 'TILES_GIVEN_DQ', 'TILES_GIVEN_DQ_FP32',
-           'TILES_GIVEN_DKV', 'GIVEN_BACKWARD', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_dq_sweep',
-           'lla_store_parts', 'lla_without_gain', 'lla_bwd_dq_kernel', 'lla_dkv_sweep', 'lla_query_bounds',
-           'lla_bwd_dkv_kernel', 'lla_backward', 'lla_given_dq_sweep', 'lla_given_dq_kernel', 'lla_given_backward']
+           'TILES_GIVEN_DKV', 'GIVEN_BACKWARD', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_add_product',
+           'lla_dq_sweep', 'lla_store_parts', 'lla_load_parts', 'lla_without_gain', 'lla_bwd_dq_kernel',
+           'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward', 'lla_given_dq_sweep',
+           'lla_given_dq_kernel', 'lla_given_backward']
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 from collections.abc import Callable
@@ -28,6 +29,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_head,
     lla_key_tile,
     lla_no_sum,
+    lla_parts_dot,
     lla_plan,
     lla_program,
     lla_query_tile,
@@ -120,10 +122,25 @@ def lla_bwd_rhs_kernel(
 
 # %% ../nbs/26_flash_backward.ipynb #c012
 @triton.jit
+def lla_add_product(
+    b_sum,  # [BT, BS]
+    part,  # (b_n, b_hi): y = n hi
+    b_k,  # keys, [BS, BD]
+    META,  # see `Meta`
+):
+    "The sum plus y.k for a pair of tiles; only float16 has an n that is not one."
+    b_n, b_hi = part
+    SCALED: tl.constexpr = b_hi.dtype == tl.float16
+    b_yk = tl.zeros_like(b_sum) if SCALED else b_sum
+    b_yk = tl.dot(b_hi.to(b_k.dtype), tl.trans(b_k), b_yk, input_precision=META.PREC)
+    return b_sum + b_yk * b_n[:, None] if SCALED else b_yk
+
+
+@triton.jit
 def lla_dq_sweep(
     parts_u,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
     b_cu,  # u.kbar, [BT]
-    parts_y,  # y, in the same way
+    part_y,  # (b_n, b_hi): -y in one part
     b_ct,  # y.kbar less the mean of Gamma, [BT]
     b_g,  # gradients by the output, [BT, BV]
     b_m,  # largest logits, [BT]
@@ -139,7 +156,7 @@ def lla_dq_sweep(
         for j0 in range(span[PHASE], span[PHASE + 1], META.BS):
             b_k, b_v, b_s = lla_triple(walk, values, j0, PHASE != 1, META)
             b_gv = tl.dot(b_g, tl.trans(b_v), input_precision=META.PREC)
-            b_r = b_gv - lla_centred_dot(parts_y, b_ct, b_k, META)
+            b_r = lla_add_product(b_gv, part_y, b_k, META) + b_ct[:, None]
             b_w = tl.exp2(b_s - b_m[:, None])
             # 0 x inf is not 0
             b_w = tl.where(b_w > 0, b_w * b_r * (1 + lla_centred_dot(parts_u, b_cu, b_k, META)), 0.0)
@@ -151,16 +168,29 @@ def lla_dq_sweep(
 # %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
 def lla_store_parts(parts, b_u, at, exist, META):
-    """Store a tile as n (hi + lo), as `split_hi_lo` leaves it, where rows and entries are and exist; float32
-    is not split, and its lo is not read."""
+    """A tile as `split_hi_lo` leaves it, stored where rows and entries are and exist; only float16 has an n
+    that is read, and float32 no lo."""
     n, hi, lo = parts
     o_n, o_nd = at
     m_i, m_id = exist
     b_n, b_hi, b_lo = split_hi_lo(b_u, hi.dtype.element_ty)
-    tl.store(n + o_n, b_n, mask=m_i)
+    if b_hi.dtype == tl.float16:
+        tl.store(n + o_n, b_n, mask=m_i)
     tl.store(hi + o_nd, b_hi, mask=m_id)
     if META.PREC == "tf32":
         tl.store(lo + o_nd, b_lo, mask=m_id)
+    return b_n, b_hi, b_lo
+
+
+@triton.jit
+def lla_load_parts(parts, o_nd, m_id, META):
+    "What `lla_store_parts` stored; of float32 hi alone."
+    b_n, hi, lo = parts
+    b_hi = tl.load(hi + o_nd, mask=m_id, other=0.0)
+    b_lo = b_hi
+    if META.PREC == "tf32":
+        b_lo = tl.load(lo + o_nd, mask=m_id, other=0.0)
+    return b_n, b_hi, b_lo
 
 
 @triton.jit
@@ -186,7 +216,7 @@ def lla_bwd_dq_kernel(
     META,  # see `Meta`
 ):
     """Backward sweep 3 of BT queries of head n: the gradients by query and ridge, and the sum e of each row
-    of the logit gradient."""
+    of the logit gradient. The parts of y are those of -y."""
     kbar, lse2, row_max, u, y, mean = saved
     dq, e, dridge = out
     g, gain = gradient
@@ -207,16 +237,21 @@ def lla_bwd_dq_kernel(
     b_raised = tl.load(ridges[1] + o_n, mask=m_i, other=0.0) > tl.load(ridges[0] + o_n, mask=m_i, other=0.0)
     b_dridge = tl.where(b_raised, 0.0, -tl.sum(b_y * b_u, 1))
     tl.store(dridge + o_n, lla_without_gain(b_dridge, gradient), mask=m_i)
+    parts_u = lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)
+    parts_y = lla_store_parts((yn, hi_y, lo_y), -b_y, (o_n, o_nd), (m_i, m_id), META)
     # [BT]
-    b_cu = tl.sum(b_u * b_kbar, 1)
-    b_ct = tl.sum(b_y * b_kbar, 1) - tl.load(mean + o_n, mask=m_i, other=0.0)
+    b_cu, b_mean = lla_parts_dot(parts_u, b_kbar), tl.load(mean + o_n, mask=m_i, other=0.0)
     tl.store(cu + o_n, b_cu, mask=m_i)
-    tl.store(ct + o_n, b_ct, mask=m_i)
-    lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)
-    lla_store_parts((yn, hi_y, lo_y), b_y, (o_n, o_nd), (m_i, m_id), META)
-    parts_u, parts_y = split_hi_lo(b_u, b_g.dtype), split_hi_lo(b_y, b_g.dtype)
+    tl.store(ct + o_n, -lla_parts_dot(parts_y, b_kbar) - b_mean, mask=m_i)
+    # here one half of y is enough
+    b_yn, b_hi, _ = parts_y
+    b_ct = -tl.sum(b_hi.to(tl.float32) * b_kbar, 1) * b_yn - b_mean
+    # a tile that was made is multiplied from registers, one that was loaded from shared memory
+    tl.debug_barrier()
+    parts_u = lla_load_parts((parts_u[0], hi_u, lo_u), o_nd, m_id, META)
+    part_y = b_yn, tl.load(hi_y + o_nd, mask=m_id, other=0.0)
     # [BT, BD] and [BT, 16]
-    b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, parts_y, b_ct, b_g, b_m, walk, own_values, META)
+    b_dq, b_sum = lla_dq_sweep(parts_u, b_cu, part_y, b_ct, b_g, b_m, walk, own_values, META)
     b_e = tl.sum(b_sum, 1) * ONES_SHARE * b_il
     # once more from memory: registers were short
     b_y, b_kbar = tl.load(y + o_nd, mask=m_id, other=0.0), tl.load(kbar + o_nd, mask=m_id, other=0.0)
@@ -234,7 +269,7 @@ def lla_dkv_sweep(
     grads,  # (b_dk, b_dv): the sums so far, [BS, BD] and [BS, BV]
     pair,  # (b_k, b_v, o_j): keys, [BS, BD], values, [BS, BV], and their numbers, [BS]
     queries,  # (p_q, sq_t, T): of one head
-    tokens,  # (p_g, p_u, p_u_lo, p_y, p_y_lo): of that head, contiguous, [T, D], the first [T, Dv]
+    tokens,  # (p_g, p_u, p_u_lo, p_y, p_y_lo): of that head, contiguous, [T, D], the first [T, Dv]; p_y of -y
     rows,  # (p_lse, p_un, p_yn, p_cu, p_ct, p_e): of that head, [T]
     bounds,  # (lo, one, end, hi): of `lla_query_bounds`
     dims,  # (o_d, D)
@@ -253,6 +288,7 @@ def lla_dkv_sweep(
     past, left, right, scale, scale2 = sight
     o_d, D = dims
     T, DV = queries[2], lla_value_size(D, META)
+    SCALED: tl.constexpr = GIVEN < 2 and p_g.dtype.element_ty == tl.float16  # by un and yn
     for PHASE in tl.static_range(3):  # masks, but for whole tiles in the middle
         for i0 in range(bounds[PHASE], bounds[PHASE + 1], META.BT):
             o_i = i0 + tl.arange(0, META.BT)
@@ -278,30 +314,35 @@ def lla_dkv_sweep(
             # here a huge logit may be rounded up by more than 100 over the forward sum: no weight above 1
             b_p = tl.exp2(tl.minimum(b_s, 0.0) + WEIGHT_BITS)
             b_a = tl.dot(b_k, tl.trans(b_u), input_precision=META.PREC)
-            if not GIVEN:
-                b_b = tl.dot(b_k, tl.trans(b_y), input_precision=META.PREC)
             if META.PREC == "tf32" and GIVEN < 2:  # 16-bit inputs: u and y come in two parts
                 b_u_lo = lla_key_tile((p_u_lo, D, T), o_64, dims, PHASE != 1, META)
                 b_a = tl.dot(b_k, tl.trans(b_u_lo), b_a, input_precision=META.PREC)
-                if not GIVEN:
+            b_r = tl.dot(b_v, tl.trans(b_g), input_precision=META.PREC)
+            if SCALED:
+                b_un = tl.load(p_un + o_i, mask=m_i, other=0.0)[None, :]
+                b_a = b_a * b_un
+            if not GIVEN:
+                b_b = tl.zeros_like(b_r) if SCALED else b_r
+                b_b = tl.dot(b_k, tl.trans(b_y), b_b, input_precision=META.PREC)
+                if META.PREC == "tf32":
                     b_y_lo = lla_key_tile((p_y_lo, D, T), o_64, dims, PHASE != 1, META)
                     b_b = tl.dot(b_k, tl.trans(b_y_lo), b_b, input_precision=META.PREC)
-            b_un = 1.0 if GIVEN == 2 else tl.load(p_un + o_i, mask=m_i, other=0.0)[None, :]
-            b_a = 1 + b_a * b_un - b_cu[None, :]
-            b_gv = tl.dot(b_v, tl.trans(b_g), input_precision=META.PREC)
-            if not GIVEN:
-                b_yn = tl.load(p_yn + o_i, mask=m_i, other=0.0)[None, :]
-                b_gv = b_gv - b_b * b_yn
-            b_r = b_gv + b_ct[None, :]
+                b_yn = tl.load(p_yn + o_i, mask=m_i, other=0.0)[None, :] if SCALED else 1.0
+                b_r = b_r + b_b * b_yn if SCALED else b_b
+            b_a, b_r = b_a + (1 - b_cu)[None, :], b_r + b_ct[None, :]
             b_a, b_r = tl.where(b_p > 0, b_a, 0.0), tl.where(b_p > 0, b_r, 0.0)  # 0 x inf is not 0
             b_pr, b_w = b_p * b_r, b_p * b_a
-            b_dv = tl.dot(cast_saturating(b_w, b_k.dtype), b_g, b_dv, input_precision=META.PREC)
+            b_w16 = cast_saturating(b_w, b_k.dtype)
+            b_dv = tl.dot(b_w16, b_g, b_dv, input_precision=META.PREC)
             b_ds = scale * (b_pr * b_a - b_p * b_e[None, :])
             b_dk = tl.dot(cast_saturating(b_ds, b_k.dtype), b_q, b_dk, input_precision=META.PREC)
-            b_dk = tl.dot(cast_saturating(b_pr * b_un, b_k.dtype), b_u, b_dk, input_precision=META.PREC)
+            if SCALED:
+                b_pr = b_pr * b_un
+            b_dk = tl.dot(cast_saturating(b_pr, b_k.dtype), b_u, b_dk, input_precision=META.PREC)
             if not GIVEN:
-                b_dy = cast_saturating(-b_w * b_yn, b_k.dtype)
-                b_dk = tl.dot(b_dy, b_y, b_dk, input_precision=META.PREC)
+                if SCALED:
+                    b_w16 = cast_saturating(b_w * b_yn, b_k.dtype)
+                b_dk = tl.dot(b_w16, b_y, b_dk, input_precision=META.PREC)
     return b_dk, b_dv
 
 # %% ../nbs/26_flash_backward.ipynb #c017
@@ -334,7 +375,7 @@ def lla_bwd_dkv_kernel(
     queries,  # (q, sq_n, sq_t)
     keys,  # (k, sk_n, sk_s)
     values,  # (v, sv_n, sv_s)
-    tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, [N, T, Dv], u and y in two parts, [N, T, D]
+    tokens,  # (g, u, u_lo, y, y_lo): gradients by the output, [N, T, Dv], u and -y in two parts, [N, T, D]
     rows,  # (lse2, un, yn, cu, ct, e): numbers of each query, [N, T]
     gain,  # what g was multiplied by, [1]; read in float16 alone
     out,  # (dk, dv): the results, [Nkv, S, D] and [Nkv, S, Dv]
@@ -533,7 +574,7 @@ def lla_given_dq_kernel(
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     b_il = tl.exp2(b_m - tl.load(lse2 + o_n, mask=m_i, other=0.0))
     b_c = tl.load(cbar + o_n, mask=m_i, other=0.0)
-    b_parts = lla_direction(u, o_nd, m_id, b_g.dtype, WHOLE, META)
+    b_parts = lla_direction(u, o_nd, m_id, g.dtype.element_ty, WHOLE, META)
     if not WHOLE:
         b_u = tl.load(u + o_nd, mask=m_id, other=0.0)
         lla_store_parts((un, hi_u, lo_u), b_u, (o_n, o_nd), (m_i, m_id), META)

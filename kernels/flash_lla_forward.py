@@ -4,16 +4,16 @@
 
 # %% auto #0
 __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'ONES_SHARE', 'HUGE', 'TINY', 'FREE', 'HALF_MAX',
-           'TILES', 'TILES_FP32', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN', 'TILES_GIVEN_FP32',
-           'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile', 'lla_value_size',
-           'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head', 'lla_query_tile', 'lla_pair',
-           'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows', 'cast_saturating', 'lla_precondition',
-           'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep', 'lla_newton_inverse',
-           'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep', 'lla_floored_ridge',
-           'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_centred_dot', 'lla_output_sweep',
-           'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep', 'lla_given_kernel', 'Forward',
-           'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_stop', 'lla_solve', 'lla_forward',
-           'lla_given_forward']
+           'TILES', 'TILES_FP32', 'OWN_TILES', 'PRECOND_STRIDE', 'FEW_KEYS', 'NEWTON_STEPS', 'TILES_GIVEN',
+           'TILES_GIVEN_FP32', 'GIVEN_FORWARD', 'READ_VALUES', 'FORWARD', 'Meta', 'lla_logits', 'lla_key_tile',
+           'lla_value_size', 'lla_value_tile', 'lla_value_places', 'lla_span', 'lla_program', 'lla_head',
+           'lla_query_tile', 'lla_pair', 'lla_triple', 'lla_no_sum', 'lla_covariance_sweep', 'lla_add_rows',
+           'cast_saturating', 'lla_precondition', 'lla_unit', 'lla_solve_tile', 'lla_solve_kernel', 'lla_matrix_sweep',
+           'lla_newton_inverse', 'lla_matrix_kernel', 'lla_mean_sweep', 'lla_longest_sweep', 'lla_length_sweep',
+           'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_parts_dot', 'lla_centred_dot',
+           'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep',
+           'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_stop',
+           'lla_solve', 'lla_forward', 'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
@@ -636,27 +636,39 @@ def lla_mean_kernel(
 @triton.jit
 def split_hi_lo(b_u, dtype: tl.constexpr):
     """A tile as n (hi + lo): hi and lo in a shorter dtype, n a number for each row, so that no entry is too
-    large for float16."""
+    large for float16; for other dtypes it is one."""
     # [BT]
     b_n = tl.max(tl.abs(b_u), 1)
-    b_n = tl.where(b_n > 0, b_n, 1.0)
+    b_n = tl.where((b_n > 0) & (dtype == tl.float16), b_n, 1.0)
     # [BT, BD]
-    b_u = b_u / b_n[:, None]
+    if dtype == tl.float16:
+        b_u = b_u / b_n[:, None]
     b_hi = b_u.to(dtype)
     return b_n, b_hi, (b_u - b_hi.to(tl.float32)).to(dtype)
 
 
 @triton.jit
+def lla_parts_dot(parts, b_x):
+    "The products of the rows of a tile in parts with those of another one, [BT]."
+    b_n, b_hi, b_lo = parts
+    return tl.sum((b_hi.to(tl.float32) + b_lo.to(tl.float32)) * b_x, 1) * b_n
+
+
+@triton.jit
 def lla_centred_dot(
     parts,  # (b_n, b_hi, b_lo): u, as `split_hi_lo` leaves it
-    b_c,  # u.kbar, [BT]
+    b_c,  # u.kbar, [BT], of u as its parts have it
     b_k,  # keys, [BS, BD]
     META,  # see `Meta`
 ):
     "u.k - u.kbar for a pair of tiles, [BT, BS]."
     b_n, b_hi, b_lo = parts
-    b_uk = tl.dot(b_hi, tl.trans(b_k), input_precision=META.PREC)
-    return tl.dot(b_lo, tl.trans(b_k), b_uk, input_precision=META.PREC) * b_n[:, None] - b_c[:, None]
+    b_uk = tl.dot(b_hi.to(b_k.dtype), tl.trans(b_k), input_precision=META.PREC)
+    if META.PREC == "tf32":  # 16 bits; of 32 nothing is left for lo
+        b_uk = tl.dot(b_lo.to(b_k.dtype), tl.trans(b_k), b_uk, input_precision=META.PREC)
+    if b_hi.dtype == tl.float16:
+        b_uk = b_uk * b_n[:, None]
+    return b_uk - b_c[:, None]
 
 # %% ../nbs/25_flash_forward.ipynb #c033
 @triton.jit
@@ -704,9 +716,9 @@ def lla_output_kernel(
     b_m = tl.load(row_max + o_n, mask=m_i, other=0.0)
     # [BT, BD]
     b_u = tl.load(u + o_nd, mask=m_id, other=0.0)
+    parts = split_hi_lo(b_u, o.dtype.element_ty)
     # [BT]
-    b_c = tl.sum(b_u * tl.load(kbar + o_nd, mask=m_id, other=0.0), 1)
-    parts = split_hi_lo(b_u, walk[0][0].dtype)
+    b_c = lla_parts_dot(parts, tl.load(kbar + o_nd, mask=m_id, other=0.0))
     # [BT, BV] and [BT, 16]
     b_o, b_sum = lla_output_sweep(parts, b_c, b_m, walk, own_values, META)
     b_total = tl.sum(b_sum, 1) * ONES_SHARE
@@ -732,7 +744,7 @@ def lla_direction(u, at, exist, dtype: tl.constexpr, WHOLE: tl.constexpr, META):
 def lla_given_dot(parts, b_c, b_k, WHOLE: tl.constexpr, META):
     "u.k - c for a pair of tiles, [BT, BS]; parts as `lla_direction` leaves them, c [BT]."
     if WHOLE:
-        b_uk = tl.dot(parts[1], tl.trans(b_k), input_precision=META.PREC) - b_c[:, None]
+        b_uk = tl.dot(parts[1].to(b_k.dtype), tl.trans(b_k), input_precision=META.PREC) - b_c[:, None]
     else:
         b_uk = lla_centred_dot(parts, b_c, b_k, META)
     return b_uk
@@ -801,7 +813,7 @@ def lla_given_kernel(
     it, n = lla_program(NT)
     walk, o_i, m_i, o_n, m_id, o_nd = lla_query_tile(it, n, queries, keys, sizes, META)
     own_values = lla_head(values, n // GROUP, S)
-    parts = lla_direction(u, o_nd, m_id, walk[0][0].dtype, WHOLE, META)
+    parts = lla_direction(u, o_nd, m_id, o.dtype.element_ty, WHOLE, META)
     # two of [BT, BV], and four of [BT]
     b_vbar, b_o, b_l, b_sum, b_c, b_m = lla_given_sweep(parts, walk, own_values, WHOLE, META)
     b_il = 1 / tl.where(b_l > 0, b_l, 1.0)
@@ -818,6 +830,8 @@ def lla_given_kernel(
 # BD -> BT, BS, warps, stages (tiles of keys on their way from the main memory at a time)
 TILES = {16: (64, 64, 4, 3), 32: (64, 64, 4, 3), 64: (64, 64, 4, 3), 128: (64, 32, 4, 3)}
 TILES_FP32 = {16: (32, 32, 4, 2), 32: (32, 32, 4, 2), 64: (32, 32, 4, 2), 128: (32, 16, 4, 2)}
+# where other tiles were faster, in 16 bits: (kernel, BD) -> the same
+OWN_TILES = {("mean", 128): (64, 64, 4, 3), ("rhs", 128): (64, 64, 4, 2), ("dq", 128): (64, 32, 4, 2)}
 PRECOND_STRIDE = 8  # one shared matrix serves so many tiles of queries
 FEW_KEYS = 1024  # so many a program looks through for the longest itself
 NEWTON_STEPS = 8  # rounds of Newton's iteration: more save no step of the solver
@@ -900,7 +914,8 @@ def _plan(kernels: tuple, gpu: Any, dtype: torch.dtype, queries: tuple, values: 
         of_values = Dv if kernel in READ_VALUES else D
         constants = _constants(dtype, D, of_values, is_causal, window is not None)
         names, BD = ("BT", "BS", "num_warps", "num_stages"), max(constants["BD"], constants["BV"])
-        tile = dict(usual)[BD] if usual else tuple(constants[name] for name in names)
+        own = None if dtype == torch.float32 else OWN_TILES.get((kernel, BD))
+        tile = dict(usual)[BD] if usual else own or tuple(constants[name] for name in names)
         fits = fitting(kernel, tile, BD, dtype, gpu)
         if fits is None:
             raise ValueError(f"{gpu}: expected more shared memory for {dtype} with D={BD}")

@@ -150,13 +150,14 @@ SMALLER = {  # (kernel, bits, BD): kB for the usual tile; a smaller one (rows, c
     ("output", 32, 128): (163, (16, 16, 4, 2), 99),
     ("dq", 32, 64): (163, (16, 32, 4, 2), 99),
     ("dq", 16, 128): (163, (32, 32, 4, 3), 99),
+    ("rhs", 16, 128): (163, (64, 32, 4, 3), 99),
     ("dq", 32, 128): (227, (16, 16, 4, 1), 163),
     ("dkv", 16, 128): (163, (32, 64, 4, 2), 99),
 }
 
 
 def fitting(
-    kernel: str,  # "output", "dq" or "dkv"; any other has one tile
+    kernel: str,  # "output", "dq", "dkv" or "rhs"; any other has one tile
     tile: tuple,  # rows, columns, warps, stages: the usual tile
     BD: int,  # padded head size: 16, 32, 64 or 128
     dtype: torch.dtype,  # of the inputs

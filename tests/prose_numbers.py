@@ -163,7 +163,7 @@ def mean_weight():
 
 
 def backward_products():
-    return f"3 a step for the solver, 7 for $dq$ with the halves, {20 - 3 - 7} for $dk$ and $dv$"
+    return f"3 a step for the solver, 6 for $dq$, {19 - 3 - 6} for $dk$ and $dv$"
 
 
 def report():

@@ -28,13 +28,20 @@ GPUS = {
     "gfx942": Gpu((9, 4), 64 * 1024, hip=True),
 }
 SWITCHES = (GPUS, (True, False), (True, False))  # GPU, causal, a head size that fills its tile
-ROWS = (forward.TILES, forward.TILES_FP32)
+
+
+def rows(name):
+    "The tables of a kernel without one of its own, in 16 bits and in 32."
+    own = {BD: tile for (kernel, BD), tile in forward.OWN_TILES.items() if kernel == name}
+    return forward.TILES | own, forward.TILES_FP32
+
+
 TABLES = {
-    forward: {f"lla_{name}_kernel": ROWS for name in ("mean", "matrix", "solve", "output")}
+    forward: {f"lla_{name}_kernel": rows(name) for name in ("mean", "matrix", "solve", "output")}
     | {"lla_given_kernel": (forward.TILES_GIVEN, forward.TILES_GIVEN_FP32)},
     backward: {
-        "lla_bwd_rhs_kernel": ROWS,
-        "lla_bwd_dq_kernel": ROWS,
+        "lla_bwd_rhs_kernel": rows("rhs"),
+        "lla_bwd_dq_kernel": rows("dq"),
         "lla_bwd_dkv_kernel": (backward.TILES_DKV, backward.TILES_DKV_FP32),
         "lla_given_dq_kernel": (backward.TILES_GIVEN_DQ, backward.TILES_GIVEN_DQ_FP32),
         "lla_given_dkv_kernel": (backward.TILES_GIVEN_DKV, backward.TILES_DKV_FP32),

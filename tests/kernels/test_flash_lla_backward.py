@@ -108,6 +108,21 @@ def test_and_at_the_tolerances_that_users_run(case, nan_empty):
 
 
 @needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_keys_with_a_large_common_mean_do_no_harm(dtype):
+    "What is subtracted from u.k belongs to u as it is multiplied: in two halves, not exact."
+    q, k, v, g = problem(1, 1, 200, 200, 64, torch.float32)
+    k = k + 10 * random_heads((1, 1, 64), dtype=torch.float32, seed=5)[0]
+    q, k, v, g = (t.to(dtype) for t in (q, k, v, g))
+    tols = DEFAULT[dtype], DEFAULT[dtype] / 10
+    truth = twin(q, k, v, g, torch.float64, 0.01)
+    same = twin(q, k, v, g, torch.float32, 0.01, tols=tols)
+    for name, mine, other, want in zip(("dq", "dk", "dv"), kernel(q, k, v, g, 0.01, tols=tols), same, truth):
+        off, others = relative_rms(mine, want), relative_rms(other, want)
+        assert off < 2 * others + FLOOR[dtype], (name, off, others)
+
+
+@needs_kernels
 def test_a_ridge_for_each_token(nan_empty):
     q, k, v, g = problem(2, 1, 30, 30, 16, torch.float32)
     compare(q, k, v, g, ridge=torch.rand(2, 30) + 0.05, is_causal=True)
@@ -187,7 +202,7 @@ def test_nothing_to_do():
 
 
 @interpreted
-def test_tile_products_are_three_a_step_and_twenty_more():
+def test_tile_products_are_three_a_step_and_nineteen_more():
     "Without those with sixteen columns of ones and those of the shared matrix, which is 32 by 32 here."
     q, k, v, g = (t.to(DEVICE) for t in problem(1, 1, 128, 128, 32, torch.bfloat16))
     knobs = dict(scale=32**-0.5, is_causal=False)
@@ -196,7 +211,7 @@ def test_tile_products_are_three_a_step_and_twenty_more():
         with counted_products() as counts:
             lla_backward(q, k, v, saved, g, **knobs, tol=1e-30, max_steps=steps)
         ours = sum(counts[shapes] for shapes in (((64, 32), (32, 64)), ((64, 64), (64, 32))))
-        assert ours == 2 * 2 * (20 + 3 * steps)
+        assert ours == 2 * 2 * (19 + 3 * steps)
 
 
 def test_nothing_is_added_from_two_sides():
