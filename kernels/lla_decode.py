@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['PILED', 'FLAT', 'UNITS', 'LARGEST', 'GOAL', 'CG_STEPS', 'BLIND', 'SQUARES_END', 'DECODE_TILES', 'DECODE_TILES_FP32',
            'MERGE_TILES', 'DecodeMeta', 'lla_no_sums', 'lla_places', 'lla_cache_tile', 'lla_rounded',
-           'lla_moment_sweep', 'lla_growth', 'lla_peek', 'lla_moments', 'lla_cache_rows', 'lla_decode_split_kernel',
-           'lla_unit_solve', 'lla_decode_merge_kernel', 'choose_splits', 'Filled', 'lla_decode_triton']
+           'lla_moment_sweep', 'lla_growth', 'lla_peek', 'lla_moments', 'lla_cache_rows', 'lla_seen',
+           'lla_decode_split_kernel', 'lla_unit_solve', 'lla_decode_merge_kernel', 'choose_splits', 'Filled',
+           'lla_decode_triton']
 
 # %% ../nbs/27b_decoding_kernels.ipynb #k003
 from typing import Any, NamedTuple
@@ -238,6 +239,22 @@ def lla_cache_rows(
 
 
 @triton.jit
+def lla_seen(
+    lengths,  # filled entries of each cache, [B]
+    b,  # which sequence
+    t,  # which query
+    sizes,  # (T, S, left): queries, keys, how many keys before its own a query sees
+    LENGTHS: tl.constexpr,  # whether each sequence has a length of its own
+):
+    "The keys that a query sees: from which one to before which one."
+    T, S, left = sizes
+    length = tl.load(lengths + b) if LENGTHS else S
+    fits = (length >= T) & (length <= S)  # if not, nothing is seen, and the answer NaN
+    end = tl.where(fits, length - T + t + 1, 0).to(tl.int32)
+    return tl.maximum(end - 1 - left, 0), end
+
+
+@triton.jit
 def lla_decode_split_kernel(
     queries,  # (q, sq_b, sq_h, sq_t, sq_d)
     keys,  # (k, sk_b, sk_h, sk_s)
@@ -260,10 +277,7 @@ def lla_decode_split_kernel(
     split, bh = rest % SPLITS, (rest // SPLITS).to(tl.int64)
     b, h = bh // HKV, bh % HKV
     g, t = r // T, r % T
-    length = tl.load(lengths + b) if META.LENGTHS else S
-    fits = (length >= T) & (length <= S)  # if not, nothing is seen, and the answer NaN
-    end = tl.where(fits, length - T + t + 1, 0).to(tl.int32)
-    first = tl.maximum(end - 1 - left, 0)
+    first, end = lla_seen(lengths, b, t, (T, S, left), META.LENGTHS)
     chunk = tl.cdiv(tl.cdiv(end - first, SPLITS), META.BS) * META.BS
     lo = first + split * chunk
     n = tl.maximum(tl.minimum(end - lo, chunk), 0)
@@ -332,11 +346,14 @@ SQUARES_END = constant(1e36)  # sums of squares beyond this are not trusted
 def lla_decode_merge_kernel(
     queries,  # (q, sq_b, sq_h, sq_t, sq_d)
     ridges,  # (ridge, sr_b, sr_h, sr_t)
+    lengths,  # filled entries of each cache, [B]
     reports,  # (lse2, means, moments): of each piece of each query
     o,  # the result, [B, H, T, D]
-    sizes,  # (H, T, D, SPLITS): query heads, queries, head dimension, pieces
+    sizes,  # (H, T, S, D, SPLITS): query heads, queries, keys, head dimension, pieces
+    left,  # how many keys before its own a query sees
     flat,  # the ridge, where it is one number
     floor,  # smallest ridge over tr(C) / D
+    LENGTHS: tl.constexpr,  # whether each sequence has a length of its own
     RIDGE: tl.constexpr,  # whether each query has a ridge of its own
     PIECES: tl.constexpr,  # SPLITS, rounded up to a power of two
     STAGES: tl.constexpr,  # reports that are on their way
@@ -346,9 +363,10 @@ def lla_decode_merge_kernel(
     q, sq_b, sq_h, sq_t, sq_d = queries
     ridge, sr_b, sr_h, sr_t = ridges
     lse2, means, moments = reports
-    H, T, D, SPLITS = sizes
+    H, T, S, D, SPLITS = sizes
     row = tl.program_id(0).to(tl.int64)
     b, h, t = row // (H * T), row // T % H, row % T  # 64 bits, as all that is multiplied by a stride
+    first, end = lla_seen(lengths, b, t, (T, S, left), LENGTHS)
     # [PIECES] and [BD]
     o_i, o_d = tl.arange(0, PIECES), tl.arange(0, BD)
     o_dd = o_d[:, None] * BD + o_d[None, :]
@@ -373,8 +391,9 @@ def lla_decode_merge_kernel(
     least = tl.maximum(floor * trace / D + noise, TINY)
     lam = tl.load(ridge + b * sr_b + h * sr_h + t * sr_t).to(tl.float32) if RIDGE else flat
     lam = tl.where((lam >= 0) & (lam < float("inf")), tl.maximum(lam, least), float("nan"))
-    # where the sums cannot tell: softmax attention
+    # where the sums cannot tell, and where a single key leaves nothing to fit: softmax attention
     blind = (trace <= noise) & (lam <= BLIND * noise) | (trace > SQUARES_END) | (length2 > SQUARES_END)
+    blind |= (end - first == 1) & (lam >= 0)
     p_q = q + b * sq_b + h * sq_h + t * sq_t + o_d.to(tl.int64) * sq_d
     b_q = tl.load(p_q, mask=o_d < D, other=0.0).to(tl.float32)
     b_s = tl.rsqrt(tl.maximum(b_c, 0.0) + lam)  # makes the diagonal one
@@ -431,6 +450,11 @@ def _addressable(q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, ridge: Any, 
     return q, k, v, ridge, Filled(*whole, filled.left)
 
 # %% ../nbs/27b_decoding_kernels.ipynb #c040b
+def _reach(left: int, S: int) -> int:
+    "How many keys before its own a query sees, as kernels take it."
+    return S if left < 0 else min(left, S)
+
+
 def _read_pieces(q, k, v, filled: Filled, reports, *, scale: float, meta: DecodeMeta, **options) -> None:
     "Launch the first kernel."
     (B, H, T, D), splits, (lengths, table, left) = q.shape, reports[0].shape[1], filled
@@ -445,7 +469,7 @@ def _read_pieces(q, k, v, filled: Filled, reports, *, scale: float, meta: Decode
         (q if lengths is None else lengths, table if paged else q, table.stride(0) if paged else 0),
         reports,
         (HKV, H // HKV, T, S, D, splits, k.shape[0]),
-        S if left < 0 else min(left, S),
+        _reach(left, S),
         scale * LOG2E,
         meta.BS,
         META=frozen(DecodeMeta, **meta._asdict()),
@@ -453,19 +477,22 @@ def _read_pieces(q, k, v, filled: Filled, reports, *, scale: float, meta: Decode
     )
 
 
-def _merge_pieces(q, ridge, reports, o, *, stages: int, warps: int) -> None:
+def _merge_pieces(q, ridge, filled: Filled, S: int, reports, o, *, stages: int, warps: int) -> None:
     "Launch the second kernel."
-    (B, H, T, D), splits = q.shape, reports[0].shape[1]
+    (B, H, T, D), splits, lengths = q.shape, reports[0].shape[1], filled.lengths
     given = isinstance(ridge, torch.Tensor)
     # grid: one program for each query
     lla_decode_merge_kernel[(B * H * T,)](
         (q, *q.stride()),
         (ridge, *ridge.stride()) if given else (q, 0, 0, 0),
+        q if lengths is None else lengths,
         reports,
         o,
-        (H, T, D, splits),
+        (H, T, S, D, splits),
+        _reach(filled.left, S),
         0.0 if given else ridge,
         RIDGE_FLOOR,
+        LENGTHS=lengths is not None,
         RIDGE=given,
         PIECES=triton.next_power_of_2(splits),
         STAGES=stages,
@@ -514,5 +541,5 @@ def lla_decode_triton(
     options = dict(num_warps=warps, num_stages=2 * stages - 1 if page else stages) | options
     with torch.cuda.device_of(q):  # where the tensors are, not where we stand
         _read_pieces(q, k, v, filled, reports, scale=scale, meta=meta, **options)
-        _merge_pieces(q, ridge, reports, o, stages=merge_stages, warps=merge_warps)
+        _merge_pieces(q, ridge, filled, S, reports, o, stages=merge_stages, warps=merge_warps)
     return o

@@ -25,6 +25,7 @@ from lla_course.attention.decode import (
     sweep_solve,
 )
 from lla_course.attention.dense import lla_dense
+from lla_course.kernels import lla_decode as kernels
 from lla_course.kernels.lla_decode import choose_splits, lla_decode_triton
 
 
@@ -644,6 +645,35 @@ def test_equal_keys_give_softmax_whatever_the_ridge(dtype, D, S):
         error = {b: relative_rms(decode(q, k, v, ridge=ridge, backend=b), truth) for b in ("triton", "tiled")}
         assert error["triton"] < max(1e-3 if ridge == 1e-2 else 1e-4, 3 * FLOOR[dtype])
         assert error["tiled"] < max(1e-6, 3 * FLOOR[dtype])
+
+
+@needs_kernels
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("window, T", [((0, 0), 3), (None, 1)])
+def test_a_lone_key_gives_its_value_whatever_rounding_left_of_its_covariance(dtype, window, T, monkeypatch):
+    "One sequence is full and one has T entries; a ridge that is not a number is told."
+    merge = kernels._merge_pieces
+
+    def rough(*args, **knobs):
+        for t in args:
+            if isinstance(t, tuple) and not isinstance(t, kernels.Filled):
+                t[2].mul_(1 + 1e-5)
+        merge(*args, **knobs)
+
+    monkeypatch.setattr(kernels, "_merge_pieces", rough)
+    q, k, v = cache(2, 4, 2, T, 9, 16, dtype, mean=1.0)
+    lengths, left = torch.tensor([9, T]), -1 if window is None else 0
+    o = decode(q, k, v, lengths, window=window, ridge=1e-3, backend="triton")
+    for b, n in enumerate(lengths.tolist()):
+        if window or n == 1:
+            assert torch.equal(o[b], v[b, :, n - T : n].repeat_interleave(2, 0))
+        else:
+            assert relative_rms(o[b], v[b, :, n - T : n].repeat_interleave(2, 0)) > 0.1
+    ridge = torch.full((2, 4, T), 0.1, device=DEVICE)
+    ridge[1, 0] = torch.nan
+    q, k, v, lengths = (t.to(DEVICE) for t in (q, k, v, lengths))
+    o = lla_decode_triton(q, k, v, ridge, lengths, scale=0.25, left=left)
+    assert o[1, 0].isnan().all() and o.isnan().sum() == T * 16
 
 
 @needs_kernels
