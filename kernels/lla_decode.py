@@ -345,14 +345,11 @@ SQUARES_END = constant(1e36)  # sums of squares beyond this are not trusted
 @triton.jit
 def lla_decode_merge_kernel(
     queries,  # (q, sq_b, sq_h, sq_t, sq_d)
-    ridges,  # (ridge, sr_b, sr_h, sr_t)
+    ridges,  # (ridge, sr_b, sr_h, sr_t, flat, floor): flat if it is one number; least ridge over tr(C) / D
     lengths,  # filled entries of each cache, [B]
     reports,  # (lse2, means, moments): of each piece of each query
     o,  # the result, [B, H, T, D]
-    sizes,  # (H, T, S, D, SPLITS): query heads, queries, keys, head dimension, pieces
-    left,  # how many keys before its own a query sees
-    flat,  # the ridge, where it is one number
-    floor,  # smallest ridge over tr(C) / D
+    sizes,  # (H, T, S, D, SPLITS, left): query heads, queries, keys, dimensions, pieces, keys before its own
     LENGTHS: tl.constexpr,  # whether each sequence has a length of its own
     RIDGE: tl.constexpr,  # whether each query has a ridge of its own
     PIECES: tl.constexpr,  # SPLITS, rounded up to a power of two
@@ -361,9 +358,9 @@ def lla_decode_merge_kernel(
 ):
     "One program: one query. b, h, t: batch, query head, query; i: piece; d: dimension."
     q, sq_b, sq_h, sq_t, sq_d = queries
-    ridge, sr_b, sr_h, sr_t = ridges
+    ridge, sr_b, sr_h, sr_t, flat, floor = ridges
     lse2, means, moments = reports
-    H, T, S, D, SPLITS = sizes
+    H, T, S, D, SPLITS, left = sizes
     row = tl.program_id(0).to(tl.int64)
     b, h, t = row // (H * T), row // T % H, row % T  # 64 bits, as all that is multiplied by a stride
     first, end = lla_seen(lengths, b, t, (T, S, left), LENGTHS)
@@ -484,14 +481,11 @@ def _merge_pieces(q, ridge, filled: Filled, S: int, reports, o, *, stages: int, 
     # grid: one program for each query
     lla_decode_merge_kernel[(B * H * T,)](
         (q, *q.stride()),
-        (ridge, *ridge.stride()) if given else (q, 0, 0, 0),
+        (ridge, *ridge.stride(), 0.0, RIDGE_FLOOR) if given else (q, 0, 0, 0, ridge, RIDGE_FLOOR),
         q if lengths is None else lengths,
         reports,
         o,
-        (H, T, S, D, splits),
-        _reach(filled.left, S),
-        0.0 if given else ridge,
-        RIDGE_FLOOR,
+        (H, T, S, D, splits, _reach(filled.left, S)),
         LENGTHS=lengths is not None,
         RIDGE=given,
         PIECES=triton.next_power_of_2(splits),

@@ -1501,13 +1501,13 @@ def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisec
     assert len(times) > 5 and (round(min(times), 2), round(max(times), 2)) == (0.33, 0.34)
 
 
-def test_a_training_step_costs_7_to_12_times_softmax_at_64_and_11_to_25_at_128():
-    for d, low, high in ((64, 7, 12), (128, 11, 25)):
+def test_a_training_step_costs_7_to_11_times_softmax_at_64_and_10_to_24_at_128():
+    for d, low, high in ((64, 7, 11), (128, 10, 24)):
         found = [recorded(f"train_{kind}_d{d}") for kind in ("isotropic", "anisotropic")]
         times = [r["lla_ms"] / r["softmax_ms"] for r in found]
         assert (round(min(times)), round(max(times))) == (low, high)
     r = recorded("train_trained_d64")
-    assert round(r["lla_ms"] / r["softmax_ms"]) == 15
+    assert round(r["lla_ms"] / r["softmax_ms"]) == 14
 
 
 def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
@@ -1516,7 +1516,7 @@ def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
     steps = [r["slowest_row_of_a_tile"] for r in (drawn, *short)]
     times = [r["lla_ms"] / r["softmax_ms"] for r in (drawn, trained, *short)]
     assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.4 * steps[0]
-    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 22, 34, 33]
+    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 23, 34, 33]
 
 
 def test_without_a_part_of_its_own_in_the_matrix_the_solver_took_a_third_longer_on_trained_heads():
