@@ -296,7 +296,10 @@ def hopper_ring(dtype: gl.constexpr, META):
 def hopper_vectors(META):
     """Shared memory for a tile of queries: (s_r, s_x, s_kbar, matrix), residuals, solutions and mean keys,
     [BT, BD], and the shared matrix, [BD, BD]. What is not needed is another name for what is there."""
-    LV: gl.constexpr = gl.SwizzledSharedLayout(vec=2, per_phase=1, max_phase=8, order=[1, 0])
+    # four rows that are read at once lie in four different quarters of the banks
+    P: gl.constexpr = 32 // META.BD if META.BD < 32 else 1
+    M: gl.constexpr = META.BD // 8 if META.BD < 32 else 4
+    LV: gl.constexpr = gl.SwizzledSharedLayout(vec=8, per_phase=P, max_phase=M, order=[1, 0])
     s_r = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     s_x = gl.allocate_shared_memory(gl.float32, [META.BT, META.BD], LV)
     s_kbar, matrix = s_r, s_r

@@ -1,5 +1,8 @@
 """The solver in Gluon, run as Python on the CPU (gluon_on_cpu.py), beside the portable one and float64."""
 
+from itertools import product
+from types import SimpleNamespace
+
 import gluon_on_cpu
 import pytest
 import torch
@@ -157,3 +160,23 @@ def test_a_product_that_nobody_waited_for_has_no_value():
     with pytest.raises(TypeError):
         started + 1
     assert (gluon_on_cpu.warpgroup_mma_wait(0, deps=[started]) == 4).all()
+
+
+@pytest.mark.parametrize("BD", hopper.HOPPER_TILES)
+def test_no_two_numbers_of_a_pass_lie_in_one_bank(BD):
+    "Half a warp reads pairs of four rows; the layout is the one that the kernel asks for."
+    gl = SimpleNamespace(
+        float32=torch.float32,
+        SwizzledSharedLayout=lambda **layout: layout,
+        allocate_shared_memory=lambda dtype, shape, layout: layout,
+    )
+    meta = SimpleNamespace(BD=BD, BT=64, KEEP=True, SHARED=False)
+    (layout, *_) = gluon_on_cpu.on_cpu(hopper, gl=gl)["hopper_vectors"](meta)
+    vec, lane = layout["vec"], torch.arange(16)
+    for first, block in product(range(0, 64, 4), range(BD // 8)):
+        row, pair = first + lane // 4, 8 * block + 2 * (lane % 4)
+        column = torch.stack([pair, pair + 1])
+        phase = row // layout["per_phase"] % layout["max_phase"]
+        place = row * BD + ((column // vec) ^ phase) * vec + column % vec
+        assert ((place >= row * BD) & (place < row * BD + BD)).all()
+        assert len((place % 32).unique()) == 32
