@@ -6,8 +6,8 @@
 __all__ = ['WEIGHT_BITS', 'WEIGHT_UNIT', 'TILES_DKV', 'TILES_DKV_FP32', 'BACKWARD', 'TILES_GIVEN_DQ', 'TILES_GIVEN_DQ_FP32',
            'TILES_GIVEN_DKV', 'GIVEN_BACKWARD', 'lla_rhs_sweep', 'lla_gain', 'lla_bwd_rhs_kernel', 'lla_add_product',
            'lla_dq_sweep', 'lla_store_parts', 'lla_load_parts', 'lla_without_gain', 'lla_bwd_dq_kernel',
-           'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward', 'lla_given_dq_sweep',
-           'lla_given_dq_kernel', 'lla_given_backward']
+           'lla_key_weights', 'lla_dkv_sweep', 'lla_query_bounds', 'lla_bwd_dkv_kernel', 'lla_backward',
+           'lla_given_dq_sweep', 'lla_given_dq_kernel', 'lla_given_backward']
 
 # %% ../nbs/26_flash_backward.ipynb #c003
 from collections.abc import Callable
@@ -165,7 +165,7 @@ def lla_dq_sweep(
             b_dq = tl.dot(b_e, b_k, b_dq, input_precision=META.PREC)
     return b_dq, b_sum
 
-# %% ../nbs/26_flash_backward.ipynb #c013
+# %% ../nbs/26_flash_backward.ipynb #c013a0f1
 @triton.jit
 def lla_store_parts(parts, b_u, at, exist, META):
     """A tile as `split_hi_lo` leaves it, stored where rows and entries are and exist; only float16 has an n
@@ -199,7 +199,7 @@ def lla_without_gain(b, gradient):
     g, gain = gradient
     return b / tl.load(gain) if g.dtype.element_ty == tl.float16 else b
 
-
+# %% ../nbs/26_flash_backward.ipynb #c013
 @triton.jit
 def lla_bwd_dq_kernel(
     queries,  # (q, sq_n, sq_t)
@@ -259,11 +259,31 @@ def lla_bwd_dq_kernel(
     tl.store(dq + o_nd, cast_saturating(b_dq, dq.dtype.element_ty), mask=m_id)
     tl.store(e + o_n, b_e, mask=m_i)
 
-# %% ../nbs/26_flash_backward.ipynb #c015
+# %% ../nbs/26_flash_backward.ipynb #c015a0f1
 WEIGHT_BITS = constant(8)  # weights are carried as 2^8 p, so that float16 holds small ones
 WEIGHT_UNIT = constant(256)  # 2^WEIGHT_BITS
 
 
+@triton.jit
+def lla_key_weights(
+    b_s,  # logits over log 2, less the logarithms of the sums, [BS, BT]
+    o_j,  # numbers of the keys, [BS]
+    o_i,  # numbers of the queries, [BT]
+    sight,  # see `lla_dkv_sweep`
+    MASK: tl.constexpr,  # whether some query may not see some key
+    META,  # see `Meta`
+):
+    "The weights of a pair of tiles, as 256 p, [BS, BT]."
+    past, left, right = sight[0], sight[1], sight[2]
+    if MASK and META.WINDOW:
+        o_far = o_j[:, None] - past - o_i[None, :]
+        b_s = tl.where((o_far >= -left) & (o_far <= right), b_s, float("-inf"))
+    elif MASK and META.CAUSAL:
+        b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
+    # here a huge logit may be rounded up by more than 100 over the forward sum: no weight above 1
+    return tl.exp2(tl.minimum(b_s, 0.0) + WEIGHT_BITS)
+
+# %% ../nbs/26_flash_backward.ipynb #c015
 @triton.jit
 def lla_dkv_sweep(
     grads,  # (b_dk, b_dv): the sums so far, [BS, BD] and [BS, BV]
@@ -285,7 +305,7 @@ def lla_dkv_sweep(
     b_k, b_v, o_j = pair
     p_g, p_u, p_u_lo, p_y, p_y_lo = tokens
     p_lse, p_un, p_yn, p_cu, p_ct, p_e = rows
-    past, left, right, scale, scale2 = sight
+    scale, scale2 = sight[3], sight[4]
     o_d, D = dims
     T, DV = queries[2], lla_value_size(D, META)
     SCALED: tl.constexpr = GIVEN < 2 and p_g.dtype.element_ty == tl.float16  # by un and yn
@@ -306,13 +326,7 @@ def lla_dkv_sweep(
             b_e = tl.load(p_e + o_i, mask=m_i, other=0.0)
             # [BS, BT]
             b_s = tl.dot(b_k, tl.trans(b_q), input_precision=META.PREC) * scale2 - b_lse[None, :]
-            if PHASE != 1 and META.WINDOW:
-                o_far = o_j[:, None] - past - o_i[None, :]
-                b_s = tl.where((o_far >= -left) & (o_far <= right), b_s, float("-inf"))
-            elif PHASE != 1 and META.CAUSAL:
-                b_s = tl.where(o_j[:, None] <= past + o_i[None, :], b_s, float("-inf"))
-            # here a huge logit may be rounded up by more than 100 over the forward sum: no weight above 1
-            b_p = tl.exp2(tl.minimum(b_s, 0.0) + WEIGHT_BITS)
+            b_p = lla_key_weights(b_s, o_j, o_i, sight, PHASE != 1, META)
             b_a = tl.dot(b_k, tl.trans(b_u), input_precision=META.PREC)
             if META.PREC == "tf32" and GIVEN < 2:  # 16-bit inputs: u and y come in two parts
                 b_u_lo = lla_key_tile((p_u_lo, D, T), o_64, dims, PHASE != 1, META)

@@ -218,7 +218,7 @@ def lla_moments(
     # [BD]
     return b_kk, b_vk, tl.sum(b_sk, 0), tl.sum(b_sv, 0), tl.sum(b_l, 0), ref, b_c, grow_k, grow_v
 
-# %% ../nbs/27b_decoding_kernels.ipynb #c034
+# %% ../nbs/27b_decoding_kernels.ipynb #c034a0f1
 LARGEST = constant(3e38)  # in the place of infinity, which times no weight is NaN
 
 
@@ -253,7 +253,7 @@ def lla_seen(
     end = tl.where(fits, length - T + t + 1, 0).to(tl.int32)
     return tl.maximum(end - 1 - left, 0), end
 
-
+# %% ../nbs/27b_decoding_kernels.ipynb #c034
 @triton.jit
 def lla_decode_split_kernel(
     queries,  # (q, sq_b, sq_h, sq_t, sq_d)
