@@ -39,6 +39,7 @@ from lla_course.kernels.flash_lla_forward import (
     lla_value_places,
     lla_value_size,
     lla_value_tile,
+    lla_walk,
     split_hi_lo,
 )
 from .runtime import addressable, constant, launch, same_launch, tl, together, triton
@@ -468,6 +469,7 @@ def lla_backward(
     max_steps: int,  # most conjugate gradient steps
     solve: Callable = lla_solve,  # the solver, with the arguments of `lla_solve`
     ridge: torch.Tensor | None = None,  # as `lla_forward` took it; where the floor was higher, dridge is 0
+    walks: dict[str, Callable] | None = None,  # "rhs", "dq", "dkv" -> a function that launches it: see 26c
     # dq, dk, dv like q, k, v, and dridge [N, T], float32
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Launch the backward kernels.
@@ -493,20 +495,21 @@ def lla_backward(
     y, counter = torch.empty((N, T, D), dtype=torch.float32, **on), torch.empty(1, dtype=torch.int32, **on)
     u, hi_y, u_lo, y_lo = together(4, (N, T, D), dtype=dtype, **on)
     mean, e, un, yn, cu, ct = together(6, (N, T), dtype=torch.float32, **on)
-    tensors, rows = tuple(map(lla_strided, (q, k, v))), (saved.kbar, saved.lse2, saved.row_max)
-    NM, others = saved.inverse.shape[1], (g, ridge, *vars(saved).values())
+    rows, NM = (saved.kbar, saved.lse2, saved.row_max), saved.inverse.shape[1]
+    others = g, ridge, *vars(saved).values()
     same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=others)
-    start = partial(launch, same=same)
     given = (g, top), saved.o, rows, (y, mean, counter), (gain, unit)
-    start(lla_bwd_rhs_kernel, NT * N, *tensors, *given, sizes, NT, **compiled_for)
+    told, walks, heads = dict(scale=scale, is_causal=is_causal, same=same), walks or {}, (q, k, v)
+    lla_walk("rhs", walks, heads, given, told, lla_bwd_rhs_kernel, NT * N, sizes, NT, **compiled_for)
     settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
     solve(q, k, vars(saved), y, counter=counter, same=same, **settings)
     made, parts = (*rows, saved.u, y, mean), (un, u, u_lo, cu, yn, hi_y, y_lo, ct)
     given = (unit, gain), made, (ridge, saved.ridge), (dq, e, dridge), parts
-    start(lla_bwd_dq_kernel, NQ * N, *tensors, *given, sizes, NQ, scale, **for_dq)
+    lla_walk("dq", walks, heads, given, told, lla_bwd_dq_kernel, NQ * N, sizes, NQ, scale, **for_dq)
     given = (unit, u, u_lo, hi_y, y_lo), (saved.lse2, un, yn, cu, ct, e), gain, (dk, dv)
     # grid: one program for each tile of keys of each key head, the longest first
-    start(lla_bwd_dkv_kernel, NS * Nkv, *tensors, *given, sizes, NS, scale, 0, **for_dkv)
+    more = sizes, NS, scale, 0
+    lla_walk("dkv", walks, heads, given, told, lla_bwd_dkv_kernel, NS * Nkv, *more, **for_dkv)
     return dq, dk, dv, dridge
 
 # %% ../nbs/26_flash_backward.ipynb #a26a5e02

@@ -13,7 +13,7 @@ __all__ = ['LOG2E', 'RIDGE_FLOOR', 'RIDGE_NOISE', 'NEARLY', 'ENOUGH', 'ONES', 'O
            'lla_floored_ridge', 'lla_has_company', 'lla_mean_kernel', 'split_hi_lo', 'lla_parts_dot', 'lla_centred_dot',
            'lla_output_sweep', 'lla_output_kernel', 'lla_direction', 'lla_given_dot', 'lla_given_sweep',
            'lla_given_kernel', 'Forward', 'Given', 'lla_reach', 'lla_plan', 'lla_matrices', 'lla_strided', 'lla_stop',
-           'lla_solve', 'lla_forward', 'lla_given_forward']
+           'lla_solve', 'lla_walk', 'lla_forward', 'lla_given_forward']
 
 # %% ../nbs/25_flash_forward.ipynb #c003
 from collections.abc import Callable
@@ -1017,6 +1017,24 @@ def lla_solve(
 FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
 
 
+def lla_walk(
+    name: str,  # of a pass
+    walks: dict[str, Callable],  # pass -> a function that launches it in place of the kernel
+    heads: tuple[torch.Tensor, ...],  # (q, k) or (q, k, v)
+    given: tuple,  # what follows them in the kernel
+    told: dict[str, Any],  # scale, is_causal, same, and what else that function takes
+    kernel: Any,  # the kernel
+    programs: int,  # how many of it
+    *more: Any,  # its arguments behind the given ones
+    **options: Any,  # META, num_warps, num_stages
+) -> None:
+    "Launch a pass over all pairs: by the function of that name, or else by the kernel."
+    if name in walks:
+        walks[name](heads, given, **told)
+    else:
+        launch(kernel, programs, *map(lla_strided, heads), *given, *more, same=told["same"], **options)
+
+
 def lla_forward(
     q: torch.Tensor,  # queries, [N, T, D], any strides
     k: torch.Tensor,  # keys, [Nkv, S, D], any strides; N is a multiple of Nkv
@@ -1030,6 +1048,7 @@ def lla_forward(
     max_steps: int,  # most conjugate gradient steps
     floor: float = RIDGE_FLOOR,  # smallest ridge over tr(C) / D
     solve: Callable = lla_solve,  # sweep 2, with the arguments of `lla_solve`
+    walks: dict[str, Callable] | None = None,  # "mean", "output" -> a function that launches it: see 26c
 ) -> Forward:  # output and saved quantities
     """Launch the forward kernels.
 
@@ -1039,7 +1058,7 @@ def lla_forward(
     q, k, v = (t if t.stride(-1) == 1 else t.contiguous() for t in (q, k, v))
     ridge = ridge.float().contiguous()
     floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
-    sees = dict(is_causal=is_causal, window=window)
+    sees, walks = dict(is_causal=is_causal, window=window), walks or {}
     sizes, (NT, compiled_for), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
     (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
@@ -1053,20 +1072,21 @@ def lla_forward(
     few, longest = S <= FEW_KEYS, ridge
     if not few:
         longest = torch.linalg.vector_norm(k, dim=-1, dtype=torch.float32).amax(-1)
-    queries, keys, values = map(lla_strided, (q, k, v))
     same = same_launch(q, k, v, sizes[-2:], NM, max_steps, others=(ridge,))
-    start = partial(launch, same=same)
     # grids: one program for each query tile (or each eighth) of each head, the longest first
     left, shared = (kbar, lse2, row_max, n_eff, ridge_eff, u, counter), NM > 0
-    given = queries, keys, longest, ridge, left
-    start(lla_mean_kernel, NT * N, *given, sizes, NT, floor, shared, few, **compiled_for)
+    told = dict(scale=scale, is_causal=is_causal, same=same)
+    given, more = (longest, ridge, left), (sizes, NT, floor, shared, few)
+    own = dict(told, floor=floor, shared=shared)
+    lla_walk("mean", walks, (q, k), given, own, lla_mean_kernel, NT * N, *more, **compiled_for)
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
-        start(lla_matrix_kernel, NM * N, queries, keys, rows, inverse, sizes, *plan, **compiled_for)
+        tensors = *map(lla_strided, (q, k)), rows, inverse
+        launch(lla_matrix_kernel, NM * N, *tensors, sizes, *plan, same=same, **compiled_for)
     settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
     steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
     made = (kbar, row_max, u)
-    start(lla_output_kernel, NO * N, queries, keys, values, made, o, sizes, NO, **for_output)
+    lla_walk("output", walks, (q, k, v), (made, o), told, lla_output_kernel, NO * N, sizes, NO, **for_output)
     return Forward(o, u, **saved, steps=steps, residual=residual)
 
 # %% ../nbs/25_flash_forward.ipynb #a25a5e07

@@ -13,6 +13,7 @@ import torch
 from .flash_lla_backward import lla_backward
 from .flash_lla_forward import Forward, lla_forward
 from .hopper_solve import solver_for
+from .hopper_walks import walks_for
 from .lla_decode import lla_decode_triton
 
 # %% ../nbs/04b_kernel_functions.ipynb #o005
@@ -103,7 +104,7 @@ def lla(
     rows = torch.as_tensor(_rows(ridge, q.shape[:-1]), dtype=torch.float32, device=q.device)
     rows = rows.expand(q.shape[:-1])
     settings = dict(scale=D**-0.5 if scale is None else scale, is_causal=is_causal, solve=solver_for(q))
-    settings |= dict(_stop(tol, max_steps, q), window=window)
+    settings |= dict(_stop(tol, max_steps, q), window=window, walks=walks_for(q, k, v, window))
     flat = (t.reshape(t.shape[:-2].numel(), *t.shape[-2:]) for t in (q, k, v))
     with torch.cuda.device_of(q):  # where the tensors are, not where we stand
         o = _Lla.apply(*flat, rows.reshape(q.shape[:-2].numel(), q.shape[-2]), settings)

@@ -329,6 +329,23 @@ CLAIMS = {
             "cell h113a + cell h115a + cell 26b0ba06",
         ),
     ],
+    "26c_hopper_walks": [
+        (
+            "A pass that goes over all pairs once",
+            "a recorded pass that is no faster than its twin, or by another factor",
+            "cell 26c00105",
+        ),
+        (
+            "A program that is small enough",
+            "programs with more registers that are faster after all, or a longer ring that costs nothing",
+            "cell 26c00105",
+        ),
+        (
+            "All five stay above the bound",
+            "a recorded pass below its bound, or a long one farther from it than the mean key",
+            "cell 26c00105",
+        ),
+    ],
     "27_decoding": [
         (
             "For one query the whole",

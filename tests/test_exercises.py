@@ -975,6 +975,16 @@ def ring_walk(fetch, use, n, stages, first=False, beyond=False):
             use(i)
 
 
+def tile_round(order):
+    "Exercise 26c.2, the calls in an order of the letters of add, start, wait, fetch."
+
+    def one_round(add, start, wait, fetch):
+        calls = dict(a=add, s=start, w=wait, f=fetch)
+        [calls[letter]() for letter in order]
+
+    return one_round
+
+
 def file_error(a, b, sizes, draws, generator, together=True, ratio=True, replace=True):
     draw = lambda: np.stack([generator.choice(len(sizes), len(sizes), replace=replace) for _ in range(draws)])
     first = draw()
@@ -1368,6 +1378,8 @@ ANSWERS = {  # number -> (right answers, wrong answers with different hints)
             fails,
         ],
     ),
+    "26c.1": ([(2, 1), [2, 1]], [(4, 3), (2, 2), (1, 1), 2, "x"]),
+    "26c.2": ([tile_round("aswf")], [1, *map(tile_round, ("afsw", "awsf", "sawf", "asw")), fails]),
     "26.1": ([(32, 2), [32.0, 2.0]], [(2, 32), (32, 32), (32, 1), (16, 1), (32, 0), (1, 1), 32]),
     "26.3": (
         [heard, lambda q, k, lse: heard(q.double(), k.double(), lse.double())],

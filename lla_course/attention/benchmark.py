@@ -97,7 +97,7 @@ def cells(
     preset: str = "full",  # "fast" or "full"
 ) -> dict[str, Config]:  # name -> settings
     """Both kinds of data at both head sizes; at d = 64 other ridges; tolerances; training; a direction that
-    is given; the heads of a trained model; short sequences; the portable solver beside the one for this GPU;
+    is given; the heads of a trained model; short sequences; the portable kernels beside those for this GPU;
     the kernels one by one, their counters, what their warps wait for, and the counters of the portable ones;
     the host; memory over n; the toy; the tests of the kernels."""
     size = by_preset(preset, fast=dict(heads=1, n=128, rows=64), full={})
@@ -430,9 +430,10 @@ def measure_portable(
     cfg: Config,  # the measurement
     device: torch.device,  # where
 ) -> dict:  # times in ms, and how far the outputs are apart
-    "Forward pass and training step with the solver that suits the device, and with the portable one."
+    """Forward pass and training step with the kernels that suit the device, and with the portable ones; on
+    CUDA, ms by kernel of each training step."""
     qkv = benchmark_heads(cfg, device)
-    g = torch.ones_like(qkv[0])
+    leaves, g = [t.detach().requires_grad_() for t in qkv], torch.ones_like(qkv[0])
 
     def attend(*qkv):
         return flash_lla(*qkv, ridge=cfg.ridge, tol=cfg.tol)
@@ -440,14 +441,17 @@ def measure_portable(
     def times():
         with torch.no_grad():
             forward = milliseconds(lambda: attend(*qkv), device)
-        return dict(forward_ms=forward, training_ms=_training_ms(attend, qkv, g, device))
+        found = dict(forward_ms=forward, training_ms=_training_ms(attend, qkv, g, device))
+        if device.type == "cuda":
+            found["kernels"] = _by_kernel(lambda: torch.autograd.grad(attend(*leaves), leaves, g))
+        return found
 
     best, o = times(), attend(*qkv).float()
     with portable_kernels():
         portable, other = times(), attend(*qkv).float()
     return (
         best
-        | {f"portable_{name}": ms for name, ms in portable.items()}
+        | {f"portable_{name}": value for name, value in portable.items()}
         | dict(apart=float((o - other).norm() / other.norm()))
     )
 

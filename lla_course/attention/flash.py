@@ -47,6 +47,7 @@ from lla_course.core import (
 from ..kernels.flash_lla_backward import lla_backward, lla_given_backward
 from ..kernels.flash_lla_forward import Forward, Given, lla_forward, lla_given_forward, lla_matrices
 from ..kernels.hopper_solve import solver_for
+from ..kernels.hopper_walks import walks_for
 from ..kernels.runtime import picks_kernels, why_not
 
 # %% ../../nbs/28_flash_lla.ipynb #c006
@@ -118,6 +119,7 @@ def _run_forward(inputs: tuple, told: Settings) -> tuple[torch.Tensor, ...]:
             found = lla_given_forward(q, k, v, probe, **sees)
         else:
             solver = dict(tol=told.tol, max_steps=told.max_steps, solve=solver_for(q))
+            solver |= dict(walks=walks_for(q, k, v, told.window))
             found = lla_forward(q, k, v, ridge, **sees, **solver)
         return tuple(vars(found).values())
 
@@ -199,7 +201,7 @@ def _run_backward(g: torch.Tensor, inputs: tuple, saved: Forward | Given | Tiled
         if probe is not None:
             dprobe = torch.zeros_like(probe)
         if told.backend == "triton":
-            solver |= dict(solve=solver_for(q), ridge=ridge)
+            solver |= dict(solve=solver_for(q), walks=walks_for(q, k, v, told.window), ridge=ridge)
             *grads, dridge = lla_backward(q, k, v, saved, g, **sees, **solver)
         else:
             heads = told.heads(q, k, v, ridge)

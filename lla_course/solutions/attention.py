@@ -1207,6 +1207,37 @@ def _(answer: Any) -> str | None:
     tried = (_walked(answer, n, stages) for n, stages in ((3, 3), (2, 3), (7, 3), (5, 2), (4, 1), (0, 2)))
     return next((hint for hint in tried if hint), None)
 
+# %% ../../nbs/92_attention_solutions.ipynb #f26c0002
+@exercise("26c.1")
+def _(answer: Any) -> str | None:
+    if isinstance(answer, (int, float)):
+        return "that is one number; give two, with two places and with three."
+    if not isinstance(answer, (tuple, list)) or len(answer) != 2:
+        return "give a pair of numbers: with two places, and with three."
+    two, three = map(as_number, answer)
+    if (two, three) == (2, 1):
+        return None
+    if (two, three) == (4, 3):
+        return "a number of 16 bits takes two bytes."
+    if two == 2:
+        return "the first is right; with three places, add up the bytes of one program once more."
+    return "add up the bytes of one program, and count how many whole ones fit into 228 kB."
+
+# %% ../../nbs/92_attention_solutions.ipynb #f26c0006
+@exercise("26c.2")
+def _(answer: Any) -> str | None:
+    if not callable(answer):
+        return "pass the function itself: check(\"26c.2\", one_round)."
+    calls = []
+    answer(*(lambda name=name: calls.append(name) for name in ("add", "start", "wait", "fetch")))
+    if sorted(calls) != ["add", "fetch", "start", "wait"]:
+        return "each of the four is called once."
+    if calls.index("fetch") < calls.index("wait"):
+        return "the products of add() still read the place that fetch() fills."
+    if calls.index("wait") < calls.index("start"):
+        return "wait() returns when the logits are there: they must have been started."
+    return None if calls[0] == "add" else "products end in order: add() must begin before the logits do."
+
 # %% ../../nbs/92_attention_solutions.ipynb #c27b
 @exercise("27.1")
 def _(answer: Any) -> str | None:
