@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .flash_lla_forward import FEW_KEYS, LOG2E, NEARLY, RIDGE_NOISE
+from .flash_lla_forward import FEW_KEYS, LOG2E, NEARLY, PARTS, RIDGE_NOISE
 from .hopper_solve import FREE, HUGE, TINY, hopper_barrier, hopper_cast
 from lla_course.kernels.runtime import (
     TensorDescriptor,
@@ -603,7 +603,7 @@ def mean_lengths(q, b_m, see, memory, META, LS: gl.constexpr):
 def hopper_mean_kernel(
     desc_k,  # all keys, [Nkv, S, D]
     queries,  # (q, sq_n, sq_t)
-    max_key_norm,  # the largest |k| of each key head, [Nkv]
+    lengths2,  # the largest |k|^2 of each part of a key head, [Nkv, PARTS]
     ridge,  # as given, [N, T]
     saved,  # (kbar, lse2, row_max, n_eff, ridge_eff, rhs, counter): what it leaves in memory
     floor,  # smallest ridge over tr(C) / D
@@ -635,8 +635,9 @@ def hopper_mean_kernel(
     o_i, m_i, o_n, m_id, o_nd = walk_rows(it, n, T, META, LY)
     # as in `lla_floored_ridge`
     b_ridge, b_length2 = gl.load(ridge + o_n, mask=m_i, other=FREE), gl.sum(b_kbar * b_kbar, 1)
-    longest = gl.load(max_key_norm + n // GROUP)
-    b_free = b_ridge >= NEARLY * floor * longest * longest / META.BD + RIDGE_NOISE * b_length2
+    o_k = gl.arange(0, PARTS, gl.BlockedLayout([1], [32], [gl.num_warps()], [0]))
+    longest2 = gl.max(gl.load(lengths2 + n // GROUP * PARTS + o_k), 0)
+    b_free = b_ridge >= NEARLY * floor * longest2 / META.BD + RIDGE_NOISE * b_length2
     if gl.min(b_free.to(gl.int32), 0) == 0:
         b_kk = gl.convert_layout(mean_lengths(b_q, rows[0], see, memory, META, LS), RY)
         b_trace = gl.maximum(b_kk / b_l - b_length2, 0.0)

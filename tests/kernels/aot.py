@@ -13,7 +13,7 @@ import sys
 # in the dtype of the inputs
 HALF = "q k v g o dq dk dv u_lo y_lo hi_u lo_u hi_y lo_y g_unit padded".split()  # u and du too, if whole
 FLOAT = (
-    "max_key_norm ridge kbar lse lse2 row_max n_eff ridge_eff rhs inverse x residual u y mean e dridge "
+    "lengths2 ridge kbar lse lse2 row_max n_eff ridge_eff rhs inverse x residual u y mean e dridge "
     "cu ct un yn means moments vbar cbar du top gain"
 ).split()
 NUMBER = "scale scale2 tol2 floor flat".split()

@@ -2,14 +2,18 @@
 
 Each function of a module is built anew from its code, with stand-ins for `gl` and `hopper`. A tile is a
 tensor, a product is one of float32, and memory is strict: what was not written is nan, an address outside of
-its tensor is an error, a copy arrives only where its barrier is waited for, and a product that nobody waited
-for has no value. Layouts and barriers between threads are not looked at."""
+its tensor is an error, a copy arrives only where its barrier is waited for, a product that nobody waited for
+long enough has no value, and nothing is copied over what a running product reads. Layouts and barriers
+between threads are not looked at."""
 
 import random
 import threading
+from functools import partial
 from types import FunctionType, SimpleNamespace
 
 import torch
+
+from lla_course.kernels import hopper_solve
 
 DTYPES = {n: getattr(torch, n) for n in ("float16", "bfloat16", "float32", "int32", "int64")} | {
     "int1": torch.bool
@@ -30,6 +34,11 @@ class Tile(torch.Tensor):
 
     def __mod__(self, other):
         return torch.fmod(self, other)
+
+    def to(self, dtype, bitcast=False):
+        if not bitcast:
+            return super().to(dtype)
+        return (self.int() if dtype == torch.float32 else self).view(dtype)
 
 
 def tile(value, dtype=None):
@@ -70,6 +79,16 @@ class Shared:
     def permute(self, order):
         return Shared(self.numbers.permute(order))
 
+    def reshape(self, shape):
+        return Shared(self.numbers.view(shape))
+
+    def meets(self, other):
+        "Whether two parts of memory have a number in common; a part is one piece, perhaps permuted."
+        mine, its = self.numbers, other.numbers
+        begin, end = (t.data_ptr() for t in (mine, its)), (t.numel() * t.itemsize for t in (mine, its))
+        (a, b), (m, n) = begin, end
+        return a < b + n and b < a + m
+
     def load(self, layout):
         return tile(self.numbers.clone())
 
@@ -79,10 +98,10 @@ class Shared:
 
 
 class Running:
-    "A product that was started; `warpgroup_mma_wait` has its value."
+    "A product that was started, the number-th; `Products.wait` has its value."
 
-    def __init__(self, value):
-        self.value = value
+    def __init__(self, value, number=0):
+        self.value, self.number = value, number
 
 
 def allocate_shared_memory(dtype, shape, layout):
@@ -104,42 +123,59 @@ def store(pointer, value, mask=True):
     memory[places.expand(mask.shape)[mask]] = value[mask]
 
 
-def warpgroup_mma(a, b, acc, use_acc=True, is_async=False):
-    "A product of 16-bit tiles, the second from shared memory, added up in float32."
-    acc = acc.value if isinstance(acc, Running) else acc
-    assert isinstance(b, Shared) and a.dtype == b.dtype and a.itemsize == 2 and acc.dtype == torch.float32
-    value = tile(a.float() @ b.numbers.float()) + (acc if use_acc else 0)
-    assert value.shape == acc.shape
-    return Running(value) if is_async else value
+class Products:
+    "The unit that multiplies: products end in the order in which they began."
 
+    def __init__(self):
+        self.begun, self.reads = 0, []  # how many were started; (number, what it reads) of those that run
 
-def warpgroup_mma_wait(left, deps):
-    "The values of products, all but so many of those that run."
-    values = tuple(d.value if isinstance(d, Running) else d for d in deps)
-    return values if len(values) > 1 else values[0]
+    def mma(self, a, b, acc, use_acc=True, is_async=False):
+        "A product of 16-bit tiles, the second from shared memory, added up in float32."
+        acc = acc.value if isinstance(acc, Running) else acc
+        read = [t for t in (a, b) if isinstance(t, Shared)]
+        left = a.numbers if isinstance(a, Shared) else a
+        assert isinstance(b, Shared) and left.dtype == b.dtype and left.itemsize == 2
+        value = tile(left.float() @ b.numbers.float()) + (acc if use_acc else 0)
+        assert value.shape == acc.shape and acc.dtype == torch.float32
+        if not is_async:
+            return value
+        self.begun += 1
+        self.reads += [(self.begun, t) for t in read]
+        return Running(value, self.begun)
+
+    def wait(self, left, deps):
+        "The values of products, when at most so many of all are still at work."
+        done = self.begun - left
+        assert all(not isinstance(d, Running) or d.number <= done for d in deps), "a wait that is too short"
+        self.reads = [(number, t) for number, t in self.reads if number > done]
+        values = tuple(d.value if isinstance(d, Running) else d for d in deps)
+        return values if len(values) > 1 else values[0]
 
 
 class Copies:
     "The unit that copies, and its barriers: each has a phase, bytes that it waits for, copies on their way."
 
-    def __init__(self):
-        self.bars = {}
+    def __init__(self, products):
+        self.bars, self.products = {}, products
 
     def init(self, bar, count):
         self.bars[bar.numbers.data_ptr()] = dict(phase=0, expected=None, copies=[])
 
-    def expect(self, bar, bytes):
-        known = self.bars[bar.numbers.data_ptr()]
-        assert known["expected"] is None, "a barrier is used again before it was waited for"
-        known["expected"] = bytes
+    def expect(self, bar, bytes, pred=True):
+        if pred:
+            known = self.bars[bar.numbers.data_ptr()]
+            assert known["expected"] is None, "a barrier is used again before it was waited for"
+            known["expected"] = bytes
 
-    def copy(self, desc, at, bar, place):
-        row, column = map(int, at)
-        rows, columns = place.numbers.shape
-        found = torch.zeros(rows, columns, dtype=place.dtype)
-        there = desc.base[row : row + rows, column : column + columns]
-        assert row >= 0 and (rows, columns) == tuple(desc.block_shape)
-        found[: there.shape[0], : there.shape[1]] = there
+    def copy(self, desc, at, bar, place, pred=True):
+        if not pred:
+            return
+        assert not any(t.meets(place) for _, t in self.products.reads), "a copy over what a product reads"
+        at, block = [*map(int, at)], tuple(desc.block_shape)
+        assert min(at) >= 0 and place.numbers.shape == block
+        found = torch.zeros(block, dtype=place.dtype)
+        there = desc.base[tuple(slice(i, i + n) for i, n in zip(at, block))]
+        found[tuple(map(slice, there.shape))] = there
         place.numbers.fill_(torch.nan)
         self.bars[bar.numbers.data_ptr()]["copies"].append((place, found))
 
@@ -188,7 +224,7 @@ def language(turns, copies):
     gl = SimpleNamespace(
         **DTYPES,
         **layouts,
-        **{n: numbers(getattr(torch, n)) for n in "exp2 sqrt rsqrt abs maximum minimum where".split()},
+        **{n: numbers(getattr(torch, n)) for n in "exp2 log2 sqrt rsqrt abs maximum minimum where".split()},
         **{n: over(f) for n, f in dict(sum=torch.sum, max=torch.amax, min=torch.amin).items()},
         num_warps=lambda: 4,
         static_range=range,
@@ -205,9 +241,9 @@ def language(turns, copies):
         MBarrierLayout=lambda: None, init=copies.init, expect=copies.expect, wait=copies.wait
     )
     hopper = SimpleNamespace(
-        warpgroup_mma=warpgroup_mma,
+        warpgroup_mma=copies.products.mma,
         warpgroup_mma_init=lambda b: Running(b),
-        warpgroup_mma_wait=warpgroup_mma_wait,
+        warpgroup_mma_wait=copies.products.wait,
         fence_async_shared=lambda: None,
         mbarrier=bars,
         tma=SimpleNamespace(async_copy_global_to_shared=copies.copy),
@@ -229,6 +265,11 @@ def on_cpu(module, **replaced):
     return known
 
 
+def cast_saturating(b, dtype):
+    "`hopper_cast`."
+    return (b.clamp(-65504, 65504) if dtype == torch.float16 else b).to(dtype)
+
+
 def pointers(value):
     "Tensors as pointers, in tuples too, and constants as numbers."
     if isinstance(value, torch.Tensor):
@@ -242,23 +283,33 @@ def pointers(value):
 def run(module, kernel, programs, *args):
     "All programs of a kernel of a module, in turns."
     turns, failed = Turns(), []
+    # of other modules, which are not built anew
+    helpers = {} if module is hopper_solve else dict(hopper_cast=cast_saturating)
 
-    def program():
-        gl, hopper = language(turns, Copies())
-        own = on_cpu(module, gl=gl, hopper=hopper, hopper_barrier=lambda: None)
+    def program(i):
+        gl, hopper = language(turns, Copies(Products()))
+        gl.program_id, gl.num_programs = (lambda axis: tile(i)), (lambda axis: tile(programs))
+        tools = dict(gl=gl, hopper=hopper, hopper_barrier=lambda: None)
+        tools |= {name: f for name, f in helpers.items() if hasattr(module, name)}
+        own = on_cpu(module, **tools)
         with turns.lock, torch.no_grad():  # each thread has a mode of its own
             try:
                 own[kernel](*pointers(args))
             except BaseException as error:
                 failed.append(error)
 
-    threads = [threading.Thread(target=program) for _ in range(programs)]
+    threads = [threading.Thread(target=program, args=(i,)) for i in range(programs)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
     if failed:
         raise failed[0]
+
+
+DESCRIPTOR = SimpleNamespace(
+    from_tensor=lambda base, block_shape, layout: SimpleNamespace(base=base, block_shape=block_shape)
+)
 
 
 def solver_on_cpu(module, multiprocessors=1, **replaced):
@@ -271,9 +322,17 @@ def solver_on_cpu(module, multiprocessors=1, **replaced):
         else:
             module.launch(getattr(module, name), programs, *args, META=META, same=same, **options)
 
-    def from_tensor(base, block_shape, layout):
-        return SimpleNamespace(base=base, block_shape=block_shape)
-
     replaced = dict(launch=launch, processors=lambda device: multiprocessors) | replaced
-    replaced |= dict(TensorDescriptor=SimpleNamespace(from_tensor=from_tensor), hopper_layout=lambda BD: None)
+    replaced |= dict(TensorDescriptor=DESCRIPTOR, hopper_layout=lambda BD: None)
     return on_cpu(module, **replaced)["hopper_solve"]
+
+
+def walks_on_cpu(module, **replaced):
+    "What `walks_for` of a module returns on a Hopper GPU, its kernels run here."
+
+    def launch(kernel, programs, *args, META, same=None, **options):
+        run(module, kernel.__name__, programs, *args, META)
+
+    own = on_cpu(module, launch=launch, TensorDescriptor=DESCRIPTOR, walk_layout=lambda rank: None, **replaced)
+    walks = {name: partial(own["hopper_walk"], name) for name in module.WALKS}
+    return walks | dict(dkv=own["hopper_dkv"])

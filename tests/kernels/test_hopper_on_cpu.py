@@ -151,15 +151,28 @@ def test_an_address_outside_of_a_tensor_is_an_error():
 
 
 def test_a_product_that_nobody_waited_for_has_no_value():
-    started = gluon_on_cpu.warpgroup_mma(
-        gluon_on_cpu.tile(torch.ones(4, 4).half()),
-        gluon_on_cpu.Shared(torch.ones(4, 4).half()),
-        gluon_on_cpu.tile(torch.zeros(4, 4)),
-        is_async=True,
+    unit = gluon_on_cpu.Products()
+    ones, zeros = torch.ones(4, 4).half(), gluon_on_cpu.tile(torch.zeros(4, 4))
+    started, later = (
+        unit.mma(gluon_on_cpu.tile(ones), gluon_on_cpu.Shared(ones), zeros, is_async=True) for _ in range(2)
     )
     with pytest.raises(TypeError):
         started + 1
-    assert (gluon_on_cpu.warpgroup_mma_wait(0, deps=[started]) == 4).all()
+    assert (unit.wait(1, deps=[started]) == 4).all()
+    with pytest.raises(AssertionError, match="too short"):
+        unit.wait(1, deps=[later])
+
+
+def test_nothing_is_copied_over_what_a_running_product_reads():
+    unit, desc = gluon_on_cpu.Products(), SimpleNamespace(base=torch.ones(8, 4).half(), block_shape=[4, 4])
+    engine, place = gluon_on_cpu.Copies(unit), gluon_on_cpu.Shared(torch.ones(4, 4).half())
+    bar, zeros = gluon_on_cpu.Shared(torch.zeros(1)), gluon_on_cpu.tile(torch.zeros(4, 4))
+    engine.init(bar, 1)
+    started = unit.mma(gluon_on_cpu.tile(torch.ones(4, 4).half()), place.permute((1, 0)), zeros, is_async=True)
+    with pytest.raises(AssertionError, match="what a product reads"):
+        engine.copy(desc, [4, 0], bar, place)
+    unit.wait(0, deps=[started])
+    engine.copy(desc, [4, 0], bar, place)
 
 
 @pytest.mark.parametrize("BD", hopper.HOPPER_TILES)

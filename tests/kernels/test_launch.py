@@ -181,7 +181,7 @@ class Operations(TorchDispatchMode):
 
 
 @pytest.mark.parametrize("dtype, extra", [(torch.float32, []), (torch.float16, ["linalg_vector_norm"])])
-@pytest.mark.parametrize("T, more", [(16, []), (1100, ["linalg_vector_norm", "amax"])])
+@pytest.mark.parametrize("T, more", [(16, []), (1100, [])])
 def test_a_pass_starts_its_kernels_and_little_else(launches, dtype, extra, T, more):
     q, k, v = torch.randn(3, 2, T, 16).to(dtype)
     ridge, settings = torch.full((2, T), 0.1), dict(scale=0.25, is_causal=True, tol=0.1, max_steps=8)
