@@ -1031,7 +1031,7 @@ def lla_solve(
     return steps, residual
 
 # %% ../nbs/25_flash_forward.ipynb #c041
-FORWARD = (("mean", None), ("matrix", None), ("output", None))  # of `lla_plan`
+FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
 
 
 def lla_walk(
@@ -1076,7 +1076,7 @@ def lla_forward(
     ridge = ridge.float().contiguous()
     floor, tol, scale = float(floor), float(tol), float(scale)  # whole numbers are compiled in
     sees, walks = dict(is_causal=is_causal, window=window), walks or {}
-    sizes, (NT, compiled_for), (_, for_matrix), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
+    sizes, (NT, compiled_for), (NO, for_output) = lla_plan(FORWARD, q, v, scale, **sees)
     (N, T, D), S = q.shape, k.shape[1]
     NM, *square = lla_matrices(T, D, q.dtype, window)
     new = partial(torch.empty, device=q.device, dtype=torch.float32)
@@ -1101,7 +1101,7 @@ def lla_forward(
     if shared:
         rows, plan = (kbar, lse2, ridge_eff), (NM, PRECOND_STRIDE, NEWTON_STEPS)
         tensors = *map(lla_strided, (q, k)), rows, inverse
-        launch(lla_matrix_kernel, NM * N, *tensors, sizes, *plan, same=same, **for_matrix)
+        launch(lla_matrix_kernel, NM * N, *tensors, sizes, *plan, same=same, **compiled_for)
     settings = dict(sees, scale=scale, tol=tol, max_steps=max_steps)
     steps, residual = solve(q, k, saved, u, counter=counter, same=same, **settings)
     made = (kbar, row_max, u)

@@ -191,7 +191,8 @@ def test_a_pass_starts_its_kernels_and_little_else(launches, dtype, extra, T, mo
         lla_backward(q, k, v, saved, q, ridge=ridge, **settings)
     assert forward.called == more and backward.called == extra
     matrix = ["lla_matrix_kernel"] if saved.inverse.shape[1] else []
-    names = ["lla_mean_kernel", *matrix, "lla_solve_kernel", "lla_output_kernel"]
+    longest = ["lla_longest_kernel"] if T > flash_lla_forward.FEW_KEYS else []
+    names = [*longest, "lla_mean_kernel", *matrix, "lla_solve_kernel", "lla_output_kernel"]
     names += ["lla_bwd_rhs_kernel", "lla_bwd_dq_kernel", "lla_bwd_dkv_kernel"]
     assert list(dict.fromkeys(key[0] for key in launches)) == names
 
