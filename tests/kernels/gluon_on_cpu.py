@@ -333,6 +333,7 @@ def walks_on_cpu(module, **replaced):
     def launch(kernel, programs, *args, META, same=None, **options):
         run(module, kernel.__name__, programs, *args, META)
 
-    own = on_cpu(module, launch=launch, TensorDescriptor=DESCRIPTOR, walk_layout=lambda rank: None, **replaced)
+    replaced |= dict(launch=launch, TensorDescriptor=DESCRIPTOR, walk_layout=lambda rank: None)
+    own = on_cpu(module, **replaced)
     walks = {name: partial(own["hopper_walk"], name) for name in module.WALKS}
     return walks | dict(dkv=own["hopper_dkv"])

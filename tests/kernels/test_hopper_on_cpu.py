@@ -168,7 +168,8 @@ def test_nothing_is_copied_over_what_a_running_product_reads():
     engine, place = gluon_on_cpu.Copies(unit), gluon_on_cpu.Shared(torch.ones(4, 4).half())
     bar, zeros = gluon_on_cpu.Shared(torch.zeros(1)), gluon_on_cpu.tile(torch.zeros(4, 4))
     engine.init(bar, 1)
-    started = unit.mma(gluon_on_cpu.tile(torch.ones(4, 4).half()), place.permute((1, 0)), zeros, is_async=True)
+    left = gluon_on_cpu.tile(torch.ones(4, 4).half())
+    started = unit.mma(left, place.permute((1, 0)), zeros, is_async=True)
     with pytest.raises(AssertionError, match="what a product reads"):
         engine.copy(desc, [4, 0], bar, place)
     unit.wait(0, deps=[started])
