@@ -28,7 +28,7 @@ def layout(kernel):
 
 def meta_of(module):
     "The class of META in the kernels of a module."
-    for name in ("DecodeMeta", "HopperMeta"):
+    for name in ("DecodeMeta", "HopperMeta", "WalkMeta"):
         if hasattr(module, name):
             return getattr(module, name)
     return importlib.import_module("lla_course.kernels.flash_lla_forward").Meta
@@ -72,6 +72,18 @@ def signature_of(module, kernel, kinds):
     return signature
 
 
+def descriptors(module, dtype, constants):
+    "The types of what the copy engine is told of tensors."
+    BS, BD = constants["BS"], constants["BD"]
+    if "SUB" in constants:  # of the solver: a copy takes a chunk of tiles, under a window one
+        BS *= 1 if constants["WINDOW"] else constants["SUB"]
+        return dict(desc=f"tensordesc<{dtype}[{BS}, {BD}],{module.hopper_layout(BD)!r}>")
+    tiles = dict.fromkeys(("desc_k", "desc_v"), [1, BS, BD])
+    tiles |= dict.fromkeys(("desc_q", "desc_g"), [1, constants["BT"], BD])
+    tiles["desc_parts"] = [4, 1, constants["BT"], BD]
+    return {n: f"tensordesc<{dtype}{t},{module.walk_layout(len(t))!r}>" for n, t in tiles.items()}
+
+
 def build(module, job):
     "Compile one job: what Triton made of it."
     import triton
@@ -87,10 +99,7 @@ def build(module, job):
     constants = {p: job["constants"].get(n, False) for p, n in names.items() if n in switches}
     known = types_of(names.values(), dtype, job["constants"].get("WHOLE", False))
     if kernel.is_gluon():
-        # a copy takes a chunk of tiles, under a window one
-        BS, BD = job["constants"]["BS"], job["constants"]["BD"]
-        BS *= 1 if job["constants"]["WINDOW"] else job["constants"]["SUB"]
-        known["desc"] = f"tensordesc<{dtype}[{BS}, {BD}],{module.hopper_layout(BD)!r}>"
+        known |= descriptors(module, dtype, job["constants"])
     kinds = {path: "constexpr" if path in constants else known[name] for path, name in names.items()}
 
     def divides(name, kind):

@@ -16,6 +16,7 @@ from lla_course.core import repo_root
 from lla_course.kernels import flash_lla_backward as backward
 from lla_course.kernels import flash_lla_forward as forward
 from lla_course.kernels import hopper_solve as hopper
+from lla_course.kernels import hopper_walks as walks
 from lla_course.kernels import lla_decode as decode
 from lla_course.kernels.runtime import HAS_GLUON, HAS_TRITON, SMALLER, Gpu, fitting, gluon_refusal, refusal
 
@@ -197,6 +198,23 @@ def test_the_solver_in_gluon_compiles_twice_to_a_multiprocessor():
         assert found.get("kind") == "wgmma", (made, found)
         # two programs share 228 kB, and each takes one more for itself
         assert 2 * (found["shared"] + 1024) <= 228 * 1024, (made, found)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not HAS_GLUON, reason="needs a Triton with Gluon")
+def test_the_walks_in_gluon_compile_twice_to_a_multiprocessor_or_more_often():
+    jobs, names = [], [(*at, dtype) for at in walks.WALK_TILES for dtype in ("bf16", "fp16")]
+    for name, BD, dtype in names:
+        causal = dtype == "bf16"
+        *_, told = walks._walk_plan(name, BD, DTYPES[dtype], causal, name == "mean" and BD == 64)
+        constants = {n: getattr(value, "value", value) for n, value in told.pop("META")._asdict().items()}
+        whole = dict(kernel=f"hopper_{name}_kernel", arch="90", dtype=dtype, constants=constants)
+        jobs.append(whole | dict(aligned=causal, options=told))
+    for job, found in zip(jobs, compiled(walks, jobs), strict=True):
+        assert found.get("kind") == "wgmma", (job, found)
+        # of 65,536 registers; 128 threads a program
+        programs = 65536 // (128 * job["options"].get("maxnreg", 255))
+        assert programs >= 2 and programs * (found["shared"] + 1024) <= 228 * 1024, (job, found)
 
 
 @pytest.mark.slow
