@@ -18,7 +18,8 @@ from ..records import Record, load
 # %% ../../nbs/02d_hub_kernels.ipynb #h005
 NAME = "lla-kernels"  # on the Hub; the package has an underscore
 PARTS = (  # of lla_course.kernels
-    *("runtime", "flash_lla_forward", "flash_lla_backward", "hopper_solve", "lla_decode", "op"),
+    *("runtime", "flash_lla_forward", "flash_lla_backward", "hopper_solve", "hopper_walks", "lla_decode"),
+    "op",
 )
 
 
