@@ -1030,10 +1030,7 @@ def lla_solve(
     )
     return steps, residual
 
-# %% ../nbs/25_flash_forward.ipynb #c041
-FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
-
-
+# %% ../nbs/25_flash_forward.ipynb #c041w000
 def lla_walk(
     name: str,  # of a pass
     walks: dict[str, Callable],  # pass -> a function that launches it in place of the kernel
@@ -1050,6 +1047,9 @@ def lla_walk(
         walks[name](heads, given, **told)
     else:
         launch(kernel, programs, *map(lla_strided, heads), *given, *more, same=told["same"], **options)
+
+# %% ../nbs/25_flash_forward.ipynb #c041
+FORWARD = (("mean", None), ("output", None))  # of `lla_plan`
 
 
 def lla_forward(

@@ -178,7 +178,7 @@ def walk_others(a, r, b, META):
         a, r = hopper.warpgroup_mma_wait(0, deps=(a, r))
     return a, r, b
 
-
+# %% ../nbs/26c_hopper_walks.ipynb #26c0013b
 @gluon.jit
 def walk_logits(b_s, number, see, MASK: gl.constexpr, META, LS: gl.constexpr):
     "Logits over log 2 of a tile, [BT, BS], -inf where a query does not see a key."
@@ -267,7 +267,7 @@ def walk_some_tiles(
         walk_fetch(last - 1 + META.STAGES, descs, span, ring, META)
     return y, total
 
-
+# %% ../nbs/26c_hopper_walks.ipynb #26c0014b
 @gluon.jit
 def walk_sums(
     lefts,  # (q, u, u_lo, g, y): as in `walk_some_tiles`
@@ -453,7 +453,7 @@ def hopper_halves(b_u, b_y, parts, rows, DT: gl.constexpr, META):
     # in this walk one half of y is enough
     return b_un, b_uh, b_ul, b_yn, b_yh, b_cu, -b_cy - b_mean
 
-
+# %% ../nbs/26c_hopper_walks.ipynb #26c0017b
 @gluon.jit
 def hopper_dq_kernel(
     desc_k,  # all keys, [Nkv, S, D]
@@ -701,7 +701,7 @@ def dkv_row(ring, number, which: gl.constexpr, META, LS: gl.constexpr):
     "Numbers of the queries of a tile, [1, BT]: lse, 1 - cu, ct, e, un, yn."
     return ring[2][which].index(number % META.STAGES).load(gl.SliceLayout(0, LS))[None, :]
 
-
+# %% ../nbs/26c_hopper_walks.ipynb #26c0020b
 @gluon.jit
 def dkv_keep(found, ring, number, META):
     "Put the numbers of the queries of a tile, six of [BT], into its place."
