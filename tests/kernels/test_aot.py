@@ -207,6 +207,7 @@ def test_the_walks_in_gluon_compile_twice_to_a_multiprocessor_or_more_often():
     for name, BD, dtype in names:
         causal = dtype == "bf16"
         *_, told = walks._walk_plan(name, BD, DTYPES[dtype], causal, name == "mean" and BD == 64)
+        told = dict(told)  # what is remembered stays as it is
         constants = {n: getattr(value, "value", value) for n, value in told.pop("META")._asdict().items()}
         whole = dict(kernel=f"hopper_{name}_kernel", arch="90", dtype=dtype, constants=constants)
         jobs.append(whole | dict(aligned=causal, options=told))
