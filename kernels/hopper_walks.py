@@ -491,7 +491,7 @@ def hopper_dq_kernel(
     b_uh, b_ul = walk_keep(b_uh, META.HELD > 1, META, LS), walk_keep(b_ul, META.HELD > 2, META, LS)
     b_yh = walk_keep(b_yh, META.HELD > 4, META, LS)
     b_q = walk_read(queries, (n, it * META.BT, T), META.BT, META.HELD > 0, META, LS)
-    g_rows = gradient[0], T * META.BD, META.BD
+    g_rows = gradient[0] + n * T * META.BD, 0, META.BD
     b_g = walk_read(g_rows, (n, it * META.BT, T), META.BT, META.HELD > 3, META, LS)
     hopper.fence_async_shared()
     hopper_barrier()

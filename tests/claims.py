@@ -331,7 +331,7 @@ CLAIMS = {
     ],
     "26c_hopper_walks": [
         (
-            "A pass that goes over all pairs once takes",
+            "A causal pass in bfloat16 that goes over",
             "a recorded pass that is no faster than its twin, or by another factor",
             "cell 26c00105",
         ),
